@@ -1,0 +1,1 @@
+install: ; python3 -m venv .venv && .venv/bin/pip install -e '.[dev]'

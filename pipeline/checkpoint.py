@@ -1,0 +1,108 @@
+"""Checkpoints: whole or not at all, on any pyarrow filesystem; nothing is ever unpickled.
+
+A checkpoint is a folder `update-N`: trees of dicts and lists whose tensors lie in safetensors files, one a part (rank 0
+writes `learner`, each lane's rank `lane-P`), everything else in `state.json`, and `manifest.json` with the hash of every
+file, written last: without it, or with a hash that differs, the folder is no checkpoint.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from pipeline.storage import Storage
+
+TENSOR = "tensor:"
+
+
+def split(tree: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
+    """A tree without its tensors (each replaced by a string that names it), and the tensors by that name."""
+    if isinstance(tree, Tensor):
+        return TENSOR + path, {path: tree.detach().contiguous().cpu()}
+    if isinstance(tree, Mapping):
+        parts = {str(k): split(v, f"{path}/{k}" if path else str(k)) for k, v in tree.items()}
+        return {k: rest for k, (rest, _) in parts.items()}, {n: t for _, ts in parts.values() for n, t in ts.items()}
+    if isinstance(tree, list | tuple):
+        parts_ = [split(v, f"{path}/{i}") for i, v in enumerate(tree)]
+        return [rest for rest, _ in parts_], {n: t for _, ts in parts_ for n, t in ts.items()}
+    return tree, {}
+
+
+def join(rest: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The tree that `split` took apart. Keys that are whole numbers become numbers, as in an optimizer's state."""
+    if isinstance(rest, str) and rest.startswith(TENSOR):
+        return tensors[rest.removeprefix(TENSOR)]
+    if isinstance(rest, dict):
+        return {int(k) if k.isdigit() else k: join(v, tensors) for k, v in rest.items()}
+    if isinstance(rest, list):
+        return [join(v, tensors) for v in rest]
+    return rest
+
+
+class Part(NamedTuple):
+    """What one rank has written of a checkpoint."""
+
+    name: str
+    rest: Any
+    """The tree without its tensors."""
+    digest: str
+    """SHA-256 of the tensors' file."""
+
+
+def folder(checkpoints: Storage, update: int) -> Storage:
+    """Where the checkpoint of a run that has made `update` updates lies."""
+    return checkpoints / f"update-{update:08d}"
+
+
+def write_part(place: Storage, name: str, tree: Any) -> Part:
+    """Write the tensors of `tree`."""
+    rest, tensors = split(tree)
+    data = save_tensors(tensors)
+    place.write(f"{name}.safetensors", data)
+    return Part(name, rest, sha256(data).hexdigest())
+
+
+def commit(place: Storage, parts: list[Part], state: Mapping[str, Any]) -> None:
+    """Make a folder whose parts are all written a checkpoint."""
+    rest = json.dumps({"state": state, "parts": {part.name: part.rest for part in parts}}).encode()
+    place.write("state.json", rest)
+    hashes = {f"{part.name}.safetensors": part.digest for part in parts} | {"state.json": sha256(rest).hexdigest()}
+    place.write_json("manifest.json", hashes)
+
+
+def whole(place: Storage) -> bool:
+    """Whether every file that the manifest names is there, with its hash."""
+    if not place.exists("manifest.json"):
+        return False
+    try:
+        hashes = place.read_json("manifest.json")
+        return all(sha256(place.read(name)).hexdigest() == digest for name, digest in hashes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def newest(checkpoints: Storage) -> str | None:
+    """The name of the newest whole checkpoint, or None."""
+    names = [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)]
+    return next((name for name in reversed(names) if whole(checkpoints / name)), None)
+
+
+def prune(checkpoints: Storage, keep: int) -> None:
+    """Remove all but the newest `keep`."""
+    for name in [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)][:-keep]:
+        (checkpoints / name).delete()
+
+
+def read_state(place: Storage) -> dict[str, Any]:
+    """What was committed beside the parts."""
+    return dict(place.read_json("state.json")["state"])
+
+
+def read_part(place: Storage, name: str) -> Any:
+    """A part's tree, its tensors on the CPU."""
+    return join(place.read_json("state.json")["parts"][name], load_tensors(place.read(f"{name}.safetensors")))

@@ -1,0 +1,62 @@
+"""Data sets as batches of tensors, whatever they are made of."""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy import ndarray
+
+from pipeline.batch import Batch, Spec
+from pipeline.data.sources import DENSITIES, source
+from pipeline.data.store import Table, cached
+from pipeline.energies import Density
+
+FORMAT = 1
+"""Of the cached files; a new number makes them anew."""
+
+
+def cache_folder() -> Path:
+    """Where data and classifiers are cached: EBM_CACHE, or ebm-pipeline in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("EBM_CACHE") or f"{home}/ebm-pipeline").expanduser()
+
+
+class Dataset(NamedTuple):
+    """A table whose column `x` holds images (uint8) or vectors (float32), and maybe a column `label`."""
+
+    key: str
+    """Names the data's content as far as a file's size and time tell it."""
+    table: Table
+    size: int
+    spec: Spec
+    density: Density | None
+    """The truth the data were drawn from, where it is known."""
+
+    def batch(self, index: ndarray, device: torch.device | str = "cpu") -> Batch:
+        """The items of `index` (n,): images as float32 in [-1, 1]."""
+        x = torch.from_numpy(self.table.column("x")[index]).to(device)
+        found = {"x": x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x, "index": torch.from_numpy(index)}
+        if "label" in self.table:
+            found["label"] = torch.from_numpy(self.table.column("label")[index]).to(device)
+        return found
+
+
+def load(data: str, limit: int = 0) -> Dataset:
+    """The data set that a name or path stands for; at most its first `limit` items, if that is not 0.
+
+    Raises:
+        BadInput: there is none, or it cannot be read.
+    """
+    cache = cache_folder()
+    key, read = source(data, cache)
+    digest = sha256(f"{FORMAT} {key}".encode()).hexdigest()[:16]
+    table = cached(cache / "data" / f"{digest}.arrow", read)
+    size = min(limit or len(table), len(table))
+    shape, classes = table.column("x").shape[1:], 0
+    if "label" in table:
+        classes = int(np.max(table.column("label"))) + 1
+    kind = "image" if len(shape) == 3 else "vector"
+    return Dataset(digest, table, size, Spec(kind, tuple(shape), classes), DENSITIES.get(data))

@@ -1,0 +1,70 @@
+"""Energies: functions from n states to n numbers, low where likely.
+
+Every target of the project is made of energies by closures: a network; a tilted Gaussian; a posterior. The densities
+at the end have a known normaliser, so that what is learned can be compared with the truth.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Energy: TypeAlias = Callable[[Tensor], Tensor]
+"""(n, *d) states -> (n,) energies; low = likely."""
+
+
+def gaussian(sd: float = 1.0) -> Energy:
+    """The energy of N(0, sd^2 I): |x|^2 / (2 sd^2), without its normaliser."""
+
+    def energy(x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
+        return x.flatten(1).square().sum(1) / (2 * sd**2)
+
+    return energy
+
+
+def tilt(energy: Energy, base: Energy) -> Energy:
+    """The exponential tilt of a base density: p(x) ~ exp(-energy(x)) exp(-base(x))."""
+
+    def tilted(x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
+        return energy(x) + base(x)
+
+    return tilted
+
+
+class Density(Protocol):
+    """A density on the plane whose normaliser is known."""
+
+    def energy(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
+        """-log p(x) in nats, normalised."""
+        ...
+
+    def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
+        """n exact draws."""
+        ...
+
+
+@dataclass(frozen=True)
+class EightGaussians:
+    """Eight Gaussians of equal weight on a circle: the toy of 1903.12370 (radius 1, sd .15)."""
+
+    radius: float = 1.0
+    sd: float = 0.15
+
+    def _centres(self) -> Float[Tensor, "8 2"]:
+        angle = torch.arange(8) * (2 * math.pi / 8)
+        return self.radius * torch.stack([angle.cos(), angle.sin()], 1)
+
+    def energy(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
+        """-log p(x) in nats, normalised."""
+        centres = self._centres().to(x)
+        exponent = -(x[:, None] - centres).square().sum(2) / (2 * self.sd**2)
+        return math.log(8 * 2 * math.pi * self.sd**2) - exponent.logsumexp(1)
+
+    def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
+        """n exact draws."""
+        which = torch.randint(8, (n,), generator=rng)
+        return self._centres()[which] + self.sd * torch.randn(n, 2, generator=rng)

@@ -1,0 +1,33 @@
+"""Likelihood where it can be had: on a grid in the plane."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.neighbors import KernelDensity
+from torch import Tensor
+
+from pipeline.energies import Density, Energy
+
+
+def grid(half: float = 2.0, n: int = 200) -> Float[Tensor, "n2 2"]:
+    """The midpoints of n x n cells of the square [-half, half]^2."""
+    line = (torch.arange(n) + 0.5) / n * 2 * half - half
+    return torch.cartesian_prod(line, line)
+
+
+@torch.no_grad()
+def grid_log_density(energy: Energy, points: Float[Tensor, "m 2"], temperature: float) -> Float[Tensor, " m"]:
+    """log p at the points of a grid, p ~ exp(-U / temperature), normalised over the points: they sum to 1."""
+    return (-energy(points).double() / temperature).log_softmax(0)
+
+
+def kde_log_density(samples: Float[Tensor, "n 2"], points: Float[Tensor, "m 2"], bandwidth: float = 0.1) -> Float[Tensor, " m"]:
+    """The same for samples, smoothed by a Gaussian kernel of the given standard deviation."""
+    kernel = KernelDensity(bandwidth=bandwidth).fit(samples.cpu().double().numpy())
+    return torch.from_numpy(np.asarray(kernel.score_samples(points.cpu().double().numpy()))).log_softmax(0)
+
+
+def kl(truth: Density, log_q: Float[Tensor, " m"], points: Float[Tensor, "m 2"]) -> float:
+    """KL(truth || q) in nats, over the cells of a grid."""
+    log_p = (-truth.energy(points).double()).log_softmax(0)
+    return float((log_p.exp() * (log_p - log_q.to(log_p.device))).sum())

@@ -1,0 +1,116 @@
+"""Job: one run, all its settings."""
+
+import dataclasses
+import importlib
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.chains import check_banks
+from pipeline.errors import BadInput
+from pipeline.recipe import Recipe
+
+R = TypeVar("R", bound=Recipe)
+
+
+@dataclass(frozen=True)
+class Job(Generic[R]):
+    """What is trained, on what, how long, and on which machines.
+
+    Only `updates`, `learners`, `actors`, `threads`, `device`, the resources and the logging may change when a run is
+    resumed: nothing of what a run computes depends on the others of these.
+    """
+
+    name: str
+    """Name of the experiment, in the run's folder and result."""
+    recipe: R
+    data: str
+    """A data set's name (digits, mnist, fashion-mnist, cifar10, celeba, svhn, eight-gaussians), a Parquet file or folder with
+    `image` and `label` columns, or an .npz file with `images` and `labels`."""
+    updates: int
+    """Updates of the weights, in all."""
+    limit: int = 0
+    """Use only the first so many items of the data; 0: all."""
+    lanes: int = 2
+    """Shares into which data, chains and seeds are cut; part of what is computed, so a resumed run keeps it."""
+    learners: int = 1
+    """Ray Train workers; 0: learn in this process. They divide the lanes."""
+    actors: int = 2
+    """Ray actors that move chains; 0: chains move where the learner is. At most as many as lanes."""
+    lag: int = 0
+    """Updates by which the weights that move the chains may be older than those that learn from them."""
+    seed: int = 0
+    """Seed of everything random."""
+    threads: int = 1
+    """CPU threads of each process."""
+    out: str = ""
+    """Folder of the run, a path or s3:// or gs:// URI that every machine sees; must not exist.
+    Empty: runs/<name>-<time>."""
+    checkpoint_every: int = 100
+    """Updates between checkpoints and sample grids."""
+    keep: int = 2
+    """Checkpoints that stay: the newest ones."""
+    log_every: int = 10
+    """Updates between lines of metrics.jsonl and points in TensorBoard."""
+    samples: int = 1000
+    """Samples that the final metrics are taken on; 0: no final metrics."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Of a process that Ray gave no GPU to: auto is a GPU for a run without Ray where there is one, else the CPU."""
+    cpus_per_learner: float = 0.5
+    """CPUs that Ray sets aside for a learner."""
+    cpus_per_actor: float = 0.5
+    """CPUs that Ray sets aside for an actor."""
+    gpus_per_learner: float = 0.0
+    """GPUs that Ray sets aside for a learner."""
+    gpus_per_actor: float = 0.0
+    """GPUs that Ray sets aside for an actor."""
+    wait: float = 0.0
+    """Seconds to wait for a cluster that has not yet the CPUs and GPUs asked for; 0: say so at once."""
+
+
+def check(job: Job[Any]) -> None:
+    """Raise BadInput for settings that no data and no machine could make right."""
+    at_least = {"updates": 1, "lanes": 1, "threads": 1, "checkpoint_every": 1, "keep": 1, "log_every": 1}
+    for field in dataclasses.fields(job):
+        value = getattr(job, field.name)
+        least = at_least.get(field.name, 0)
+        if isinstance(value, int | float) and not value >= least:
+            raise BadInput(f"--{field.name.replace('_', '-')} {value}: it must be {least} or more")
+    for name, value in _numbers(job.recipe):
+        if value < 0:
+            raise BadInput(f"--{name.replace('_', '-')} {value}: it must not be negative")
+    for stream, size in job.recipe.streams.items():
+        if size < 1 or size % job.lanes:
+            raise BadInput(f"a batch of {size} items ({stream}) cannot be dealt to {job.lanes} lanes: choose a multiple")
+    check_banks(job.recipe.chains, job.lanes, job.lag)
+    if job.actors > job.lanes:
+        raise BadInput(f"{job.actors} actors for {job.lanes} lanes: some would never work; use fewer, or more --lanes")
+    if job.learners and job.lanes % job.learners:
+        raise BadInput(f"{job.learners} learners do not divide {job.lanes} lanes")
+
+
+def _numbers(value: Any, name: str = "") -> list[tuple[str, float]]:
+    """Every number in a dataclass and the dataclasses it holds, by its field's name."""
+    if dataclasses.is_dataclass(value):
+        return [n for f in dataclasses.fields(value) for n in _numbers(getattr(value, f.name), f.name)]
+    return [(name, value)] if isinstance(value, int | float) else []
+
+
+def to_json(job: Job[Any]) -> dict[str, Any]:
+    """Every setting; `recipe` says its own type."""
+    kind = type(job.recipe)
+    settings = TypeAdapter(Job[kind]).dump_python(job, mode="json")  # type: ignore[valid-type]
+    settings["recipe"] = {"type": f"{kind.__module__}.{kind.__qualname__}", **settings["recipe"]}
+    return dict(settings)
+
+
+def from_json(settings: dict[str, Any]) -> Job[Any]:
+    """The job that `to_json` wrote. Raises BadInput where it is none."""
+    try:
+        recipe = dict(settings["recipe"])
+        module, _, name = recipe.pop("type").rpartition(".")
+        kind = getattr(importlib.import_module(module), name)
+        return TypeAdapter(Job[kind]).validate_python({**settings, "recipe": recipe})
+    except (KeyError, TypeError, ValueError, ImportError, AttributeError, ValidationError) as e:
+        raise BadInput(f"job.json is not a job of this version: {str(e).splitlines()[0]}") from e

@@ -1,0 +1,185 @@
+"""Learner: one update on one rank, and the averaging over ranks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pipeline import health
+from pipeline.batch import Batch, Spec
+from pipeline.chains import Answers, ChainBatch, moved
+from pipeline.lanes import Lane
+from pipeline.recipe import Recipe
+from pipeline.rng import fold, generator, seeded
+from pipeline.weights import Nets
+
+
+def build(recipe: Recipe, spec: Spec, seed: int, device: torch.device) -> Nets:
+    """The recipe's networks with the initial weights that belong to a run's seed."""
+    with seeded(fold(seed, "nets")):
+        return {name: net.to(device) for name, net in recipe.nets(spec).items()}
+
+
+class Learner:
+    """The networks and optimizers of one rank, and the lanes it works.
+
+    Gradients and metrics are computed lane by lane, summed pairwise over the lanes (i with i + half, so that the lanes
+    of one rank meet first), then over the ranks in one all-reduce, and divided by the number of lanes. With a power of
+    two of lanes one and two learners are thus equal bit for bit.
+    """
+
+    def __init__(self, recipe: Recipe, spec: Spec, lanes: list[Lane], seed: int, device: torch.device):
+        self.recipe, self.lanes, self.seed, self.attempt, self.device = recipe, lanes, seed, 0, device
+        self.nets = build(recipe, spec, seed, device)
+        self.optimizers = recipe.optimizers(self.nets)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+
+    def fold(self, what: str, update: int, lane: Lane) -> int:
+        """The seed of `what` at an update on a lane."""
+        return fold(self.seed, self.attempt, what, update, lane.index)
+
+    def update(
+        self, update: int, batches: Mapping[int, dict[str, Batch]], answers: Answers, last: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Take the losses on each lane's part, and one step of each player; return the metrics, averaged over lanes.
+
+        Args:
+            update: its number, from 0.
+            batches: by index of the lane, by stream.
+            answers: the chains of this update, by (chain, index of the lane).
+            last: the metrics of the update before; empty at update 0.
+
+        Raises:
+            Diverged: chain states, a loss, a gradient or the new weights are not finite; on all ranks alike.
+        """
+        players = dict(self.recipe.players(update, last))
+        parts = [self._lane(update, lane, batches[lane.index], answers, players) for lane in self.lanes]
+        names, total = parts[0][0], _pairwise_sum([part for _, part in parts])
+        if dist.is_initialized():
+            dist.all_reduce(total)
+        lanes = self.lanes[0].of
+        gradient, tail = total[: -len(names) - lanes] / lanes, total[-len(names) - lanes :].tolist()
+        self._stop_if_flagged(update, [round(f) for f in tail[len(names) :]], answers)
+        self._step(players, gradient)
+        if not torch.stack([p.isfinite().all() for net in self.nets.values() for p in net.parameters()]).all():
+            raise health.Diverged("weights", update, update, -1, self.seed)
+        return {name: value / lanes for name, value in zip(names, tail, strict=False)}
+
+    def _lane(
+        self, update: int, lane: Lane, batch: dict[str, Batch], answers: Answers, players: Mapping[str, float]
+    ) -> tuple[list[str], Tensor]:
+        """One lane's gradients, metrics and flag, as a vector; and the metrics' names."""
+        own = {chain: answers[chain, lane.index] for chain in self.recipe.chains}
+        chains = {chain: moved(answer, self.device) for chain, answer in own.items()}
+        metrics = {}
+        for chain, answer in own.items():
+            prefix = "chains" if len(own) == 1 else f"chains/{chain}"
+            metrics |= {f"{prefix}/{k}": v for k, v in self._chain_metrics(update, chain, answer, batch).items()}
+        seed = self.fold("losses", update, lane)
+        for net in self.nets.values():
+            net.train()
+        with seeded(seed, self.device):
+            losses, extra = self.recipe.losses(self.nets, batch, chains, generator(seed, self.device), update)
+        metrics |= {f"loss/{k}": v for k, v in losses.items()} | extra
+        gradient = self._gradients({player: losses[player] for player in players})
+        flags = torch.zeros(lane.of, device=self.device)
+        flags[lane.index] = health.flag([c.x for c in chains.values()], list(losses.values()), gradient)
+        names = sorted(metrics)
+        values = [torch.as_tensor(metrics[name], dtype=torch.float32, device=self.device).detach() for name in names]
+        return names, torch.cat([*(g.flatten() for g in gradient), torch.stack(values), flags])
+
+    def _gradients(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
+        """d loss_k / d network_k for every player k, before any network moves."""
+        gradient: list[Tensor] = []
+        for i, (player, loss) in enumerate(losses.items()):
+            own = _learnable(self.nets[player])
+            gradient += torch.autograd.grad(loss, own, retain_graph=i + 1 < len(losses), materialize_grads=True)
+        return gradient
+
+    def _chain_metrics(self, update: int, chain: str, answer: ChainBatch, batch: dict[str, Batch]) -> dict[str, Any]:
+        """What is logged of one lane's chains; `drift`: sd of U_now(x) - U_then(x) in units of the sd of U_now(x)."""
+        found: dict[str, Any] = {
+            "grad_norm": answer.grad_norm.mean(),
+            "accept": answer.accept.mean(),
+            "lag": float(update - answer.version),
+            "drift": 0.0,
+            "temperature": answer.temperature,
+        }
+        if answer.version < update:
+            context = self.recipe.chains[chain].context
+            for net in self.nets.values():
+                net.eval()
+            x, then = moved(answer, self.device).x, torch.from_numpy(answer.energy).to(self.device)
+            with torch.no_grad():
+                now = self.recipe.target(chain, self.nets, batch[context] if context else None)(x).float()
+            found["drift"] = (now - then).std() / now.std()
+            if answer.temperature == 1:
+                ratio = (then - now).softmax(0)
+                found["ess"] = 1 / ratio.square().sum() / len(ratio)
+        return found
+
+    def _stop_if_flagged(self, update: int, flags: list[int], answers: Answers) -> None:
+        for p, flag in enumerate(flags):
+            if flag:
+                version = next((a.version for a in answers.values()), update)
+                what = next((f"chain {chain}" for chain in self.recipe.chains), "losses")
+                seed = self.fold(what, update, Lane(p, len(flags)))
+                raise health.Diverged(health.named(flag), update, version, p, seed)
+
+    def _step(self, players: Mapping[str, float], gradient: Tensor) -> None:
+        i = 0
+        for player, factor in players.items():
+            for p in _learnable(self.nets[player]):
+                p.grad = torch.empty_like(p).copy_(gradient[i : i + p.numel()].view(p.shape))
+                i += p.numel()
+        for player, factor in players.items():
+            for group in self.optimizers[player].param_groups:
+                group["lr"] = group["initial_lr"] * factor
+            self.optimizers[player].step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks and optimizers."""
+        return {
+            "networks": {name: net.state_dict() for name, net in self.nets.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over networks and optimizers; every tensor keeps the layout that it has here."""
+        for name, net in self.nets.items():
+            net.load_state_dict(state["networks"][name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+            for p, slots in optimizer.state.items():
+                for key, value in slots.items():
+                    if isinstance(value, Tensor) and value.shape == p.shape:
+                        slots[key] = torch.empty_like(p).copy_(value)
+
+
+def _learnable(net: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [p for p in net.parameters() if p.requires_grad]
+
+
+def _pairwise_sum(parts: list[Tensor]) -> Tensor:
+    while len(parts) > 1:
+        half = (len(parts) + 1) // 2
+        parts = [a + b for a, b in zip(parts, parts[half:], strict=False)] + parts[len(parts) - half : half]
+    return parts[0]
+
+
+def world() -> tuple[int, int]:
+    """This process's rank, and the number of ranks."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all ranks, on each of them; a barrier."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values

@@ -1,0 +1,79 @@
+"""Recipe: what a paper is to the pipeline. One frozen dataclass each, whose fields are the paper's settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pipeline.batch import Batch, Spec
+from pipeline.energies import Energy
+from pipeline.samplers import Sampler, Stats
+from pipeline.weights import Nets
+
+@dataclass(frozen=True)
+class ChainSettings:
+    """Where the chains of one name start, and how many move an update."""
+
+    number: int
+    """Chains an update, over all lanes."""
+    context: str | None = None
+    """The stream whose part of the batch travels with the task, or None."""
+    bank: int = 0
+    """Persistent states over all lanes; 0: every chain starts anew (short-run)."""
+    restart: float = 0.0
+    """Probability that a chain drawn from the bank starts anew."""
+
+
+class Moved(NamedTuple):
+    """Chains of one lane that have moved, as `Recipe.losses` sees them."""
+
+    x: Tensor
+    """(n, *d) states."""
+    stats: Stats
+
+
+class Recipe(Protocol):
+    """A paper: its networks, the targets of its chains, and its losses. No method keeps state."""
+
+    @property
+    def chains(self) -> Mapping[str, ChainSettings]:
+        """The chains it runs, by name; empty if the paper runs none."""
+        ...
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """What a batch is made of: the number of items of each stream, over all lanes."""
+        ...
+
+    def nets(self, spec: Spec) -> Nets:
+        """The networks, initialised from torch's global generator. Raises BadInput for data they cannot take."""
+        ...
+
+    def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
+        """One optimizer for each network that learns."""
+        ...
+
+    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+        """The networks whose turn it is, each with the factor of its learning rate; `last`: metrics of update - 1."""
+        ...
+
+    def sampler(self, chain: str, nets: Nets, update: int) -> Sampler:
+        """The kernel that moves `chain`, asked when a task is drawn."""
+        ...
+
+    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+        """(n, *d) fresh states of `chain`, drawn on the learner; `batch`: the lane's part of the batch."""
+        ...
+
+    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """The energy under which `chain` moves."""
+        ...
+
+    def losses(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """On one lane's part: a scalar loss for each player, and scalar metrics, the same names each time."""
+        ...

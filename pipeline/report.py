@@ -1,0 +1,112 @@
+"""The run folder as its readers see it: job.json, metrics.jsonl, TensorBoard, sample grids, result.json.
+
+Files that grow are written locally. A run folder that lies on object storage gets them at every checkpoint.
+"""
+
+import json
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import torch
+from jaxtyping import Float
+from pyarrow import fs
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid, save_image
+
+from pipeline.storage import Storage
+
+METRICS = "metrics.jsonl"
+
+
+def provenance() -> dict[str, str]:
+    """What a run depends on beside its settings: versions, and the commit of the code where git knows it."""
+    packages = {name: version(name) for name in ("torch", "ray", "numpy")}
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    return {"python": platform.python_version(), **packages, "commit": git.stdout.strip() or "unknown"}
+
+
+class Report:
+    """What rank 0 tells about a run while it runs."""
+
+    def __init__(self, out: Storage, update: int):
+        """Open a run folder, new or resumed at `update`: what was logged past it is cut off."""
+        self.out = out
+        self.folder = Path(out.path) if out.local else Path(tempfile.mkdtemp(prefix="ebm-report-"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if out.exists(METRICS):
+            rows = [json.loads(line) for line in out.read(METRICS).splitlines() if line.endswith(b"}")]
+            kept = [json.dumps(row) + "\n" for row in rows if row["update"] < update]
+            (self.folder / METRICS).write_text("".join(kept))
+        self.metrics = (self.folder / METRICS).open("a")
+        self.board = SummaryWriter(str(self.folder), purge_step=update or None)
+
+    def log(self, update: int, metrics: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl, one point of every curve. `update` counts from 0."""
+        self.metrics.write(json.dumps({"update": update, **metrics}) + "\n")
+        self.metrics.flush()
+        for name, value in metrics.items():
+            self.board.add_scalar(name, value, update)
+
+    def histogram(self, name: str, values: Tensor, update: int) -> None:
+        """The distribution of a quantity over chains or items."""
+        self.board.add_histogram(name, values, update)
+
+    def samples(self, name: str, x: Float[Tensor, "n c h w"], update: int) -> None:
+        """A grid of at most 100 images in [-1, 1], in TensorBoard and as samples/<name>.png."""
+        image = grid(x)
+        self.board.add_image("samples", image, update)
+        (self.folder / "samples").mkdir(exist_ok=True)
+        save_image(image, self.folder / "samples" / f"{name}.png")
+
+    def figure(self, name: str, figure: matplotlib.figure.Figure, update: int) -> None:
+        """A figure, in TensorBoard and as figures/<name>.png."""
+        (self.folder / "figures").mkdir(exist_ok=True)
+        figure.savefig(self.folder / "figures" / f"{name}.png", dpi=120)
+        self.board.add_figure(name, figure, update)
+
+    def sync(self) -> None:
+        """Make what was told so far durable where the run folder lies."""
+        self.board.flush()
+        if not self.out.local:
+            fs.copy_files(str(self.folder), self.out.path, destination_filesystem=self.out.fs)
+
+    def close(self) -> None:
+        """Tell no more."""
+        self.sync()
+        self.board.close()
+        self.metrics.close()
+        if not self.out.local:
+            shutil.rmtree(self.folder)
+
+
+def grid(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "3 height width"]:
+    """At most 100 images in [-1, 1], ten a row, small ones enlarged, for looking at."""
+    scale = max(1, round(48 / x.shape[-1]))
+    x = (x[:100].float().clamp(-1, 1) + 1) / 2
+    x = torch.nn.functional.interpolate(x, scale_factor=scale, mode="nearest")
+    return make_grid(x, nrow=10, padding=2, pad_value=0.5)
+
+
+def result(job: Mapping[str, Any], state: Mapping[str, Any], metrics: Mapping[str, float], sha: str) -> dict[str, Any]:
+    """The content of result.json."""
+    return {
+        "name": job["name"],
+        "recipe": job["recipe"]["type"].rpartition(".")[2],
+        "seed": job["seed"],
+        "updates": job["updates"],
+        "wall_seconds": state["wall_seconds"],
+        "cpu_seconds": state["cpu_seconds"],
+        "gradient_evaluations": state["gradient_evaluations"],
+        "weights_sha256": sha,
+        "metrics": dict(metrics),
+    }

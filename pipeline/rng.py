@@ -1,0 +1,30 @@
+"""One seed for every place and time: randomness is a function of where it is used, never a stored state."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+
+import torch
+
+
+def fold(seed: int, *path: int | str) -> int:
+    """Derive a seed in [0, 2^63) from a run's seed and the path of the place that uses it.
+
+    Different paths give independent seeds; the same path gives the same seed on every machine.
+    """
+    digest = blake2b(repr((seed, *path)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A fresh generator on `device`, seeded."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seed torch's global generators inside the block, and leave them as they were."""
+    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield
