@@ -108,6 +108,7 @@ def to_json(job: Job[Any]) -> dict[str, Any]:
 def from_json(settings: dict[str, Any]) -> Job[Any]:
     """The job that `to_json` wrote. Raises BadInput where it is none."""
     try:
+        settings = {k: v for k, v in settings.items() if k != "provenance"}
         recipe = dict(settings["recipe"])
         module, _, name = recipe.pop("type").rpartition(".")
         kind = getattr(importlib.import_module(module), name)

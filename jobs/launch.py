@@ -1,0 +1,144 @@
+"""From a command line to a run: what every job's command does."""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from pipeline.batch import Spec
+from pipeline.chains import LocalPool
+from pipeline.data import load
+from pipeline.errors import BadInput
+from pipeline.health import Diverged
+from pipeline.job import Job, check, to_json
+from pipeline.learner import build
+from pipeline.loop import train
+from pipeline.report import provenance
+from pipeline.storage import Storage
+
+T = TypeVar("T")
+
+FLAGS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+
+
+def fail(reason: str) -> NoReturn:
+    """One line on stderr, exit code 2."""
+    print(f"error: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
+def guarded(main: Callable[[], None]) -> None:
+    """Run a command: bad input is one line and exit code 2, a diverged run one line and exit code 1."""
+    try:
+        main()
+    except BadInput as e:
+        fail(str(e))
+    except Diverged as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse(kind: type[T], args: Sequence[str], prog: str, description: str, default: Any = tyro.MISSING) -> T:
+    """A dataclass from flags. Raises BadInput with tyro's complaint in one line."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(kind, args=args, prog=prog, description=description, default=default, config=FLAGS)
+    except SystemExit as e:
+        if not e.code:
+            raise
+        raise BadInput(_complaint(told.getvalue())) from e
+
+
+def _complaint(box: str) -> str:
+    """What tyro says in a box, on one line: without its frame, title and advice."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]
+    said = itertools.takewhile(lambda line: "──" not in line, lines)
+    return " ".join(" ".join(said).replace("│", " ").split())
+
+
+def experiment(job: str, kind: type[Job[Any]], presets: Mapping[str, Job[Any]], description: str) -> None:
+    """The command `python -m jobs.<job> [preset] [flags]`; without a preset it is the first one."""
+    guarded(partial(_experiment, job, kind, presets, description))
+
+
+def _experiment(job: str, kind: type[Job[Any]], presets: Mapping[str, Job[Any]], description: str) -> None:
+    args, prog, names = sys.argv[1:], f"python -m jobs.{job}", ", ".join(presets)
+    preset = next(iter(presets))
+    if args and not args[0].startswith("-"):
+        preset = args.pop(0)
+    if preset not in presets:
+        raise BadInput(f"preset {preset}: there are {names}")
+    about = f"{description}\n\nPresets: {names}. Shown here: {preset}."
+    chosen = parse(kind, args, f"{prog} {preset}", about, presets[preset])
+    start(chosen)
+
+
+def start(job: Job[Any]) -> None:
+    """Check a job, make its run folder, run it, and say what came of it."""
+    check(job)
+    spec = load(job.data, job.limit).spec
+    build(job.recipe, spec, job.seed, torch.device("cpu"))
+    out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    storage = Storage.at(out)
+    if storage.exists():
+        raise BadInput(f"--out {out} exists: a run is never overwritten; go on with it by python -m jobs.resume {out}")
+    job = dataclasses.replace(job, out=storage.path if storage.local else out)
+    go(job, spec)
+
+
+def go(job: Job[Any], spec: Spec) -> None:
+    """Run a checked job in its folder, new or not, with Ray or without."""
+    began = time.perf_counter()
+    if job.learners or job.actors:
+        from pipeline.distributed import cluster, train as distributed  # here: a run without Ray does not import it
+
+        with cluster.joined():
+            cluster.wait_for_resources(job)
+            _record(job)
+            found = distributed.run(job, spec, device(job))
+    else:
+        _record(job)
+        torch.set_num_threads(job.threads)
+        nets = build(job.recipe, spec, job.seed, device(job))
+        found = train(job, device(job), LocalPool(job.recipe, nets), partial(tqdm, mininterval=1.0)) or {}
+    _conclude(job, found, time.perf_counter() - began)
+
+
+def device(job: Job[Any]) -> torch.device:
+    """Of this process, as --device says."""
+    if job.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("--device cuda: this machine has no GPU that torch can use")
+    auto = "cuda" if torch.cuda.is_available() and not job.actors else "cpu"
+    return torch.device(auto if job.device == "auto" else job.device)
+
+
+def _record(job: Job[Any]) -> None:
+    Storage.at(job.out).write_json("job.json", {**to_json(job), "provenance": provenance()})
+
+
+def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
+    for name, value in found["metrics"].items():
+        print(f"{name:24} {value:.4g}")
+    print(f"{'wall time':24} {seconds:.0f} s here, {found['wall_seconds']:.0f} s of learning in all")
+    print(f"{'gradient evaluations':24} {found['gradient_evaluations']:,}")
+    print(f"{'weights':24} sha256 {found['weights_sha256']}")
+    storage = Storage.at(job.out)
+    for folder in ("samples", "figures"):
+        for name in [n for n in (storage / folder).names() if n in ("final.png", "densities.png")]:
+            print(f"{folder:24} {job.out}/{folder}/{name}")
+    print(f"{'run folder':24} {job.out}")
+    print(f"{'curves and pictures':24} {sys.executable} -m tensorboard.main --logdir {job.out}")

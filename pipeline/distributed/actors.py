@@ -1,0 +1,38 @@
+"""ChainActor: networks, their weights cached by version, and the pure step."""
+
+from typing import Any
+
+import ray
+import torch
+from numpy import ndarray
+
+from pipeline.batch import Spec
+from pipeline.chains import ChainBatch, ChainTask, advance, frozen
+from pipeline.learner import build
+from pipeline.recipe import Recipe
+from pipeline.weights import load
+
+
+@ray.remote(max_restarts=-1, max_task_retries=3)
+class ChainActor:
+    """Moves chains for whoever asks. It has no state that an answer depends on, so it may die at any time."""
+
+    def __init__(self, recipe: Recipe, spec: Spec, threads: int):
+        torch.set_num_threads(threads)
+        device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+        self.recipe, self.nets = recipe, frozen(build(recipe, spec, 0, device))
+        self.version: Any = None
+
+    def advance(self, task: ChainTask, weights: list[ray.ObjectRef]) -> ChainBatch:
+        """Move a task's chains under the weights whose reference is given; they are fetched only if not here yet."""
+        if self.version != weights[0]:
+            flat: ndarray = ray.get(weights[0])
+            load(self.nets, flat)
+            self.version = weights[0]
+        return advance(self.recipe, self.nets, task)
+
+    def pid(self) -> int:
+        """The actor's process."""
+        import os
+
+        return os.getpid()

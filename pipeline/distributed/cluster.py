@@ -1,0 +1,79 @@
+"""The Ray cluster of a run: joined or started, and large enough before anything is asked of it."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+os.environ.setdefault("RAY_worker_niceness", "0")  # read when a node starts: chains are the work, not the background
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon the driver sees that the workers are done
+
+import ray
+from ray._private.state import state as cluster_state
+from ray.autoscaler.sdk import request_resources
+
+from pipeline.errors import BadInput
+from pipeline.job import Job
+
+AUTOSCALE_WAIT = 1200.0
+"""Seconds to wait for a cluster that adds machines by itself, where --wait says nothing."""
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Inside the block Ray is up: the cluster of RAY_ADDRESS or of this machine, or a new one for this process."""
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(logging_level="warning", log_to_driver=True)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def bundles(job: Job[Any]) -> list[dict[str, float]]:
+    """What each learner and each actor asks Ray for."""
+    learner = {"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner}
+    actor = {"CPU": job.cpus_per_actor, "GPU": job.gpus_per_actor}
+    wanted = [learner] * job.learners + [actor] * job.actors
+    return [{name: amount for name, amount in bundle.items() if amount} for bundle in wanted]
+
+
+def missing(wanted: list[dict[str, float]], there: dict[str, float]) -> str:
+    """What `there` lacks of all that is wanted, as "4 CPU (2 there)"; empty if nothing."""
+    lacks = []
+    for name in ("CPU", "GPU"):
+        total = sum(bundle.get(name, 0) for bundle in wanted)
+        if total > there.get(name, 0) + 1e-9:
+            lacks.append(f"{total:g} {name} ({there.get(name, 0):g} there)")
+    return " and ".join(lacks)
+
+
+def wait_for_resources(job: Job[Any]) -> None:
+    """Return once the cluster has what the job asks for.
+
+    Raises:
+        BadInput: it has not, and neither scales by itself nor did --wait SECONDS bring it.
+    """
+    wanted = bundles(job)
+    lacks = missing(wanted, ray.cluster_resources())
+    if not lacks:
+        if busy := missing(wanted, ray.available_resources()):
+            print(f"waiting for {busy} that others use", file=sys.stderr)
+        return
+    ceiling = cluster_state.get_max_resources_from_cluster_config()
+    scales = ceiling is not None and not missing(wanted, ceiling)
+    patience = job.wait or (AUTOSCALE_WAIT if scales else 0)
+    asked = f"{job.learners} learners and {job.actors} actors need {lacks}"
+    if not patience:
+        raise BadInput(f"{asked}; ask for less (--actors, --cpus-per-actor, ...), or --wait for machines to join")
+    print(f"{asked}: waiting up to {patience:g} s", file=sys.stderr)
+    request_resources(bundles=wanted)
+    deadline = time.monotonic() + patience
+    while lacks := missing(wanted, ray.cluster_resources()):
+        if time.monotonic() > deadline:
+            raise BadInput(f"{job.learners} learners and {job.actors} actors still need {lacks} after {patience:g} s")
+        time.sleep(min(1.0, patience))

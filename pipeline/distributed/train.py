@@ -1,0 +1,96 @@
+"""run(job): Ray Train around the learner, Ray actors around the chains. It knows no paper."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import ray
+import ray.train.torch
+import torch
+from ray.actor import ActorHandle
+from ray.experimental import tqdm_ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from pipeline.batch import Spec
+from pipeline.chains import LocalPool
+from pipeline.distributed.actors import ChainActor
+from pipeline.distributed.pool import Pool
+from pipeline.errors import BadInput
+from pipeline.health import Diverged
+from pipeline.job import Job
+from pipeline.learner import build, world
+from pipeline.loop import train
+from pipeline.storage import Storage
+
+RESTARTS = 3
+"""Deaths of a learner that a run survives."""
+
+
+@contextmanager
+def actors(job: Job[Any], spec: Spec) -> Iterator[list[ActorHandle]]:
+    """The job's chain actors, ended with the block."""
+    options = {"num_cpus": job.cpus_per_actor, "num_gpus": job.gpus_per_actor}
+    handles = [ChainActor.options(**options).remote(job.recipe, spec, job.threads) for _ in range(job.actors)]
+    try:
+        yield handles
+    finally:
+        for handle in handles:
+            ray.kill(handle)
+
+
+def run(job: Job[Any], spec: Spec, device: torch.device) -> dict[str, Any]:
+    """Run a job on the cluster that Ray is connected to; what it wrote to result.json.
+
+    Args:
+        job: with `out` absolute, and job.json written there.
+        spec: of its data.
+        device: of the learner where the job has no learners, so that this process is it.
+
+    Raises:
+        Diverged, BadInput: as `pipeline.loop.train` does.
+    """
+    with actors(job, spec) as handles:
+        if not job.learners:
+            torch.set_num_threads(job.threads)
+            found = train(job, device, Pool(handles), tqdm_ray.tqdm)
+            assert found is not None
+            return found
+        trainer = TorchTrainer(
+            _learn,
+            train_loop_config={"job": job, "spec": spec, "actors": handles},
+            scaling_config=ScalingConfig(
+                num_workers=job.learners,
+                use_gpu=job.gpus_per_learner > 0,
+                resources_per_worker={"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner},
+            ),
+            torch_config=TorchConfig(backend="nccl" if job.gpus_per_learner else "gloo"),
+            run_config=RunConfig(
+                name=f"{time.time_ns()}", storage_path=f"{job.out}/ray", failure_config=FailureConfig(max_failures=RESTARTS)
+            ),
+        )
+        answer = trainer.fit().return_value
+    if "diverged" in answer:
+        raise Diverged(**answer["diverged"])
+    if "bad_input" in answer:
+        raise BadInput(answer["bad_input"])
+    return dict(answer["result"])
+
+
+def _learn(config: dict[str, Any]) -> dict[str, Any]:
+    """What each Ray Train worker does. Faults that a restart would repeat are answers; others end the worker."""
+    job, spec, handles = config["job"], config["spec"], config["actors"]
+    torch.set_num_threads(job.threads)
+    device = ray.train.torch.get_device()
+    rank, ranks = world()
+    try:
+        if not Storage.at(job.out).exists("job.json"):
+            raise BadInput(f"--out {job.out} is not seen by every machine: learner {rank} finds no job.json there")
+        pool = Pool(handles[rank::ranks]) if handles else LocalPool(job.recipe, build(job.recipe, spec, 0, device))
+        return {"result": train(job, device, pool, tqdm_ray.tqdm)}
+    except Diverged as e:
+        return {"diverged": asdict(e)}
+    except BadInput as e:
+        return {"bad_input": str(e)}
