@@ -44,7 +44,7 @@ class Progress(Protocol):
     """A progress bar, tqdm's or Ray's."""
 
     def update(self, n: int = 1) -> Any: ...
-    def set_description(self, desc: str) -> Any: ...
+    def set_description(self, desc: str, refresh: bool = True) -> Any: ...
     def close(self) -> Any: ...
 
 
@@ -200,7 +200,7 @@ def train(job: Job[Any], device: torch.device, pool: AnyPool, progress: Callable
         for update in range(start, job.updates):
             metrics, answers = run.step(update)
             _tell(run, report, update, metrics, answers)
-            bar.set_description(f"{job.name} contrast {metrics.get('chains/contrast', float('nan')):+.3f}")
+            bar.set_description(_line(job, metrics), refresh=False)
             bar.update(1)
             if run.save_if_due(update + 1):
                 report.sync()
@@ -215,11 +215,16 @@ def _tell(run: Rank, report: Report, update: int, metrics: Mapping[str, float], 
     if run.due(done):
         for (chain, lane), answer in answers.items():
             if lane == 0:
-                report.histogram(f"{chain}/energy", torch.from_numpy(answer.energy), update)
-                report.histogram(f"{chain}/grad_norm", torch.from_numpy(answer.grad_norm), update)
+                report.histogram(f"{chain}/energy", torch.tensor(answer.energy), update)
+                report.histogram(f"{chain}/grad_norm", torch.tensor(answer.grad_norm), update)
         if run.data.spec.kind == "image" and answers:
             x = np.concatenate([answers[key].x for key in sorted(answers)])
             report.samples(f"update-{done:08d}", torch.from_numpy(x), update)
+
+
+def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
+    shown = [f"{name.split('/')[1]} {metrics[name]:+.3f}" for name in ("chains/contrast", "chains/grad_norm") if name in metrics]
+    return ", ".join([job.name, *shown])
 
 
 def _finish(run: Rank, report: Report, spent: Spent) -> dict[str, Any]:

@@ -4,20 +4,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import ray
 import ray.train.torch
 import torch
 from ray.actor import ActorHandle
-from ray.experimental import tqdm_ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from tqdm import tqdm
 
 from pipeline.batch import Spec
 from pipeline.chains import LocalPool
 from pipeline.distributed.actors import ChainActor
 from pipeline.distributed.pool import Pool
+from pipeline.distributed.progress import Teller, shown
 from pipeline.errors import BadInput
 from pipeline.health import Diverged
 from pipeline.job import Job
@@ -55,28 +57,34 @@ def run(job: Job[Any], spec: Spec, device: torch.device) -> dict[str, Any]:
     with actors(job, spec) as handles:
         if not job.learners:
             torch.set_num_threads(job.threads)
-            found = train(job, device, Pool(handles), tqdm_ray.tqdm)
+            found = train(job, device, Pool(handles), partial(tqdm, mininterval=1.0))
             assert found is not None
             return found
-        trainer = TorchTrainer(
-            _learn,
-            train_loop_config={"job": job, "spec": spec, "actors": handles},
-            scaling_config=ScalingConfig(
-                num_workers=job.learners,
-                use_gpu=job.gpus_per_learner > 0,
-                resources_per_worker={"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner},
-            ),
-            torch_config=TorchConfig(backend="nccl" if job.gpus_per_learner else "gloo"),
-            run_config=RunConfig(
-                name=f"{time.time_ns()}", storage_path=f"{job.out}/ray", failure_config=FailureConfig(max_failures=RESTARTS)
-            ),
-        )
-        answer = trainer.fit().return_value
+        with shown() as board:
+            answer = _trainer(job, {"job": job, "spec": spec, "actors": handles, "board": board}).fit().return_value
     if "diverged" in answer:
         raise Diverged(**answer["diverged"])
     if "bad_input" in answer:
         raise BadInput(answer["bad_input"])
     return dict(answer["result"])
+
+
+def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
+    return TorchTrainer(
+        _learn,
+        train_loop_config=config,
+        scaling_config=ScalingConfig(
+            num_workers=job.learners,
+            use_gpu=job.gpus_per_learner > 0,
+            resources_per_worker={"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner},
+        ),
+        torch_config=TorchConfig(backend="nccl" if job.gpus_per_learner else "gloo"),
+        run_config=RunConfig(
+            name=str(time.time_ns()),  # Ray resumes a run of the same name: ours resumes by its own checkpoints
+            storage_path=f"{job.out}/ray",
+            failure_config=FailureConfig(max_failures=RESTARTS),
+        ),
+    )
 
 
 def _learn(config: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +97,7 @@ def _learn(config: dict[str, Any]) -> dict[str, Any]:
         if not Storage.at(job.out).exists("job.json"):
             raise BadInput(f"--out {job.out} is not seen by every machine: learner {rank} finds no job.json there")
         pool = Pool(handles[rank::ranks]) if handles else LocalPool(job.recipe, build(job.recipe, spec, 0, device))
-        return {"result": train(job, device, pool, tqdm_ray.tqdm)}
+        return {"result": train(job, device, pool, partial(Teller, config["board"]))}
     except Diverged as e:
         return {"diverged": asdict(e)}
     except BadInput as e:
