@@ -1,0 +1,1 @@
+"""One file an experiment: its presets, and the results they claim."""

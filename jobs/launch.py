@@ -104,7 +104,8 @@ def go(job: Job[Any], spec: Spec) -> None:
     """Run a checked job in its folder, new or not, with Ray or without."""
     began = time.perf_counter()
     if job.learners or job.actors:
-        from pipeline.distributed import cluster, train as distributed  # here: a run without Ray does not import it
+        from pipeline.distributed import cluster  # here: a run without Ray does not import it
+        from pipeline.distributed import train as distributed
 
         with cluster.joined():
             cluster.wait_for_resources(job)

@@ -3,11 +3,10 @@
 The model is K Langevin steps from noise under a learned energy; K, the start and the noise belong to it.
 """
 
+from jobs.launch import experiment
 from pipeline.job import Job
 from pipeline.recipes.short_run import ShortRun
 from pipeline.samplers import Langevin
-
-from jobs.launch import experiment
 
 PRESETS: dict[str, Job[ShortRun]] = {
     # scikit-learn's 1,797 handwritten digits, 8x8

@@ -1,0 +1,1 @@
+"""Distributed training of energy-based models."""

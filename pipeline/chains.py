@@ -67,10 +67,19 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainBatch:
     energy = recipe.target(task.chain, nets, tensors(task.context, device) if task.context else None)
     with torch.no_grad():
         x, stats = task.sampler(energy, x, generator(task.seed, device))
-    host = [t.contiguous().cpu().numpy() for t in (x, *stats)]
-    spent = time.process_time() - began
-    evaluations = len(x) * task.sampler.evaluations
-    return ChainBatch(task.lane, task.slots, *host, task.version, task.sampler.temperature, evaluations, spent)
+    states, energies, grad_norm, accept = (t.contiguous().cpu().numpy() for t in (x, *stats))
+    return ChainBatch(
+        lane=task.lane,
+        slots=task.slots,
+        x=states,
+        energy=energies,
+        grad_norm=grad_norm,
+        accept=accept,
+        version=task.version,
+        temperature=task.sampler.temperature,
+        evaluations=len(x) * task.sampler.evaluations,
+        cpu_seconds=time.process_time() - began,
+    )
 
 
 def tensors(arrays: Mapping[str, ndarray], device: torch.device | str) -> Batch:
@@ -80,8 +89,9 @@ def tensors(arrays: Mapping[str, ndarray], device: torch.device | str) -> Batch:
 
 def moved(answer: ChainBatch, device: torch.device | str) -> Moved:
     """An answer as a recipe's losses see it."""
-    x, *stats = (torch.from_numpy(np.array(a)).to(device) for a in answer[2:6])
-    return Moved(x, Stats(*stats))
+    arrays = {name: getattr(answer, name) for name in ("x", *Stats._fields)}
+    found = tensors(arrays, device)
+    return Moved(found.pop("x"), Stats(**found))
 
 
 class Bank:
@@ -143,7 +153,9 @@ def check_banks(chains: Mapping[str, ChainSettings], lanes: int, lag: int) -> No
     """Raise BadInput where the lanes do not divide the chains, or a bank is too small for what is drawn from it."""
     for name, chain in chains.items():
         if chain.number % lanes:
-            raise BadInput(f"{chain.number} {name} chains an update cannot be dealt to {lanes} lanes: choose a multiple")
+            raise BadInput(
+                f"{chain.number} {name} chains an update cannot be dealt to {lanes} lanes: choose a multiple"
+            )
         share = Lane(lanes - 1, lanes).size(chain.bank)
         if chain.bank and share < (lag + 1) * chain.number // lanes:
             raise BadInput(

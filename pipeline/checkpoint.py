@@ -1,8 +1,8 @@
 """Checkpoints: whole or not at all, on any pyarrow filesystem; nothing is ever unpickled.
 
-A checkpoint is a folder `update-N`: trees of dicts and lists whose tensors lie in safetensors files, one a part (rank 0
-writes `learner`, each lane's rank `lane-P`), everything else in `state.json`, and `manifest.json` with the hash of every
-file, written last: without it, or with a hash that differs, the folder is no checkpoint.
+A checkpoint is a folder `update-N`: trees of dicts and lists whose tensors lie in safetensors files, one a part (rank
+0 writes `learner`, each lane's rank `lane-P`), everything else in `state.json`, and `manifest.json` with the hash of
+every file, written last: without it, or with a hash that differs, the folder is no checkpoint.
 """
 
 import json

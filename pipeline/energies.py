@@ -43,7 +43,7 @@ class Density(Protocol):
         ...
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
-        """n exact draws."""
+        """N exact draws."""
         ...
 
 
@@ -65,6 +65,6 @@ class EightGaussians:
         return math.log(8 * 2 * math.pi * self.sd**2) - exponent.logsumexp(1)
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
-        """n exact draws."""
+        """N exact draws."""
         which = torch.randint(8, (n,), generator=rng)
         return self._centres()[which] + self.sd * torch.randn(n, 2, generator=rng)

@@ -32,7 +32,11 @@ class Diverged(Exception):
 
 def flag(*quantities: list[Tensor]) -> Tensor:
     """One number, 0 where all of the QUANTITIES are finite, without waiting for the device."""
-    bad = [(~torch.stack([t.isfinite().all() for t in group]).all()).float() * 2**i for i, group in enumerate(quantities) if group]
+    bad = [
+        (~torch.stack([t.isfinite().all() for t in group]).all()).float() * 2**i
+        for i, group in enumerate(quantities)
+        if group
+    ]
     return torch.stack(bad).sum()
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,8 +26,8 @@ class Job(Generic[R]):
     """Name of the experiment, in the run's folder and result."""
     recipe: R
     data: str
-    """A data set's name (digits, mnist, fashion-mnist, cifar10, celeba, svhn, eight-gaussians), a Parquet file or folder with
-    `image` and `label` columns, or an .npz file with `images` and `labels`."""
+    """A data set by name (digits, mnist, fashion-mnist, cifar10, svhn, celeba, eight-gaussians), a Parquet file or
+    folder with columns image and label, or an .npz file with images and labels."""
     updates: int
     """Updates of the weights, in all."""
     limit: int = 0
@@ -82,7 +82,9 @@ def check(job: Job[Any]) -> None:
             raise BadInput(f"--{name.replace('_', '-')} {value}: it must not be negative")
     for stream, size in job.recipe.streams.items():
         if size < 1 or size % job.lanes:
-            raise BadInput(f"a batch of {size} items ({stream}) cannot be dealt to {job.lanes} lanes: choose a multiple")
+            raise BadInput(
+                f"a batch of {size} items ({stream}) cannot be dealt to {job.lanes} lanes: choose a multiple"
+            )
     check_banks(job.recipe.chains, job.lanes, job.lag)
     if job.actors > job.lanes:
         raise BadInput(f"{job.actors} actors for {job.lanes} lanes: some would never work; use fewer, or more --lanes")
@@ -100,7 +102,7 @@ def _numbers(value: Any, name: str = "") -> list[tuple[str, float]]:
 def to_json(job: Job[Any]) -> dict[str, Any]:
     """Every setting; `recipe` says its own type."""
     kind = type(job.recipe)
-    settings = TypeAdapter(Job[kind]).dump_python(job, mode="json")  # type: ignore[valid-type]
+    settings = TypeAdapter(Any).dump_python(job, mode="json")
     settings["recipe"] = {"type": f"{kind.__module__}.{kind.__qualname__}", **settings["recipe"]}
     return dict(settings)
 
@@ -112,6 +114,7 @@ def from_json(settings: dict[str, Any]) -> Job[Any]:
         recipe = dict(settings["recipe"])
         module, _, name = recipe.pop("type").rpartition(".")
         kind = getattr(importlib.import_module(module), name)
-        return TypeAdapter(Job[kind]).validate_python({**settings, "recipe": recipe})
+        adapter: TypeAdapter[Job[Any]] = TypeAdapter(cast(Any, Job)[kind])
+        return adapter.validate_python({**settings, "recipe": recipe})
     except (KeyError, TypeError, ValueError, ImportError, AttributeError, ValidationError) as e:
         raise BadInput(f"job.json is not a job of this version: {str(e).splitlines()[0]}") from e

@@ -4,8 +4,8 @@ A job has P lanes, whatever the number of learners and actors that carry them. L
 slots i = p (mod P). Rank r of W works the lanes p = r (mod W). So nothing random knows W.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from numpy import ndarray
 from pipeline.rng import fold, generator
 
 
-class Lane(NamedTuple):
+@dataclass(frozen=True)
+class Lane:
     """Share `index` out of `of`."""
 
     index: int

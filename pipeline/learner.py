@@ -75,7 +75,7 @@ class Learner:
         """One lane's gradients, metrics and flag, as a vector; and the metrics' names."""
         own = {chain: answers[chain, lane.index] for chain in self.recipe.chains}
         chains = {chain: moved(answer, self.device) for chain, answer in own.items()}
-        metrics = {}
+        metrics: dict[str, Any] = {}
         for chain, answer in own.items():
             prefix = "chains" if len(own) == 1 else f"chains/{chain}"
             metrics |= {f"{prefix}/{k}": v for k, v in self._chain_metrics(update, chain, answer, batch).items()}
@@ -93,7 +93,7 @@ class Learner:
         return names, torch.cat([*(g.flatten() for g in gradient), torch.stack(values), flags])
 
     def _gradients(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
-        """d loss_k / d network_k for every player k, before any network moves."""
+        """D loss_k / d network_k for every player k, before any network moves."""
         gradient: list[Tensor] = []
         for i, (player, loss) in enumerate(losses.items()):
             own = _learnable(self.nets[player])
@@ -132,7 +132,7 @@ class Learner:
 
     def _step(self, players: Mapping[str, float], gradient: Tensor) -> None:
         i = 0
-        for player, factor in players.items():
+        for player in players:
             for p in _learnable(self.nets[player]):
                 p.grad = torch.empty_like(p).copy_(gradient[i : i + p.numel()].view(p.shape))
                 i += p.numel()

@@ -35,17 +35,29 @@ class AnyPool(Protocol):
     remote: bool
     """Whether other processes do the work."""
 
-    def submit(self, update: int, tasks: list[ChainTask], flat: Float32[ndarray, " p"]) -> None: ...
-    def collect(self, update: int) -> Answers: ...
-    def drain(self) -> dict[int, Answers]: ...
+    def submit(self, update: int, tasks: list[ChainTask], flat: Float32[ndarray, " p"]) -> None:
+        """Begin the tasks that `update` will use, under the weights `flat`."""
+
+    def collect(self, update: int) -> Answers:
+        """The answers of `update`, once all are there."""
+        ...
+
+    def drain(self) -> dict[int, Answers]:
+        """All answers not collected yet, by update; they stay to be collected."""
+        ...
 
 
 class Progress(Protocol):
-    """A progress bar, tqdm's or Ray's."""
+    """A progress bar: tqdm's, or what tells one elsewhere."""
 
-    def update(self, n: int = 1) -> Any: ...
-    def set_description(self, desc: str, refresh: bool = True) -> Any: ...
-    def close(self) -> Any: ...
+    def update(self, n: int = 1) -> Any:
+        """Move on by n updates."""
+
+    def set_description(self, desc: str, refresh: bool = True) -> Any:
+        """What stands before the bar."""
+
+    def close(self) -> Any:
+        """Leave it as it is."""
 
 
 @dataclasses.dataclass
@@ -108,7 +120,12 @@ class Rank:
         batches = {lane.index: self.batch(update, lane) for lane in self.lanes}
         self.last = self.learner.update(update, batches, answers, self.last)
         now = time.perf_counter()
-        return {**self.last, "time/chains": waited - began, "time/learn": now - waited, "time/update": now - began}, answers
+        return {
+            **self.last,
+            "time/chains": waited - began,
+            "time/learn": now - waited,
+            "time/update": now - began,
+        }, answers
 
     def spent(self) -> Spent:
         """The cost so far over all ranks; a barrier."""
@@ -139,7 +156,9 @@ class Rank:
         parts = [checkpoint.write_part(place, "learner", self.learner.state_dict())] if self.rank == 0 else []
         for lane in self.lanes:
             banks = {name: _tensors(bank.state_dict(lane)) for name, bank in self.banks.items()}
-            answers = {u: {c: _pack(a) for (c, p), a in found.items() if p == lane.index} for u, found in under_way.items()}
+            answers = {
+                u: {c: _pack(a) for (c, p), a in found.items() if p == lane.index} for u, found in under_way.items()
+            }
             parts.append(checkpoint.write_part(place, f"lane-{lane.index:04d}", {"banks": banks, "under_way": answers}))
         written, spent = [part for parts in gather(parts) for part in parts], self.spent()
         if self.rank == 0:
@@ -178,7 +197,9 @@ class Rank:
         return int(state["update"])
 
 
-def train(job: Job[Any], device: torch.device, pool: AnyPool, progress: Callable[..., Progress]) -> dict[str, Any] | None:
+def train(
+    job: Job[Any], device: torch.device, pool: AnyPool, progress: Callable[..., Progress]
+) -> dict[str, Any] | None:
     """Run a job on this rank, from its newest checkpoint; rank 0 returns what it wrote to result.json.
 
     Raises:
@@ -223,7 +244,11 @@ def _tell(run: Rank, report: Report, update: int, metrics: Mapping[str, float], 
 
 
 def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
-    shown = [f"{name.split('/')[1]} {metrics[name]:+.3f}" for name in ("chains/contrast", "chains/grad_norm") if name in metrics]
+    shown = [
+        f"{name.split('/')[1]} {metrics[name]:+.3f}"
+        for name in ("chains/contrast", "chains/grad_norm")
+        if name in metrics
+    ]
     return ", ".join([job.name, *shown])
 
 
@@ -261,4 +286,5 @@ def _pack(answer: ChainBatch) -> dict[str, Any]:
 
 
 def _unpack(lane: Lane, fields: Mapping[str, Any]) -> ChainBatch:
-    return ChainBatch(lane, **{k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in fields.items()})
+    arrays: dict[str, Any] = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in fields.items()}
+    return ChainBatch(lane=lane, **arrays)

@@ -13,6 +13,7 @@ from pipeline.energies import Energy
 from pipeline.samplers import Sampler, Stats
 from pipeline.weights import Nets
 
+
 @dataclass(frozen=True)
 class ChainSettings:
     """Where the chains of one name start, and how many move an update."""

@@ -30,7 +30,10 @@ def provenance() -> dict[str, str]:
     """What a run depends on beside its settings: versions, and the commit of the code where git knows it."""
     packages = {name: version(name) for name in ("torch", "ray", "numpy")}
     git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=Path(__file__).parent, capture_output=True, text=True
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
     )
     return {"python": platform.python_version(), **packages, "commit": git.stdout.strip() or "unknown"}
 

@@ -58,5 +58,5 @@ def load(data: str, limit: int = 0) -> Dataset:
     shape, classes = table.column("x").shape[1:], 0
     if "label" in table:
         classes = int(np.max(table.column("label"))) + 1
-    kind = "image" if len(shape) == 3 else "vector"
-    return Dataset(digest, table, size, Spec(kind, tuple(shape), classes), DENSITIES.get(data))
+    spec = Spec("image" if len(shape) == 3 else "vector", tuple(shape), classes)
+    return Dataset(digest, table, size, spec, DENSITIES.get(data))

@@ -50,7 +50,13 @@ def _density(name: str) -> Columns:
     return {"x": DENSITIES[name].sample(TOY_ITEMS, generator(0)).numpy()}
 
 
-TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "svhn": "SVHN", "celeba": "CelebA"}
+TORCHVISION = {
+    "mnist": "MNIST",
+    "fashion-mnist": "FashionMNIST",
+    "cifar10": "CIFAR10",
+    "svhn": "SVHN",
+    "celeba": "CelebA",
+}
 """torchvision's data sets, by our names."""
 
 

@@ -1,5 +1,6 @@
 """ChainActor: networks, their weights cached by version, and the pure step."""
 
+import os
 from typing import Any
 
 import ray
@@ -13,7 +14,6 @@ from pipeline.recipe import Recipe
 from pipeline.weights import load
 
 
-@ray.remote(max_restarts=-1, max_task_retries=3)
 class ChainActor:
     """Moves chains for whoever asks. It has no state that an answer depends on, so it may die at any time."""
 
@@ -33,6 +33,4 @@ class ChainActor:
 
     def pid(self) -> int:
         """The actor's process."""
-        import os
-
         return os.getpid()

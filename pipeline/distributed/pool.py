@@ -85,7 +85,9 @@ class Pool:
                 return answer
             if len(sent.tries) == TRIES:
                 task = sent.task
-                raise Unanswered(f"task {task.chain}, lane {task.lane.index}, seed {task.seed}: no answer in {TRIES} tries")
+                raise Unanswered(
+                    f"task {task.chain}, lane {task.lane.index}, seed {task.seed}: no answer in {TRIES} tries"
+                )
             sent.tries.append(self._call(sent.task, sent.weights, [actor for _, actor in sent.tries]))
 
     def _limit(self) -> float:

@@ -17,7 +17,6 @@ INTERVAL = 0.5
 """Seconds between two looks, and between two words of the worker."""
 
 
-@ray.remote(num_cpus=0)
 class Blackboard:
     """What the worker last said."""
 
@@ -37,11 +36,12 @@ class Teller:
     """The worker's side; called as tqdm is."""
 
     def __init__(self, board: ActorHandle, total: int, desc: str, unit: str):
-        self.board, self.said = board, {"total": total, "n": 0, "desc": desc, "unit": unit}
+        self.board = board
+        self.said: dict[str, Any] = {"total": total, "n": 0, "desc": desc, "unit": unit}
         self._next = 0.0
 
     def update(self, n: int = 1) -> None:
-        """n units more are done."""
+        """N units more are done."""
         self.said["n"] += n
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + INTERVAL
@@ -59,7 +59,7 @@ class Teller:
 @contextmanager
 def shown() -> Iterator[ActorHandle]:
     """A blackboard whose words are drawn as a bar while the block lasts."""
-    board, stop = Blackboard.remote(), threading.Event()
+    board, stop = ray.remote(num_cpus=0)(Blackboard).remote(), threading.Event()
     thread = threading.Thread(target=_draw, args=(board, stop), daemon=True)
     thread.start()
     try:

@@ -29,13 +29,17 @@ from pipeline.storage import Storage
 
 RESTARTS = 3
 """Deaths of a learner that a run survives."""
+RETRIES = 3
+"""Deaths of its actor that a task survives; tasks are pure, so Ray may simply run them again."""
 
 
 @contextmanager
 def actors(job: Job[Any], spec: Spec) -> Iterator[list[ActorHandle]]:
     """The job's chain actors, ended with the block."""
-    options = {"num_cpus": job.cpus_per_actor, "num_gpus": job.gpus_per_actor}
-    handles = [ChainActor.options(**options).remote(job.recipe, spec, job.threads) for _ in range(job.actors)]
+    remote = ray.remote(
+        num_cpus=job.cpus_per_actor, num_gpus=job.gpus_per_actor, max_restarts=-1, max_task_retries=RETRIES
+    )(ChainActor)
+    handles = [remote.remote(job.recipe, spec, job.threads) for _ in range(job.actors)]
     try:
         yield handles
     finally:

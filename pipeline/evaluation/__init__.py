@@ -1,0 +1,1 @@
+"""What a model is worth: pure functions of samples, networks and data."""

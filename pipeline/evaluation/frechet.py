@@ -26,7 +26,9 @@ class Classifier(nn.Module):
         for width in (32, 64):
             layers += [nn.Conv2d(channels, width, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2)]
             channels, size = width, [s // 2 for s in size]
-        self.features = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * size[0] * size[1], FEATURES), nn.ReLU())
+        self.features = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(channels * size[0] * size[1], FEATURES), nn.ReLU()
+        )
         self.head = nn.Linear(FEATURES, classes)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:

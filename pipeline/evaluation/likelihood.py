@@ -17,11 +17,13 @@ def grid(half: float = 2.0, n: int = 200) -> Float[Tensor, "n2 2"]:
 
 @torch.no_grad()
 def grid_log_density(energy: Energy, points: Float[Tensor, "m 2"], temperature: float) -> Float[Tensor, " m"]:
-    """log p at the points of a grid, p ~ exp(-U / temperature), normalised over the points: they sum to 1."""
+    """Log p at the points of a grid, p ~ exp(-U / temperature), normalised over the points: they sum to 1."""
     return (-energy(points).double() / temperature).log_softmax(0)
 
 
-def kde_log_density(samples: Float[Tensor, "n 2"], points: Float[Tensor, "m 2"], bandwidth: float = 0.1) -> Float[Tensor, " m"]:
+def kde_log_density(
+    samples: Float[Tensor, "n 2"], points: Float[Tensor, "m 2"], bandwidth: float = 0.1
+) -> Float[Tensor, " m"]:
     """The same for samples, smoothed by a Gaussian kernel of the given standard deviation."""
     kernel = KernelDensity(bandwidth=bandwidth).fit(samples.cpu().double().numpy())
     return torch.from_numpy(np.asarray(kernel.score_samples(points.cpu().double().numpy()))).log_softmax(0)

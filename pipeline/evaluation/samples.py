@@ -1,12 +1,11 @@
 """Samples of a model, and what they are worth."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy import ndarray
 from torch import Tensor
 
 from pipeline.chains import Answers, ChainTask
@@ -66,14 +65,19 @@ def judge(recipe: Recipe, nets: Nets, data: Dataset, start: Tensor, x: Tensor, t
     learned = likelihood.grid_log_density(lambda p: energy(p.to(device)).cpu(), points, temperature)
     smoothed = likelihood.kde_log_density(x, points)
     truth = (-data.density.energy(points)).log_softmax(0)
-    metrics = {"grid_kl": likelihood.kl(data.density, learned, points), "short_run_kl": likelihood.kl(data.density, smoothed, points)}
+    metrics = {
+        "grid_kl": likelihood.kl(data.density, learned, points),
+        "short_run_kl": likelihood.kl(data.density, smoothed, points),
+    }
     return Verdict(metrics, _planes({"truth": truth, "learned density": learned, "short-run samples": smoothed}))
 
 
 def _frechets(data: Dataset, start: Tensor, x: Tensor, device: torch.device) -> dict[str, float]:
     net = frechet.classifier(data, device)
     index = np.arange(data.size) if data.size <= 10_000 else np.linspace(0, data.size - 1, 10_000).astype(np.int64)
-    real = torch.cat([frechet.features(net, data.batch(part, device)["x"]) for part in np.array_split(index, len(index) // 500 + 1)])
+    real = torch.cat(
+        [frechet.features(net, data.batch(part, device)["x"]) for part in np.array_split(index, len(index) // 500 + 1)]
+    )
     return {
         "frechet": frechet.frechet(frechet.features(net, x), real),
         "frechet_start": frechet.frechet(frechet.features(net, start), real),

@@ -28,11 +28,11 @@ class ConvEnergy(nn.Sequential):
             outer = min(2 * inner, 8 * width)
             layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.LeakyReLU(slope)]
             size, inner = [s // 2 for s in size], outer
-        layers.append(nn.Conv2d(inner, 1, tuple(size)))
+        layers.append(nn.Conv2d(inner, 1, (size[0], size[1])))
         super().__init__(*layers)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
         """The energy of each image."""
-        dtype = self[0].weight.dtype
+        dtype = next(self.parameters()).dtype
         return super().forward(x.to(dtype=dtype, memory_format=torch.channels_last)).flatten()
