@@ -20,7 +20,7 @@ from pipeline.chains import LocalPool
 from pipeline.data import load
 from pipeline.errors import BadInput
 from pipeline.health import Diverged
-from pipeline.job import Job, check, to_json
+from pipeline.job import Job, check, from_json, to_json
 from pipeline.learner import build
 from pipeline.loop import train
 from pipeline.report import provenance
@@ -28,7 +28,7 @@ from pipeline.storage import Storage
 
 T = TypeVar("T")
 
-FLAGS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+FLAGS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 
 
 def fail(reason: str) -> NoReturn:
@@ -51,7 +51,7 @@ def guarded(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def parse(kind: type[T], args: Sequence[str], prog: str, description: str, default: Any = tyro.MISSING) -> T:
+def parse(kind: type[T], args: Sequence[str], prog: str, description: str, default: Any = tyro.MISSING_NONPROP) -> T:
     """A dataclass from flags. Raises BadInput with tyro's complaint in one line."""
     told = io.StringIO()
     try:
@@ -110,21 +110,33 @@ def go(job: Job[Any], spec: Spec) -> None:
         with cluster.joined():
             cluster.wait_for_resources(job)
             _record(job)
-            found = distributed.run(job, spec, device(job))
+            found = distributed.run(job, spec, device(job.device))
     else:
         _record(job)
         torch.set_num_threads(job.threads)
-        nets = build(job.recipe, spec, job.seed, device(job))
-        found = train(job, device(job), LocalPool(job.recipe, nets), partial(tqdm, mininterval=1.0)) or {}
+        nets = build(job.recipe, spec, job.seed, device(job.device))
+        found = train(job, device(job.device), LocalPool(job.recipe, nets), partial(tqdm, mininterval=1.0)) or {}
     _conclude(job, found, time.perf_counter() - began)
 
 
-def device(job: Job[Any]) -> torch.device:
+def load_run(run: str) -> Job[Any]:
+    """The job of a run folder, wherever the folder lies now. Raises BadInput where there is none."""
+    storage = Storage.at(run)
+    if not storage.exists("job.json"):
+        raise BadInput(f"there is no run at {run}: no job.json")
+    try:
+        settings = storage.read_json("job.json")
+    except ValueError as e:
+        raise BadInput(f"{run}/job.json is not JSON: {e}") from e
+    return dataclasses.replace(from_json(settings), out=storage.path if storage.local else run)
+
+
+def device(asked: str) -> torch.device:
     """Of this process, as --device says."""
-    if job.device == "cuda" and not torch.cuda.is_available():
+    if asked == "cuda" and not torch.cuda.is_available():
         raise BadInput("--device cuda: this machine has no GPU that torch can use")
-    auto = "cuda" if torch.cuda.is_available() and not job.actors else "cpu"
-    return torch.device(auto if job.device == "auto" else job.device)
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(auto if asked == "auto" else asked)
 
 
 def _record(job: Job[Any]) -> None:

@@ -3,18 +3,74 @@
 The model is K Langevin steps from noise under a learned energy; K, the start and the noise belong to it.
 """
 
+from dataclasses import replace
+
 from jobs.launch import experiment
 from pipeline.job import Job
 from pipeline.recipes.short_run import ShortRun
 from pipeline.samplers import Langevin
 
+DIGITS = Job(
+    name="short_run-digits",
+    data="digits",
+    updates=600,
+    recipe=ShortRun(
+        langevin=Langevin(steps=40, drift=1.0, noise=0.01), width=32, data_noise=0.05, learning_rate=5e-4, anneal=300
+    ),
+)
+PAPER = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch=64, data_noise=0.03, learning_rate=1e-4)
+
 PRESETS: dict[str, Job[ShortRun]] = {
-    # scikit-learn's 1,797 handwritten digits, 8x8
-    "digits": Job(
-        name="short_run-digits",
-        data="digits",
-        updates=400,
-        recipe=ShortRun(langevin=Langevin(steps=40, drift=1.0, noise=0.01), width=32, data_noise=0.1),
+    "digits": DIGITS,
+    "mnist": replace(
+        DIGITS, name="short_run-mnist", data="mnist", updates=2000, recipe=replace(DIGITS.recipe, width=16, anneal=1500)
+    ),
+    "fashion-mnist": replace(
+        DIGITS,
+        name="short_run-fashion-mnist",
+        data="fashion-mnist",
+        updates=2000,
+        recipe=replace(DIGITS.recipe, width=16, anneal=1500),
+    ),
+    "cifar10": Job(
+        name="short_run-cifar10",
+        data="cifar10",
+        limit=40_000,
+        updates=200_000,
+        recipe=replace(PAPER, width=128),
+        actors=1,
+        gpus_per_learner=0.5,
+        gpus_per_actor=0.5,
+        checkpoint_every=1000,
+        log_every=100,
+    ),
+    "celeba": Job(
+        name="short_run-celeba",
+        data="celeba",
+        limit=40_000,
+        updates=200_000,
+        recipe=replace(PAPER, width=64),
+        actors=1,
+        gpus_per_learner=0.5,
+        gpus_per_actor=0.5,
+        checkpoint_every=1000,
+        log_every=100,
+    ),
+    "eight-gaussians": Job(
+        name="short_run-eight-gaussians",
+        data="eight-gaussians",
+        updates=2000,
+        recipe=ShortRun(
+            langevin=Langevin(steps=100, drift=1.0, noise=0.01),
+            batch=100,
+            start_from="gaussian",
+            data_noise=0.0,
+            learning_rate=1e-3,
+            slope=0.05,
+        ),
+        samples=5000,
+        actors=0,
+        learners=0,
     ),
 }
 

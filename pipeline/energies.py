@@ -7,7 +7,7 @@ at the end have a known normaliser, so that what is learned can be compared with
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,7 @@ def tilt(energy: Energy, base: Energy) -> Energy:
     return tilted
 
 
+@runtime_checkable
 class Density(Protocol):
     """A density on the plane whose normaliser is known."""
 

@@ -56,7 +56,7 @@ class Job(Generic[R]):
     samples: int = 1000
     """Samples that the final metrics are taken on; 0: no final metrics."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Of a process that Ray gave no GPU to: auto is a GPU for a run without Ray where there is one, else the CPU."""
+    """Of the learner where --learners is 0; auto: a GPU where there is one. Ray gives the others theirs."""
     cpus_per_learner: float = 0.5
     """CPUs that Ray sets aside for a learner."""
     cpus_per_actor: float = 0.5

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from pipeline.rng import fold, generator
 from pipeline.storage import Storage
 
 
+@runtime_checkable
 class AnyPool(Protocol):
     """What moves chains: a LocalPool, or a Pool of actors."""
 
@@ -47,6 +48,7 @@ class AnyPool(Protocol):
         ...
 
 
+@runtime_checkable
 class Progress(Protocol):
     """A progress bar: tqdm's, or what tells one elsewhere."""
 

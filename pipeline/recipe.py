@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ class Moved(NamedTuple):
     stats: Stats
 
 
+@runtime_checkable
 class Recipe(Protocol):
     """A paper: its networks, the targets of its chains, and its losses. No method keeps state."""
 

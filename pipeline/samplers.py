@@ -8,7 +8,7 @@ Both are values of one class.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ class Stats(NamedTuple):
     """Share of accepted proposals; 1 where nothing is rejected."""
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """A Markov kernel, run for a fixed number of steps."""
 

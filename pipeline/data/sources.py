@@ -24,7 +24,7 @@ TOY_ITEMS = 100_000
 """Draws from a toy density that make up its data set."""
 
 
-def _columns(images: Iterable[Any], labels: Iterable[int] | None) -> dict[str, ndarray]:
+def _columns(images: Iterable[Any], labels: Iterable[Any] | None) -> dict[str, ndarray]:
     """PIL images or arrays (h, w[, c]) of one size -> uint8 `x` (n, c, h, w), and int64 `label`."""
     arrays = [np.asarray(image) for image in images]
     if not arrays:

@@ -6,7 +6,8 @@ K Langevin steps from a fixed noise distribution are the model; the network lear
 have the same energy. The paper writes f = -U and ascends.
 
 Deviations from the paper:
-1. K and the learning rate are constant; the paper lowers the rate and the data noise after its 200,000 updates.
+1. The learning rate falls as 1/update from update `anneal` on, and the data noise stays; the paper lowers both, by
+   hand, after its 200,000 updates.
 2. The chains may start from data too (a comparison that 1903.12370 makes), and from a bank.
 3. Two-dimensional data have an MLP for an energy.
 """
@@ -47,6 +48,8 @@ class ShortRun(Recipe):
     """Standard deviation of the noise on the data (sigma), in units of the data's [-1, 1]."""
     learning_rate: float = 1e-4
     """Adam's."""
+    anneal: int = 0
+    """Update from which the learning rate falls, as anneal / update; 0: it stays."""
     width: int = 64
     """Channels of the ConvNet's first layer (nf); units of an MLP's first layer."""
     slope: float = 0.2
@@ -73,8 +76,8 @@ class ShortRun(Recipe):
         return {"energy": Adam(nets["energy"].parameters(), self.learning_rate)}
 
     def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
-        """The energy, always."""
-        return {"energy": 1.0}
+        """The energy, always; its rate falls late in the run, as the paper's does (section 5.1)."""
+        return {"energy": min(1.0, self.anneal / max(update, 1)) if self.anneal else 1.0}
 
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
         """Fixed: K, drift and noise are part of the model."""

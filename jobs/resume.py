@@ -1,0 +1,73 @@
+"""Go on with a run from its newest whole checkpoint.
+
+What a run computes does not change: only its length, the machines it uses and what it logs can be set anew.
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from jobs.launch import go, guarded, load_run, parse
+from pipeline import checkpoint
+from pipeline.data import load
+from pipeline.errors import BadInput
+from pipeline.job import check
+from pipeline.storage import Storage
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where no value is given, the run keeps its own."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Folder of the run."""
+    updates: int | None = None
+    """Updates of the weights, in all."""
+    learners: int | None = None
+    """Ray Train workers; 0: learn in this process."""
+    actors: int | None = None
+    """Ray actors that move chains; 0: chains move where the learner is."""
+    threads: int | None = None
+    """CPU threads of each process."""
+    device: Literal["auto", "cpu", "cuda"] | None = None
+    """Of a process that Ray gave no GPU to."""
+    cpus_per_learner: float | None = None
+    """CPUs that Ray sets aside for a learner."""
+    cpus_per_actor: float | None = None
+    """CPUs that Ray sets aside for an actor."""
+    gpus_per_learner: float | None = None
+    """GPUs that Ray sets aside for a learner."""
+    gpus_per_actor: float | None = None
+    """GPUs that Ray sets aside for an actor."""
+    wait: float | None = None
+    """Seconds to wait for a cluster that has not yet the CPUs and GPUs asked for."""
+    checkpoint_every: int | None = None
+    """Updates between checkpoints and sample grids."""
+    keep: int | None = None
+    """Checkpoints that stay: the newest ones."""
+    log_every: int | None = None
+    """Updates between lines of metrics.jsonl and points in TensorBoard."""
+    samples: int | None = None
+    """Samples that the final metrics are taken on; 0: no final metrics."""
+
+
+def main() -> None:
+    """The command."""
+    asked = parse(Resume, sys.argv[1:], "python -m jobs.resume", __doc__ or "")
+    changes = {k: v for k, v in dataclasses.asdict(asked).items() if k != "run" and v is not None}
+    job = dataclasses.replace(load_run(asked.run), **changes)
+    check(job)
+    checkpoints = Storage.at(job.out) / "checkpoints"
+    newest = checkpoint.newest(checkpoints)
+    done = checkpoint.read_state(checkpoints / newest)["update"] if newest else 0
+    if done > job.updates:
+        raise BadInput(f"--updates {job.updates}: the run has made {done} already")
+    print(f"going on with {job.out} from update {done} to {job.updates}", file=sys.stderr)
+    go(job, load(job.data, job.limit).spec)
+
+
+if __name__ == "__main__":
+    guarded(main)

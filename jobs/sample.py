@@ -1,0 +1,100 @@
+"""Draw samples from a run, finished or not, by its newest checkpoint.
+
+The chains are the run's own: its start, steps, drift and noise are part of the model.
+"""
+
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import tyro
+from numpy import ndarray
+from PIL import Image
+from tqdm import tqdm
+
+from jobs.launch import device, guarded, load_run, parse
+from pipeline import checkpoint
+from pipeline.chains import advance, frozen
+from pipeline.data import load
+from pipeline.errors import BadInput
+from pipeline.evaluation import samples
+from pipeline.learner import build
+from pipeline.storage import Storage
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is drawn, and where it goes."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Folder of the run."""
+    out: str
+    """File to write, which must not exist: .parquet (column image with PNG bytes as on the Hugging Face hub; column
+    features for vectors) or .npy (float32, images in [-1, 1] as (n, c, h, w))."""
+    n: int = 1000
+    """Samples."""
+    seed: int = 0
+    """Seed of starts and noise."""
+    threads: int = 1
+    """CPU threads."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU where there is one."""
+
+
+def main() -> None:
+    """The command."""
+    asked = parse(Sample, sys.argv[1:], "python -m jobs.sample", __doc__ or "")
+    out = Path(asked.out).expanduser()
+    if out.suffix not in (".parquet", ".npy"):
+        raise BadInput(f"--out {out}: the name must end in .parquet or .npy")
+    if out.exists() or not out.absolute().parent.is_dir():
+        raise BadInput(f"--out {out} {'exists' if out.exists() else 'is in a folder that does not exist'}")
+    if asked.n < 1 or asked.threads < 1 or asked.seed < 0:
+        raise BadInput("--n and --threads must be 1 or more, --seed 0 or more")
+    x = draw(asked)
+    np.save(out, x) if out.suffix == ".npy" else pq.write_table(_table(x), out)
+    print(f"{len(x)} samples in {out}")
+
+
+def draw(asked: Sample) -> ndarray:
+    """(n, *shape) float32 samples of the run's newest checkpoint."""
+    job = load_run(asked.run)
+    if not job.recipe.chains:
+        raise BadInput(f"{asked.run}: its recipe runs no chains to sample by")
+    newest = checkpoint.newest(Storage.at(job.out) / "checkpoints")
+    if newest is None:
+        raise BadInput(f"{asked.run} has no checkpoint yet")
+    place = Storage.at(job.out) / "checkpoints" / newest
+    torch.set_num_threads(asked.threads)
+    data, where = load(job.data, job.limit), device(asked.device)
+    nets = frozen(build(job.recipe, data.spec, job.seed, where))
+    for name, state in checkpoint.read_part(place, "learner")["networks"].items():
+        nets[name].load_state_dict(state)
+    update = checkpoint.read_state(place)["update"]
+    tasks = samples.tasks(job.recipe, nets, data, asked.n, update, asked.seed)
+    moved = [advance(job.recipe, nets, task) for task in tqdm(tasks, desc=f"update {update}", unit="task")]
+    return np.concatenate([answer.x for answer in moved])
+
+
+def _table(x: ndarray) -> pa.Table:
+    if x.ndim == 2:
+        return pa.table({"features": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1])})
+    pixels = np.round((x.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
+    cells = [{"bytes": _png(image.squeeze()), "path": f"{i}.png"} for i, image in enumerate(pixels)]
+    return pa.table({"image": pa.array(cells, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))})
+
+
+def _png(image: ndarray) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "PNG")
+    return data.getvalue()
+
+
+if __name__ == "__main__":
+    guarded(main)

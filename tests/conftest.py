@@ -1,0 +1,55 @@
+"""Shapes and types are checked in tests alone: actors and learners in other processes run without."""
+
+import os
+
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("pipeline", "beartype.beartype")
+
+import pytest
+import torch
+
+from pipeline.job import Job
+from pipeline.recipes.short_run import ShortRun
+from pipeline.samplers import Langevin
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """One cache of data and classifiers for all tests, and none of the user's."""
+    os.environ["EBM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def ray_session(cache):
+    """The one Ray of all tests: its own, whatever else runs on this machine."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A short-run job on digits that takes a second: small in everything, with a bank and restarts."""
+    recipe = ShortRun(
+        langevin=Langevin(steps=5, drift=1.0, noise=0.01), batch=16, width=4, bank=80, restart=0.2, data_noise=0.1
+    )
+    return Job(
+        name="small",
+        recipe=recipe,
+        data="digits",
+        updates=6,
+        lanes=4,
+        learners=0,
+        actors=0,
+        samples=0,
+        checkpoint_every=2,
+        log_every=1,
+        out=str(tmp_path / "run"),
+    )

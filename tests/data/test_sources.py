@@ -1,0 +1,197 @@
+"""Every way data come in, on small stand-ins in the real layouts."""
+
+import io
+import pickle
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torchvision import datasets
+
+from pipeline.data import load
+from pipeline.data.store import cached
+from pipeline.errors import BadInput
+
+RNG = np.random.default_rng(0)
+
+
+def png(image):
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "PNG")
+    return out.getvalue()
+
+
+def write_parquet(path, images, labels=None):
+    cells = pa.array(
+        [{"bytes": png(i), "path": "x.png"} for i in images], pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    )
+    pq.write_table(pa.table({"image": cells} | ({} if labels is None else {"label": labels})), path)
+
+
+@pytest.mark.parametrize("shape", [(12, 9, 11), (12, 9, 11, 3)])
+@pytest.mark.parametrize("kind", ["parquet", "folder", "npz"])
+def test_images_come_in_as_they_are(tmp_path, shape, kind):
+    images, labels = RNG.integers(0, 256, shape, np.uint8), np.arange(12) % 4
+    if kind == "npz":
+        path = tmp_path / "a.npz"
+        np.savez(path, images=images, labels=labels)
+    else:
+        path = tmp_path / "a.parquet" if kind == "parquet" else tmp_path
+        write_parquet(tmp_path / "a.parquet", images[:7], labels[:7] if kind == "folder" else None)
+        if kind == "folder":
+            write_parquet(tmp_path / "b.parquet", images[7:], labels[7:])
+    found = load(str(path))
+    n = 7 if kind == "parquet" else 12
+    channels = 3 if len(shape) == 4 else 1
+    assert (found.size, found.spec.shape) == (n, (channels, 9, 11))
+    batch = found.batch(np.array([4, 1]))
+    expected = images[[4, 1]] if len(shape) == 3 else images[[4, 1]].transpose(0, 3, 1, 2)
+    assert torch.equal(batch["x"].flatten(), torch.tensor(expected).flatten().float() / 127.5 - 1)
+    assert found.spec.classes == (0 if kind == "parquet" else 4)
+    assert "label" not in batch if kind == "parquet" else batch["label"].tolist() == [0, 1]
+
+
+def test_limit_takes_the_first_items():
+    assert load("digits", 100).size == 100
+    assert load("digits", 10**6).size == 1797
+
+
+def test_changed_file_is_read_anew(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, images=np.zeros((5, 8, 8), np.uint8))
+    first = load(str(path))
+    np.savez(path, images=np.full((6, 8, 8), 255, np.uint8))
+    second = load(str(path))
+    assert (first.size, second.size) == (5, 6)
+    assert second.batch(np.array([0]))["x"].min() == 1
+
+
+def bad_files(folder):
+    (folder / "noise.parquet").write_bytes(b"PAR1 no")
+    (folder / "noise.npz").write_bytes(b"PK no")
+    pq.write_table(pa.table({"text": ["a"]}), folder / "text.parquet")
+    pq.write_table(pa.table({"image": [{"bytes": b"no png", "path": ""}]}), folder / "nopng.parquet")
+    write_parquet(folder / "sizes.parquet", [np.zeros((8, 8), np.uint8), np.zeros((9, 8), np.uint8)])
+    np.savez(folder / "float.npz", images=np.zeros((3, 8, 8)))
+    np.savez(folder / "noimages.npz", x=np.zeros(3))
+    (folder / "empty").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("noise.parquet", "cannot be read as Parquet"),
+        ("noise.npz", "cannot be read as .npz"),
+        ("text.parquet", "no column `image`"),
+        ("nopng.parquet", "does not hold encoded images"),
+        ("sizes.parquet", "differ in size"),
+        ("float.npz", "must be uint8"),
+        ("noimages.npz", "no array `images`"),
+        ("empty", "cannot be read|no column|no images"),
+        ("absent", "neither a data set .digits, .*celeba. nor a file"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, says):
+    bad_files(tmp_path)
+    with pytest.raises(BadInput, match=says) as caught:
+        load(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_any_column_comes_back_and_is_memory_mapped(tmp_path):
+    ragged = [np.arange(n, dtype=np.int32) for n in (3, 0, 5)]
+    columns = {"x": RNG.normal(size=(3, 2, 4)).astype(np.float32), "label": np.array([2, 0, 1]), "tokens": ragged}
+    table = cached(tmp_path / "t.arrow", lambda: columns)
+    assert np.array_equal(table.column("x"), columns["x"])
+    assert np.array_equal(table.column("label"), columns["label"])
+    assert [list(r) for r in table.ragged("tokens", np.array([2, 1]))] == [[0, 1, 2, 3, 4], []]
+    assert not table.column("x").flags.owndata
+
+
+def test_two_who_cache_at_once_both_succeed(tmp_path):
+    barrier, found = threading.Barrier(4), []
+
+    def columns():
+        barrier.wait()
+        return {"x": np.arange(10)}
+
+    def one():
+        found.append(cached(tmp_path / "t.arrow", columns))
+
+    threads = [threading.Thread(target=one) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(table.column("x"), np.arange(10)) for table in found)
+    assert [p.name for p in tmp_path.iterdir()] == ["t.arrow"]
+
+
+def test_a_reader_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        cached(tmp_path / "t.arrow", lambda: 1 / 0)
+    assert not list(tmp_path.iterdir())
+
+
+def idx(array):
+    return bytes([0, 0, 8, array.ndim]) + b"".join(int(s).to_bytes(4, "big") for s in array.shape) + array.tobytes()
+
+
+def stand_in(name, root, monkeypatch):
+    """Four images in the layout that torchvision reads."""
+    if name in ("mnist", "fashion-mnist"):
+        raw = root / {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}[name] / "raw"
+        raw.mkdir(parents=True)
+        for part in ("train", "t10k"):
+            (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(RNG.integers(0, 256, (40, 28, 28), np.uint8)))
+            (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx((np.arange(40) % 10).astype(np.uint8)))
+    elif name == "cifar10":
+        monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
+        monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *args: True)
+        folder = root / "cifar-10-batches-py"
+        folder.mkdir(parents=True)
+        for i in range(1, 6):
+            content = {"data": RNG.integers(0, 256, (8, 3072), np.uint8), "labels": [k % 10 for k in range(8)]}
+            (folder / f"data_batch_{i}").write_bytes(pickle.dumps(content))
+        (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(k) for k in range(10)]}))
+    else:
+        monkeypatch.setattr(datasets.CelebA, "_check_integrity", lambda self: True)
+        folder = root / "celeba"
+        (folder / "img_align_celeba").mkdir(parents=True)
+        names = [f"{i:06d}.jpg" for i in range(1, 41)]
+        for n in names:
+            Image.fromarray(RNG.integers(0, 256, (218, 178, 3), np.uint8)).save(folder / "img_align_celeba" / n)
+        rows = {"list_eval_partition": ["0"], "identity_CelebA": ["1"], "list_bbox_celeba": ["0"] * 4,
+                "list_landmarks_align_celeba": ["0"] * 10, "list_attr_celeba": ["1"] * 40}  # fmt: skip
+        for file, values in rows.items():
+            head = (
+                ""
+                if file in ("list_eval_partition", "identity_CelebA")
+                else f"40\n{' '.join(f'c{i}' for i in range(len(values)))}\n"
+            )
+            (folder / f"{file}.txt").write_text(head + "".join(f"{n} {' '.join(values)}\n" for n in names))
+
+
+@pytest.fixture(params=["mnist", "fashion-mnist", "cifar10", "celeba"])
+def torchvision_set(request, tmp_path, monkeypatch):
+    monkeypatch.setenv("EBM_CACHE", str(tmp_path))
+    stand_in(request.param, tmp_path / "torchvision", monkeypatch)
+    return request.param
+
+
+def test_torchvisions_sets_are_read(torchvision_set):
+    shape = {"cifar10": (3, 32, 32), "celeba": (3, 64, 64)}.get(torchvision_set, (1, 28, 28))
+    found = load(torchvision_set)
+    assert (found.size, found.spec.shape) == (40, shape)
+    assert found.spec.classes == {"celeba": 0, "cifar10": 8}.get(torchvision_set, 10)
+
+
+def test_a_set_that_cannot_be_had_is_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("EBM_CACHE", str(tmp_path))
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [])
+    with pytest.raises(BadInput, match=r"mnist is not under .* and cannot be downloaded"):
+        load("mnist")

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+from running import CPU
+
+from pipeline.batch import Spec
+from pipeline.chains import Bank, ChainTask, advance, check_banks, frozen
+from pipeline.errors import BadInput
+from pipeline.lanes import Lane
+from pipeline.learner import build
+from pipeline.recipe import ChainSettings
+from pipeline.recipes.short_run import ShortRun
+from pipeline.samplers import Langevin
+
+LANE = Lane(1, 3)
+
+
+def bank(restart, states=30):
+    return Bank(ChainSettings(6, bank=states, restart=restart), [LANE])
+
+
+def fresh(n=4):
+    return np.full((n, 2), -1.0, np.float32)
+
+
+def rounds(bank, n):
+    """Draw and put back n times, each state counting how often it moved; what was drawn."""
+    seen = []
+    for seed in range(n):
+        slots, x = bank.draw(LANE, fresh(), seed)
+        seen.append((slots, x.copy()))
+        bank.put(LANE, slots, np.where(x < 0, 1, x + 1).astype(np.float32))
+    return seen
+
+
+def test_restart_one_always_starts_anew():
+    assert all((x == -1).all() for _, x in rounds(bank(1.0), 40))
+
+
+def test_restart_zero_never_starts_anew_twice_and_every_slot_keeps_its_lineage():
+    moves = dict.fromkeys(range(10), 0)
+    for slots, x in rounds(bank(0.0), 40):
+        for slot, state in zip(slots, x, strict=True):
+            assert (state == (moves[slot] or -1)).all()
+            moves[slot] += 1
+    assert all(count > 5 for count in moves.values())
+
+
+def test_restart_has_the_probability_it_says():
+    seen = rounds(bank(0.3), 400)[10:]
+    share = np.mean([(x[:, 0] == -1).mean() for _, x in seen])
+    assert abs(share - 0.3) < 4 * np.sqrt(0.3 * 0.7 / (4 * len(seen)))
+
+
+def test_slots_are_drawn_without_replacement_and_never_in_flight():
+    one = bank(0.0)
+    first, _ = one.draw(LANE, fresh(5), 0)
+    second, _ = one.draw(LANE, fresh(5), 1)
+    assert sorted([*first, *second]) == list(range(10))
+    with pytest.raises(ValueError, match="a"):
+        one.draw(LANE, fresh(1), 2)
+
+
+def test_no_bank_starts_anew_each_time():
+    assert all((x == -1).all() for _, x in rounds(bank(0.0, states=0), 5))
+
+
+@pytest.mark.parametrize(("number", "states", "lag", "fits"), [(6, 18, 2, True), (6, 17, 2, False), (7, 0, 0, False)])
+def test_a_bank_holds_what_can_be_in_flight(number, states, lag, fits):
+    chains = {"model": ChainSettings(number, bank=states)}
+    if fits:
+        check_banks(chains, 3, lag)
+    else:
+        with pytest.raises(BadInput):
+            check_banks(chains, 3, lag)
+
+
+def test_advance_is_pure():
+    recipe, spec = ShortRun(width=4), Spec("image", (1, 8, 8), 10)
+    nets = frozen(build(recipe, spec, 0, CPU))
+    x = np.zeros((5, 1, 8, 8), np.float32)
+    task = ChainTask("model", LANE, np.arange(5), x, None, Langevin(4, 1.0, 0.1), seed=7, version=3)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one, two = advance(recipe, nets, task), advance(recipe, nets, task)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (x == 0).all()
+    assert np.array_equal(one.x, two.x)
+    assert np.array_equal(one.energy, two.energy)
+    assert (one.version, one.evaluations, one.lane) == (3, 20, LANE)
+    other = advance(recipe, nets, task._replace(seed=8))
+    assert not np.array_equal(one.x, other.x)

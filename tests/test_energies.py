@@ -1,0 +1,39 @@
+import math
+
+import pytest
+import torch
+
+from pipeline.energies import EightGaussians, gaussian, tilt
+from pipeline.rng import generator
+
+
+def test_gaussian_is_minus_log_density_up_to_its_normaliser():
+    x = torch.randn(50, 3, generator=generator(0))
+    exact = -torch.distributions.Normal(0, 0.7).log_prob(x).sum(1)
+    offset = 3 * math.log(0.7 * math.sqrt(2 * math.pi))
+    torch.testing.assert_close(gaussian(0.7)(x), exact - offset)
+
+
+def test_tilt_multiplies_densities():
+    x = torch.randn(50, 2, generator=generator(0))
+    torch.testing.assert_close(tilt(gaussian(1.0), gaussian(1.0))(x), gaussian(math.sqrt(0.5))(x))
+
+
+def test_eight_gaussians_integrate_to_one():
+    line = torch.linspace(-2.5, 2.5, 501)
+    mass = (-EightGaussians().energy(torch.cartesian_prod(line, line))).exp().sum() * 0.01**2
+    assert mass == pytest.approx(1, abs=1e-4)
+
+
+def test_eight_gaussians_sample_what_they_claim():
+    n, density = 100_000, EightGaussians()
+    x = density.sample(n, generator(0))
+    radius2 = x.square().sum(1)
+    expected = density.radius**2 + 2 * density.sd**2
+    assert abs(radius2.mean() - expected) < 4 * radius2.std() / math.sqrt(n)
+    assert x.mean(0).abs().max() < 4 * x.std() / math.sqrt(n)
+    line = torch.linspace(-2.5, 2.5, 501)
+    points = torch.cartesian_prod(line, line)
+    entropy = ((-density.energy(points)).exp() * density.energy(points)).sum() * 0.01**2
+    energy = density.energy(x)
+    assert abs(energy.mean() - entropy) < 4 * energy.std() / math.sqrt(n)

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from pipeline.lanes import Lane, batch_indices, deal
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 12])
+def test_every_lane_is_worked_once_whatever_the_ranks(world):
+    dealt = [lane for rank in range(world) for lane in deal(12, rank, world)]
+    assert sorted(lane.index for lane in dealt) == list(range(12))
+
+
+@pytest.mark.parametrize(("items", "n"), [(103, 5), (40, 7), (12, 6)])
+def test_an_epoch_sees_each_item_of_the_lane_once(items, n):
+    for p in range(4):
+        lane = Lane(p, 4)
+        own = lane.size(items)
+        drawn = np.concatenate([batch_indices(lane, items, n, update, seed=0) for update in range(3 * own)])
+        for epoch in range(3 * n):
+            one = drawn[epoch * own : (epoch + 1) * own]
+            assert sorted(one) == list(range(p, items, 4))
+        assert not np.array_equal(drawn[:own], drawn[own : 2 * own])
+
+
+def test_order_is_a_function_of_seed_and_update():
+    lane = Lane(1, 2)
+    assert np.array_equal(batch_indices(lane, 100, 8, 30, seed=4), batch_indices(lane, 100, 8, 30, seed=4))
+    assert not np.array_equal(batch_indices(lane, 100, 8, 30, seed=4), batch_indices(lane, 100, 8, 30, seed=5))
+
+
+def test_too_few_items_are_drawn_with_replacement_by_all_lanes():
+    drawn = np.concatenate([batch_indices(Lane(p, 8), 3, 4, u, seed=0) for p in range(8) for u in range(10)])
+    assert set(drawn) == {0, 1, 2}

@@ -1,0 +1,138 @@
+"""The laws of Langevin dynamics on quadratic energies, where every moment is known."""
+
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pipeline.energies import gaussian
+from pipeline.nets.conv import ConvEnergy
+from pipeline.rng import generator, seeded
+from pipeline.samplers import Langevin
+
+N = 20_000
+
+
+def quadratic(curvature):
+    return lambda x: curvature * x.square().flatten(1).sum(1) / 2
+
+
+def conv(width):
+    with seeded(0):
+        return ConvEnergy((1, 8, 8), width, 0.2)
+
+
+def move(sampler, energy, x, seed=0):
+    with torch.no_grad():
+        return sampler(energy, x, generator(seed))
+
+
+@pytest.mark.parametrize(("steps", "drift", "noise"), [(1, 0.3, 0.5), (7, 0.08, 0.4), (40, 1.0, 0.01), (25, 1.6, 0.2)])
+def test_moments_after_any_number_of_steps(steps, drift, noise):
+    x0, a = 2.0, 1 - drift
+    x, _ = move(Langevin(steps, drift, noise), gaussian(), torch.full((N, 1), x0))
+    mean = a**steps * x0
+    variance = noise**2 * (1 - a ** (2 * steps)) / (1 - a**2) if abs(a) < 1 else noise**2 * steps
+    assert abs(x.mean() - mean) < 4 * math.sqrt(variance / N)
+    assert abs(x.var() - variance) < 4 * variance * math.sqrt(2 / N)
+
+
+@pytest.mark.parametrize(("step", "variance"), [(0.4, 1.0417), (0.1, 1.0025)])
+def test_stationary_variance_of_the_textbook_step(step, variance):
+    sampler = Langevin.textbook(600, step)
+    x, _ = move(sampler, gaussian(), torch.randn(N, 1, generator=generator(1)))
+    assert sampler.temperature == pytest.approx(1)
+    assert abs(x.var() - variance) < 4 * variance * math.sqrt(2 / N)
+
+
+def test_temperature_is_what_the_chains_sample():
+    # F = eps^2/4 x^2 at drift 1 and noise eps is U = x^2/2 at temperature 1 (papers A and B, temperature table)
+    eps = 0.3
+    sampler = Langevin(400, drift=1.0, noise=eps)
+    x, _ = move(sampler, quadratic(eps**2 / 2), torch.randn(N, 1, generator=generator(1)))
+    curvature = eps**2 / 2
+    exact = eps**2 / (1 - (1 - curvature) ** 2)
+    assert sampler.temperature == pytest.approx(eps**2 / 2)
+    assert exact == pytest.approx(1, abs=0.03)
+    assert abs(x.var() - exact) < 4 * exact * math.sqrt(2 / N)
+
+
+def test_diverges_exactly_beyond_the_stability_limit():
+    start = torch.ones(4, 1)
+    below, _ = move(Langevin(200, drift=1.9, noise=0.0), gaussian(), start)
+    above, _ = move(Langevin(200, drift=2.1, noise=0.0), gaussian(), start)
+    assert below.abs().max() < 1e-6
+    assert above.abs().min() > 1e6
+
+
+def test_stats_are_of_the_returned_state_and_of_the_path():
+    x, stats = move(Langevin(3, drift=0.5, noise=0.0), gaussian(), torch.tensor([[4.0], [8.0]]))
+    assert torch.equal(x, torch.tensor([[0.5], [1.0]]))
+    assert torch.equal(stats.energy, gaussian()(x))
+    assert torch.equal(stats.grad_norm, torch.tensor([(4 + 2 + 1) / 3, (8 + 4 + 2) / 3]))
+
+
+def test_no_parameter_gradients_no_graph_and_the_start_is_kept():
+    net, x0 = conv(4), torch.zeros(3, 1, 8, 8)
+    x, stats = move(Langevin(4, 1.0, 0.01), net, x0)
+    assert all(p.grad is None for p in net.parameters())
+    assert not x.requires_grad
+    assert not stats.energy.requires_grad
+    assert torch.equal(x0, torch.zeros(3, 1, 8, 8))
+    assert not torch.equal(x, x0)
+
+
+def test_noise_is_the_generators_alone():
+    x0, sampler = torch.zeros(5, 2), Langevin(3, 0.1, 0.5)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    once, again, other = (move(sampler, gaussian(), x0, seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+
+
+def test_differentiable_through_all_steps():
+    x0 = torch.tensor([[1.5]], requires_grad=True)
+    drift = torch.tensor(0.3, requires_grad=True)
+    x, _ = Langevin(6, drift=0.3, noise=0.0)(gaussian(), x0, generator(0))
+    (slope,) = torch.autograd.grad(x.sum(), x0)
+    assert slope.item() == pytest.approx(0.7**6, rel=1e-5)
+    scale = torch.tensor(1.0, requires_grad=True)
+    x, _ = Langevin(6, drift=0.3, noise=0.0)(lambda s: scale * gaussian()(s), x0, generator(0))
+    (by_scale,) = torch.autograd.grad(x.sum(), scale)
+    assert by_scale.item() == pytest.approx(-0.3 * 6 * 0.7**5 * 1.5, rel=1e-5)
+    assert drift.grad is None
+
+
+class NoHostSync(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_in_the_loop_waits_for_the_device():
+    net = conv(4)
+    with NoHostSync():
+        move(Langevin(3, 1.0, 0.01), net, torch.zeros(2, 1, 8, 8))
+        with pytest.raises(AssertionError):
+            torch.ones(1).item()
+
+
+@pytest.mark.parametrize("halve", ["autocast", "weights"])
+def test_state_is_float32_whatever_the_network(halve):
+    net, x0 = conv(8), torch.rand(6, 1, 8, 8, generator=generator(0))
+    exact, _ = move(Langevin(1, 1.0, 0.0), net, x0)
+    sampler = Langevin(1, 1.0, 0.0, autocast=halve == "autocast")
+    rough, stats = move(sampler, net.bfloat16() if halve == "weights" else net, x0)
+    assert rough.dtype == stats.energy.dtype == torch.float32
+    error = (rough - exact).norm() / (exact - x0).norm()
+    assert 1e-4 < error < 0.05  # of the gradient, which bfloat16 carries with 8 bits
+
+
+def test_compiled_step_agrees_with_the_plain_one():
+    net, x0 = conv(4), torch.rand(4, 1, 8, 8, generator=generator(0))
+    plain, _ = move(Langevin(5, 1.0, 0.01), net, x0)
+    compiled, _ = move(Langevin(5, 1.0, 0.01, compile=True), net, x0)
+    torch.testing.assert_close(compiled, plain, atol=1e-6, rtol=1e-5)

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline import weights
+from pipeline.nets.conv import ConvEnergy
+from pipeline.rng import seeded
+
+
+def nets(seed):
+    with seeded(seed):
+        return {"energy": ConvEnergy((3, 16, 16), 8, 0.2), "other": torch.nn.BatchNorm1d(3)}
+
+
+def test_loading_keeps_strides_and_bits():
+    source, target = nets(0), nets(1)
+    strides = [p.stride() for p in target["energy"].parameters()]
+    weights.load(target, weights.flatten(source))
+    assert [p.stride() for p in target["energy"].parameters()] == strides
+    inner = target["energy"][2].weight
+    assert inner.is_contiguous(memory_format=torch.channels_last)
+    assert not inner.is_contiguous()
+    x = torch.rand(4, 3, 16, 16)
+    assert torch.equal(target["energy"](x), source["energy"](x))
+    assert weights.digest(target) == weights.digest(source)
+
+
+def test_the_order_is_logical_whatever_the_layout():
+    one, two = nets(0), nets(0)
+    two["energy"].to(memory_format=torch.contiguous_format)
+    assert np.array_equal(weights.flatten(one), weights.flatten(two))
+
+
+def test_buffers_travel_too():
+    one = nets(0)
+    one["other"].running_mean += 5
+    two = nets(0)
+    weights.load(two, weights.flatten(one))
+    assert torch.equal(two["other"].running_mean, torch.full((3,), 5.0))
+
+
+def test_another_network_is_refused():
+    with pytest.raises(ValueError, match="weights"):
+        weights.load(nets(0), np.zeros(10, np.float32))
