@@ -113,7 +113,7 @@ class Learner:
             context = self.recipe.chains[chain].context
             for net in self.nets.values():
                 net.eval()
-            x, then = moved(answer, self.device).x, torch.from_numpy(answer.energy).to(self.device)
+            x, (then, *_) = moved(answer, self.device)
             with torch.no_grad():
                 now = self.recipe.target(chain, self.nets, batch[context] if context else None)(x).float()
             found["drift"] = (now - then).std() / now.std()

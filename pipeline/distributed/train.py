@@ -59,13 +59,18 @@ def run(job: Job[Any], spec: Spec, device: torch.device) -> dict[str, Any]:
         Diverged, BadInput: as `pipeline.loop.train` does.
     """
     with actors(job, spec) as handles:
-        if not job.learners:
-            torch.set_num_threads(job.threads)
-            found = train(job, device, Pool(handles), partial(tqdm, mininterval=1.0))
-            assert found is not None
-            return found
-        with shown() as board:
-            answer = _trainer(job, {"job": job, "spec": spec, "actors": handles, "board": board}).fit().return_value
+        if job.learners:
+            return fit(job, spec, handles)
+        torch.set_num_threads(job.threads)
+        found = train(job, device, Pool(handles), partial(tqdm, mininterval=1.0))
+        assert found is not None
+        return found
+
+
+def fit(job: Job[Any], spec: Spec, handles: list[ActorHandle]) -> dict[str, Any]:
+    """Run a job's learners as Ray Train workers, its chains on the actors given, or with the learners if none are."""
+    with shown() as board:
+        answer = _trainer(job, {"job": job, "spec": spec, "actors": handles, "board": board}).fit().return_value
     if "diverged" in answer:
         raise Diverged(**answer["diverged"])
     if "bad_input" in answer:

@@ -1,0 +1,27 @@
+import time
+from dataclasses import replace
+
+import pytest
+
+from pipeline.distributed.cluster import bundles, missing, wait_for_resources
+from pipeline.errors import BadInput
+
+
+def test_what_is_missing_is_said_by_kind(small):
+    job = replace(small, learners=2, actors=4, gpus_per_actor=1.0)
+    assert bundles(job) == [{"CPU": 0.5}] * 2 + [{"CPU": 0.5, "GPU": 1.0}] * 4
+    assert missing(bundles(job), {"CPU": 3.0, "GPU": 4.0}) == ""
+    assert missing(bundles(job), {"CPU": 2.0}) == "3 CPU (2 there) and 4 GPU (0 there)"
+
+
+def test_asking_for_too_much_is_an_error_at_once(ray_session, small):
+    began = time.monotonic()
+    with pytest.raises(BadInput, match=r"need 40 CPU \(2 there\)"):
+        wait_for_resources(replace(small, actors=4, cpus_per_actor=10.0))
+    assert time.monotonic() - began < 2
+
+
+def test_waiting_ends_at_the_deadline(ray_session, small, capsys):
+    with pytest.raises(BadInput, match="still need 1 GPU"):
+        wait_for_resources(replace(small, actors=1, gpus_per_actor=1.0, wait=1.5))
+    assert "waiting up to 1.5 s" in capsys.readouterr().err

@@ -1,0 +1,109 @@
+"""Learners and actors only carry lanes: the numbers do not know how many there are, nor which of them died."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from running import CPU, run
+
+from pipeline.batch import Spec
+from pipeline.data import load
+from pipeline.distributed.pool import Pool
+from pipeline.distributed.train import actors, fit
+from pipeline.job import to_json
+from pipeline.loop import train
+from pipeline.storage import Storage
+
+SPEC = Spec("image", (1, 8, 8), 10)
+
+
+@pytest.fixture
+def plain(small, tmp_path):
+    return lambda job: run(replace(job, learners=0, actors=0, out=str(tmp_path / "plain")))["weights_sha256"]
+
+
+class Killer:
+    """A progress bar that kills a process at the third update."""
+
+    def __init__(self, pid, **settings):
+        self.pid, self.done = pid, 0
+
+    def update(self, n=1):
+        self.done += n
+        if self.pid and self.done == 3:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def set_description(self, desc, refresh=True):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(("number", "lag", "kill"), [(1, 0, False), (2, 0, True), (3, 1, True)])
+def test_actors_give_the_plain_loops_numbers_even_if_one_dies(ray_session, small, plain, number, lag, kill):
+    job = replace(small, actors=number, lag=lag, cpus_per_actor=0.25)
+    with actors(job, SPEC) as handles:
+        pid = ray_session.get(handles[0].pid.remote()) if kill else 0
+        found = train(job, CPU, Pool(handles), lambda **settings: Killer(pid, **settings))
+        if kill:
+            assert ray_session.get(handles[0].pid.remote()) != pid
+    assert found["weights_sha256"] == plain(job)
+
+
+def test_one_learner_and_two_actors_one_of_which_dies(ray_session, small, plain):
+    job = replace(small, learners=1, actors=2, updates=20, cpus_per_actor=0.25, cpus_per_learner=0.25)
+    Storage.at(job.out).write_json("job.json", to_json(job))
+    metrics = Path(job.out) / "metrics.jsonl"
+    with actors(job, load(job.data).spec) as handles:
+        pid = ray_session.get(handles[1].pid.remote())
+        threading.Thread(target=kill_when_logged, args=(metrics, pid), daemon=True).start()
+        found = fit(job, SPEC, handles)
+        assert ray_session.get(handles[1].pid.remote()) != pid
+    assert found["weights_sha256"] == plain(job)
+
+
+def kill_when_logged(metrics, pid):
+    while not metrics.exists() or not metrics.read_text():
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_two_learners_equal_one(ray_session, small, plain):
+    job = replace(small, learners=2, actors=2, lag=1, cpus_per_actor=0.25, cpus_per_learner=0.25)
+    Storage.at(job.out).write_json("job.json", to_json(job))
+    with actors(job, SPEC) as handles:
+        found = fit(job, SPEC, handles)
+    assert found["weights_sha256"] == plain(job)
+
+
+def test_by_command_line_and_resumed_with_other_learners(ray_session, small, plain):
+    env = {**os.environ, "RAY_ADDRESS": ray_session.get_runtime_context().gcs_address}
+    resources = ["--cpus-per-learner", ".25", "--cpus-per-actor", ".25"]
+    settings = "--steps 5 --batch 16 --width 4 --bank 80 --restart .2 --data-noise .1 --learning-rate 1e-4 --anneal 0"
+    flags = [*settings.split(), "--lanes", "4", "--samples", "0", "--lag", "2"]
+    half = [
+        "jobs.short_run",
+        "digits",
+        *flags,
+        "--updates",
+        "3",
+        "--learners",
+        "1",
+        "--actors",
+        "2",
+        "--out",
+        small.out,
+    ]
+    rest = ["jobs.resume", small.out, "--updates", "6", "--learners", "2", "--actors", "0"]
+    for command in (half, rest):
+        done = subprocess.run([sys.executable, "-m", *command, *resources], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    job = replace(small, lag=2)
+    assert f"sha256 {plain(job)}" in done.stdout

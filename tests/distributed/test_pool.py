@@ -1,0 +1,78 @@
+"""The pool, with actors that know neither torch nor chains."""
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pipeline.distributed import pool as pool_module
+from pipeline.distributed.pool import Pool, Unanswered
+
+FLAT = np.zeros(3, np.float32)
+
+
+def tasks(n):
+    return [SimpleNamespace(chain="model", lane=SimpleNamespace(index=p), seed=10 * p) for p in range(n)]
+
+
+@pytest.fixture
+def actors(ray_session):
+    class Actor:  # here, so that it travels to the actors by value
+        """Says who answered; stuck from the given call on."""
+
+        def __init__(self, name, stuck_from=10**9):
+            self.name, self.calls, self.stuck_from = name, 0, stuck_from
+
+        def advance(self, task, weights):
+            self.calls += 1
+            if self.calls >= self.stuck_from:
+                time.sleep(1000)
+            return self.name, task.seed
+
+    made = []
+
+    def make(*settings):
+        remote = ray_session.remote(num_cpus=0.1)(Actor)
+        made.extend(remote.remote(*s) for s in settings)
+        return made
+
+    yield make
+    for actor in made:
+        ray_session.kill(actor)
+
+
+def test_answers_come_by_chain_and_lane_in_the_order_asked_for(actors):
+    pool = Pool(actors(("a",), ("b",)))
+    for update in range(3):
+        pool.submit(update, tasks(4), FLAT)
+    assert pool.next == 3
+    for update in range(3):
+        found = pool.collect(update)
+        assert {key: seed for key, (_, seed) in found.items()} == {("model", p): 10 * p for p in range(4)}
+        assert {name for name, _ in found.values()} == {"a", "b"}
+
+
+def test_drained_answers_stay_to_be_collected(actors):
+    pool = Pool(actors(("a",)))
+    pool.submit(0, tasks(2), FLAT)
+    pool.submit(1, tasks(2), FLAT)
+    drained = {update: dict(answers) for update, answers in pool.drain().items()}
+    assert sorted(drained) == [0, 1]
+    assert pool.collect(0) == drained[0]
+    assert pool.collect(1) == drained[1]
+
+
+def test_a_late_task_goes_to_another_actor_as_well(actors, monkeypatch):
+    monkeypatch.setattr(pool_module, "PATIENCE", 0.5)
+    pool = Pool(actors(("stuck", 1), ("alive",)))
+    pool.submit(0, tasks(3), FLAT)
+    assert pool.collect(0) == {("model", p): ("alive", 10 * p) for p in range(3)}
+
+
+def test_a_task_that_nobody_answers_is_named(actors, monkeypatch):
+    monkeypatch.setattr(pool_module, "PATIENCE", 0.1)
+    pool = Pool(actors(("stuck", 1)))
+    pool.submit(0, tasks(1), FLAT)
+    with pytest.raises(Unanswered, match="task model, lane 0, seed 0"):
+        pool.collect(0)
