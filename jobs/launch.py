@@ -28,6 +28,7 @@ from pipeline.storage import Storage
 
 T = TypeVar("T")
 
+RULE = re.compile("[─-]{4,}")
 FLAGS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 
 
@@ -65,9 +66,9 @@ def parse(kind: type[T], args: Sequence[str], prog: str, description: str, defau
 
 def _complaint(box: str) -> str:
     """What tyro says in a box, on one line: without its frame, title and advice."""
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]
-    said = itertools.takewhile(lambda line: "──" not in line, lines)
-    return " ".join(" ".join(said).replace("│", " ").split())
+    lines = re.sub(r"\x1b\[[0-9;]*m|[│|]", "", box).splitlines()[1:]
+    sections = [list(part) for rule, part in itertools.groupby(lines, lambda line: bool(RULE.search(line))) if not rule]
+    return " ".join(" ".join(sections[0]).split())
 
 
 def experiment(job: str, kind: type[Job[Any]], presets: Mapping[str, Job[Any]], description: str) -> None:
@@ -102,7 +103,7 @@ def start(job: Job[Any]) -> None:
 
 def go(job: Job[Any], spec: Spec) -> None:
     """Run a checked job in its folder, new or not, with Ray or without."""
-    began = time.perf_counter()
+    began, where = time.perf_counter(), device(job.device)
     if job.learners or job.actors:
         from pipeline.distributed import cluster  # here: a run without Ray does not import it
         from pipeline.distributed import train as distributed
@@ -110,12 +111,12 @@ def go(job: Job[Any], spec: Spec) -> None:
         with cluster.joined():
             cluster.wait_for_resources(job)
             _record(job)
-            found = distributed.run(job, spec, device(job.device))
+            found = distributed.run(job, spec, where)
     else:
         _record(job)
         torch.set_num_threads(job.threads)
-        nets = build(job.recipe, spec, job.seed, device(job.device))
-        found = train(job, device(job.device), LocalPool(job.recipe, nets), partial(tqdm, mininterval=1.0)) or {}
+        nets = build(job.recipe, spec, job.seed, where)
+        found = train(job, where, LocalPool(job.recipe, nets), partial(tqdm, mininterval=1.0)) or {}
     _conclude(job, found, time.perf_counter() - began)
 
 

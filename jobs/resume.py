@@ -22,7 +22,7 @@ from pipeline.storage import Storage
 class Resume:
     """Where no value is given, the run keeps its own."""
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     updates: int | None = None
     """Updates of the weights, in all."""

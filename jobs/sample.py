@@ -32,7 +32,7 @@ from pipeline.storage import Storage
 class Sample:
     """What is drawn, and where it goes."""
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     out: str
     """File to write, which must not exist: .parquet (column image with PNG bytes as on the Hugging Face hub; column

@@ -149,9 +149,11 @@ def _where(mask: Bool[ndarray, " n"], a: ndarray, b: ndarray) -> ndarray:
     return np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
 
-def check_banks(chains: Mapping[str, ChainSettings], lanes: int, lag: int) -> None:
-    """Raise BadInput where the lanes do not divide the chains, or a bank is too small for what is drawn from it."""
+def check_chains(chains: Mapping[str, ChainSettings], lanes: int, lag: int) -> None:
+    """Raise BadInput where the lanes do not divide the chains, or a bank cannot give what is drawn from it."""
     for name, chain in chains.items():
+        if not 0 <= chain.restart <= 1:
+            raise BadInput(f"--restart {chain.restart}: it is a probability")
         if chain.number % lanes:
             raise BadInput(
                 f"{chain.number} {name} chains an update cannot be dealt to {lanes} lanes: choose a multiple"

@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.chains import check_banks
+from pipeline.chains import check_chains
 from pipeline.errors import BadInput
 from pipeline.recipe import Recipe
 
@@ -78,21 +78,21 @@ def check(job: Job[Any]) -> None:
         if isinstance(value, int | float) and not value >= least:
             raise BadInput(f"--{field.name.replace('_', '-')} {value}: it must be {least} or more")
     for name, value in _numbers(job.recipe):
-        if value < 0:
+        if not value >= 0:
             raise BadInput(f"--{name.replace('_', '-')} {value}: it must not be negative")
     for stream, size in job.recipe.streams.items():
         if size < 1 or size % job.lanes:
             raise BadInput(
                 f"a batch of {size} items ({stream}) cannot be dealt to {job.lanes} lanes: choose a multiple"
             )
-    check_banks(job.recipe.chains, job.lanes, job.lag)
+    check_chains(job.recipe.chains, job.lanes, job.lag)
     if job.actors > job.lanes:
         raise BadInput(f"{job.actors} actors for {job.lanes} lanes: some would never work; use fewer, or more --lanes")
     if job.learners and job.lanes % job.learners:
         raise BadInput(f"{job.learners} learners do not divide {job.lanes} lanes")
 
 
-def _numbers(value: Any, name: str = "") -> list[tuple[str, float]]:
+def _numbers(value: Any, name: str = "") -> list[tuple[str, int | float]]:
     """Every number in a dataclass and the dataclasses it holds, by its field's name."""
     if dataclasses.is_dataclass(value):
         return [n for f in dataclasses.fields(value) for n in _numbers(getattr(value, f.name), f.name)]
@@ -114,6 +114,8 @@ def from_json(settings: dict[str, Any]) -> Job[Any]:
         recipe = dict(settings["recipe"])
         module, _, name = recipe.pop("type").rpartition(".")
         kind = getattr(importlib.import_module(module), name)
+        if not dataclasses.is_dataclass(kind):
+            raise TypeError(f"{module}.{name} is no recipe")
         adapter: TypeAdapter[Job[Any]] = TypeAdapter(cast(Any, Job)[kind])
         return adapter.validate_python({**settings, "recipe": recipe})
     except (KeyError, TypeError, ValueError, ImportError, AttributeError, ValidationError) as e:

@@ -284,7 +284,7 @@ def _pack(answer: ChainBatch) -> dict[str, Any]:
     """An answer as a checkpoint holds it, by its lane."""
     fields = answer._asdict()
     del fields["lane"]
-    return {k: torch.from_numpy(v) if isinstance(v, ndarray) else v for k, v in fields.items()}
+    return {k: torch.tensor(v) if isinstance(v, ndarray) else v for k, v in fields.items()}
 
 
 def _unpack(lane: Lane, fields: Mapping[str, Any]) -> ChainBatch:

@@ -4,7 +4,7 @@ import torch
 from running import CPU
 
 from pipeline.batch import Spec
-from pipeline.chains import Bank, ChainTask, advance, check_banks, frozen
+from pipeline.chains import Bank, ChainTask, advance, check_chains, frozen
 from pipeline.errors import BadInput
 from pipeline.lanes import Lane
 from pipeline.learner import build
@@ -69,10 +69,10 @@ def test_no_bank_starts_anew_each_time():
 def test_a_bank_holds_what_can_be_in_flight(number, states, lag, fits):
     chains = {"model": ChainSettings(number, bank=states)}
     if fits:
-        check_banks(chains, 3, lag)
+        check_chains(chains, 3, lag)
     else:
         with pytest.raises(BadInput):
-            check_banks(chains, 3, lag)
+            check_chains(chains, 3, lag)
 
 
 def test_advance_is_pure():

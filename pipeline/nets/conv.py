@@ -15,11 +15,13 @@ class ConvEnergy(nn.Sequential):
     normalisation: it would couple chains. Weights are channels_last.
 
     Raises:
-        BadInput: an image smaller than 4x4.
+        BadInput: an image smaller than 4x4, or no width.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int, slope: float):
         channels, *size = shape
+        if width < 1:
+            raise BadInput(f"--width {width}: it must be 1 or more")
         if min(size) < 4:
             raise BadInput(f"images of {size[0]}x{size[1]} are too small for the ConvNet energy: it takes 4x4 and more")
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1), nn.LeakyReLU(slope)]

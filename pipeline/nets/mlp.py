@@ -3,11 +3,19 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pipeline.errors import BadInput
+
 
 class MLPEnergy(nn.Sequential):
-    """Vectors (n, d) -> energies (n,): linear layers of the given widths, LeakyReLU between."""
+    """Vectors (n, d) -> energies (n,): linear layers of the given widths, LeakyReLU between.
+
+    Raises:
+        BadInput: a layer of no width.
+    """
 
     def __init__(self, inputs: int, widths: tuple[int, ...], slope: float):
+        if min(widths) < 1:
+            raise BadInput(f"--width {min(widths)}: it must be 1 or more")
         layers: list[nn.Module] = []
         for width in widths:
             layers += [nn.Linear(inputs, width), nn.LeakyReLU(slope)]

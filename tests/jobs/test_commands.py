@@ -1,0 +1,195 @@
+"""The commands as a user types them: what they write, and what they say to bad input."""
+
+import io
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.data import load
+from pipeline.evaluation import samples
+
+SMALL = "--learners 0 --actors 0 --steps 3 --width 4 --batch 8 --samples 0"
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run `python -m jobs.<line>` in this process, in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line):
+        module, *args = line.split()
+        monkeypatch.setattr(sys, "argv", [module, *args])
+        sys.modules.pop(f"jobs.{module}", None)
+        code = 0
+        try:
+            runpy.run_module(f"jobs.{module}", run_name="__main__")
+        except SystemExit as e:
+            code = e.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def a_run(command):
+    code, _, err = command(f"short_run digits {SMALL} --updates 2 --out run")
+    assert code == 0, err
+    return "run"
+
+
+BAD = {
+    "short_run nothing": "preset nothing: there are digits, mnist",
+    "short_run digits --data nothing": "neither a data set",
+    "short_run digits --data absent.parquet": "neither a data set",
+    "short_run digits --data corrupt.npz": "cannot be read as .npz",
+    "short_run digits --data tiny.npz": "too small for the ConvNet",
+    "short_run digits --no-such-flag 3": "Unrecognized options: --no-such-flag",
+    "short_run digits --updates many": "invalid literal",
+    "short_run digits --batch 30 --lanes 4": "cannot be dealt to 4 lanes",
+    "short_run digits --bank 100 --lag 1": "a bank of 100 model states is too small",
+    "short_run digits --actors 3 --lanes 2": "3 actors for 2 lanes",
+    "short_run digits --learners 3 --lanes 4": "3 learners do not divide 4 lanes",
+    "short_run digits --updates -1": "--updates -1: it must be 1 or more",
+    "short_run digits --lag -1": "--lag -1: it must be 0 or more",
+    "short_run digits --steps -5": "--steps -5: it must not be negative",
+    "short_run digits --noise -.1": "--noise -0.1: it must not be negative",
+    "short_run digits --drift nan": "--drift nan: it must not be negative",
+    "short_run digits --restart 1.5": "--restart 1.5",
+    "short_run digits --width 0": "--width 0",
+    "short_run digits --out there": "there exists: a run is never overwritten",
+    "short_run digits --out nowhere://x": "nowhere://x is no folder",
+    "resume absent": "there is no run at absent",
+    "resume there": "there is no run at there",
+    "resume broken": "broken/job.json is not JSON",
+    "resume strange": "job.json is not a job of this version: os.path",
+    "resume": "RUN",
+    "sample absent --out a.npy": "there is no run at absent",
+    "sample absent --out a.txt": "must end in .parquet or .npy",
+    "sample absent --out no/a.npy": "is in a folder that does not exist",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_one_line_and_nothing_is_written(command, line, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "corrupt.npz").write_bytes(b"PK nonsense")
+    np.savez(tmp_path / "tiny.npz", images=np.zeros((20, 3, 3), np.uint8))
+    for name, text in (("broken", "{"), ("strange", '{"recipe": {"type": "os.path"}}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "job.json").write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = command(line)
+    assert code == 2
+    assert BAD[line] in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_device_that_is_not_there_is_refused(command):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("it is there")
+    code, _, err = command(f"short_run digits {SMALL} --device cuda --updates 1 --out run")
+    assert (code, err) == (2, "error: --device cuda: this machine has no GPU that torch can use\n")
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("line", ["short_run --help", "short_run cifar10 --help", "resume --help", "sample --help"])
+def test_help_explains_every_flag(command, line):
+    code, out, _ = command(line)
+    assert code == 0
+    flags = [text.split("│")[1] for text in out.split("│ --")[1:]] if "│ --" in out else []
+    assert "--" in out
+    assert all(flag.strip() for flag in flags)
+    if line.startswith("short_run"):
+        common = (
+            "updates batch lanes learners actors lag seed threads data out checkpoint-every log-every steps drift noise"
+        )
+        assert all(f"--{flag}" in out for flag in common.split())
+
+
+@pytest.mark.parametrize("preset", ["digits", "eight-gaussians"])
+def test_a_run_leaves_what_the_readme_says(command, preset):
+    code, out, err = command(f"short_run {preset} {SMALL} --updates 4 --checkpoint-every 2 --log-every 1 --out run")
+    assert code == 0, err
+    folder = Path("run")
+    assert {"job.json", "metrics.jsonl", "result.json", "checkpoints"} <= {p.name for p in folder.iterdir()}
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 4
+    found = json.loads((folder / "result.json").read_text())
+    assert found["weights_sha256"] in out
+    settings = json.loads((folder / "job.json").read_text())
+    assert settings["recipe"]["langevin"]["steps"] == 3
+    assert settings["provenance"]["torch"]
+
+
+def test_two_dimensions_end_in_divergences_and_a_figure(command):
+    code, out, err = command(
+        f"short_run eight-gaussians {SMALL.replace('--samples 0', '--samples 200')} --updates 2 --out run"
+    )
+    assert code == 0, err
+    metrics = json.loads(Path("run/result.json").read_text())["metrics"]
+    assert metrics["grid_kl"] > 0
+    assert metrics["short_run_kl"] > 0
+    assert Path("run/figures/densities.png").stat().st_size > 5000
+    assert "run/figures/densities.png" in out
+
+
+def test_resume_goes_on_and_is_the_whole_run(command, a_run):
+    code, _, err = command(f"short_run digits {SMALL} --updates 4 --out whole")
+    assert code == 0, err
+    code, _, err = command(f"resume {a_run} --updates 4")
+    assert code == 0
+    assert "from update 2 to 4" in err
+    shas = {json.loads(Path(run, "result.json").read_text())["weights_sha256"] for run in (a_run, "whole")}
+    assert len(shas) == 1
+    assert json.loads(Path(a_run, "job.json").read_text())["updates"] == 4
+
+
+def test_resume_refuses_less_than_was_made(command, a_run):
+    assert command(f"resume {a_run} --updates 1")[::2] == (2, "error: --updates 1: the run has made 2 already\n")
+
+
+def test_resume_refuses_a_checkpoint_of_another_recipe(command, a_run):
+    path = Path(a_run, "job.json")
+    settings = json.loads(path.read_text())
+    settings["recipe"]["width"] = 8
+    path.write_text(json.dumps(settings))
+    code, _, err = command(f"resume {a_run} --updates 4")
+    assert code == 2
+    assert "belongs to another run: its recipe" in err
+    assert err.count("error:") == 1
+
+
+def test_samples_are_the_runs_own_in_both_formats(command, a_run):
+    for out in ("a.npy", "a.parquet"):
+        code, said, err = command(f"sample {a_run} --n 130 --seed 3 --out {out}")
+        assert code == 0, err
+        assert f"130 samples in {out}" in said
+    x = np.load("a.npy")
+    assert x.shape == (130, 1, 8, 8)
+    assert x.dtype == np.float32
+    table = pq.read_table("a.parquet")
+    image = Image.open(io.BytesIO(table["image"][7].as_py()["bytes"]))
+    expected = np.round((x[7, 0].clip(-1, 1) + 1) * 127.5)
+    assert np.array_equal(np.asarray(image), expected.astype(np.uint8))
+    assert load("a.parquet").spec.shape == (1, 8, 8)
+    code, _, err = command(f"sample {a_run} --n 5 --out a.npy")
+    assert (code, err) == (2, "error: --out a.npy exists\n")
+
+
+def test_more_samples_begin_with_the_same_ones(command, a_run):
+    for n in (samples.PIECE, 2 * samples.PIECE):
+        assert command(f"sample {a_run} --n {n} --out {n}.npy")[0] == 0
+    few, many = np.load(f"{samples.PIECE}.npy"), np.load(f"{2 * samples.PIECE}.npy")
+    assert np.array_equal(few, many[: samples.PIECE])
