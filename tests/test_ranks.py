@@ -1,0 +1,79 @@
+"""Several learners against one, over gloo and without Ray: the law of lanes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from running import CPU
+
+from pipeline.chains import LocalPool
+from pipeline.data import load
+from pipeline.job import Job
+from pipeline.learner import build
+from pipeline.loop import Rank
+from pipeline.recipes.short_run import ShortRun
+from pipeline.samplers import Langevin
+from pipeline.weights import flatten
+
+RATE = {"adam": 1e-3, "sgd": 0.1}
+WORLDS = {4: (2, 4), 12: (3,)}
+"""By number of lanes: of how many learners."""
+
+
+@dataclass(frozen=True)
+class WithSGD(ShortRun):
+    def optimizers(self, nets):
+        return {"energy": torch.optim.SGD(nets["energy"].parameters(), self.learning_rate)}
+
+
+def job(optimizer, lanes):
+    kind = {"adam": ShortRun, "sgd": WithSGD}[optimizer]
+    recipe = kind(
+        langevin=Langevin(5, 1.0, 0.01), batch=24, width=4, bank=96, restart=0.2, learning_rate=RATE[optimizer]
+    )
+    return Job(name="ranks", recipe=recipe, data="digits", updates=3, lanes=lanes, learners=0, actors=0, lag=1, out="x")
+
+
+def updated(job):
+    """The weights after three updates, on whatever rank this process is."""
+    data = load(job.data)
+    rank = Rank(job, data, CPU, LocalPool(job.recipe, build(job.recipe, data.spec, 1, CPU)))
+    for update in range(3):
+        rank.step(update)
+    return flatten(rank.learner.nets)
+
+
+def work(rank, folder):
+    """Be a rank of each number of learners in turn, as far as there is one."""
+    torch.set_num_threads(1)
+    for lanes, worlds in WORLDS.items():
+        for world in worlds:
+            if rank < world:
+                meeting = f"file://{folder}/meet-{world}"
+                dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+                for optimizer in RATE:
+                    np.save(f"{folder}/{optimizer}-{world}-{rank}.npy", updated(job(optimizer, lanes)))
+                dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(work, (str(folder),), nprocs=4)
+    return folder
+
+
+@pytest.mark.parametrize("optimizer", RATE)
+@pytest.mark.parametrize(("lanes", "world"), [(lanes, world) for lanes, worlds in WORLDS.items() for world in worlds])
+def test_learners_equal_one_learner(folder, optimizer, lanes, world):
+    one = updated(job(optimizer, lanes))
+    ranks = [np.load(folder / f"{optimizer}-{world}-{rank}.npy") for rank in range(world)]
+    assert all(np.array_equal(rank, ranks[0]) for rank in ranks)
+    assert not np.array_equal(one, flatten(build(job(optimizer, lanes).recipe, load("digits").spec, 0, CPU)))
+    if world == 2:
+        assert np.array_equal(ranks[0], one)
+    error = np.abs(ranks[0] - one).max()
+    assert error <= (1e-5 if optimizer == "sgd" else 0.05 * RATE["adam"])
