@@ -85,12 +85,12 @@ class Learner:
         with seeded(seed, self.device):
             losses, extra = self.recipe.losses(self.nets, batch, chains, generator(seed, self.device), update)
         metrics |= {f"loss/{k}": v for k, v in losses.items()} | extra
-        gradient = self._gradients({player: losses[player] for player in players})
+        gradient = torch.cat([g.flatten() for g in self._gradients({player: losses[player] for player in players})])
         flags = torch.zeros(lane.of, device=self.device)
-        flags[lane.index] = health.flag([c.x for c in chains.values()], list(losses.values()), gradient)
+        flags[lane.index] = health.flag([c.x for c in chains.values()], list(losses.values()), [gradient])
         names = sorted(metrics)
         values = [torch.as_tensor(metrics[name], dtype=torch.float32, device=self.device).detach() for name in names]
-        return names, torch.cat([*(g.flatten() for g in gradient), torch.stack(values), flags])
+        return names, torch.cat([gradient, torch.stack(values), flags])
 
     def _gradients(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
         """D loss_k / d network_k for every player k, before any network moves."""
