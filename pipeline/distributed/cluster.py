@@ -1,6 +1,8 @@
 """The Ray cluster of a run: joined or started, and large enough before anything is asked of it."""
 
 import os
+import re
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -25,11 +27,23 @@ AUTOSCALE_WAIT = 1200.0
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Inside the block Ray is up: the cluster of RAY_ADDRESS or of this machine, or a new one for this process."""
+    """Inside the block Ray is up: the cluster that RAY_ADDRESS names, or a new one on this machine.
+
+    Ray by itself would join whatever cluster was last started on this machine, and wait long for one that has died.
+
+    Raises:
+        BadInput: nothing answers at RAY_ADDRESS.
+    """
     if ray.is_initialized():
         yield
         return
-    ray.init(logging_level="warning", log_to_driver=True)
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    if match := re.fullmatch(r"(?:ray://)?\[?([^\]/]+)\]?:(\d+)", address):
+        try:
+            socket.create_connection((match[1], int(match[2])), timeout=10).close()
+        except OSError as e:
+            raise BadInput(f"no Ray cluster answers at RAY_ADDRESS={address}: {e}") from e
+    ray.init(address=address, logging_level="warning")
     try:
         yield
     finally:

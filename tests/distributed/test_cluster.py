@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.distributed.cluster import bundles, missing, wait_for_resources
+from pipeline.distributed.cluster import bundles, joined, missing, wait_for_resources
 from pipeline.errors import BadInput
 
 
@@ -19,6 +19,13 @@ def test_asking_for_too_much_is_an_error_at_once(ray_session, small):
     with pytest.raises(BadInput, match=r"need 40 CPU \(2 there\)"):
         wait_for_resources(replace(small, actors=4, cpus_per_actor=10.0))
     assert time.monotonic() - began < 2
+
+
+def test_a_cluster_that_does_not_answer_is_refused(monkeypatch):
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(BadInput, match=r"no Ray cluster answers at RAY_ADDRESS=127\.0\.0\.1:1"), joined():
+        pass
 
 
 def test_waiting_ends_at_the_deadline(ray_session, small, capsys):

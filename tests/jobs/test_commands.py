@@ -193,3 +193,12 @@ def test_more_samples_begin_with_the_same_ones(command, a_run):
         assert command(f"sample {a_run} --n {n} --out {n}.npy")[0] == 0
     few, many = np.load(f"{samples.PIECE}.npy"), np.load(f"{2 * samples.PIECE}.npy")
     assert np.array_equal(few, many[: samples.PIECE])
+
+
+def test_a_diverging_run_is_one_line_and_exit_code_1(command):
+    code, _, err = command(f"short_run digits {SMALL} --updates 5 --learning-rate 1e30 --out run")
+    assert code == 1
+    last = err.replace("\r", "\n").splitlines()[-1]
+    assert last.startswith("error: diverged: chain states not finite at update 1")
+    assert "Traceback" not in err
+    assert not Path("run/result.json").exists()
