@@ -5,7 +5,7 @@ Everything here is numpy and host memory, so that a task is the same thing to a 
 
 import time
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -164,6 +164,29 @@ def check_chains(chains: Mapping[str, ChainSettings], lanes: int, lag: int) -> N
                 f"a bank of {chain.bank} {name} states is too small: {chain.number} chains an update at lag {lag} "
                 f"on {lanes} lanes need {(lag + 1) * chain.number} or more"
             )
+
+
+@runtime_checkable
+class AnyPool(Protocol):
+    """What moves chains: a LocalPool, or a Pool of actors."""
+
+    next: int
+    """The first update whose chains were not submitted yet."""
+    ready: dict[int, Answers]
+    """Answers that came back before they were asked for."""
+    remote: bool
+    """Whether other processes do the work."""
+
+    def submit(self, update: int, tasks: list[ChainTask], flat: Float32[ndarray, " p"]) -> None:
+        """Begin the tasks that `update` will use, under the weights `flat`."""
+
+    def collect(self, update: int) -> Answers:
+        """The answers of `update`, once all are there."""
+        ...
+
+    def drain(self) -> dict[int, Answers]:
+        """All answers not collected yet, by update; they stay to be collected."""
+        ...
 
 
 class LocalPool:

@@ -13,7 +13,7 @@ from pipeline.chains import LocalPool
 from pipeline.data import load
 from pipeline.job import Job
 from pipeline.learner import build
-from pipeline.loop import Rank
+from pipeline.rank import Rank
 from pipeline.recipes.short_run import ShortRun
 from pipeline.samplers import Langevin
 from pipeline.weights import flatten

@@ -8,7 +8,7 @@ import torch
 from running import CPU, local_pool
 
 from pipeline.data import load
-from pipeline.loop import Rank
+from pipeline.rank import Rank
 from pipeline.recipe import Recipe
 from pipeline.recipes.short_run import ShortRun
 from pipeline.samplers import Langevin
