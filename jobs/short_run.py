@@ -18,44 +18,28 @@ DIGITS = Job(
         langevin=Langevin(steps=40, drift=1.0, noise=0.01), width=32, data_noise=0.05, learning_rate=5e-4, anneal=300
     ),
 )
+MNIST = replace(DIGITS, name="short_run-mnist", data="mnist", updates=4300)
+MNIST = replace(MNIST, recipe=replace(DIGITS.recipe, width=16, anneal=1500))
 PAPER = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch=64, data_noise=0.03, learning_rate=1e-4)
+CIFAR10 = Job(
+    name="short_run-cifar10",
+    data="cifar10",
+    limit=40_000,
+    updates=200_000,
+    recipe=replace(PAPER, width=128),
+    actors=1,
+    gpus_per_learner=0.5,
+    gpus_per_actor=0.5,
+    checkpoint_every=1000,
+    log_every=100,
+)
 
 PRESETS: dict[str, Job[ShortRun]] = {
     "digits": DIGITS,
-    "mnist": replace(
-        DIGITS, name="short_run-mnist", data="mnist", updates=2000, recipe=replace(DIGITS.recipe, width=16, anneal=1500)
-    ),
-    "fashion-mnist": replace(
-        DIGITS,
-        name="short_run-fashion-mnist",
-        data="fashion-mnist",
-        updates=2000,
-        recipe=replace(DIGITS.recipe, width=16, anneal=1500),
-    ),
-    "cifar10": Job(
-        name="short_run-cifar10",
-        data="cifar10",
-        limit=40_000,
-        updates=200_000,
-        recipe=replace(PAPER, width=128),
-        actors=1,
-        gpus_per_learner=0.5,
-        gpus_per_actor=0.5,
-        checkpoint_every=1000,
-        log_every=100,
-    ),
-    "celeba": Job(
-        name="short_run-celeba",
-        data="celeba",
-        limit=40_000,
-        updates=200_000,
-        recipe=replace(PAPER, width=64),
-        actors=1,
-        gpus_per_learner=0.5,
-        gpus_per_actor=0.5,
-        checkpoint_every=1000,
-        log_every=100,
-    ),
+    "mnist": MNIST,
+    "fashion-mnist": replace(MNIST, name="short_run-fashion-mnist", data="fashion-mnist"),
+    "cifar10": CIFAR10,
+    "celeba": replace(CIFAR10, name="short_run-celeba", data="celeba", recipe=replace(PAPER, width=64)),
     "eight-gaussians": Job(
         name="short_run-eight-gaussians",
         data="eight-gaussians",

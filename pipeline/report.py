@@ -24,6 +24,8 @@ from torchvision.utils import make_grid, save_image
 from pipeline.storage import Storage
 
 METRICS = "metrics.jsonl"
+BINS = 1e20
+"""Where TensorBoard's bins end: it fails where all values lie beyond; the scalars say how large they are."""
 
 
 def provenance() -> dict[str, str]:
@@ -61,8 +63,9 @@ class Report:
             self.board.add_scalar(name, value, update)
 
     def histogram(self, name: str, values: Tensor, update: int) -> None:
-        """The distribution of a quantity over chains or items."""
-        self.board.add_histogram(name, values, update)
+        """The distribution of a quantity over chains or items, as far as TensorBoard's bins (up to 1e20) reach."""
+        if values.abs().max() < BINS:
+            self.board.add_histogram(name, values, update)
 
     def samples(self, name: str, x: Float[Tensor, "n c h w"], update: int) -> None:
         """A grid of at most 100 images in [-1, 1], in TensorBoard and as samples/<name>.png."""
