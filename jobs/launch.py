@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from pipeline.batch import Spec
 from pipeline.chains import LocalPool
-from pipeline.data import load
-from pipeline.errors import BadInput
+from pipeline.data import load, located
+from pipeline.errors import BadInput, Unanswered
 from pipeline.health import Diverged
 from pipeline.job import Job, check, from_json, to_json
 from pipeline.learner import build
@@ -44,7 +44,7 @@ def guarded(main: Callable[[], None]) -> None:
         main()
     except BadInput as e:
         fail(str(e))
-    except Diverged as e:
+    except (Diverged, Unanswered) as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
@@ -95,9 +95,9 @@ def start(job: Job[Any]) -> None:
     build(job.recipe, spec, job.seed, torch.device("cpu"))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
-    if storage.exists():
+    if storage.seen():
         raise BadInput(f"--out {out} exists: a run is never overwritten; go on with it by python -m jobs.resume {out}")
-    job = dataclasses.replace(job, out=storage.path if storage.local else out)
+    job = dataclasses.replace(job, out=storage.path if storage.local else out, data=located(job.data))
     go(job, spec)
 
 
@@ -123,7 +123,7 @@ def go(job: Job[Any], spec: Spec) -> None:
 def load_run(run: str) -> Job[Any]:
     """The job of a run folder, wherever the folder lies now. Raises BadInput where there is none."""
     storage = Storage.at(run)
-    if not storage.exists("job.json"):
+    if not storage.seen("job.json"):
         raise BadInput(f"there is no run at {run}: no job.json")
     try:
         settings = storage.read_json("job.json")
@@ -141,7 +141,10 @@ def device(asked: str) -> torch.device:
 
 
 def _record(job: Job[Any]) -> None:
-    Storage.at(job.out).write_json("job.json", {**to_json(job), "provenance": provenance()})
+    try:
+        Storage.at(job.out).write_json("job.json", {**to_json(job), "provenance": provenance()})
+    except OSError as e:
+        raise BadInput(f"--out {job.out} cannot be written to: {str(e).splitlines()[0]}") from e
 
 
 def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:

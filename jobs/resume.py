@@ -14,7 +14,7 @@ from jobs.launch import go, guarded, load_run, parse
 from pipeline import checkpoint
 from pipeline.data import load
 from pipeline.errors import BadInput
-from pipeline.job import check
+from pipeline.job import check, check_identity
 from pipeline.storage import Storage
 
 
@@ -61,12 +61,15 @@ def main() -> None:
     job = dataclasses.replace(load_run(asked.run), **changes)
     check(job)
     checkpoints = Storage.at(job.out) / "checkpoints"
-    newest = checkpoint.newest(checkpoints)
-    done = checkpoint.read_state(checkpoints / newest)["update"] if newest else 0
+    newest, data, done = checkpoint.newest(checkpoints), load(job.data, job.limit), 0
+    if newest:
+        state = checkpoint.read_state(checkpoints / newest)
+        check_identity(job, data.key, state["identity"], f"{job.out}/checkpoints/{newest}")
+        done = state["update"]
     if done > job.updates:
         raise BadInput(f"--updates {job.updates}: the run has made {done} already")
     print(f"going on with {job.out} from update {done} to {job.updates}", file=sys.stderr)
-    go(job, load(job.data, job.limit).spec)
+    go(job, data.spec)
 
 
 if __name__ == "__main__":

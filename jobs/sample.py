@@ -24,6 +24,7 @@ from pipeline.chains import advance, frozen
 from pipeline.data import load
 from pipeline.errors import BadInput
 from pipeline.evaluation import samples
+from pipeline.job import check_identity
 from pipeline.learner import build
 from pipeline.storage import Storage
 
@@ -74,9 +75,11 @@ def draw(asked: Sample) -> ndarray:
     torch.set_num_threads(asked.threads)
     data, where = load(job.data, job.limit), device(asked.device)
     nets = frozen(build(job.recipe, data.spec, job.seed, where))
-    for name, state in checkpoint.read_part(place, "learner")["networks"].items():
-        nets[name].load_state_dict(state)
-    update = checkpoint.read_state(place)["update"]
+    state = checkpoint.read_state(place)
+    check_identity(job, data.key, state["identity"], f"{asked.run}/checkpoints/{newest}")
+    for name, weights in checkpoint.read_part(place, "learner")["networks"].items():
+        nets[name].load_state_dict(weights)
+    update = state["update"]
     tasks = samples.tasks(job.recipe, nets, data, asked.n, update, asked.seed)
     moved = [advance(job.recipe, nets, task) for task in tqdm(tasks, desc=f"update {update}", unit="task")]
     return np.concatenate([answer.x for answer in moved])

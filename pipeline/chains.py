@@ -18,7 +18,7 @@ from pipeline.lanes import Lane
 from pipeline.recipe import ChainSettings, Moved, Recipe
 from pipeline.rng import generator
 from pipeline.samplers import Sampler, Stats
-from pipeline.weights import Nets, load
+from pipeline.weights import Nets, device_of, load
 
 
 class ChainTask(NamedTuple):
@@ -60,7 +60,7 @@ Answers: TypeAlias = dict[tuple[str, int], ChainBatch]
 def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainBatch:
     """Move a task's chains with `nets`, on the device and with the weights that `nets` have."""
     began = time.process_time()
-    device = next(p for net in nets.values() for p in net.parameters()).device
+    device = device_of(nets)
     x = torch.from_numpy(np.array(task.x)).to(device)
     if x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -18,6 +18,8 @@ from torch import Tensor
 from pipeline.storage import Storage
 
 TENSOR = "tensor:"
+INTEGER = "integer:"
+"""Before a key that is a number, since JSON's keys are strings."""
 
 
 def split(tree: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
@@ -25,7 +27,8 @@ def split(tree: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
     if isinstance(tree, Tensor):
         return TENSOR + path, {path: tree.detach().contiguous().cpu()}
     if isinstance(tree, Mapping):
-        parts = {str(k): split(v, f"{path}/{k}" if path else str(k)) for k, v in tree.items()}
+        named = {f"{INTEGER}{k}" if isinstance(k, int) else k: v for k, v in tree.items()}
+        parts = {k: split(v, f"{path}/{k}" if path else k) for k, v in named.items()}
         return {k: rest for k, (rest, _) in parts.items()}, {n: t for _, ts in parts.values() for n, t in ts.items()}
     if isinstance(tree, list | tuple):
         parts_ = [split(v, f"{path}/{i}") for i, v in enumerate(tree)]
@@ -34,11 +37,12 @@ def split(tree: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
 
 
 def join(rest: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The tree that `split` took apart. Keys that are whole numbers become numbers, as in an optimizer's state."""
+    """The tree that `split` took apart."""
     if isinstance(rest, str) and rest.startswith(TENSOR):
         return tensors[rest.removeprefix(TENSOR)]
     if isinstance(rest, dict):
-        return {int(k) if k.isdigit() else k: join(v, tensors) for k, v in rest.items()}
+        named = {int(k.removeprefix(INTEGER)) if k.startswith(INTEGER) else k: v for k, v in rest.items()}
+        return {k: join(v, tensors) for k, v in named.items()}
     if isinstance(rest, list):
         return [join(v, tensors) for v in rest]
     return rest
@@ -90,6 +94,12 @@ def newest(checkpoints: Storage) -> str | None:
     """The name of the newest whole checkpoint, or None."""
     names = [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)]
     return next((name for name in reversed(names) if whole(checkpoints / name)), None)
+
+
+def forget_after(checkpoints: Storage, name: str) -> None:
+    """Remove what is newer than the checkpoint that a run goes on from: torn folders, which pruning must not count."""
+    for later in [n for n in checkpoints.names() if re.fullmatch(r"update-\d+", n) and n > name]:
+        (checkpoints / later).delete()
 
 
 def prune(checkpoints: Storage, keep: int) -> None:

@@ -85,6 +85,11 @@ def check(job: Job[Any]) -> None:
             raise BadInput(
                 f"a batch of {size} items ({stream}) cannot be dealt to {job.lanes} lanes: choose a multiple"
             )
+    if job.samples == 1:
+        raise BadInput("--samples 1: a distance needs two or more; 0 for none")
+    for name in ("learner", "actor"):
+        if getattr(job, f"{name}s") and not getattr(job, f"cpus_per_{name}"):
+            raise BadInput(f"--cpus-per-{name} 0: Ray needs a share, however small")
     check_chains(job.recipe.chains, job.lanes, job.lag)
     if job.actors > job.lanes:
         raise BadInput(f"{job.actors} actors for {job.lanes} lanes: some would never work; use fewer, or more --lanes")
@@ -120,3 +125,16 @@ def from_json(settings: dict[str, Any]) -> Job[Any]:
         return adapter.validate_python({**settings, "recipe": recipe})
     except (KeyError, TypeError, ValueError, ImportError, AttributeError, ValidationError) as e:
         raise BadInput(f"job.json is not a job of this version: {str(e).splitlines()[0]}") from e
+
+
+def identity(job: Job[Any], content: str) -> dict[str, Any]:
+    """What a checkpoint must share with the run that goes on from it; `content`: the data's hash."""
+    settings = to_json(job)
+    return {**{f"recipe {k}": v for k, v in settings["recipe"].items()}, "lanes": job.lanes, "data": content}
+
+
+def check_identity(job: Job[Any], content: str, found: dict[str, Any], where: str) -> None:
+    """Raise BadInput where the checkpoint at `where`, whose identity is `found`, is of another run."""
+    for what, value in identity(job, content).items():
+        if found.get(what) != value:
+            raise BadInput(f"{where} belongs to another run: its {what} is {found.get(what)}, not {value}")

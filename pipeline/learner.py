@@ -79,11 +79,11 @@ class Learner:
         for chain, answer in own.items():
             prefix = "chains" if len(own) == 1 else f"chains/{chain}"
             metrics |= {f"{prefix}/{k}": v for k, v in self._chain_metrics(update, chain, answer, batch).items()}
-        seed = self.fold("losses", update, lane)
+        rng = generator(self.fold("losses", update, lane), self.device)
         for net in self.nets.values():
             net.train()
-        with seeded(seed, self.device):
-            losses, extra = self.recipe.losses(self.nets, batch, chains, generator(seed, self.device), update)
+        with seeded(self.fold("global", update, lane), self.device):
+            losses, extra = self.recipe.losses(self.nets, batch, chains, rng, update)
         metrics |= {f"loss/{k}": v for k, v in losses.items()} | extra
         gradient = torch.cat([g.flatten() for g in self._gradients({player: losses[player] for player in players})])
         flags = torch.zeros(lane.of, device=self.device)

@@ -10,9 +10,11 @@ import torch
 
 from pipeline import weights
 from pipeline.chains import Answers, AnyPool
-from pipeline.data import load
+from pipeline.data import Dataset, load
+from pipeline.errors import BadInput
 from pipeline.evaluation import samples
 from pipeline.job import Job, to_json
+from pipeline.learner import gather, world
 from pipeline.rank import Rank, Spent
 from pipeline.report import Report, result
 from pipeline.storage import Storage
@@ -41,8 +43,7 @@ def train(
         Diverged: a number is not finite.
         BadInput: the data or the checkpoint are not the job's.
     """
-    data = load(job.data, job.limit)
-    run = Rank(job, data, device, pool)
+    run = Rank(job, _agreed(job), device, pool)
     start = run.restore()
     if run.rank > 0:
         for update in range(start, job.updates):
@@ -58,23 +59,40 @@ def train(
                 _tell(run, report, update, metrics, answers)
                 bar.set_description(_line(job, metrics), refresh=False)
                 bar.update(1)
-                if run.save_if_due(update + 1):
-                    report.sync()
+                run.save_if_due(update + 1)
         return _finish(run, report, run.spent())
+
+
+def _agreed(job: Job[Any]) -> Dataset:
+    """The job's data, once every rank has the same, and sees the run folder; a fault of one is raised by all."""
+    data, fault = None, ""
+    try:
+        data = load(job.data, job.limit)
+        if not Storage.at(job.out).exists("job.json"):
+            fault = f"--out {job.out} is not seen by every machine: there is no job.json for learner {world()[0]}"
+    except BadInput as e:
+        fault = str(e)
+    faults = gather((fault, data.key if data else ""))
+    for fault, key in faults:
+        if fault or key != faults[0][1]:
+            raise BadInput(fault or f"--data {job.data} is not the same on every machine")
+    assert data is not None
+    return data
 
 
 def _tell(run: Rank, report: Report, update: int, metrics: Mapping[str, float], answers: Answers) -> None:
     job, done = run.job, update + 1
-    if done % job.log_every == 0 or done == job.updates:
+    if update % job.log_every == 0:
         report.log(update, metrics)
     if run.due(done):
         for (chain, lane), answer in answers.items():
             if lane == 0:
                 report.histogram(f"{chain}/energy", torch.tensor(answer.energy), update)
                 report.histogram(f"{chain}/grad_norm", torch.tensor(answer.grad_norm), update)
-        if run.data.spec.kind == "image" and answers:
-            x = np.concatenate([answers[key].x for key in sorted(answers)])
-            report.samples(f"update-{done:08d}", torch.from_numpy(x), update)
+        first = next(iter(job.recipe.chains), "")
+        if run.data.spec.kind == "image" and first:
+            report.samples(f"update-{done:08d}", samples.states(answers, first), update)
+        report.sync()  # before the checkpoint, so that what a resumed run keeps of the lines is all there
 
 
 def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
@@ -94,7 +112,7 @@ def _finish(run: Rank, report: Report, spent: Spent) -> dict[str, Any]:
         drawn = samples.tasks(job.recipe, nets, data, job.samples, job.updates, job.seed)
         run.pool.submit(run.pool.next, drawn, weights.flatten(nets))
         answers = run.pool.collect(run.pool.next - 1)
-        start, x = torch.from_numpy(np.concatenate([task.x for task in drawn])), samples.states(answers)
+        start, x = torch.from_numpy(np.concatenate([task.x for task in drawn])), samples.states(answers, drawn[0].chain)
         verdict = samples.judge(job.recipe, nets, data, start, x, drawn[0].sampler.temperature)
         if data.spec.kind == "image":
             report.samples("final", x, job.updates)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy import ndarray
 
@@ -12,8 +13,8 @@ from pipeline import checkpoint, weights
 from pipeline.batch import Batch
 from pipeline.chains import Answers, AnyPool, Bank, ChainBatch, ChainTask
 from pipeline.data import Dataset
-from pipeline.errors import BadInput
-from pipeline.job import Job, to_json
+from pipeline.health import Diverged
+from pipeline.job import Job, check_identity, identity
 from pipeline.lanes import Lane, batch_indices, deal
 from pipeline.learner import Learner, gather, world
 from pipeline.rng import fold, generator
@@ -55,11 +56,14 @@ class Rank:
     def tasks(self, update: int, version: int) -> list[ChainTask]:
         """The chains that `update` will use, one task a lane and chain."""
         recipe, nets, drawn = self.job.recipe, self.learner.nets, []
+        for net in nets.values():
+            net.eval()
         for lane in self.lanes:
             batch = self.batch(update, lane) if recipe.chains else {}
             for name, chain in recipe.chains.items():
                 rng = generator(self.learner.fold(f"start {name}", update, lane), self.device)
-                fresh = recipe.start(name, chain.number // lane.of, rng, nets, batch).cpu().numpy()
+                with torch.no_grad():
+                    fresh = recipe.start(name, chain.number // lane.of, rng, nets, batch).cpu().numpy()
                 slots, x = self.banks[name].draw(lane, fresh, self.learner.fold(f"bank {name}", update, lane))
                 context = {k: v.cpu().numpy() for k, v in batch[chain.context].items()} if chain.context else None
                 sampler, seed = recipe.sampler(name, nets, update), self.learner.fold(f"chain {name}", update, lane)
@@ -103,13 +107,19 @@ class Rank:
 
     def save_if_due(self, update: int) -> bool:
         """Write the checkpoint if it is due."""
-        if self.due(update):
+        due = self.due(update)
+        if due:
             self.save(update)
-        return self.due(update)
+        return due
 
     def save(self, update: int) -> None:
-        """Write the checkpoint of a run that has made `update` updates; answers under way are collected first."""
+        """Write the checkpoint of a run that has made `update` updates; answers under way are collected first.
+
+        Raises:
+            Diverged: an answer under way is not finite; on all ranks alike, and nothing is written.
+        """
         place, under_way = checkpoint.folder(self.checkpoints, update), self.pool.drain()
+        self._stop_if_diverged(under_way)
         if self.rank == 0 and place.exists():
             place.delete()
         gather(None)
@@ -123,8 +133,19 @@ class Rank:
         written, spent = [part for parts in gather(parts) for part in parts], self.spent()
         if self.rank == 0:
             state = {"update": update, "attempt": self.learner.attempt, "last": self.last, "next": self.pool.next}
-            checkpoint.commit(place, written, {**state, **self._identity(), **dataclasses.asdict(spent)})
+            state["identity"] = identity(self.job, self.data.key)
+            checkpoint.commit(place, written, {**state, **dataclasses.asdict(spent)})
             checkpoint.prune(self.checkpoints, self.job.keep)
+
+    def _stop_if_diverged(self, under_way: Mapping[int, Answers]) -> None:
+        bad = [
+            ("chain states", update, answer.version, p, self.learner.fold(f"chain {chain}", update, answer.lane))
+            for update, answers in under_way.items()
+            for (chain, p), answer in answers.items()
+            if not np.isfinite(answer.x).all()
+        ]
+        if found := [place for places in gather(bad) for place in places]:
+            raise Diverged(*min(found))
 
     def restore(self) -> int:
         """Take over the newest whole checkpoint, if there is one; the number of updates made.
@@ -137,9 +158,9 @@ class Rank:
             return 0
         place = self.checkpoints / name
         state = checkpoint.read_state(place)
-        for what, value in self._identity().items():
-            if state[what] != value:
-                raise BadInput(f"{place.path} belongs to another run: its {what} is {state[what]}, not {value}")
+        check_identity(self.job, self.data.key, state["identity"], place.path)
+        if self.rank == 0:
+            checkpoint.forget_after(self.checkpoints, name)
         self.learner.load_state_dict(checkpoint.read_part(place, "learner"))
         self.learner.attempt, self.last, self.pool.next = state["attempt"], state["last"], state["next"]
         self.before = Spent(**{f.name: state[f.name] for f in dataclasses.fields(Spent)})
@@ -153,10 +174,6 @@ class Rank:
                     self.pool.ready.setdefault(update, {})[chain, lane.index] = unpacked
                     self.banks[chain].hold(lane, unpacked.slots)
         return int(state["update"])
-
-    def _identity(self) -> dict[str, Any]:
-        """What a checkpoint must share with the run that goes on from it."""
-        return {"recipe": to_json(self.job)["recipe"], "lanes": self.job.lanes, "data": self.data.key}
 
 
 def _tensors(arrays: Mapping[str, ndarray]) -> dict[str, torch.Tensor]:

@@ -31,13 +31,14 @@ BINS = 1e20
 def provenance() -> dict[str, str]:
     """What a run depends on beside its settings: versions, and the commit of the code where git knows it."""
     packages = {name: version(name) for name in ("torch", "ray", "numpy")}
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
-    return {"python": platform.python_version(), **packages, "commit": git.stdout.strip() or "unknown"}
+    return {"python": platform.python_version(), **packages, "commit": _commit() or "unknown"}
+
+
+def _commit() -> str:
+    if not shutil.which("git"):
+        return ""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
 
 
 class Report:
@@ -48,6 +49,8 @@ class Report:
         self.out = out
         self.folder = Path(out.path) if out.local else Path(tempfile.mkdtemp(prefix="ebm-report-"))
         self.folder.mkdir(parents=True, exist_ok=True)
+        if out.exists("result.json"):
+            out.remove("result.json")
         if out.exists(METRICS):
             rows = [json.loads(line) for line in out.read(METRICS).splitlines() if line.endswith(b"}")]
             kept = [json.dumps(row) + "\n" for row in rows if row["update"] < update]

@@ -65,7 +65,7 @@ class Langevin:
     autocast: bool = False
     """Evaluate the network in bfloat16 where autocast allows it; the state stays float32."""
     compile: bool = False
-    """Compile the step with torch.compile: worth its minute on a GPU and in long runs."""
+    """Compile the gradient of the energy with torch.compile: worth its minute on a GPU and in long runs."""
 
     @classmethod
     def textbook(cls, steps: int, step: float) -> "Langevin":

@@ -38,6 +38,13 @@ class Storage(NamedTuple):
         info = self.fs.get_file_info(f"{self.path}/{name}".rstrip("/"))
         return bool(info.type != fs.FileType.NotFound)
 
+    def seen(self, name: str = "") -> bool:
+        """As `exists`, for a folder that a user names. Raises BadInput where the filesystem does not answer."""
+        try:
+            return self.exists(name)
+        except OSError as e:
+            raise BadInput(f"{self.path} cannot be reached: {str(e).splitlines()[0]}") from e
+
     def names(self) -> list[str]:
         """Files and folders in it, sorted; none if it does not exist."""
         found = self.fs.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
@@ -64,6 +71,10 @@ class Storage(NamedTuple):
     def write_json(self, name: str, value: Any) -> None:
         """Write `value` as indented JSON. Non-finite numbers are written as NaN and Infinity, as Python reads them."""
         self.write(name, (json.dumps(value, indent=2) + "\n").encode())
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        self.fs.delete_file(f"{self.path}/{name}")
 
     def delete(self) -> None:
         """Remove the folder and what is in it."""

@@ -22,6 +22,11 @@ def _floating(nets: Nets) -> Iterator[Tensor]:
         yield from (t for t in nets[name].state_dict().values() if t.is_floating_point())
 
 
+def device_of(nets: Nets) -> torch.device:
+    """Where the networks are."""
+    return next(p for net in nets.values() for p in net.parameters()).device
+
+
 def flatten(nets: Nets) -> Float32[ndarray, " p"]:
     """All floating parameters and buffers of all networks, by name of the network, as a fresh float32 array."""
     return torch.cat([t.detach().flatten().float() for t in _floating(nets)]).cpu().numpy()

@@ -57,8 +57,23 @@ def test_slots_are_drawn_without_replacement_and_never_in_flight():
     first, _ = one.draw(LANE, fresh(5), 0)
     second, _ = one.draw(LANE, fresh(5), 1)
     assert sorted([*first, *second]) == list(range(10))
-    with pytest.raises(ValueError, match="a"):
+    with pytest.raises(ValueError, match="sample"):
         one.draw(LANE, fresh(1), 2)
+
+
+def test_with_draws_under_way_no_slot_is_lost_or_drawn_twice():
+    one, under_way, moves = bank(0.0), [], np.zeros(10, int)
+    for seed in range(60):
+        under_way.append(one.draw(LANE, fresh(3), seed))
+        slots = np.concatenate([slots for slots, _ in under_way])
+        assert len(set(slots)) == len(slots)
+        if len(under_way) > 2:  # lag 2
+            slots, x = under_way.pop(0)
+            assert (x[:, 0] == np.where(moves[slots], moves[slots], -1)).all()
+            moves[slots] += 1
+            one.put(LANE, slots, np.repeat(moves[slots, None], 2, 1).astype(np.float32))
+    assert moves.sum() == 3 * 58
+    assert moves.min() > 0
 
 
 def test_no_bank_starts_anew_each_time():

@@ -13,7 +13,7 @@ TREE = {
 
 def test_split_and_join_are_inverse():
     rest, tensors = checkpoint.split(TREE)
-    assert sorted(tensors) == ["n/3", "nets/e"]
+    assert sorted(tensors) == ["n/integer:3", "nets/e"]
     joined = checkpoint.join(rest, tensors)
     assert torch.equal(joined["nets"]["e"], TREE["nets"]["e"])
     assert joined["groups"] == [{"lr": 0.1, "betas": [0.9, 0.999]}, None]
@@ -62,3 +62,13 @@ def test_prune_keeps_the_newest(checkpoints):
         saved(checkpoints, update)
     checkpoint.prune(checkpoints, 2)
     assert checkpoints.names() == ["update-00000020", "update-00000100"]
+
+
+def test_torn_folders_newer_than_the_run_are_forgotten(checkpoints):
+    saved(checkpoints, 4)
+    torn = saved(checkpoints, 8)
+    torn.remove("manifest.json")
+    checkpoint.forget_after(checkpoints, checkpoint.newest(checkpoints))
+    saved(checkpoints, 6)
+    checkpoint.prune(checkpoints, 1)
+    assert checkpoint.newest(checkpoints) == "update-00000006"

@@ -10,11 +10,11 @@ import torch
 from numpy import ndarray
 
 from pipeline.batch import Batch, Spec
-from pipeline.data.sources import DENSITIES, source
+from pipeline.data.sources import DENSITIES, named, source
 from pipeline.data.store import Table, cached
 from pipeline.energies import Density
 
-FORMAT = 1
+FORMAT = 2
 """Of the cached files; a new number makes them anew."""
 
 
@@ -28,7 +28,7 @@ class Dataset(NamedTuple):
     """A table whose column `x` holds images (uint8) or vectors (float32), and maybe a column `label`."""
 
     key: str
-    """Names the data's content as far as a file's size and time tell it."""
+    """A hash of the content."""
     table: Table
     size: int
     spec: Spec
@@ -38,10 +38,16 @@ class Dataset(NamedTuple):
     def batch(self, index: ndarray, device: torch.device | str = "cpu") -> Batch:
         """The items of `index` (n,): images as float32 in [-1, 1]."""
         x = torch.from_numpy(self.table.column("x")[index]).to(device)
-        found = {"x": x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x, "index": torch.from_numpy(index)}
+        x = x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x
+        found = {"x": x, "index": torch.from_numpy(index).to(device)}
         if "label" in self.table:
             found["label"] = torch.from_numpy(self.table.column("label")[index]).to(device)
         return found
+
+
+def located(data: str) -> str:
+    """A name as it is, a path as an absolute one, so that every process finds it."""
+    return data if named(data) else str(Path(data).expanduser().resolve())
 
 
 def load(data: str, limit: int = 0) -> Dataset:
@@ -59,4 +65,4 @@ def load(data: str, limit: int = 0) -> Dataset:
     if "label" in table:
         classes = int(np.max(table.column("label"))) + 1
     spec = Spec("image" if len(shape) == 3 else "vector", tuple(shape), classes)
-    return Dataset(digest, table, size, spec, DENSITIES.get(data))
+    return Dataset(table.content, table, size, spec, DENSITIES.get(data))

@@ -1,6 +1,8 @@
 """Where data come from: names, torchvision's sets, Parquet in the Hugging Face image layout, .npz files."""
 
 import io
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -36,7 +38,16 @@ def _columns(images: Iterable[Any], labels: Iterable[Any] | None) -> dict[str, n
     if x.dtype != np.uint8 or x.ndim not in (3, 4):
         raise BadInput(f"images must be uint8 of (h, w) or (h, w, c), not {x.dtype} of {x.shape[1:]}")
     x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
-    return {"x": x} if labels is None else {"x": x, "label": np.fromiter(labels, np.int64, len(x))}
+    if x.shape[1] not in (1, 3):
+        raise BadInput(f"images must have 1 or 3 channels, not {x.shape[1]}")
+    return {"x": x} if labels is None else {"x": x, "label": _labels(labels, len(x))}
+
+
+def _labels(labels: Iterable[Any], n: int) -> ndarray:
+    found = np.asarray(list(labels))
+    if found.shape != (n,) or found.dtype.kind not in "iu" or found.min() < 0:
+        raise BadInput(f"labels must be one whole number of 0 or more for each of {n} images")
+    return found.astype(np.int64)
 
 
 def _digits() -> Columns:
@@ -81,28 +92,47 @@ def _torchvision(name: str, cache: Path) -> Columns:
 
 
 def _parquet(path: Path) -> Columns:
+    files = [str(f) for f in _files(path)]
+    if not files:
+        raise BadInput(f"{path} holds no .parquet files")
     try:
-        table = pa.dataset.dataset(path, format="parquet").to_table()
+        table = pa.dataset.dataset(files, format="parquet").to_table()
     except (pa.ArrowException, OSError) as e:
         raise BadInput(f"{path} cannot be read as Parquet: {str(e).splitlines()[0]}") from e
     if "image" not in table.column_names:
         raise BadInput(f"{path} has no column `image`, only {', '.join(table.column_names)}")
     try:
-        images = [Image.open(io.BytesIO(cell["bytes"])) for cell in table.column("image").to_pylist()]
+        images = [_decoded(cell["bytes"]) for cell in table.column("image").to_pylist()]
         return _columns(images, table.column("label").to_pylist() if "label" in table.column_names else None)
     except (OSError, KeyError, TypeError) as e:
         raise BadInput(f"{path}: column `image` does not hold encoded images: {str(e).splitlines()[0]}") from e
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+
+
+def _decoded(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")  # a palette's indices are no picture
 
 
 def _npz(path: Path) -> Columns:
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = {name: archive[name] for name in ("images", "labels") if name in archive}
-    except (OSError, ValueError, EOFError) as e:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise BadInput(f"{path} cannot be read as .npz: {str(e).splitlines()[0]}") from e
     if "images" not in found:
         raise BadInput(f"{path} has no array `images`")
+    if found["images"].ndim < 3:
+        raise BadInput(f"{path}: images must be (n, h, w) or (n, h, w, c), not of shape {found['images'].shape}")
     return _columns(found["images"], found.get("labels"))
+
+
+def named(data: str) -> bool:
+    """Whether it is a data set's name."""
+    return data == "digits" or data in DENSITIES or data in TORCHVISION
 
 
 def source(data: str, cache: Path) -> tuple[str, Callable[[], Columns]]:
@@ -121,6 +151,5 @@ def source(data: str, cache: Path) -> tuple[str, Callable[[], Columns]]:
     if not path.exists():
         names = ", ".join(["digits", *DENSITIES, *TORCHVISION])
         raise BadInput(f"data {data}: neither a data set ({names}) nor a file or folder that exists")
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    stamp = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    stamp = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path)]
     return f"{path.stem}-{stamp}", partial(_npz if path.suffix == ".npz" else _parquet, path)

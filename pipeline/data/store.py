@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,6 +20,8 @@ class Table:
 
     def __init__(self, path: Path):
         self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
+        self.content: str = self._table.schema.metadata[b"content"].decode()
+        """A hash of what is in it, wherever it came from."""
         self._columns = {name: self._open(name) for name in self._table.column_names}
 
     def __len__(self) -> int:
@@ -57,6 +60,15 @@ def _array(name: str, column: ndarray | list[ndarray]) -> tuple[pa.Field, pa.Arr
     return pa.field(name, array.type, metadata={"shape": "x".join(map(str, column.shape[1:]))}), array
 
 
+def _content(columns: Columns) -> str:
+    digest = sha256()
+    for name, column in columns.items():
+        for part in [column] if isinstance(column, ndarray) else column:
+            digest.update(f"{name} {part.dtype} {part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()[:16]
+
+
 def cached(path: Path, columns: Callable[[], Columns]) -> Table:
     """Open the table at `path`, made from `columns()` if it is not there yet.
 
@@ -66,7 +78,7 @@ def cached(path: Path, columns: Callable[[], Columns]) -> Table:
         made = columns()
         path.parent.mkdir(parents=True, exist_ok=True)
         fields, arrays = zip(*(_array(name, column) for name, column in made.items()), strict=True)
-        table = pa.table(list(arrays), schema=pa.schema(list(fields)))
+        table = pa.table(list(arrays), schema=pa.schema(list(fields), metadata={"content": _content(made)}))
         handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
         os.close(handle)
         try:

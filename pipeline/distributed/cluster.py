@@ -43,7 +43,10 @@ def joined() -> Iterator[None]:
             socket.create_connection((match[1], int(match[2])), timeout=10).close()
         except OSError as e:
             raise BadInput(f"no Ray cluster answers at RAY_ADDRESS={address}: {e}") from e
-    ray.init(address=address, logging_level="warning")
+    try:
+        ray.init(address=address, logging_level="warning")
+    except ConnectionError as e:
+        raise BadInput(f"no Ray cluster answers at RAY_ADDRESS={address}: {str(e).splitlines()[0]}") from e
     try:
         yield
     finally:
@@ -58,14 +61,31 @@ def bundles(job: Job[Any]) -> list[dict[str, float]]:
     return [{name: amount for name, amount in bundle.items() if amount} for bundle in wanted]
 
 
-def missing(wanted: list[dict[str, float]], there: dict[str, float]) -> str:
-    """What `there` lacks of all that is wanted, as "4 CPU (2 there)"; empty if nothing."""
+def missing(wanted: list[dict[str, float]], machines: list[dict[str, float]]) -> str:
+    """What the machines lack of all that is wanted, as "4 CPU (2 there)"; empty if nothing.
+
+    Each learner and each actor has to fit on one machine.
+    """
     lacks = []
     for name in ("CPU", "GPU"):
-        total = sum(bundle.get(name, 0) for bundle in wanted)
-        if total > there.get(name, 0) + 1e-9:
-            lacks.append(f"{total:g} {name} ({there.get(name, 0):g} there)")
-    return " and ".join(lacks)
+        total, there = (sum(part.get(name, 0) for part in parts) for parts in (wanted, machines))
+        if total > there + 1e-9:
+            lacks.append(f"{total:g} {name} ({there:g} there)")
+    if lacks:
+        return " and ".join(lacks)
+    left = [dict(machine) for machine in machines]
+    for bundle in sorted(wanted, key=lambda b: -max(b.values())):
+        fits = [m for m in left if all(m.get(name, 0) >= amount - 1e-9 for name, amount in bundle.items())]
+        if not fits:
+            return f"a machine with {' and '.join(f'{amount:g} {name}' for name, amount in bundle.items())} left"
+        for name, amount in bundle.items():
+            fits[0][name] -= amount
+    return ""
+
+
+def machines() -> list[dict[str, float]]:
+    """The resources of each living machine of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def wait_for_resources(job: Job[Any]) -> None:
@@ -74,22 +94,24 @@ def wait_for_resources(job: Job[Any]) -> None:
     Raises:
         BadInput: it has not, and neither scales by itself nor did --wait SECONDS bring it.
     """
-    wanted = bundles(job)
-    lacks = missing(wanted, ray.cluster_resources())
+    wanted, asked = bundles(job), f"{job.learners} learners and {job.actors} actors need"
+    lacks = missing(wanted, machines())
     if not lacks:
-        if busy := missing(wanted, ray.available_resources()):
-            print(f"waiting for {busy} that others use", file=sys.stderr)
+        if busy := missing(wanted, [ray.available_resources()]):
+            print(f"{asked} {busy}: waiting until others leave it", file=sys.stderr)
         return
     ceiling = cluster_state.get_max_resources_from_cluster_config()
-    scales = ceiling is not None and not missing(wanted, ceiling)
+    scales = ceiling is not None and not missing(wanted, [ceiling])
     patience = job.wait or (AUTOSCALE_WAIT if scales else 0)
-    asked = f"{job.learners} learners and {job.actors} actors need {lacks}"
     if not patience:
-        raise BadInput(f"{asked}; ask for less (--actors, --cpus-per-actor, ...), or --wait for machines to join")
-    print(f"{asked}: waiting up to {patience:g} s", file=sys.stderr)
+        raise BadInput(f"{asked} {lacks}; ask for less (--actors, --cpus-per-actor, ...), or --wait for more to join")
+    print(f"{asked} {lacks}: waiting up to {patience:g} s", file=sys.stderr)
     request_resources(bundles=wanted)
-    deadline = time.monotonic() + patience
-    while lacks := missing(wanted, ray.cluster_resources()):
-        if time.monotonic() > deadline:
-            raise BadInput(f"{job.learners} learners and {job.actors} actors still need {lacks} after {patience:g} s")
-        time.sleep(min(1.0, patience))
+    try:
+        deadline = time.monotonic() + patience
+        while lacks := missing(wanted, machines()):
+            if time.monotonic() > deadline:
+                raise BadInput(f"{asked} {lacks}, still, after {patience:g} s")
+            time.sleep(min(1.0, patience))
+    finally:
+        request_resources(bundles=[])

@@ -12,21 +12,23 @@ from typing import Any, NamedTuple
 import ray
 from numpy import ndarray
 
+from pipeline.errors import Unanswered
+
 PATIENCE = 60.0
-"""Seconds after which a task may be late."""
+"""Seconds after which a task may be late; twice as many after each further try."""
 TRIES = 5
 
 
-class Unanswered(RuntimeError):
-    """A task came back from none of the actors it was given to."""
+class _Try(NamedTuple):
+    answer: ray.ObjectRef
+    actor: int
 
 
 class _Sent(NamedTuple):
     task: Any
     weights: list[ray.ObjectRef]
-    tries: list[tuple[ray.ObjectRef, int]]
-    """Each: the answer to come, and the number of the actor."""
-    since: list[float]
+    tries: list[_Try]
+    since: float
 
 
 class Pool:
@@ -38,7 +40,7 @@ class Pool:
         self.actors, self.next = list(actors), 0
         self.ready: dict[int, dict[tuple[str, int], Any]] = {}
         self._sent: dict[int, dict[tuple[str, int], _Sent]] = {}
-        self._load = [0] * len(self.actors)
+        self._open: list[dict[ray.ObjectRef, float]] = [{} for _ in self.actors]
         self._seconds: list[float] = []
 
     def submit(self, update: int, tasks: Sequence[Any], flat: ndarray) -> None:
@@ -64,31 +66,48 @@ class Pool:
             self.ready[update] = self.collect(update)
         return self.ready
 
-    def _send(self, task: Any, weights: list[ray.ObjectRef], avoid: Sequence[int] = ()) -> _Sent:
-        return _Sent(task, weights, [self._call(task, weights, avoid)], [time.monotonic()])
+    def _send(self, task: Any, weights: list[ray.ObjectRef]) -> _Sent:
+        return _Sent(task, weights, [self._try(task, weights, set())], time.monotonic())
 
-    def _call(self, task: Any, weights: list[ray.ObjectRef], avoid: Sequence[int]) -> tuple[ray.ObjectRef, int]:
-        others = [i for i in range(len(self.actors)) if i not in avoid] or range(len(self.actors))
-        chosen = min(others, key=lambda i: self._load[i])
-        self._load[chosen] += 1
-        return self.actors[chosen].advance.remote(task, weights), chosen
+    def _try(self, task: Any, weights: list[ray.ObjectRef], tried: set[int]) -> _Try:
+        """Send a task to the actor with the least to do, if possible one that is new to it and late with no other."""
+        self._reap()
+        others = set(range(len(self.actors))) - tried or range(len(self.actors))
+        late = time.monotonic() - self._patience()
+        chosen = min(
+            sorted(others), key=lambda i: (min(self._open[i].values(), default=late) < late, len(self._open[i]))
+        )
+        answer = self.actors[chosen].advance.remote(task, weights)
+        self._open[chosen][answer] = time.monotonic()
+        return _Try(answer, chosen)
+
+    def _patience(self) -> float:
+        return max(PATIENCE, 5 * median(self._seconds)) if self._seconds else PATIENCE
+
+    def _reap(self) -> None:
+        """Forget what the actors have done."""
+        for sent in self._open:
+            if sent:
+                done, _ = ray.wait(list(sent), num_returns=len(sent), timeout=0, fetch_local=False)
+                for answer in done:
+                    del sent[answer]
 
     def _answer(self, sent: _Sent) -> Any:
+        patience = self._patience()
+        deadline, pending = sent.since + patience, [one.answer for one in sent.tries]
         while True:
-            refs = [ref for ref, _ in sent.tries]
-            done, _ = ray.wait(refs, num_returns=1, timeout=self._limit())
+            done, pending = ray.wait(pending, timeout=max(0.0, deadline - time.monotonic())) if pending else ([], [])
             if done:
-                for _, actor in sent.tries:
-                    self._load[actor] -= 1
-                answer = ray.get(done[0])
-                self._seconds = [*self._seconds[-99:], time.monotonic() - sent.since[0]]
+                try:
+                    answer = ray.get(done[0])
+                except ray.exceptions.RayActorError:  # beyond Ray's own restarts; another try may still be on its way
+                    continue
+                self._seconds = [*self._seconds[-99:], time.monotonic() - sent.since]
                 return answer
             if len(sent.tries) == TRIES:
-                task = sent.task
-                raise Unanswered(
-                    f"task {task.chain}, lane {task.lane.index}, seed {task.seed}: no answer in {TRIES} tries"
-                )
-            sent.tries.append(self._call(sent.task, sent.weights, [actor for _, actor in sent.tries]))
-
-    def _limit(self) -> float:
-        return max(PATIENCE, 5 * median(self._seconds)) if self._seconds else PATIENCE
+                what = f"{sent.task.chain} chains of lane {sent.task.lane.index}, seed {sent.task.seed}"
+                raise Unanswered(f"{what}: no answer in {TRIES} tries")
+            sent.tries.append(self._try(sent.task, sent.weights, {one.actor for one in sent.tries}))
+            pending.append(sent.tries[-1].answer)
+            patience *= 2
+            deadline = time.monotonic() + patience

@@ -20,7 +20,7 @@ from pipeline.chains import LocalPool
 from pipeline.distributed.actors import ChainActor
 from pipeline.distributed.pool import Pool
 from pipeline.distributed.progress import Teller, shown
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Unanswered
 from pipeline.health import Diverged
 from pipeline.job import Job
 from pipeline.learner import build, world
@@ -56,7 +56,7 @@ def run(job: Job[Any], spec: Spec, device: torch.device) -> dict[str, Any]:
         device: of the learner where the job has no learners, so that this process is it.
 
     Raises:
-        Diverged, BadInput: as `pipeline.loop.train` does.
+        Diverged, BadInput, Unanswered: as `pipeline.loop.train` does.
     """
     with actors(job, spec) as handles:
         if job.learners:
@@ -73,12 +73,14 @@ def fit(job: Job[Any], spec: Spec, handles: list[ActorHandle]) -> dict[str, Any]
         answer = _trainer(job, {"job": job, "spec": spec, "actors": handles, "board": board}).fit().return_value
     if "diverged" in answer:
         raise Diverged(**answer["diverged"])
-    if "bad_input" in answer:
-        raise BadInput(answer["bad_input"])
+    for kind in (BadInput, Unanswered):
+        if kind.__name__ in answer:
+            raise kind(answer[kind.__name__])
     return dict(answer["result"])
 
 
 def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
+    storage = Storage.at(job.out) / "ray"
     return TorchTrainer(
         _learn,
         train_loop_config=config,
@@ -87,10 +89,11 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
             use_gpu=job.gpus_per_learner > 0,
             resources_per_worker={"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner},
         ),
-        torch_config=TorchConfig(backend="nccl" if job.gpus_per_learner else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if job.gpus_per_learner >= 1 else "gloo"),  # nccl wants a GPU a rank
         run_config=RunConfig(
             name=str(time.time_ns()),  # Ray resumes a run of the same name: ours resumes by its own checkpoints
-            storage_path=f"{job.out}/ray",
+            storage_path=storage.path,
+            storage_filesystem=storage.fs,
             failure_config=FailureConfig(max_failures=RESTARTS),
         ),
     )
@@ -103,11 +106,10 @@ def _learn(config: dict[str, Any]) -> dict[str, Any]:
     device = ray.train.torch.get_device()
     rank, ranks = world()
     try:
-        if not Storage.at(job.out).exists("job.json"):
-            raise BadInput(f"--out {job.out} is not seen by every machine: learner {rank} finds no job.json there")
-        pool = Pool(handles[rank::ranks]) if handles else LocalPool(job.recipe, build(job.recipe, spec, 0, device))
+        own = handles[rank::ranks] or handles[rank % max(len(handles), 1) :][:1]  # with fewer actors some are shared
+        pool = Pool(own) if own else LocalPool(job.recipe, build(job.recipe, spec, 0, device))
         return {"result": train(job, device, pool, partial(Teller, config["board"]))}
     except Diverged as e:
         return {"diverged": asdict(e)}
-    except BadInput as e:
-        return {"bad_input": str(e)}
+    except (BadInput, Unanswered) as e:
+        return {type(e).__name__: str(e)}

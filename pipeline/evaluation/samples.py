@@ -14,7 +14,7 @@ from pipeline.evaluation import frechet, likelihood
 from pipeline.lanes import Lane
 from pipeline.recipe import Recipe
 from pipeline.rng import fold, generator
-from pipeline.weights import Nets
+from pipeline.weights import Nets, device_of
 
 PIECE = 100
 """Chains in one task."""
@@ -23,7 +23,7 @@ PIECE = 100
 def tasks(recipe: Recipe, nets: Nets, data: Dataset, n: int, update: int, seed: int) -> list[ChainTask]:
     """Tasks that draw n samples by the recipe's first chain: fresh starts, its own sampler, seeds of their own."""
     chain, pieces = next(iter(recipe.chains)), -(-n // PIECE)
-    device = next(p for net in nets.values() for p in net.parameters()).device
+    device = device_of(nets)
     sampler, drawn = recipe.sampler(chain, nets, update), []
     for i in range(pieces):
         size = min(PIECE, n - i * PIECE)
@@ -36,9 +36,9 @@ def tasks(recipe: Recipe, nets: Nets, data: Dataset, n: int, update: int, seed: 
     return drawn
 
 
-def states(answers: Answers) -> Tensor:
-    """The states of all answers, in the order of the tasks."""
-    return torch.from_numpy(np.concatenate([answers[key].x for key in sorted(answers)]))
+def states(answers: Answers, chain: str) -> Tensor:
+    """The states of a chain's answers, in the order of the lanes."""
+    return torch.from_numpy(np.concatenate([answers[key].x for key in sorted(answers) if key[0] == chain]))
 
 
 class Verdict(NamedTuple):
@@ -56,12 +56,12 @@ def judge(recipe: Recipe, nets: Nets, data: Dataset, start: Tensor, x: Tensor, t
     exp(-U / temperature) on a grid, and `short_run_kl`, to the samples smoothed by a kernel of bandwidth .1.
     """
     if data.spec.kind == "image" and data.spec.classes:
-        return Verdict(_frechets(data, start, x, next(iter(nets["energy"].parameters())).device), None)
+        return Verdict(_frechets(data, start, x, device_of(nets)), None)
     if data.density is None:
         return Verdict({}, None)
     points = likelihood.grid()
     energy = recipe.target(next(iter(recipe.chains)), nets, None)
-    device = next(nets["energy"].parameters()).device
+    device = device_of(nets)
     learned = likelihood.grid_log_density(lambda p: energy(p.to(device)).cpu(), points, temperature)
     smoothed = likelihood.kde_log_density(x, points)
     truth = (-data.density.energy(points)).log_softmax(0)

@@ -55,6 +55,17 @@ def test_images_come_in_as_they_are(tmp_path, shape, kind):
     assert "label" not in batch if kind == "parquet" else batch["label"].tolist() == [0, 1]
 
 
+def test_a_folder_may_hold_more_and_a_palette_is_colours(tmp_path):
+    (tmp_path / "README.md").write_text("about")
+    picture = Image.new("P", (8, 8), 1)
+    picture.putpalette([0, 0, 0, 255, 0, 128])
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    pq.write_table(pa.table({"image": [{"bytes": out.getvalue(), "path": ""}]}), tmp_path / "a.parquet")
+    x = load(str(tmp_path)).table.column("x")
+    assert x[0, :, 0, 0].tolist() == [255, 0, 128]
+
+
 def test_limit_takes_the_first_items():
     assert load("digits", 100).size == 100
     assert load("digits", 10**6).size == 1797
@@ -79,6 +90,14 @@ def bad_files(folder):
     np.savez(folder / "float.npz", images=np.zeros((3, 8, 8)))
     np.savez(folder / "noimages.npz", x=np.zeros(3))
     (folder / "empty").mkdir()
+    np.savez(folder / "cut.npz", images=np.zeros((9, 8, 8), np.uint8))
+    (folder / "cut.npz").write_bytes((folder / "cut.npz").read_bytes()[:300])
+    np.savez(folder / "channels.npz", images=np.zeros((3, 8, 8, 5), np.uint8))
+    np.savez(folder / "scalar.npz", images=np.uint8(3))
+    images = np.zeros((3, 8, 8), np.uint8)
+    for name, labels in (("few", [1, 2]), ("many", [1] * 4), ("minus", [0, -1, 1]), ("floats", [0.5, 1.0, 2.0])):
+        np.savez(folder / f"{name}.npz", images=images, labels=np.array(labels))
+    write_parquet(folder / "words.parquet", images, ["a", "b", "c"])
 
 
 @pytest.mark.parametrize(
@@ -90,8 +109,13 @@ def bad_files(folder):
         ("nopng.parquet", "does not hold encoded images"),
         ("sizes.parquet", "differ in size"),
         ("float.npz", "must be uint8"),
+        ("cut.npz", "cannot be read as .npz"),
+        ("channels.npz", "1 or 3 channels, not 5"),
+        ("scalar.npz", "images"),
+        *((name, "labels must be one whole number") for name in ("few.npz", "many.npz", "minus.npz", "floats.npz")),
+        ("words.parquet", "labels must be one whole number"),
         ("noimages.npz", "no array `images`"),
-        ("empty", "cannot be read|no column|no images"),
+        ("empty", "holds no .parquet files"),
         ("absent", "neither a data set .digits, .*celeba. nor a file"),
     ],
 )

@@ -10,8 +10,17 @@ from pipeline.errors import BadInput
 def test_what_is_missing_is_said_by_kind(small):
     job = replace(small, learners=2, actors=4, gpus_per_actor=1.0)
     assert bundles(job) == [{"CPU": 0.5}] * 2 + [{"CPU": 0.5, "GPU": 1.0}] * 4
-    assert missing(bundles(job), {"CPU": 3.0, "GPU": 4.0}) == ""
-    assert missing(bundles(job), {"CPU": 2.0}) == "3 CPU (2 there) and 4 GPU (0 there)"
+    assert missing(bundles(job), [{"CPU": 3.0, "GPU": 4.0}]) == ""
+    assert missing(bundles(job), [{"CPU": 2.0}]) == "3 CPU (2 there) and 4 GPU (0 there)"
+
+
+def test_each_part_has_to_fit_on_one_machine():
+    assert missing([{"CPU": 2.0}] * 3, [{"CPU": 2.0}] * 3) == ""
+    assert missing([{"CPU": 4.0}], [{"CPU": 2.0}] * 3) == "a machine with 4 CPU left"
+    assert (
+        missing([{"CPU": 1.0, "GPU": 1.0}], [{"CPU": 8.0}, {"CPU": 0.0, "GPU": 1.0}])
+        == "a machine with 1 CPU and 1 GPU left"
+    )
 
 
 def test_asking_for_too_much_is_an_error_at_once(ray_session, small):
@@ -29,6 +38,6 @@ def test_a_cluster_that_does_not_answer_is_refused(monkeypatch):
 
 
 def test_waiting_ends_at_the_deadline(ray_session, small, capsys):
-    with pytest.raises(BadInput, match="still need 1 GPU"):
+    with pytest.raises(BadInput, match=r"need 1 GPU \(0 there\), still, after"):
         wait_for_resources(replace(small, actors=1, gpus_per_actor=1.0, wait=1.5))
     assert "waiting up to 1.5 s" in capsys.readouterr().err

@@ -29,15 +29,15 @@ def plain(small, tmp_path):
 
 
 class Killer:
-    """A progress bar that kills a process at the third update."""
+    """A progress bar that kills a process during the fourth update."""
 
     def __init__(self, pid, **settings):
         self.pid, self.done = pid, 0
 
     def update(self, n=1):
         self.done += n
-        if self.pid and self.done == 3:
-            os.kill(self.pid, signal.SIGKILL)
+        if self.pid and self.done == 3:  # a little later, while the tasks of the next update are under way
+            threading.Timer(0.1, os.kill, (self.pid, signal.SIGKILL)).start()
 
     def set_description(self, desc, refresh=True):
         pass
@@ -48,7 +48,9 @@ class Killer:
 
 @pytest.mark.parametrize(("number", "lag", "kill"), [(1, 0, False), (2, 0, True), (3, 1, True)])
 def test_actors_give_the_plain_loops_numbers_even_if_one_dies(ray_session, small, plain, number, lag, kill):
-    job = replace(small, actors=number, lag=lag, cpus_per_actor=0.25)
+    long = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=600 if kill else 5))
+    job = replace(small, recipe=long, actors=number, lag=lag, cpus_per_actor=0.25)
+    Storage.at(job.out).write_json("job.json", to_json(job))
     with actors(job, SPEC) as handles:
         pid = ray_session.get(handles[0].pid.remote()) if kill else 0
         found = train(job, CPU, Pool(handles), lambda **settings: Killer(pid, **settings))
@@ -58,7 +60,8 @@ def test_actors_give_the_plain_loops_numbers_even_if_one_dies(ray_session, small
 
 
 def test_one_learner_and_two_actors_one_of_which_dies(ray_session, small, plain):
-    job = replace(small, learners=1, actors=2, updates=20, cpus_per_actor=0.25, cpus_per_learner=0.25)
+    long = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=300))
+    job = replace(small, recipe=long, learners=1, actors=2, updates=12, cpus_per_actor=0.25, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     metrics = Path(job.out) / "metrics.jsonl"
     with actors(job, load(job.data).spec) as handles:
@@ -75,8 +78,8 @@ def kill_when_logged(metrics, pid):
     os.kill(pid, signal.SIGKILL)
 
 
-def test_two_learners_equal_one(ray_session, small, plain):
-    job = replace(small, learners=2, actors=2, lag=1, cpus_per_actor=0.25, cpus_per_learner=0.25)
+def test_two_learners_that_share_an_actor_equal_one(ray_session, small, plain):
+    job = replace(small, learners=2, actors=1, lag=1, cpus_per_actor=0.25, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     with actors(job, SPEC) as handles:
         found = fit(job, SPEC, handles)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.distributed import pool as pool_module
-from pipeline.distributed.pool import Pool, Unanswered
+from pipeline.distributed.pool import Pool
+from pipeline.errors import Unanswered
 
 FLAT = np.zeros(3, np.float32)
 
@@ -66,13 +67,23 @@ def test_drained_answers_stay_to_be_collected(actors):
 def test_a_late_task_goes_to_another_actor_as_well(actors, monkeypatch):
     monkeypatch.setattr(pool_module, "PATIENCE", 0.5)
     pool = Pool(actors(("stuck", 1), ("alive",)))
-    pool.submit(0, tasks(3), FLAT)
-    assert pool.collect(0) == {("model", p): ("alive", 10 * p) for p in range(3)}
+    began = time.monotonic()
+    for update in range(4):
+        pool.submit(update, tasks(3), FLAT)
+        assert pool.collect(update) == {("model", p): ("alive", 10 * p) for p in range(3)}
+    assert time.monotonic() - began < 4  # the stuck one was asked in the first update, and not once more in each
+
+
+def test_an_actor_that_is_gone_for_good_leaves_its_task_to_another(actors, ray_session):
+    pool = Pool(actors(("gone", 1), ("alive",)))
+    pool.submit(0, tasks(2), FLAT)
+    ray_session.kill(pool.actors[0])
+    assert pool.collect(0) == {("model", p): ("alive", 10 * p) for p in range(2)}
 
 
 def test_a_task_that_nobody_answers_is_named(actors, monkeypatch):
     monkeypatch.setattr(pool_module, "PATIENCE", 0.1)
     pool = Pool(actors(("stuck", 1)))
     pool.submit(0, tasks(1), FLAT)
-    with pytest.raises(Unanswered, match="task model, lane 0, seed 0"):
+    with pytest.raises(Unanswered, match="model chains of lane 0, seed 0: no answer in 5 tries"):
         pool.collect(0)
