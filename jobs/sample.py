@@ -39,11 +39,11 @@ class Sample:
     """File to write, which must not exist: .parquet (column image with PNG bytes as on the Hugging Face hub; column
     features for vectors) or .npy (float32, images in [-1, 1] as (n, c, h, w))."""
     n: int = 1000
-    """Samples."""
+    """Number of samples to draw."""
     seed: int = 0
     """Seed of starts and noise."""
     threads: int = 1
-    """CPU threads."""
+    """CPU threads of the process."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU where there is one."""
 

@@ -47,7 +47,7 @@ class ShortRun(Recipe):
     data_noise: float = 0.03
     """Standard deviation of the noise on the data (sigma), in units of the data's [-1, 1]."""
     learning_rate: float = 1e-4
-    """Adam's."""
+    """Learning rate of Adam."""
     anneal: int = 0
     """Update from which the learning rate falls, as anneal / update; 0: it stays."""
     width: int = 64
