@@ -19,7 +19,6 @@ from jaxtyping import Float
 from pyarrow import fs
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.utils import make_grid, save_image
 
 from pipeline.storage import Storage
 
@@ -72,6 +71,8 @@ class Report:
 
     def samples(self, name: str, x: Float[Tensor, "n c h w"], update: int) -> None:
         """A grid of at most 100 images in [-1, 1], in TensorBoard and as samples/<name>.png."""
+        from torchvision.utils import save_image  # here, since it takes a second that --help need not wait for
+
         image = grid(x)
         self.board.add_image("samples", image, update)
         (self.folder / "samples").mkdir(exist_ok=True)
@@ -100,6 +101,8 @@ class Report:
 
 def grid(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "3 height width"]:
     """At most 100 images in [-1, 1], ten a row, small ones enlarged, for looking at."""
+    from torchvision.utils import make_grid  # here, as above
+
     scale = max(1, round(48 / x.shape[-1]))
     x = (x[:100].float().clamp(-1, 1) + 1) / 2
     x = torch.nn.functional.interpolate(x, scale_factor=scale, mode="nearest")

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
 from pipeline.energies import Density, Energy
@@ -25,6 +24,8 @@ def kde_log_density(
     samples: Float[Tensor, "n 2"], points: Float[Tensor, "m 2"], bandwidth: float = 0.1
 ) -> Float[Tensor, " m"]:
     """The same for samples, smoothed by a Gaussian kernel of the given standard deviation."""
+    from sklearn.neighbors import KernelDensity  # here, since it takes a second that --help need not wait for
+
     kernel = KernelDensity(bandwidth=bandwidth).fit(samples.cpu().double().numpy())
     return torch.from_numpy(np.asarray(kernel.score_samples(points.cpu().double().numpy()))).log_softmax(0)
 
