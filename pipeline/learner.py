@@ -93,7 +93,7 @@ class Learner:
         return names, torch.cat([gradient, torch.stack(values), flags])
 
     def _gradients(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
-        """D loss_k / d network_k for every player k, before any network moves."""
+        """The gradient of loss k in the parameters of network k for every player k, before any network moves."""
         gradient: list[Tensor] = []
         for i, (player, loss) in enumerate(losses.items()):
             own = _learnable(self.nets[player])
