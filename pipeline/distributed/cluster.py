@@ -12,6 +12,7 @@ from typing import Any
 os.environ.setdefault("RAY_worker_niceness", "0")  # read when a node starts: chains are the work, not the background
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's own default; said, so that it need not warn of it
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process more, for a warning that we need not
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")  # a busy machine imports torch for long
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon the driver sees that the workers are done
 
 import ray
