@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import math
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -148,6 +150,10 @@ def _record(job: Job[Any]) -> None:
 
 
 def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
+    if job.samples and not found["metrics"]:
+        print("no final metrics: they need images with labels, or a known density")
+    if found["metrics"].get("frechet", 0) > found["metrics"].get("frechet_start", math.inf):
+        print("warning: the samples are further from the data than the noise they start from", file=sys.stderr)
     for name, value in found["metrics"].items():
         print(f"{name:24} {value:.4g}")
     print(f"{'wall time':24} {seconds:.0f} s here, {found['wall_seconds']:.0f} s of learning in all")
@@ -158,4 +164,4 @@ def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
         for name in [n for n in (storage / folder).names() if n in ("final.png", "densities.png")]:
             print(f"{folder:24} {job.out}/{folder}/{name}")
     print(f"{'run folder':24} {job.out}")
-    print(f"{'curves and pictures':24} {sys.executable} -m tensorboard.main --logdir {job.out}")
+    print(f"{'curves and pictures':24} {sys.executable} -m tensorboard.main --logdir {shlex.quote(job.out)}")

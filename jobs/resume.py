@@ -68,6 +68,11 @@ def main() -> None:
         done = state["update"]
     if done > job.updates:
         raise BadInput(f"--updates {job.updates}: the run has made {done} already")
+    torn = [name for name in checkpoints.names() if name > (newest or "")]
+    if torn:
+        print(f"passing over what is no whole checkpoint: {', '.join(torn)}", file=sys.stderr)
+    if not newest:
+        print("warning: there is no checkpoint, so the run starts anew", file=sys.stderr)
     print(f"going on with {job.out} from update {done} to {job.updates}", file=sys.stderr)
     go(job, data.spec)
 

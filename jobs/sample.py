@@ -37,7 +37,8 @@ class Sample:
     """Folder of the run."""
     out: str
     """File to write, which must not exist: .parquet (column image with PNG bytes as on the Hugging Face hub; column
-    features for vectors) or .npy (float32, images in [-1, 1] as (n, c, h, w))."""
+    features for vectors) or .npy (float32 states as the chains left them,
+    images about [-1, 1] as (n, c, h, w), not clipped)."""
     n: int = 1000
     """Number of samples to draw."""
     seed: int = 0

@@ -154,6 +154,8 @@ def check_chains(chains: Mapping[str, ChainSettings], lanes: int, lag: int) -> N
     for name, chain in chains.items():
         if not 0 <= chain.restart <= 1:
             raise BadInput(f"--restart {chain.restart}: it is a probability")
+        if chain.restart and not chain.bank:
+            raise BadInput(f"--restart {chain.restart} without --bank: without a bank every chain starts anew")
         if chain.number % lanes:
             raise BadInput(
                 f"{chain.number} {name} chains an update cannot be dealt to {lanes} lanes: choose a multiple"

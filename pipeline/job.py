@@ -27,7 +27,7 @@ class Job(Generic[R]):
     recipe: R
     data: str
     """A data set by name (digits, mnist, fashion-mnist, cifar10, svhn, celeba, eight-gaussians), a Parquet file or
-    folder with columns image and label, or an .npz file with images and labels."""
+    folder with columns image and label, or an .npz file with images (uint8, n h w or n h w c) and labels."""
     updates: int
     """Updates of the weights, in all."""
     limit: int = 0
@@ -71,6 +71,8 @@ class Job(Generic[R]):
 
 def check(job: Job[Any]) -> None:
     """Raise BadInput for settings that no data and no machine could make right."""
+    if not job.name or "/" in job.name:
+        raise BadInput(f"--name {job.name!r}: it becomes part of a folder's name, so it is not empty and has no /")
     at_least = {"updates": 1, "lanes": 1, "threads": 1, "checkpoint_every": 1, "keep": 1, "log_every": 1}
     for field in dataclasses.fields(job):
         value = getattr(job, field.name)
@@ -80,6 +82,8 @@ def check(job: Job[Any]) -> None:
     for name, value in _numbers(job.recipe):
         if not value >= 0:
             raise BadInput(f"--{name.replace('_', '-')} {value}: it must not be negative")
+        if name == "steps" and not value:
+            raise BadInput("--steps 0: chains of no steps are their own start")
     for stream, size in job.recipe.streams.items():
         if size < 1 or size % job.lanes:
             raise BadInput(

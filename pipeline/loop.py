@@ -51,7 +51,7 @@ def train(
             run.save_if_due(update + 1)
         run.spent()
         return None
-    with closing(Report(Storage.at(job.out), start)) as report:
+    with closing(Report(Storage.at(job.out), start, job.log_every)) as report:
         with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar:
             bar.update(start)
             for update in range(start, job.updates):
@@ -82,7 +82,7 @@ def _agreed(job: Job[Any]) -> Dataset:
 
 def _tell(run: Rank, report: Report, update: int, metrics: Mapping[str, float], answers: Answers) -> None:
     job, done = run.job, update + 1
-    if update % job.log_every == 0:
+    if update % job.log_every == 0 or done == job.updates:
         report.log(update, metrics)
     if run.due(done):
         for (chain, lane), answer in answers.items():

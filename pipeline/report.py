@@ -43,8 +43,11 @@ def _commit() -> str:
 class Report:
     """What rank 0 tells about a run while it runs."""
 
-    def __init__(self, out: Storage, update: int):
-        """Open a run folder, new or resumed at `update`: what was logged past it is cut off."""
+    def __init__(self, out: Storage, update: int, log_every: int):
+        """Open a run folder, new or resumed at `update`: what was logged past it is cut off.
+
+        So is the line that ended the run before, if the whole run would not have it.
+        """
         self.out = out
         self.folder = Path(out.path) if out.local else Path(tempfile.mkdtemp(prefix="ebm-report-"))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +55,8 @@ class Report:
             out.remove("result.json")
         if out.exists(METRICS):
             rows = [json.loads(line) for line in out.read(METRICS).splitlines() if line.endswith(b"}")]
-            kept = [json.dumps(row) + "\n" for row in rows if row["update"] < update]
+            whole = update if (update - 1) % log_every == 0 else update - 1
+            kept = [json.dumps(row) + "\n" for row in rows if row["update"] < whole]
             (self.folder / METRICS).write_text("".join(kept))
         self.metrics = (self.folder / METRICS).open("a")
         self.board = SummaryWriter(str(self.folder), purge_step=update or None)

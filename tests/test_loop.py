@@ -45,6 +45,16 @@ def test_half_a_run_and_its_resumption_are_the_whole_run(small, tmp_path, lag):
         assert {k: v for k, v in a.items() if "time/" not in k} == {k: v for k, v in b.items() if "time/" not in k}
 
 
+def test_a_resumed_runs_lines_are_the_whole_runs(small, tmp_path):
+    coarse = replace(small, log_every=4)
+    half = replace(coarse, out=str(tmp_path / "half"))
+    run(coarse)
+    run(replace(half, updates=3))
+    assert [row["update"] for row in logged(half)] == [0, 2]
+    run(half)
+    assert [row["update"] for row in logged(half)] == [row["update"] for row in logged(coarse)] == [0, 4, 5]
+
+
 def test_lag_moves_chains_under_older_weights(small):
     run(replace(small, lag=2))
     rows = logged(small)

@@ -13,6 +13,7 @@ from pipeline.batch import Batch, Spec
 from pipeline.data.sources import DENSITIES, named, source
 from pipeline.data.store import Table, cached
 from pipeline.energies import Density
+from pipeline.errors import BadInput
 
 FORMAT = 2
 """Of the cached files; a new number makes them anew."""
@@ -59,7 +60,10 @@ def load(data: str, limit: int = 0) -> Dataset:
     cache = cache_folder()
     key, read = source(data, cache)
     digest = sha256(f"{FORMAT} {key}".encode()).hexdigest()[:16]
-    table = cached(cache / "data" / f"{digest}.arrow", read)
+    try:
+        table = cached(cache / "data" / f"{digest}.arrow", read)
+    except BadInput as e:
+        raise BadInput(str(e) if data in str(e) else f"{data}: {e}") from e
     size = min(limit or len(table), len(table))
     shape, classes = table.column("x").shape[1:], 0
     if "label" in table:

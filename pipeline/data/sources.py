@@ -118,6 +118,8 @@ def _decoded(data: bytes) -> Image.Image:
 
 
 def _npz(path: Path) -> Columns:
+    if not zipfile.is_zipfile(path):
+        raise BadInput(f"{path} cannot be read as .npz: it is no zip archive")
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = {name: archive[name] for name in ("images", "labels") if name in archive}
@@ -151,5 +153,7 @@ def source(data: str, cache: Path) -> tuple[str, Callable[[], Columns]]:
     if not path.exists():
         names = ", ".join(["digits", *DENSITIES, *TORCHVISION])
         raise BadInput(f"data {data}: neither a data set ({names}) nor a file or folder that exists")
+    if path.is_file() and path.suffix not in (".parquet", ".npz"):
+        raise BadInput(f"data {data}: a file must be .parquet or .npz")
     stamp = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path)]
     return f"{path.stem}-{stamp}", partial(_npz if path.suffix == ".npz" else _parquet, path)

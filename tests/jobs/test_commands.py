@@ -65,6 +65,10 @@ BAD = {
     "short_run digits --drift nan": "--drift nan: it must not be negative",
     "short_run digits --samples 1": "--samples 1: a distance needs two",
     "short_run digits --cpus-per-actor 0": "--cpus-per-actor 0: Ray needs a share",
+    "short_run digits --steps 0": "--steps 0: chains of no steps",
+    "short_run digits --name a/b": "--name 'a/b'",
+    "short_run digits --restart .5": "--restart 0.5 without --bank",
+    "short_run digits --data words.txt": "a file must be .parquet or .npz",
     "short_run digits --restart 1.5": "--restart 1.5",
     "short_run digits --width 0": "--width 0",
     "short_run digits --out there": "there exists: a run is never overwritten",
@@ -84,6 +88,7 @@ BAD = {
 def test_bad_input_is_one_line_and_nothing_is_written(command, line, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "corrupt.npz").write_bytes(b"PK nonsense")
+    (tmp_path / "words.txt").write_text("no images")
     np.savez(tmp_path / "tiny.npz", images=np.zeros((20, 3, 3), np.uint8))
     for name, text in (("broken", "{"), ("strange", '{"recipe": {"type": "os.path"}}')):
         (tmp_path / name).mkdir()
@@ -186,6 +191,21 @@ def test_resume_goes_on_and_is_the_whole_run(command, a_run):
     shas = {json.loads(Path(run, "result.json").read_text())["weights_sha256"] for run in (a_run, "whole")}
     assert len(shas) == 1
     assert json.loads(Path(a_run, "job.json").read_text())["updates"] == 4
+
+
+def test_resume_says_what_it_passes_over(command, a_run):
+    (Path(a_run) / "checkpoints/update-00000002/manifest.json").unlink()
+    code, _, err = command(f"resume {a_run} --updates 3")
+    assert code == 0
+    assert "passing over what is no whole checkpoint: update-00000002" in err
+    assert "warning: there is no checkpoint, so the run starts anew" in err
+
+
+def test_samples_further_off_than_noise_are_warned_of(command):
+    flags = SMALL.replace("--samples 0", "--samples 50").replace("--steps 3", "--steps 20")
+    code, _, err = command(f"short_run digits {flags} --updates 20 --drift 100 --out run")
+    assert code == 0
+    assert "warning: the samples are further from the data than the noise they start from" in err
 
 
 def test_resume_refuses_less_than_was_made(command, a_run):
