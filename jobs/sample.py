@@ -36,9 +36,7 @@ class Sample:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     out: str
-    """File to write, which must not exist: .parquet (column image with PNG bytes as on the Hugging Face hub; column
-    features for vectors) or .npy (float32 states as the chains left them,
-    images about [-1, 1] as (n, c, h, w), not clipped)."""
+    """New file: .parquet (PNG images, or features) or .npy (float32 states as they are, not clipped to [-1, 1])."""
     n: int = 1000
     """Number of samples to draw."""
     seed: int = 0

@@ -26,8 +26,7 @@ class Job(Generic[R]):
     """Name of the experiment, in the run's folder and result."""
     recipe: R
     data: str
-    """A data set by name (digits, mnist, fashion-mnist, cifar10, svhn, celeba, eight-gaussians), a Parquet file or
-    folder with columns image and label, or an .npz file with images (uint8, n h w or n h w c) and labels."""
+    """digits, eight-gaussians, a torchvision set, .parquet file or folder (image, label), an .npz (images, labels)."""
     updates: int
     """Updates of the weights, in all."""
     limit: int = 0
@@ -45,8 +44,7 @@ class Job(Generic[R]):
     threads: int = 1
     """CPU threads of each process."""
     out: str = ""
-    """Folder of the run, a path or s3:// or gs:// URI that every machine sees; must not exist.
-    Empty: runs/<name>-<time>."""
+    """New folder of the run: a path or s3:// or gs:// URI that every machine sees; empty: runs/<name>-<time>."""
     checkpoint_every: int = 100
     """Updates between checkpoints and sample grids."""
     keep: int = 2

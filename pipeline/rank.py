@@ -105,12 +105,10 @@ class Rank:
         """Whether a run that has made `update` updates writes a checkpoint."""
         return update % self.job.checkpoint_every == 0 or update == self.job.updates
 
-    def save_if_due(self, update: int) -> bool:
+    def save_if_due(self, update: int) -> None:
         """Write the checkpoint if it is due."""
-        due = self.due(update)
-        if due:
+        if self.due(update):
             self.save(update)
-        return due
 
     def save(self, update: int) -> None:
         """Write the checkpoint of a run that has made `update` updates; answers under way are collected first.

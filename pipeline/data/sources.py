@@ -84,7 +84,7 @@ def _torchvision(name: str, cache: Path) -> Columns:
     except RuntimeError:
         try:
             data = make(download=True)
-        except Exception as e:
+        except Exception as e:  # whatever the mirror and its client raise: it cannot be had
             reason = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise BadInput(f"{name} is not under {cache / 'torchvision'} and cannot be downloaded: {reason}") from e
     images, labels = zip(*(data[i] for i in range(len(data))), strict=True)

@@ -69,7 +69,9 @@ def judge(recipe: Recipe, nets: Nets, data: Dataset, start: Tensor, x: Tensor, t
         "grid_kl": likelihood.kl(data.density, learned, points),
         "short_run_kl": likelihood.kl(data.density, smoothed, points),
     }
-    return Verdict(metrics, _planes({"truth": truth, "learned density": learned, "short-run samples": smoothed}))
+    return Verdict(
+        metrics, _planes({"truth": truth, f"exp(-U/T), T = {temperature:.0e}": learned, "short-run samples": smoothed})
+    )
 
 
 def _frechets(data: Dataset, start: Tensor, x: Tensor, device: torch.device) -> dict[str, float]:
