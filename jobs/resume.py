@@ -44,6 +44,14 @@ class Resume:
     """GPUs that Ray sets aside for an actor."""
     wait: float | None = None
     """Seconds to wait for a cluster that has not yet the CPUs and GPUs asked for."""
+    on_divergence: Literal["stop", "rollback"] | None = None
+    """What a diverged run does: stop, or go back to its last healthy checkpoint with other random numbers."""
+    patience: int | None = None
+    """Updates in a row outside of all the run has seen that are divergence; 0: only a number that is not finite is."""
+    rollbacks: int | None = None
+    """Rollbacks after which a diverged run stops all the same."""
+    rollback_rate: float | None = None
+    """Factor of all learning rates after each rollback."""
     checkpoint_every: int | None = None
     """Updates between checkpoints and sample grids."""
     keep: int | None = None

@@ -12,21 +12,16 @@ from typing import Annotated, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 import tyro
 from numpy import ndarray
 from PIL import Image
 from tqdm import tqdm
 
-from jobs.launch import device, guarded, load_run, parse
-from pipeline import checkpoint
-from pipeline.chains import advance, frozen
-from pipeline.data import load
+from jobs.launch import guarded, parse
+from jobs.model import opened
+from pipeline.chains import advance
 from pipeline.errors import BadInput
 from pipeline.evaluation import samples
-from pipeline.job import check_identity
-from pipeline.learner import build
-from pipeline.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -64,23 +59,10 @@ def main() -> None:
 
 def draw(asked: Sample) -> ndarray:
     """(n, *shape) float32 samples of the run's newest checkpoint."""
-    job = load_run(asked.run)
-    if not job.recipe.chains:
-        raise BadInput(f"{asked.run}: its recipe runs no chains to sample by")
-    newest = checkpoint.newest(Storage.at(job.out) / "checkpoints")
-    if newest is None:
-        raise BadInput(f"{asked.run} has no checkpoint yet")
-    place = Storage.at(job.out) / "checkpoints" / newest
-    torch.set_num_threads(asked.threads)
-    data, where = load(job.data, job.limit), device(asked.device)
-    nets = frozen(build(job.recipe, data.spec, job.seed, where))
-    state = checkpoint.read_state(place)
-    check_identity(job, data.key, state["identity"], f"{asked.run}/checkpoints/{newest}")
-    for name, weights in checkpoint.read_part(place, "learner")["networks"].items():
-        nets[name].load_state_dict(weights)
-    update = state["update"]
-    tasks = samples.tasks(job.recipe, nets, data, asked.n, update, asked.seed)
-    moved = [advance(job.recipe, nets, task) for task in tqdm(tasks, desc=f"update {update}", unit="task")]
+    model = opened(asked.run, asked.threads, asked.device)
+    recipe, nets = model.job.recipe, model.nets
+    tasks = samples.tasks(recipe, nets, model.data, asked.n, model.update, asked.seed)
+    moved = [advance(recipe, nets, task) for task in tqdm(tasks, desc=f"update {model.update}", unit="task")]
     return np.concatenate([answer.x for answer in moved])
 
 

@@ -45,6 +45,8 @@ class ChainBatch(NamedTuple):
     energy: Float[ndarray, " n"]
     grad_norm: Float[ndarray, " n"]
     accept: Float[ndarray, " n"]
+    moved: float
+    """Root mean square, over chains and coordinates, of the way from start to end."""
     version: int
     temperature: float
     evaluations: int
@@ -68,6 +70,8 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainBatch:
     with torch.no_grad():
         x, stats = task.sampler(energy, x, generator(task.seed, device))
     states, energies, grad_norm, accept = (t.contiguous().cpu().numpy() for t in (x, *stats))
+    with np.errstate(over="ignore"):  # beyond float32's squares it is infinite, and said to be
+        way = float(np.sqrt(np.mean(np.square(states - task.x, dtype=np.float64))))
     return ChainBatch(
         lane=task.lane,
         slots=task.slots,
@@ -75,6 +79,7 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainBatch:
         energy=energies,
         grad_norm=grad_norm,
         accept=accept,
+        moved=way,
         version=task.version,
         temperature=task.sampler.temperature,
         evaluations=len(x) * task.sampler.evaluations,
@@ -190,6 +195,9 @@ class AnyPool(Protocol):
         """All answers not collected yet, by update; they stay to be collected."""
         ...
 
+    def forget(self) -> None:
+        """Drop all that was submitted, and begin at update 0."""
+
 
 class LocalPool:
     """Moves chains in this process, with networks of its own: the pool of a run without actors."""
@@ -212,6 +220,10 @@ class LocalPool:
     def drain(self) -> dict[int, Answers]:
         """All answers not collected yet, by update; they stay to be collected."""
         return self.ready
+
+    def forget(self) -> None:
+        """Drop all that was submitted, and begin at update 0."""
+        self.ready, self.next = {}, 0
 
 
 def frozen(nets: Nets) -> Nets:

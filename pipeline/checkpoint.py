@@ -63,6 +63,11 @@ def folder(checkpoints: Storage, update: int) -> Storage:
     return checkpoints / f"update-{update:08d}"
 
 
+def update_of(name: str) -> int:
+    """The updates that a run had made at the checkpoint of that name."""
+    return int(name.removeprefix("update-"))
+
+
 def write_part(place: Storage, name: str, tree: Any) -> Part:
     """Write the tensors of `tree`."""
     rest, tensors = split(tree)

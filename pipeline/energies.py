@@ -39,6 +39,11 @@ def tilt(energy: Energy, base: Energy) -> Energy:
 class Density(Protocol):
     """A density on the plane whose normaliser is known."""
 
+    @property
+    def half(self) -> float:
+        """The square [-half, half]^2 holds nearly all of it."""
+        ...
+
     def energy(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
         """-log p(x) in nats, normalised."""
         ...
@@ -55,6 +60,11 @@ class EightGaussians:
     radius: float = 1.0
     sd: float = 0.15
 
+    @property
+    def half(self) -> float:
+        """The square [-half, half]^2 holds nearly all of it."""
+        return 2 * self.radius
+
     def _centres(self) -> Float[Tensor, "8 2"]:
         angle = torch.arange(8) * (2 * math.pi / 8)
         return self.radius * torch.stack([angle.cos(), angle.sin()], 1)
@@ -69,3 +79,33 @@ class EightGaussians:
         """N exact draws."""
         which = torch.randint(8, (n,), generator=rng)
         return self._centres()[which] + self.sd * torch.randn(n, 2, generator=rng)
+
+
+@dataclass(frozen=True)
+class Rings:
+    """Rings of equal weight about the origin, at radii 1, 2, ...: the other toy of 1903.12370 (4 rings, sd .15).
+
+    The radius is normal about a ring's, the angle uniform. (The paper's code divides by the ring's circumference where
+    the density has that of the point's own circle.)
+    """
+
+    rings: int = 4
+    sd: float = 0.15
+
+    @property
+    def half(self) -> float:
+        """The square [-half, half]^2 holds nearly all of it."""
+        return self.rings + 1.0
+
+    def energy(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
+        """-log p(x) in nats, normalised but for the 1e-10 of radii below 0."""
+        radius = x.norm(dim=1)
+        exponent = -(radius[:, None] - torch.arange(1, self.rings + 1).to(x)).square() / (2 * self.sd**2)
+        normaliser = math.log(self.rings * (2 * math.pi) ** 1.5 * self.sd)
+        return normaliser + radius.clamp(min=1e-6).log() - exponent.logsumexp(1)
+
+    def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
+        """N exact draws."""
+        radius = 1 + torch.randint(self.rings, (n,), generator=rng) + self.sd * torch.randn(n, generator=rng)
+        angle = 2 * math.pi * torch.rand(n, generator=rng)
+        return radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)

@@ -1,17 +1,39 @@
-"""What divergence is, and what is done about it: a non-finite number stops the run and says where it arose."""
+"""What divergence is: a number that is not finite, or one that has left all that the run has seen of it.
 
+What is done about it, stop or roll back, is the loop's.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 QUANTITIES = ("chain states", "loss", "gradient")
 """What is looked at on every lane before the weights move; bit i of a lane's flag says that the i-th is not finite."""
 
+WATCHED = {
+    "contrast": "|E_data U - E_chains U|, d of 1903.12370",
+    "grad_norm": "the gradient along the chains, v of 1903.12370",
+    "extent": "root mean square of the chains' states: it grows where they saturate",
+    "moved": "root mean square distance that chains went: it falls where a bank freezes",
+}
+"""Metrics of chains whose history is kept, by the last part of their names. They are alike on all ranks."""
+
+WINDOW = 2000
+"""Updates of history that are kept."""
+SETTLED = 50
+"""Updates of history before anything but a non-finite number is called divergence."""
+LEAST = 5.0
+"""Factor that is never called divergence, however steady the history is."""
+DEVIATIONS = 6.0
+"""Robust standard deviations of the logarithm, from the median of the history, that are not yet divergence."""
+
 
 @dataclass(eq=False)
 class Diverged(Exception):
-    """A quantity is no longer finite. The newest checkpoint was written before that."""
+    """A quantity is no longer what it may be. The newest checkpoint was written before that."""
 
     quantity: str
     update: int
@@ -21,11 +43,12 @@ class Diverged(Exception):
     """-1 where the quantity belongs to no lane."""
     seed: int
     """The seed of the lane's chains, or the run's."""
+    fault: str = "not finite"
 
     def __str__(self) -> str:
         place = f"lane {self.lane}" if self.lane >= 0 else "all lanes"
         return (
-            f"diverged: {self.quantity} not finite at update {self.update} ({place}, seed {self.seed}, "
+            f"diverged: {self.quantity} {self.fault} at update {self.update} ({place}, seed {self.seed}, "
             f"chains moved under the weights of update {self.version})"
         )
 
@@ -43,3 +66,61 @@ def flag(*quantities: list[Tensor]) -> Tensor:
 def named(flag: int) -> str:
     """The first quantity that a lane's flag names."""
     return next(q for i, q in enumerate(QUANTITIES) if flag >> i & 1)
+
+
+class Watch:
+    """The history of a run's WATCHED metrics, and how long each has been outside of it.
+
+    A metric is outside where its logarithm lies further from the median of what was seen before the last `patience`
+    updates than DEVIATIONS robust standard deviations (1.48 median absolute deviations), and by more than the factor
+    LEAST: above, or below for the distance moved.
+    """
+
+    def __init__(self, patience: int):
+        self.patience = patience
+        self.history: dict[str, list[float]] = {}
+        self.outside: dict[str, int] = {}
+        """Updates in a row, up to now, by metric."""
+
+    def see(self, metrics: Mapping[str, float]) -> str:
+        """Take one update's metrics into the history; the name of one outside for `patience` updates now, or ""."""
+        for name, value in metrics.items():
+            kind = name.rpartition("/")[2]
+            if name.startswith("chains/") and kind in WATCHED:
+                past = self.history.get(name, [])
+                self.history[name] = [*past[-WINDOW + 1 :], value]
+                outside = self.patience and _outside(value, past[: len(past) + 1 - self.patience], kind == "moved")
+                self.outside[name] = self.outside.get(name, 0) + 1 if outside else 0
+        return next((name for name, n in self.outside.items() if self.patience and n >= self.patience), "")
+
+    def fault(self, name: str) -> str:
+        """What is wrong with a metric that `see` has named."""
+        past = np.abs(self.history[name][: -self.patience])
+        value = self.history[name][-1]
+        return f"{value:.3g} after {self.patience} updates out of all it was (median {np.median(past):.3g})"
+
+    @property
+    def rising(self) -> bool:
+        """Whether anything is outside now, though perhaps not for long: no time for a checkpoint to go back to."""
+        return any(self.outside.values())
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """The history."""
+        outside = {name: torch.tensor(n) for name, n in self.outside.items()}
+        history = {name: torch.tensor(values, dtype=torch.float64) for name, values in self.history.items()}
+        return {"history": history, "outside": outside}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take over a history."""
+        self.history = {name: values.tolist() for name, values in state["history"].items()}
+        self.outside = {name: int(n) for name, n in state["outside"].items()}
+
+
+def _outside(value: float, past: list[float], below: bool) -> bool:
+    if len(past) < SETTLED:
+        return False
+    logs = np.log(np.maximum(np.abs(past), 1e-30))
+    centre = np.median(logs)
+    spread = 1.4826 * np.median(np.abs(logs - centre))
+    away = np.log(max(abs(value), 1e-30)) - centre
+    return bool((-away if below else away) > max(np.log(LEAST), DEVIATIONS * spread))

@@ -18,8 +18,8 @@ R = TypeVar("R", bound=Recipe)
 class Job(Generic[R]):
     """What is trained, on what, how long, and on which machines.
 
-    Only `updates`, `learners`, `actors`, `threads`, `device`, the resources and the logging may change when a run is
-    resumed: nothing of what a run computes depends on the others of these.
+    Only `updates`, `learners`, `actors`, `threads`, `device`, the resources, the logging and what is done about
+    divergence may change when a run is resumed.
     """
 
     name: str
@@ -45,6 +45,15 @@ class Job(Generic[R]):
     """CPU threads of each process."""
     out: str = ""
     """New folder of the run: a path or s3:// or gs:// URI that every machine sees; empty: runs/<name>-<time>."""
+    on_divergence: Literal["stop", "rollback"] = "stop"
+    """What a diverged run does: stop, or go back to its last healthy checkpoint with other random numbers."""
+    patience: int = 10
+    """Updates in a row outside of all the run has seen (gradient, contrast, extent, movement of its chains) that are
+    divergence; 0: only a number that is not finite is."""
+    rollbacks: int = 5
+    """Rollbacks after which a diverged run stops all the same."""
+    rollback_rate: float = 1.0
+    """Factor of all learning rates after each rollback."""
     checkpoint_every: int = 100
     """Updates between checkpoints and sample grids."""
     keep: int = 2
@@ -53,6 +62,8 @@ class Job(Generic[R]):
     """Updates between lines of metrics.jsonl and points in TensorBoard."""
     samples: int = 1000
     """Samples that the final metrics are taken on; 0: no final metrics."""
+    long_run: int = 0
+    """Steps of chains from data for the final metrics, which tell whether learning converged; 0: none."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Of the learner where --learners is 0; auto: a GPU where there is one. Ray gives the others theirs."""
     cpus_per_learner: float = 0.5

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -31,7 +32,8 @@ class Learner:
     """
 
     def __init__(self, recipe: Recipe, spec: Spec, lanes: list[Lane], seed: int, device: torch.device):
-        self.recipe, self.lanes, self.seed, self.attempt, self.device = recipe, lanes, seed, 0, device
+        self.recipe, self.lanes, self.seed, self.device = recipe, lanes, seed, device
+        self.attempt, self.rate = 0, 1.0
         self.nets = build(recipe, spec, seed, device)
         self.optimizers = recipe.optimizers(self.nets)
         for optimizer in self.optimizers.values():
@@ -105,6 +107,8 @@ class Learner:
         found: dict[str, Any] = {
             "grad_norm": answer.grad_norm.mean(),
             "accept": answer.accept.mean(),
+            "extent": np.sqrt(np.mean(np.square(answer.x, dtype=np.float64))),
+            "moved": answer.moved,
             "lag": float(update - answer.version),
             "drift": 0.0,
             "temperature": answer.temperature,
@@ -138,7 +142,7 @@ class Learner:
                 i += p.numel()
         for player, factor in players.items():
             for group in self.optimizers[player].param_groups:
-                group["lr"] = group["initial_lr"] * factor
+                group["lr"] = group["initial_lr"] * factor * self.rate
             self.optimizers[player].step()
 
     def state_dict(self) -> dict[str, Any]:

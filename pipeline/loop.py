@@ -1,6 +1,7 @@
 """The loop of one rank: there is no other loop in the project."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, Protocol, runtime_checkable
@@ -12,12 +13,16 @@ from pipeline import weights
 from pipeline.chains import Answers, AnyPool
 from pipeline.data import Dataset, load
 from pipeline.errors import BadInput
-from pipeline.evaluation import samples
+from pipeline.evaluation import diagnostics, samples
+from pipeline.health import Diverged
 from pipeline.job import Job, to_json
 from pipeline.learner import gather, world
 from pipeline.rank import Rank, Spent
-from pipeline.report import Report, result
+from pipeline.report import METRICS, Report, result
 from pipeline.storage import Storage
+
+LAGS = 15
+"""Updates over which correlations of d and v are drawn."""
 
 
 @runtime_checkable
@@ -40,11 +45,23 @@ def train(
     """Run a job on this rank, from its newest checkpoint; rank 0 returns what it wrote to result.json.
 
     Raises:
-        Diverged: a number is not finite.
+        Diverged: a number is not finite or out of all proportion, and the job does not roll back (any more).
         BadInput: the data or the checkpoint are not the job's.
     """
     run = Rank(job, _agreed(job), device, pool)
     start = run.restore()
+    while True:
+        try:
+            return _attempted(run, start, progress)
+        except Diverged as fault:
+            diverged, (run, start) = run, run.rolled_back(fault)
+            if run.rank == 0:
+                _set_aside(diverged, start, fault)
+
+
+def _attempted(run: Rank, start: int, progress: Callable[..., Progress]) -> dict[str, Any] | None:
+    """The updates from `start` to the last, as far as they come; rank 0 returns what it wrote to result.json."""
+    job = run.job
     if run.rank > 0:
         for update in range(start, job.updates):
             run.step(update)
@@ -61,6 +78,13 @@ def train(
                 bar.update(1)
                 run.save_if_due(update + 1)
         return _finish(run, report, run.spent())
+
+
+def _set_aside(run: Rank, to: int, fault: Diverged) -> None:
+    """Keep the lines of an attempt that has failed, and say that it has."""
+    out, attempt = Storage.at(run.job.out), run.learner.attempt
+    out.write(f"metrics-attempt-{attempt}.jsonl", out.read(METRICS))
+    print(f"{fault}; going on from update {to}, attempt {attempt + 1}", file=sys.stderr)
 
 
 def _agreed(job: Job[Any]) -> Dataset:
@@ -101,7 +125,8 @@ def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
         for name in ("chains/contrast", "chains/grad_norm")
         if name in metrics
     ]
-    return ", ".join([job.name, *shown])
+    attempt = [f"attempt {metrics['attempt']:.0f}"] if metrics["attempt"] else []
+    return ", ".join([job.name, *attempt, *shown])
 
 
 def _finish(run: Rank, report: Report, spent: Spent) -> dict[str, Any]:
@@ -109,18 +134,37 @@ def _finish(run: Rank, report: Report, spent: Spent) -> dict[str, Any]:
     job, nets, data = run.job, run.learner.nets, run.data
     verdict = samples.Verdict({}, None)
     if job.samples and job.recipe.chains:
-        drawn = samples.tasks(job.recipe, nets, data, job.samples, job.updates, job.seed)
-        run.pool.submit(run.pool.next, drawn, weights.flatten(nets))
-        answers = run.pool.collect(run.pool.next - 1)
-        start, x = torch.from_numpy(np.concatenate([task.x for task in drawn])), samples.states(answers, drawn[0].chain)
-        verdict = samples.judge(job.recipe, nets, data, start, x, drawn[0].sampler.temperature)
-        if data.spec.kind == "image":
-            report.samples("final", x, job.updates)
+        drawn = _drawn(run)
+        sampler = job.recipe.sampler(next(iter(job.recipe.chains)), nets, job.updates)
+        verdict = samples.judge(job.recipe, nets, data, drawn, sampler.temperature)
+        for name, x in drawn.items():
+            if data.spec.kind == "image" and name != "start":
+                report.samples("final" if name == "short_run" else name, x, job.updates)
     for name, value in verdict.metrics.items():
         report.board.add_scalar(f"final/{name}", value, job.updates)
+    d, v = (run.watch.history.get(f"chains/{name}", []) for name in ("contrast", "grad_norm"))
+    if len(d) > LAGS:
+        report.figure("diagnostics", diagnostics.traces(d, v, job.updates, LAGS), job.updates)
     if verdict.figure:
         report.figure("densities", verdict.figure, job.updates)
     report.sync()
-    found = result(to_json(job), dataclasses.asdict(spent), verdict.metrics, weights.digest(nets))
+    state = {**dataclasses.asdict(spent), "rollbacks": run.rollbacks}
+    found = result(to_json(job), state, verdict.metrics, weights.digest(nets))
     Storage.at(job.out).write_json("result.json", found)
     return found
+
+
+def _drawn(run: Rank) -> dict[str, torch.Tensor]:
+    """Samples by name: fresh chains before and after their steps, lane 0's bank, long chains from data."""
+    job, drawn = run.job, {}
+    chain = next(iter(job.recipe.chains))
+    for name, steps in [("short_run", 0), ("long_run", job.long_run)][: 2 if job.long_run else 1]:
+        tasks = samples.tasks(job.recipe, run.learner.nets, run.data, job.samples, job.updates, job.seed, steps)
+        run.pool.submit(run.pool.next, tasks, weights.flatten(run.learner.nets))
+        if name == "short_run":
+            drawn["start"] = torch.from_numpy(np.concatenate([task.x for task in tasks]))
+        drawn[name] = samples.states(run.pool.collect(run.pool.next - 1), chain)
+    bank = run.banks[chain].state_dict(run.lanes[0])
+    if bank and bank["put_once"].sum() > 1:
+        drawn["bank"] = torch.from_numpy(bank["states"][bank["put_once"]][: job.samples])
+    return drawn

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from pipeline import checkpoint, weights
 from pipeline.batch import Batch
 from pipeline.chains import Answers, AnyPool, Bank, ChainBatch, ChainTask
 from pipeline.data import Dataset
-from pipeline.health import Diverged
+from pipeline.health import Diverged, Watch
 from pipeline.job import Job, check_identity, identity
 from pipeline.lanes import Lane, batch_indices, deal
 from pipeline.learner import Learner, gather, world
@@ -30,6 +30,16 @@ class Spent:
     gradient_evaluations: int = 0
 
 
+class Rollback(NamedTuple):
+    """A divergence that a run came back from."""
+
+    update: int
+    """Where it diverged."""
+    to: int
+    """Where it went on from, with the next attempt's random numbers."""
+    why: str
+
+
 class Rank:
     """One rank's share of a run: its lanes, learner, banks and pool."""
 
@@ -41,6 +51,8 @@ class Rank:
         self.banks = {name: Bank(chain, self.lanes) for name, chain in job.recipe.chains.items()}
         self.checkpoints = Storage.at(job.out) / "checkpoints"
         self.last: dict[str, float] = {}
+        self.watch = Watch(job.patience)
+        self.rollbacks: list[Rollback] = []
         self.before, self.own = Spent(), Spent()
         self.began = time.perf_counter(), time.process_time()
 
@@ -83,9 +95,12 @@ class Rank:
         waited = time.perf_counter()
         batches = {lane.index: self.batch(update, lane) for lane in self.lanes}
         self.last = self.learner.update(update, batches, answers, self.last)
+        if name := self.watch.see(self.last):
+            raise Diverged(name, update, update, -1, self.job.seed, self.watch.fault(name))
         now = time.perf_counter()
         return {
             **self.last,
+            "attempt": float(self.learner.attempt),
             "time/chains": waited - began,
             "time/learn": now - waited,
             "time/update": now - began,
@@ -102,8 +117,8 @@ class Rank:
         )
 
     def due(self, update: int) -> bool:
-        """Whether a run that has made `update` updates writes a checkpoint."""
-        return update % self.job.checkpoint_every == 0 or update == self.job.updates
+        """Whether a run that has made `update` updates writes a checkpoint: not while it may be diverging."""
+        return update == self.job.updates or (update % self.job.checkpoint_every == 0 and not self.watch.rising)
 
     def save_if_due(self, update: int) -> None:
         """Write the checkpoint if it is due."""
@@ -121,7 +136,8 @@ class Rank:
         if self.rank == 0 and place.exists():
             place.delete()
         gather(None)
-        parts = [checkpoint.write_part(place, "learner", self.learner.state_dict())] if self.rank == 0 else []
+        own = {**self.learner.state_dict(), "watch": self.watch.state_dict()}
+        parts = [checkpoint.write_part(place, "learner", own)] if self.rank == 0 else []
         for lane in self.lanes:
             banks = {name: _tensors(bank.state_dict(lane)) for name, bank in self.banks.items()}
             answers = {
@@ -130,7 +146,7 @@ class Rank:
             parts.append(checkpoint.write_part(place, f"lane-{lane.index:04d}", {"banks": banks, "under_way": answers}))
         written, spent = [part for parts in gather(parts) for part in parts], self.spent()
         if self.rank == 0:
-            state = {"update": update, "attempt": self.learner.attempt, "last": self.last, "next": self.pool.next}
+            state = {"update": update, "rollbacks": self.rollbacks, "last": self.last, "next": self.pool.next}
             state["identity"] = identity(self.job, self.data.key)
             checkpoint.commit(place, written, {**state, **dataclasses.asdict(spent)})
             checkpoint.prune(self.checkpoints, self.job.keep)
@@ -159,8 +175,11 @@ class Rank:
         check_identity(self.job, self.data.key, state["identity"], place.path)
         if self.rank == 0:
             checkpoint.forget_after(self.checkpoints, name)
-        self.learner.load_state_dict(checkpoint.read_part(place, "learner"))
-        self.learner.attempt, self.last, self.pool.next = state["attempt"], state["last"], state["next"]
+        own = checkpoint.read_part(place, "learner")
+        self.learner.load_state_dict(own)
+        self.watch.load_state_dict(own["watch"])
+        self._attempt([Rollback(*one) for one in state["rollbacks"]])
+        self.last, self.pool.next = state["last"], state["next"]
         self.before = Spent(**{f.name: state[f.name] for f in dataclasses.fields(Spent)})
         for lane in self.lanes:
             part = checkpoint.read_part(place, f"lane-{lane.index:04d}")
@@ -172,6 +191,31 @@ class Rank:
                     self.pool.ready.setdefault(update, {})[chain, lane.index] = unpacked
                     self.banks[chain].hold(lane, unpacked.slots)
         return int(state["update"])
+
+    def _attempt(self, rollbacks: list[Rollback]) -> None:
+        self.rollbacks, self.learner.attempt = rollbacks, len(rollbacks)
+        self.learner.rate = self.job.rollback_rate ** len(rollbacks)
+
+    def rolled_back(self, fault: Diverged) -> tuple["Rank", int]:
+        """The run at its last healthy checkpoint (one before that, if it fell from there before), for another attempt.
+
+        Returns:
+            The rank to go on with, and the number of updates it has made.
+
+        Raises:
+            Diverged: the fault, where the job does not roll back, or not once more.
+        """
+        if self.job.on_divergence == "stop" or len(self.rollbacks) >= self.job.rollbacks:
+            raise fault
+        spent, again = self.spent(), Rank(self.job, self.data, self.device, self.pool)
+        newest = checkpoint.newest(self.checkpoints) if self.rank == 0 else None
+        if newest and self.rollbacks and checkpoint.update_of(newest) == self.rollbacks[-1].to:
+            (self.checkpoints / newest).delete()
+        self.pool.forget()
+        to = again.restore()
+        again._attempt([*self.rollbacks, Rollback(fault.update, to, str(fault))])
+        again.before = spent
+        return again, to
 
 
 def _tensors(arrays: Mapping[str, ndarray]) -> dict[str, torch.Tensor]:

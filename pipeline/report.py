@@ -103,14 +103,14 @@ class Report:
             shutil.rmtree(self.folder)
 
 
-def grid(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "3 height width"]:
-    """At most 100 images in [-1, 1], ten a row, small ones enlarged, for looking at."""
+def grid(x: Float[Tensor, "n c h w"], columns: int = 10) -> Float[Tensor, "3 height width"]:
+    """At most 100 images in [-1, 1], `columns` a row, small ones enlarged, for looking at."""
     from torchvision.utils import make_grid  # here, as above
 
     scale = max(1, round(48 / x.shape[-1]))
     x = (x[:100].float().clamp(-1, 1) + 1) / 2
     x = torch.nn.functional.interpolate(x, scale_factor=scale, mode="nearest")
-    return make_grid(x, nrow=10, padding=2, pad_value=0.5)
+    return make_grid(x, nrow=columns, padding=2, pad_value=0.5)
 
 
 def result(job: Mapping[str, Any], state: Mapping[str, Any], metrics: Mapping[str, float], sha: str) -> dict[str, Any]:
@@ -123,6 +123,8 @@ def result(job: Mapping[str, Any], state: Mapping[str, Any], metrics: Mapping[st
         "wall_seconds": state["wall_seconds"],
         "cpu_seconds": state["cpu_seconds"],
         "gradient_evaluations": state["gradient_evaluations"],
+        "rollbacks": len(state["rollbacks"]),
+        "diverged": [why for _, _, why in state["rollbacks"]],
         "weights_sha256": sha,
         "metrics": dict(metrics),
     }

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 
 def fold(seed: int, *path: int | str) -> int:
@@ -28,3 +30,9 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
         yield
+
+
+def noise(law: Literal["uniform", "gaussian"], shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """Independent draws of U[-1, 1] or N(0, 1), on the generator's device."""
+    x = torch.empty(shape, device=rng.device)
+    return x.normal_(generator=rng) if law == "gaussian" else x.uniform_(-1, 1, generator=rng)

@@ -83,6 +83,10 @@ class Langevin:
         """Gradients of the energy that one chain takes in one call."""
         return self.steps
 
+    def gradient_to_noise(self, grad_norm: Float[Tensor, " n"], dimensions: int) -> Float[Tensor, ""]:
+        """Mean of |drift dU/dx| over the noise's noise sqrt(dimensions): far above 1, the chains just descend."""
+        return self.drift * grad_norm.mean() / (grad_norm.new_tensor(self.noise) * math.sqrt(dimensions))
+
     def __call__(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> tuple[Tensor, Stats]:
         """Move n chains by `steps` steps."""
         differentiable = torch.is_grad_enabled()

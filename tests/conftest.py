@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline.job import Job
-from pipeline.recipes.short_run import ShortRun
+from pipeline.recipes.anatomy import Anatomy
 from pipeline.samplers import Langevin
 
 
@@ -36,10 +36,9 @@ def ray_session(cache):
 
 @pytest.fixture
 def small(tmp_path):
-    """A short-run job on digits that takes a second: small in everything, with a bank and restarts."""
-    recipe = ShortRun(
-        langevin=Langevin(steps=5, drift=1.0, noise=0.01), batch=16, width=4, bank=80, restart=0.2, data_noise=0.1
-    )
+    """A job on digits that takes a second: small in everything, with a bank and restarts."""
+    langevin = Langevin(steps=5, drift=1.0, noise=0.01)
+    recipe = Anatomy(langevin=langevin, batch=16, width=4, slope=0.2, bank=80, restart=0.2, data_noise=0.1)
     return Job(
         name="small",
         recipe=recipe,

@@ -1,6 +1,7 @@
 """How tests run a job in their own process, and look at what it left."""
 
 import io
+from dataclasses import dataclass, fields
 from functools import partial
 
 import torch
@@ -12,6 +13,8 @@ from pipeline.data import load
 from pipeline.job import to_json
 from pipeline.learner import build
 from pipeline.loop import train
+from pipeline.recipes.anatomy import Anatomy
+from pipeline.rng import fold
 from pipeline.storage import Storage
 
 CPU = torch.device("cpu")
@@ -30,3 +33,26 @@ def run(job, pool=None):
 def newest(job):
     place = Storage.at(job.out) / "checkpoints"
     return place / checkpoint.newest(place)
+
+
+@dataclass(frozen=True)
+class Fragile(Anatomy):
+    """A recipe whose loss is no number at update `at` of the first `attempts` attempts, with seed 0."""
+
+    at: int = 0
+    attempts: int = 0
+
+    @classmethod
+    def like(cls, recipe, at, attempts):
+        """The same settings, but fragile."""
+        settings = {f.name: getattr(recipe, f.name) for f in fields(Anatomy)}
+        return cls(**settings, at=at, attempts=attempts)
+
+    def breaks(self, rng):
+        """Whether these losses are taken on lane 1 at the update, in an attempt, that breaks."""
+        return rng.initial_seed() in [fold(0, attempt, "losses", self.at, 1) for attempt in range(self.attempts)]
+
+    def losses(self, nets, batch, chains, rng, update):
+        broken = float("nan") if self.breaks(rng) else 1.0
+        losses, metrics = super().losses(nets, batch, chains, rng, update)
+        return {"energy": broken * losses["energy"]}, metrics

@@ -41,7 +41,8 @@ class OneParameter(ShortRun):
 def answer(lane, x, version=0, energy=None):
     n = len(x)
     zeros = np.zeros(n, np.float32)
-    return ChainBatch(lane, np.arange(n), x, zeros if energy is None else energy, zeros, zeros, version, 1.0, n, 0.0)
+    energy = zeros if energy is None else energy
+    return ChainBatch(lane, np.arange(n), x, energy, zeros, zeros, 0.0, version, 1.0, n, 0.0)
 
 
 def parts(lanes, data, chains):

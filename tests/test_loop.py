@@ -74,7 +74,7 @@ def test_a_resumed_run_starts_from_the_newest_whole_checkpoint(small, tmp_path):
 def test_the_result_says_what_was_done(small):
     found = run(replace(small, samples=50, updates=2))
     assert found == Storage.at(small.out).read_json("result.json")
-    assert (found["name"], found["recipe"], found["seed"], found["updates"]) == ("small", "ShortRun", 0, 2)
+    assert (found["name"], found["recipe"], found["seed"], found["updates"]) == ("small", "Anatomy", 0, 2)
     assert found["gradient_evaluations"] == 2 * 16 * 5
     assert found["wall_seconds"] > 0
     assert found["cpu_seconds"] > 0

@@ -1,21 +1,27 @@
 """Several learners against one, over gloo and without Ray: the law of lanes."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from running import CPU
+from running import CPU, Fragile, local_pool
+from tqdm import tqdm
 
 from pipeline.chains import LocalPool
 from pipeline.data import load
-from pipeline.job import Job
-from pipeline.learner import build
+from pipeline.job import Job, to_json
+from pipeline.learner import build, gather
+from pipeline.loop import train
 from pipeline.rank import Rank
-from pipeline.recipes.short_run import ShortRun
+from pipeline.recipes.anatomy import Anatomy
 from pipeline.samplers import Langevin
+from pipeline.storage import Storage
 from pipeline.weights import flatten
 
 RATE = {"adam": 1e-3, "sgd": 0.1}
@@ -23,16 +29,16 @@ WORLDS = {4: (2, 4), 12: (3,)}
 """By number of lanes: of how many learners."""
 
 
-@dataclass(frozen=True)
-class WithSGD(ShortRun):
-    def optimizers(self, nets):
-        return {"energy": torch.optim.SGD(nets["energy"].parameters(), self.learning_rate)}
-
-
 def job(optimizer, lanes):
-    kind = {"adam": ShortRun, "sgd": WithSGD}[optimizer]
-    recipe = kind(
-        langevin=Langevin(5, 1.0, 0.01), batch=24, width=4, bank=96, restart=0.2, learning_rate=RATE[optimizer]
+    recipe = Anatomy(
+        langevin=Langevin(5, 1.0, 0.01),
+        batch=24,
+        width=4,
+        slope=0.2,
+        bank=96,
+        restart=0.2,
+        optimizer=optimizer,
+        learning_rate=RATE[optimizer],
     )
     return Job(name="ranks", recipe=recipe, data="digits", updates=3, lanes=lanes, learners=0, actors=0, lag=1, out="x")
 
@@ -46,6 +52,17 @@ def updated(job):
     return flatten(rank.learner.nets)
 
 
+def fallen(folder, rank=0):
+    """The result of a run that goes back once, on whatever rank this process is."""
+    recipe = Fragile.like(job("sgd", 4).recipe, at=3, attempts=1)
+    settings = {"updates": 6, "checkpoint_every": 2, "samples": 0, "on_divergence": "rollback"}
+    fragile = replace(job("sgd", 4), recipe=recipe, out=f"{folder}/fallen", **settings)
+    if rank == 0:
+        Storage.at(fragile.out).write_json("job.json", to_json(fragile))
+    gather(None)
+    return train(fragile, CPU, local_pool(fragile), partial(tqdm, disable=True))
+
+
 def work(rank, folder):
     """Be a rank of each number of learners in turn, as far as there is one."""
     torch.set_num_threads(1)
@@ -54,6 +71,9 @@ def work(rank, folder):
             if rank < world:
                 meeting = f"file://{folder}/meet-{world}"
                 dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+                if world == 2:
+                    found = fallen(folder, rank)
+                    Path(f"{folder}/fallen-{rank}.json").write_text(json.dumps(found))
                 for optimizer in RATE:
                     np.save(f"{folder}/{optimizer}-{world}-{rank}.npy", updated(job(optimizer, lanes)))
                 dist.destroy_process_group()
@@ -77,3 +97,11 @@ def test_learners_equal_one_learner(folder, optimizer, lanes, world):
         assert np.array_equal(ranks[0], one)
     error = np.abs(ranks[0] - one).max()
     assert error <= (1e-5 if optimizer == "sgd" else 0.05 * RATE["adam"])
+
+
+def test_two_learners_go_back_as_one_does(folder, tmp_path):
+    one, two = fallen(tmp_path), json.loads((folder / "fallen-0.json").read_text())
+    assert (one["rollbacks"], two["rollbacks"]) == (1, 1)
+    assert one["weights_sha256"] == two["weights_sha256"]
+    assert one["gradient_evaluations"] == two["gradient_evaluations"]
+    assert json.loads((folder / "fallen-1.json").read_text()) is None

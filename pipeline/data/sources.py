@@ -15,11 +15,11 @@ from numpy import ndarray
 from PIL import Image
 
 from pipeline.data.store import Columns
-from pipeline.energies import EightGaussians
+from pipeline.energies import Density, EightGaussians, Rings
 from pipeline.errors import BadInput
 from pipeline.rng import generator
 
-DENSITIES = {"eight-gaussians": EightGaussians()}
+DENSITIES: dict[str, Density] = {"eight-gaussians": EightGaussians(), "rings": Rings()}
 """Toy densities on the plane, by name: their truth is known."""
 
 TOY_ITEMS = 100_000
@@ -67,6 +67,7 @@ TORCHVISION = {
     "cifar10": "CIFAR10",
     "svhn": "SVHN",
     "celeba": "CelebA",
+    "flowers": "Flowers102",
 }
 """torchvision's data sets, by our names."""
 
@@ -79,6 +80,9 @@ def _torchvision(name: str, cache: Path) -> Columns:
         # the square that the face fills, 64x64, as the papers that use CelebA-64 do
         crop = transforms.Compose([transforms.CenterCrop(148), transforms.Resize(64)])
         make = partial(make, target_type=[], transform=crop)
+    if name == "flowers":  # 32x32, as 1903.12370 does; its three splits are one data set there
+        crop = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(32)])
+        make = partial(_concatenated, partial(make, transform=crop))
     try:
         data = make(download=False)
     except RuntimeError:
@@ -89,6 +93,10 @@ def _torchvision(name: str, cache: Path) -> Columns:
             raise BadInput(f"{name} is not under {cache / 'torchvision'} and cannot be downloaded: {reason}") from e
     images, labels = zip(*(data[i] for i in range(len(data))), strict=True)
     return _columns(images, None if labels[0] is None else [int(label) for label in labels])
+
+
+def _concatenated(make: Callable[..., Any], download: bool) -> list[Any]:
+    return [item for split in ("train", "val", "test") for item in make(split=split, download=download)]
 
 
 def _parquet(path: Path) -> Columns:

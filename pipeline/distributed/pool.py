@@ -66,6 +66,10 @@ class Pool:
             self.ready[update] = self.collect(update)
         return self.ready
 
+    def forget(self) -> None:
+        """Drop all that was submitted, and begin at update 0; what the actors are at comes to nothing."""
+        self.ready, self._sent, self.next = {}, {}, 0
+
     def _send(self, task: Any, weights: list[ray.ObjectRef]) -> _Sent:
         return _Sent(task, weights, [self._try(task, weights, set())], time.monotonic())
 

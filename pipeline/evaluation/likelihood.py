@@ -8,7 +8,7 @@ from torch import Tensor
 from pipeline.energies import Density, Energy
 
 
-def grid(half: float = 2.0, n: int = 200) -> Float[Tensor, "n2 2"]:
+def grid(half: float, n: int = 200) -> Float[Tensor, "n2 2"]:
     """The midpoints of n x n cells of the square [-half, half]^2."""
     line = (torch.arange(n) + 0.5) / n * 2 * half - half
     return torch.cartesian_prod(line, line)

@@ -1,7 +1,8 @@
 """Samples of a model, and what they are worth."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -10,29 +11,37 @@ from torch import Tensor
 
 from pipeline.chains import Answers, ChainTask
 from pipeline.data import Dataset
+from pipeline.energies import Density
 from pipeline.evaluation import frechet, likelihood
 from pipeline.lanes import Lane
 from pipeline.recipe import Recipe
 from pipeline.rng import fold, generator
 from pipeline.weights import Nets, device_of
 
-PIECE = 100
+PIECE = {"image": 100, "vector": 1000}
 """Chains in one task."""
 
 
-def tasks(recipe: Recipe, nets: Nets, data: Dataset, n: int, update: int, seed: int) -> list[ChainTask]:
-    """Tasks that draw n samples by the recipe's first chain: fresh starts, its own sampler, seeds of their own."""
-    chain, pieces = next(iter(recipe.chains)), -(-n // PIECE)
-    device = device_of(nets)
-    sampler, drawn = recipe.sampler(chain, nets, update), []
+def tasks(
+    recipe: Recipe, nets: Nets, data: Dataset, n: int, update: int, seed: int, long_run: int = 0
+) -> list[ChainTask]:
+    """Tasks that draw n samples by the recipe's first chain: fresh starts, its own sampler, seeds of their own.
+
+    With `long_run`, chains of that many steps from data instead.
+    """
+    chain, piece = next(iter(recipe.chains)), PIECE[data.spec.kind]
+    pieces, device, drawn = -(-n // piece), device_of(nets), []
+    sampler, what = recipe.sampler(chain, nets, update), "samples"
+    if long_run:
+        sampler, what = dataclasses.replace(cast(Any, sampler), steps=long_run), "long run"
     for i in range(pieces):
-        size = min(PIECE, n - i * PIECE)
-        rng = generator(fold(seed, "samples start", i), device)
-        items = np.random.default_rng(fold(seed, "samples data", i)).integers(data.size, size=size)
+        size = min(piece, n - i * piece)
+        rng = generator(fold(seed, f"{what} start", i), device)
+        items = np.random.default_rng(fold(seed, f"{what} data", i)).integers(data.size, size=size)
         batch = {stream: data.batch(items, device) for stream in recipe.streams}
-        x = recipe.start(chain, size, rng, nets, batch).cpu().numpy()
-        slots = np.arange(size)
-        drawn.append(ChainTask(chain, Lane(i, pieces), slots, x, None, sampler, fold(seed, "samples", i), update))
+        x = data.batch(items)["x"] if long_run else recipe.start(chain, size, rng, nets, batch).cpu()
+        task_seed = fold(seed, what, i)
+        drawn.append(ChainTask(chain, Lane(i, pieces), np.arange(size), x.numpy(), None, sampler, task_seed, update))
     return drawn
 
 
@@ -48,49 +57,72 @@ class Verdict(NamedTuple):
     figure: Figure | None
 
 
-def judge(recipe: Recipe, nets: Nets, data: Dataset, start: Tensor, x: Tensor, temperature: float) -> Verdict:
-    """Compare samples x with the data, as far as the kind of data allows.
+def distance(data: Dataset, device: torch.device) -> tuple[str, Callable[[Tensor], float]] | None:
+    """How samples are compared with the data, by name; None where they cannot be.
 
-    Labelled images: `frechet` (samples to data), `frechet_start` (the starts of the same chains to data),
-    `frechet_floor` (the data's even items to its odd ones). A known density in the plane: `grid_kl`, KL of the truth to
-    exp(-U / temperature) on a grid, and `short_run_kl`, to the samples smoothed by a kernel of bandwidth .1.
+    `frechet` for labelled images: of (at most 10,000 of) the data to the samples. `kl` where the density is known: of
+    the truth to the samples smoothed by a kernel of bandwidth .1, on a grid, in nats.
     """
+    truth = data.density
+    if truth is not None:
+        points = likelihood.grid(truth.half)
+        return "kl", lambda x: likelihood.kl(truth, likelihood.kde_log_density(x, points), points)
     if data.spec.kind == "image" and data.spec.classes:
-        return Verdict(_frechets(data, start, x, device_of(nets)), None)
-    if data.density is None:
-        return Verdict({}, None)
-    points = likelihood.grid()
-    energy = recipe.target(next(iter(recipe.chains)), nets, None)
-    device = device_of(nets)
-    learned = likelihood.grid_log_density(lambda p: energy(p.to(device)).cpu(), points, temperature)
-    smoothed = likelihood.kde_log_density(x, points)
-    truth = (-data.density.energy(points)).log_softmax(0)
-    metrics = {
-        "grid_kl": likelihood.kl(data.density, learned, points),
-        "short_run_kl": likelihood.kl(data.density, smoothed, points),
-    }
-    return Verdict(
-        metrics, _planes({"truth": truth, f"exp(-U/T), T = {temperature:.0e}": learned, "short-run samples": smoothed})
-    )
+        net = frechet.classifier(data, device)
+        real = _features(data, net, device)
+        return "frechet", lambda x: frechet.frechet(frechet.features(net, x), real)
+    return None
 
 
-def _frechets(data: Dataset, start: Tensor, x: Tensor, device: torch.device) -> dict[str, float]:
-    net = frechet.classifier(data, device)
+def _features(data: Dataset, net: frechet.Classifier, device: torch.device) -> Tensor:
     index = np.arange(data.size) if data.size <= 10_000 else np.linspace(0, data.size - 1, 10_000).astype(np.int64)
-    real = torch.cat(
-        [frechet.features(net, data.batch(part, device)["x"]) for part in np.array_split(index, len(index) // 500 + 1)]
-    )
-    return {
-        "frechet": frechet.frechet(frechet.features(net, x), real),
-        "frechet_start": frechet.frechet(frechet.features(net, start), real),
-        "frechet_floor": frechet.frechet(real[::2], real[1::2]),
-    }
+    parts = np.array_split(index, len(index) // 500 + 1)
+    return torch.cat([frechet.features(net, data.batch(part, device)["x"]) for part in parts])
 
 
-def _planes(log_densities: Mapping[str, Tensor]) -> Figure:
-    figure = Figure(figsize=(4 * len(log_densities), 4), layout="constrained")
-    for axes, (name, log_density) in zip(figure.subplots(1, len(log_densities)), log_densities.items(), strict=True):
-        side = round(len(log_density) ** 0.5)
-        axes.imshow(log_density.exp().view(side, side).T, origin="lower", extent=(-2, 2, -2, 2), cmap="magma")
-        axes.set_title(name)
+def judge(recipe: Recipe, nets: Nets, data: Dataset, drawn: Mapping[str, Tensor], temperature: float) -> Verdict:
+    """Compare samples with the data, as far as the kind of data allows.
+
+    Args:
+        recipe: of the model.
+        nets: the model's.
+        data: what it was trained on.
+        drawn: `start` and `short_run` (the same chains, before and after), and others (`bank`, `long_run`) by name.
+        temperature: of the chains.
+
+    Labelled images: `frechet` (short-run samples), `frechet_<name>` of the others, `frechet_floor` (the data's even
+    items to its odd ones). A known density in the plane: `grid_kl`, KL of the truth to exp(-U / temperature) on a
+    grid, `<name>_kl` of samples, and `kl_floor` of as many exact ones.
+    """
+    device = device_of(nets)
+    found = distance(data, device)
+    if found is None:
+        return Verdict({}, None)
+    name, far = found
+    if name == "frechet":
+        real = _features(data, frechet.classifier(data, device), device)
+        metrics = {"frechet": far(drawn["short_run"])}
+        metrics |= {f"frechet_{what}": far(x) for what, x in drawn.items() if what != "short_run"}
+        return Verdict({**metrics, "frechet_floor": frechet.frechet(real[::2], real[1::2])}, None)
+    assert data.density is not None
+    energy, points = recipe.target(next(iter(recipe.chains)), nets, None), likelihood.grid(data.density.half)
+    learned = likelihood.grid_log_density(lambda p: energy(p.to(device)).cpu(), points, temperature)
+    metrics = {"grid_kl": likelihood.kl(data.density, learned, points)}
+    metrics |= {f"{what}_kl": far(x) for what, x in drawn.items() if what != "start"}
+    metrics["kl_floor"] = far(data.density.sample(len(drawn["short_run"]), generator(0)))
+    return Verdict(metrics, densities(data.density, drawn, {f"exp(-U/T), T = {temperature:.0e}": learned}))
+
+
+def densities(truth: Density, drawn: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> Figure:
+    """Truth, learned densities (log p on the grid) and smoothed samples (n, 2), each in the scale of its maximum."""
+    points = likelihood.grid(truth.half)
+    planes = {"truth": -truth.energy(points).double(), **learned}
+    for name, x in drawn.items():
+        if name != "start":
+            planes[f"{name.replace('_', '-')} samples"] = likelihood.kde_log_density(x, points)
+    figure = Figure(figsize=(3 * len(planes), 3.4), layout="constrained")
+    for axes, (name, log_density) in zip(figure.subplots(1, len(planes)), planes.items(), strict=True):
+        side, extent = round(len(log_density) ** 0.5), (-truth.half, truth.half) * 2
+        axes.imshow(log_density.exp().view(side, side).T, origin="lower", extent=extent, cmap="magma")
+        axes.set_title(name, fontsize=9)
     return figure

@@ -8,8 +8,7 @@ have the same energy. The paper writes f = -U and ascends.
 Deviations from the paper:
 1. The learning rate falls as 1/update from update `anneal` on, and the data noise stays; the paper lowers both, by
    hand, after its 200,000 updates.
-2. The chains may start from data too (a comparison that 1903.12370 makes), and from a bank.
-3. Two-dimensional data have an MLP for an energy.
+2. Chains may start from Gaussian noise too, and two-dimensional data have an MLP for an energy.
 """
 
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from pipeline.energies import Energy
 from pipeline.nets.conv import ConvEnergy
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.rng import noise
 from pipeline.samplers import Langevin
 from pipeline.weights import Nets
 
@@ -36,14 +36,10 @@ class ShortRun(Recipe):
     langevin: Langevin = Langevin(steps=100, drift=1.0, noise=0.01)
     batch: int = 64
     """Data items and chains an update, over all lanes (m)."""
-    start_from: Literal["uniform", "gaussian", "data"] = "uniform"
-    """Where chains start: U[-1, 1], N(0, start_scale^2) or the batch."""
+    start_from: Literal["uniform", "gaussian"] = "uniform"
+    """Where chains start: U[-1, 1] or N(0, 1)."""
     start_scale: float = 1.0
     """Factor of the noise that chains start from."""
-    bank: int = 0
-    """Persistent chains, over all lanes; 0: every chain starts anew, which is the paper."""
-    restart: float = 0.0
-    """Probability that a chain drawn from the bank starts anew."""
     data_noise: float = 0.03
     """Standard deviation of the noise on the data (sigma), in units of the data's [-1, 1]."""
     learning_rate: float = 1e-4
@@ -57,8 +53,8 @@ class ShortRun(Recipe):
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
-        """One chain, the model itself."""
-        return {"model": ChainSettings(self.batch, bank=self.bank, restart=self.restart)}
+        """One chain, the model itself; it starts anew at every update."""
+        return {"model": ChainSettings(self.batch)}
 
     @property
     def streams(self) -> Mapping[str, int]:
@@ -84,14 +80,8 @@ class ShortRun(Recipe):
         return self.langevin
 
     def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
-        """Noise p_0, or the data."""
-        x = batch["data"]["x"]
-        if self.start_from == "data":
-            return x[:n]
-        noise = torch.empty((n, *x.shape[1:]), device=x.device)
-        if self.start_from == "gaussian":
-            return self.start_scale * noise.normal_(generator=rng)
-        return self.start_scale * noise.uniform_(-1, 1, generator=rng)
+        """Noise p_0."""
+        return self.start_scale * noise(self.start_from, (n, *batch["data"]["x"].shape[1:]), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """The network."""
@@ -102,6 +92,12 @@ class ShortRun(Recipe):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """U(x + sigma xi) - U(x_K): the gradient of section 3.1."""
         x = batch["data"]["x"]
-        x = x + self.data_noise * torch.empty_like(x).normal_(generator=rng)
+        x = x + self.data_noise * noise("gaussian", tuple(x.shape), rng)
         data, model = nets["energy"](x).mean(), nets["energy"](chains["model"].x).mean()
-        return {"energy": data - model}, {"chains/contrast": data - model, "energy/data": data, "energy/model": model}
+        ratio = self.langevin.gradient_to_noise(chains["model"].stats.grad_norm, x[0].numel())
+        return {"energy": data - model}, {
+            "chains/contrast": data - model,
+            "chains/gradient_to_noise": ratio,
+            "energy/data": data,
+            "energy/model": model,
+        }

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from scipy.io import savemat
 from torchvision import datasets
 
 from pipeline.data import load
@@ -116,7 +117,7 @@ def bad_files(folder):
         ("words.parquet", "labels must be one whole number"),
         ("noimages.npz", "no array `images`"),
         ("empty", "holds no .parquet files"),
-        ("absent", "neither a data set .digits, .*celeba. nor a file"),
+        ("absent", "neither a data set .digits, .*flowers. nor a file"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, says):
@@ -182,6 +183,16 @@ def stand_in(name, root, monkeypatch):
             content = {"data": RNG.integers(0, 256, (8, 3072), np.uint8), "labels": [k % 10 for k in range(8)]}
             (folder / f"data_batch_{i}").write_bytes(pickle.dumps(content))
         (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(k) for k in range(10)]}))
+    elif name == "flowers":
+        monkeypatch.setattr("torchvision.datasets.flowers102.check_integrity", lambda *args: True)
+        folder = root / "flowers-102"
+        (folder / "jpg").mkdir(parents=True)
+        for i in range(1, 41):
+            image = Image.fromarray(RNG.integers(0, 256, (60, 50, 3), np.uint8))
+            image.save(folder / "jpg" / f"image_{i:05d}.jpg")
+        savemat(folder / "imagelabels.mat", {"labels": np.arange(40) % 10 + 1})
+        ids = np.arange(1, 41)
+        savemat(folder / "setid.mat", {"trnid": ids[:10], "valid": ids[10:20], "tstid": ids[20:]})
     else:
         monkeypatch.setattr(datasets.CelebA, "_check_integrity", lambda self: True)
         folder = root / "celeba"
@@ -200,7 +211,7 @@ def stand_in(name, root, monkeypatch):
             (folder / f"{file}.txt").write_text(head + "".join(f"{n} {' '.join(values)}\n" for n in names))
 
 
-@pytest.fixture(params=["mnist", "fashion-mnist", "cifar10", "celeba"])
+@pytest.fixture(params=["mnist", "fashion-mnist", "cifar10", "celeba", "flowers"])
 def torchvision_set(request, tmp_path, monkeypatch):
     monkeypatch.setenv("EBM_CACHE", str(tmp_path))
     stand_in(request.param, tmp_path / "torchvision", monkeypatch)
@@ -208,7 +219,7 @@ def torchvision_set(request, tmp_path, monkeypatch):
 
 
 def test_torchvisions_sets_are_read(torchvision_set):
-    shape = {"cifar10": (3, 32, 32), "celeba": (3, 64, 64)}.get(torchvision_set, (1, 28, 28))
+    shape = {"cifar10": (3, 32, 32), "flowers": (3, 32, 32), "celeba": (3, 64, 64)}.get(torchvision_set, (1, 28, 28))
     found = load(torchvision_set)
     assert (found.size, found.spec.shape) == (40, shape)
     assert found.spec.classes == {"celeba": 0, "cifar10": 8}.get(torchvision_set, 10)

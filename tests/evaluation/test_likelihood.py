@@ -5,7 +5,7 @@ from pipeline.energies import EightGaussians
 from pipeline.evaluation.likelihood import grid, grid_log_density, kde_log_density, kl
 from pipeline.rng import generator
 
-TRUTH, POINTS = EightGaussians(), grid()
+TRUTH, POINTS = EightGaussians(), grid(2.0)
 
 
 def test_the_truth_is_at_distance_zero_whatever_its_temperature_is_called():

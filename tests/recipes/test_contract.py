@@ -10,15 +10,19 @@ from running import CPU, local_pool
 from pipeline.data import load
 from pipeline.rank import Rank
 from pipeline.recipe import Recipe
+from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.short_run import ShortRun
 from pipeline.samplers import Langevin
 
 QUICK = Langevin(3, 1.0, 0.01)
 SMALL = ShortRun(langevin=QUICK, batch=8, width=4)
+ANATOMY = Anatomy(langevin=QUICK, batch=8, width=4)
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
-    "short_run from data": (replace(SMALL, start_from="data", bank=32), "digits"),
+    "anatomy from data": (replace(ANATOMY, start_from="data", bank=32), "digits"),
+    "anatomy by sgd": (replace(ANATOMY, net="nonlocal", optimizer="sgd", learning_rate=0.1, decay=0.9), "digits"),
+    "anatomy on points": (replace(ANATOMY, start_from="gaussian"), "rings"),
 }
 
 

@@ -1,0 +1,111 @@
+"""A run's model at its newest checkpoint, for commands that look at it, and the folder of what they find."""
+
+import dataclasses
+import io
+from typing import Any, NamedTuple
+
+import matplotlib.figure
+import numpy as np
+import torch
+from torch import Tensor
+
+from jobs.launch import device, load_run
+from pipeline import checkpoint
+from pipeline.chains import frozen
+from pipeline.data import Dataset, load
+from pipeline.energies import Energy
+from pipeline.errors import BadInput
+from pipeline.job import Job, check_identity
+from pipeline.learner import build
+from pipeline.samplers import Langevin
+from pipeline.storage import Storage
+from pipeline.weights import Nets
+
+
+class Model(NamedTuple):
+    """A run's networks, frozen, as its newest checkpoint has them."""
+
+    job: Job[Any]
+    data: Dataset
+    nets: Nets
+    update: int
+    place: Storage
+    """The checkpoint."""
+
+    @property
+    def energy(self) -> Energy:
+        """The target of the recipe's first chain."""
+        return self.job.recipe.target(next(iter(self.job.recipe.chains)), self.nets, None)
+
+    @property
+    def langevin(self) -> Langevin:
+        """The kernel of the recipe's first chain. Raises BadInput where it is no Langevin dynamics."""
+        sampler = self.job.recipe.sampler(next(iter(self.job.recipe.chains)), self.nets, self.update)
+        if not isinstance(sampler, Langevin):
+            raise BadInput(f"{self.job.out}: its chains are no Langevin dynamics")
+        return sampler
+
+    def bank(self) -> Tensor | None:
+        """(n, *d) states of the first chain's bank that have moved, over all lanes; None without a bank."""
+        chain, found = next(iter(self.job.recipe.chains)), []
+        for lane in range(self.job.lanes):
+            bank = checkpoint.read_part(self.place, f"lane-{lane:04d}")["banks"][chain]
+            found += [bank["states"][bank["put_once"].bool()]] if bank else []
+        return torch.cat(found) if found else None
+
+
+def opened(run: str, threads: int, where: str) -> Model:
+    """The model of a run, on the device that --device asks for, with --threads threads.
+
+    Raises:
+        BadInput: there is no run, no checkpoint, no chain, or the data are others.
+    """
+    job = load_run(run)
+    if not job.recipe.chains:
+        raise BadInput(f"{run}: its recipe runs no chains to sample by")
+    newest = checkpoint.newest(Storage.at(job.out) / "checkpoints")
+    if newest is None:
+        raise BadInput(f"{run} has no checkpoint yet")
+    place = Storage.at(job.out) / "checkpoints" / newest
+    if threads < 1:
+        raise BadInput(f"--threads {threads}: it must be 1 or more")
+    torch.set_num_threads(threads)
+    data = load(job.data, job.limit)
+    nets = frozen(build(job.recipe, data.spec, job.seed, device(where)))
+    state = checkpoint.read_state(place)
+    check_identity(job, data.key, state["identity"], f"{run}/checkpoints/{newest}")
+    for name, weights in checkpoint.read_part(place, "learner")["networks"].items():
+        nets[name].load_state_dict(weights)
+    return Model(job, data, nets, state["update"], place)
+
+
+def items(data: Dataset, n: int, seed: int) -> Tensor:
+    """(n, *d) items of the data, drawn without replacement (all of them, if there are no more)."""
+    index = np.random.default_rng(seed).permutation(data.size)[:n]
+    return data.batch(index)["x"]
+
+
+class Findings:
+    """A new folder for what a command finds: a result.json that says what was asked, and figures."""
+
+    def __init__(self, out: str, default: str):
+        """Take `out`, or the default. Raises BadInput where it exists; nothing is written yet."""
+        self.out = out or default
+        self.storage = Storage.at(self.out)
+        if self.storage.seen():
+            raise BadInput(f"--out {self.out} exists: it is never overwritten; choose another")
+
+    def figure(self, name: str, figure: matplotlib.figure.Figure) -> None:
+        """Write <name>.png."""
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=120)
+        self.storage.write(f"{name}.png", image.getvalue())
+        print(f"{'figure':24} {self.out}/{name}.png")
+
+    def result(self, model: Model, asked: Any, metrics: dict[str, float], **more: Any) -> None:
+        """Write result.json, and say the metrics."""
+        about = {"update": model.update, "asked": dataclasses.asdict(asked)}
+        self.storage.write_json("result.json", {**about, "metrics": metrics, **more})
+        for name, value in metrics.items():
+            print(f"{name:24} {value:.4g}")
+        print(f"{'result':24} {self.out}/result.json")

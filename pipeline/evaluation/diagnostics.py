@@ -1,0 +1,69 @@
+"""How learning goes, seen from d_t, v_t and long chains (1903.12370, section 4 and appendix D).
+
+d_t is the energy of the data less that of the chains, v_t the gradient's size along the chains. In healthy learning d
+oscillates about 0; oscillation with negative autocorrelation at short lags tells of an optimizer that overshoots.
+Whether the chains have converged shows in long chains alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from numpy import ndarray
+from torch import Tensor
+
+from pipeline.energies import Energy
+from pipeline.samplers import Sampler
+
+
+class Correlations(NamedTuple):
+    """Of d and v over the updates of a run; d is scaled to mean square 1 but not centred, v is standardised."""
+
+    cross: Float[ndarray, " 2*lags+1"]
+    """Mean of d(t + lag) v(t), for lag -lags, ..., lags: left of 0, d went before v."""
+    d: Float[ndarray, " lags+1"]
+    """Autocorrelation of d, for lag 0, ..., lags."""
+    v: Float[ndarray, " lags+1"]
+    """Autocorrelation of v."""
+
+
+def correlations(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, lags: int = 15) -> Correlations:
+    """Correlations of d_t and v_t, t = 1..n, n > lags; sums over the overlap, divided by n."""
+    n = len(d)
+    d, v = np.asarray(d, float), np.asarray(v, float)
+    d, v = d / (np.sqrt(np.mean(d**2)) or 1.0), (v - v.mean()) / (v.std() or 1.0)
+    middle = slice(n - 1 - lags, n + lags)
+    cross, dd, vv = (np.correlate(a, b, "full")[middle] / n for a, b in ((d, v), (d, d), (v, v)))
+    return Correlations(cross, dd[lags:], vv[lags:])
+
+
+def traces(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, until: int, lags: int = 15) -> Figure:
+    """d_t, v_t and their correlations in one figure, for the updates before `until`."""
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    (top, right), (cross, auto) = figure.subplots(2, 2)
+    updates, found = np.arange(until - len(d), until), correlations(d, v, lags)
+    for axes, values, title in ((top, d, "d: energy of data less chains"), (right, v, "v: gradient along the chains")):
+        axes.plot(updates, values, linewidth=0.6)
+        axes.set(title=title, xlabel="update")
+    cross.bar(np.arange(-lags, lags + 1), found.cross)
+    cross.set(title="cross-correlation of d(t + lag) and v(t)", xlabel="lag")
+    auto.bar(np.arange(lags + 1) - 0.2, found.d, 0.4, label="d")
+    auto.bar(np.arange(lags + 1) + 0.2, found.v, 0.4, label="v")
+    auto.set(title="autocorrelations", xlabel="lag")
+    auto.legend()
+    for axes in (top, cross, auto):
+        axes.axhline(0, color="black", linewidth=0.6, linestyle="--")
+    return figure
+
+
+def along(
+    energy: Energy, sampler: Sampler, x: Float[Tensor, "n *d"], calls: int, rng: torch.Generator
+) -> Iterator[tuple[Tensor, Float[Tensor, " n"]]]:
+    """Chains of `calls` calls of the sampler: the states and their energies after each."""
+    for _ in range(calls):
+        with torch.no_grad():
+            x, stats = sampler(energy, x, rng)
+        yield x, stats.energy

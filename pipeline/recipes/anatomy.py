@@ -1,0 +1,127 @@
+"""On the Anatomy of MCMC-Based Maximum Likelihood Learning of Energy-Based Models.
+
+Erik Nijkamp, Mitch Hill, Tian Han, Song-Chun Zhu, Ying Nian Wu. AAAI 2020, arXiv:1903.12370. Algorithm 1.
+
+Whether learning ends in a density (convergent) or in a sampler alone (non-convergent) is decided by noise, optimizer
+and where chains start. The network F moves chains with drift 1 and noise eps; the energy is U = F 2/eps^2 = F / T at
+temperature 1 (appendix 3A), and d = E_data U - E_chains U is logged on its scale. SGD's rate is multiplied by T, so
+that its step does not depend on eps.
+
+Deviations from the paper:
+1. A chain drawn from the bank may start anew with probability `restart`; the paper never does so (0).
+2. Data are loaded in random order without replacement within an epoch, not drawn anew each time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+
+from pipeline.batch import Batch, Spec
+from pipeline.energies import Energy
+from pipeline.errors import BadInput
+from pipeline.nets.conv import ConvEnergy
+from pipeline.nets.mlp import MLPEnergy
+from pipeline.nets.nonlocal_conv import NonLocalEnergy
+from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.rng import noise
+from pipeline.samplers import Langevin
+from pipeline.weights import Nets
+
+
+@dataclass(frozen=True)
+class Anatomy(Recipe):
+    """Maximum-likelihood learning by MCMC, convergent or not."""
+
+    langevin: Langevin = Langevin(steps=150, drift=1.0, noise=0.01)
+    batch: int = 100
+    """Data items and chains an update, over all lanes."""
+    start_from: Literal["uniform", "gaussian", "data"] = "uniform"
+    """Where chains start: U[-1, 1], N(0, 1) or the batch."""
+    start_scale: float = 1.0
+    """Factor of the noise that chains start from."""
+    bank: int = 0
+    """Persistent chains, over all lanes; 0: every chain starts anew."""
+    restart: float = 0.0
+    """Probability that a chain drawn from the bank starts anew."""
+    data_noise: float = 0.03
+    """Standard deviation of the noise on the data, in the data's units; below the chains' noise, d runs away."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam makes gradients outgrow the noise; sgd, annealed, lets chains converge."""
+    learning_rate: float = 1e-4
+    """Learning rate at the start."""
+    learning_rate_end: float = 0.0
+    """Learning rate below which annealing does not go."""
+    decay: float = 1.0
+    """Factor of the learning rate at each update; 1: it stays."""
+    net: Literal["plain", "nonlocal"] = "plain"
+    """Energy of images: the plain ConvNet, or the one with non-local blocks."""
+    width: int = 32
+    """Channels of a ConvNet's first layer, units of an MLP's first layer."""
+    slope: float = 0.05
+    """LeakyReLU's slope below 0."""
+
+    @property
+    def chains(self) -> Mapping[str, ChainSettings]:
+        """One chain under the energy."""
+        return {"model": ChainSettings(self.batch, bank=self.bank, restart=self.restart)}
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """Data alone."""
+        return {"data": self.batch}
+
+    def nets(self, spec: Spec) -> Nets:
+        """The energy F: a ConvNet for images, an MLP (w, 2w, 2w, 2w) for vectors (appendix, architectures)."""
+        if not self.langevin.temperature:
+            raise BadInput("--noise 0: the energy is the network's divided by the temperature, which would be 0")
+        if spec.kind == "image":
+            kind = NonLocalEnergy if self.net == "nonlocal" else ConvEnergy
+            return {"energy": kind(spec.shape, self.width, self.slope)}
+        widths = (self.width, 2 * self.width, 2 * self.width, 2 * self.width)
+        return {"energy": MLPEnergy(spec.shape[0], widths, self.slope)}
+
+    def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
+        """Adam with its default betas, or SGD whose rate is one for F."""
+        parameters = nets["energy"].parameters()
+        if self.optimizer == "adam":
+            return {"energy": Adam(parameters, self.learning_rate)}
+        return {"energy": SGD(parameters, self.learning_rate * self.langevin.temperature)}
+
+    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+        """The energy, always; its rate falls by `decay` an update to `learning_rate_end`."""
+        least = self.learning_rate_end / self.learning_rate if self.learning_rate else 1.0
+        return {"energy": max(self.decay**update, min(least, 1.0))}
+
+    def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
+        """Fixed."""
+        return self.langevin
+
+    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+        """Noise, or the data."""
+        x = batch["data"]["x"]
+        if self.start_from == "data":
+            return x[:n]
+        return self.start_scale * noise(self.start_from, (n, *x.shape[1:]), rng)
+
+    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """The network F, whose chains are at temperature T."""
+        return nets["energy"]
+
+    def losses(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The energy difference d = U(x + sigma xi) - U(x_K) (eq. 6), with U = F / T."""
+        x, temperature = batch["data"]["x"], self.langevin.temperature
+        x = x + self.data_noise * noise("gaussian", tuple(x.shape), rng)
+        data, model = (nets["energy"](one).mean() / temperature for one in (x, chains["model"].x))
+        ratio = self.langevin.gradient_to_noise(chains["model"].stats.grad_norm, x[0].numel())
+        return {"energy": data - model}, {
+            "chains/contrast": data - model,
+            "chains/gradient_to_noise": ratio,
+            "energy/data": data,
+            "energy/model": model,
+        }

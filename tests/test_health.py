@@ -1,0 +1,68 @@
+"""What is divergence and what is not, whatever the units of the data."""
+
+import numpy as np
+import pytest
+
+from pipeline.health import SETTLED, Watch
+
+RNG = np.random.default_rng(0)
+
+
+def told(values, patience=10, name="chains/grad_norm", scale=1.0):
+    """The updates at which a watch over one metric calls divergence."""
+    watch = Watch(patience)
+    return [i for i, value in enumerate(values) if watch.see({name: scale * value, "time/update": 1e9})]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_noise_about_a_level_is_health_in_any_units(scale):
+    for seed in range(5):
+        steady = np.random.default_rng(seed).normal(size=3000)  # as d is: about zero
+        assert not told(steady, scale=scale, name="chains/contrast")
+        assert not told(np.exp(0.3 * steady), scale=scale)
+
+
+def test_growth_at_the_start_is_health():
+    early = 1e-2 * np.exp(np.minimum(np.arange(300), 20) / 4)  # a hundredfold in twenty updates, then level
+    assert not told(early * np.exp(0.1 * RNG.normal(size=300)))
+
+
+@pytest.mark.parametrize("name", ["chains/contrast", "chains/posterior/grad_norm", "chains/extent"])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_what_stays_away_is_divergence_after_as_many_updates(name, scale):
+    level = np.exp(0.1 * RNG.normal(size=200))
+    level[150:] *= 20
+    for patience in (1, 10):
+        assert told(level, patience, name, scale)[0] == 150 + patience - 1
+    assert not told(level, 0, name, scale)
+
+
+def test_one_update_outside_is_none():
+    level = np.ones(200)
+    level[150:159] = 1e9
+    assert not told(level, 10)
+    assert told(level, 9) == [158]
+
+
+def test_chains_that_stop_moving_are_divergence_and_those_that_move_on_are_not():
+    level = np.ones(200)
+    assert told(np.where(np.arange(200) < 150, level, 0.0), name="chains/moved")[0] == 159
+    assert not told(np.where(np.arange(200) < 150, level, 9.0), name="chains/moved")
+    assert not told(np.where(np.arange(200) < 150, level, 0.0), name="chains/grad_norm")
+
+
+def test_nothing_is_said_before_there_is_a_history():
+    assert not told(10.0 ** np.arange(SETTLED))
+    assert not Watch(10).see({"chains/drift": 1e30, "energy/grad_norm": 1e30})
+
+
+def test_a_history_taken_over_decides_alike():
+    level = np.where(np.arange(300) < 195, np.exp(0.1 * RNG.normal(size=300)), 30.0)
+    whole, half, resumed = Watch(10), Watch(10), Watch(10)
+    said = [whole.see({"chains/extent": v}) for v in level]
+    for v in level[:200]:
+        half.see({"chains/extent": v})
+    assert half.rising
+    resumed.load_state_dict(half.state_dict())
+    assert [resumed.see({"chains/extent": v}) for v in level[200:]] == said[200:]
+    assert "median 1" in resumed.fault("chains/extent")

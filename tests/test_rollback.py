@@ -1,0 +1,108 @@
+"""A diverged run goes back to its last healthy checkpoint, and is a function of its seed all the same."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from running import CPU, Fragile, local_pool, newest, run
+
+from pipeline.data import load
+from pipeline.health import Diverged
+from pipeline.rank import Rank
+
+
+@pytest.fixture
+def fragile(small):
+    """A job whose attempt 0 diverges at update 3, one after a checkpoint."""
+    return replace(small, recipe=Fragile.like(small.recipe, at=3, attempts=1), on_divergence="rollback")
+
+
+def test_it_stops_unless_told_otherwise(fragile):
+    with pytest.raises(Diverged, match="loss not finite at update 3"):
+        run(replace(fragile, on_divergence="stop"))
+    assert newest(fragile).path.endswith("update-00000002")
+
+
+def test_it_goes_back_counts_it_and_is_the_same_each_time(fragile, small, tmp_path):
+    first = run(fragile)
+    assert (first["rollbacks"], len(first["diverged"])) == (1, 1)
+    assert "loss not finite at update 3" in first["diverged"][0]
+    assert first["gradient_evaluations"] == (4 + 4) * 16 * 5  # updates 0-3, of which 3 failed, and 2-5 again
+    rows = [json.loads(line) for line in (Path(fragile.out) / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["update"], row["attempt"]) for row in rows] == [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 1)]
+    kept = (Path(fragile.out) / "metrics-attempt-0.jsonl").read_text().splitlines()
+    assert [json.loads(line)["update"] for line in kept] == [0, 1, 2]
+    again = run(replace(fragile, out=str(tmp_path / "again")))
+    healthy = run(replace(small, out=str(tmp_path / "healthy")))
+    assert first["weights_sha256"] == again["weights_sha256"] != healthy["weights_sha256"]
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_resumed_run_goes_back_as_the_whole_run_does(fragile, tmp_path, lag):
+    whole = run(replace(fragile, lag=lag))
+    for updates in (2, 4):  # stopped before it diverges, and after it has gone back
+        part = replace(fragile, lag=lag, out=str(tmp_path / f"part-{updates}"))
+        run(replace(part, updates=updates))
+        resumed = run(part)
+        assert resumed["weights_sha256"] == whole["weights_sha256"]
+        assert resumed["rollbacks"] == 1
+
+
+def test_it_goes_further_back_each_time_and_gives_up_at_last(fragile):
+    hopeless = replace(fragile, recipe=Fragile.like(fragile.recipe, at=5, attempts=9), rollbacks=3)
+    with pytest.raises(Diverged):
+        run(hopeless)
+    folder = Path(hopeless.out)
+    starts = []
+    for attempt in range(3):
+        rows = [json.loads(line) for line in (folder / f"metrics-attempt-{attempt}.jsonl").read_text().splitlines()]
+        starts.append(min(row["update"] for row in rows if row["attempt"] == attempt))
+    assert starts == [0, 4, 2]
+
+
+def test_banks_go_back_too_and_rates_fall(fragile):
+    job = replace(fragile, rollback_rate=0.5)
+    rank = Rank(job, load(job.data), CPU, local_pool(job))
+    for update in range(2):
+        rank.step(update)
+    rank.save(2)
+    before = {p: states.copy() for p, states in rank.banks["model"].states.items()}
+    rank.step(2)
+    assert any(not np.array_equal(states, before[p]) for p, states in rank.banks["model"].states.items())
+    back, update = rank.rolled_back(Diverged("loss", 3, 3, 0, 0))
+    assert update == 2
+    assert all(np.array_equal(states, before[p]) for p, states in back.banks["model"].states.items())
+    back.step(2)
+    assert [group["lr"] for group in back.learner.optimizers["energy"].param_groups] == [0.5 * job.recipe.learning_rate]
+
+
+@dataclass(frozen=True)
+class Exploding(Fragile):
+    """The network's output grows thirtyfold at update 60 of attempt 0: finite numbers, out of all that was seen."""
+
+    def losses(self, nets, batch, chains, rng, update):
+        if self.breaks(rng):
+            with torch.no_grad():
+                nets["energy"][-1].weight.mul_(30)
+        return super(Fragile, self).losses(nets, batch, chains, rng, update)
+
+
+def test_finite_numbers_that_run_away_are_divergence(small):
+    recipe = Exploding.like(small.recipe, at=60, attempts=1)
+    job = replace(small, recipe=recipe, updates=80, patience=5, checkpoint_every=20, log_every=10)
+    with pytest.raises(Diverged, match=r"chains/.* after 5 updates out of all it was \(median .*\) at update 6[4-8]"):
+        run(job)
+    assert newest(job).path.endswith("update-00000060")
+    found = run(replace(job, on_divergence="rollback", out=job.out + "-back"))
+    assert found["rollbacks"] == 1
+
+
+def test_no_checkpoint_is_written_while_a_metric_is_outside(small):
+    recipe = Exploding.like(small.recipe, at=57, attempts=1)
+    job = replace(small, recipe=recipe, updates=80, patience=10, checkpoint_every=20, log_every=10)
+    with pytest.raises(Diverged):
+        run(job)
+    assert newest(job).path.endswith("update-00000040")
