@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pipeline.energies import EightGaussians, gaussian, tilt
+from pipeline.energies import EightGaussians, Rings, gaussian, tilt
 from pipeline.rng import generator
 
 
@@ -19,10 +19,24 @@ def test_tilt_multiplies_densities():
     torch.testing.assert_close(tilt(gaussian(1.0), gaussian(1.0))(x), gaussian(math.sqrt(0.5))(x))
 
 
-def test_eight_gaussians_integrate_to_one():
-    line = torch.linspace(-2.5, 2.5, 501)
-    mass = (-EightGaussians().energy(torch.cartesian_prod(line, line))).exp().sum() * 0.01**2
-    assert mass == pytest.approx(1, abs=1e-4)
+@pytest.mark.parametrize("density", [EightGaussians(), Rings()])
+def test_densities_integrate_to_one(density):
+    line = torch.linspace(-density.half, density.half, 1001)
+    cell = (2 * density.half / 1000) ** 2
+    assert (-density.energy(torch.cartesian_prod(line, line))).exp().sum() * cell == pytest.approx(1, abs=1e-4)
+
+
+def test_rings_sample_what_they_claim():
+    n, density = 100_000, Rings()
+    x = density.sample(n, generator(0))
+    radius = x.norm(dim=1)
+    assert abs(radius.mean() - 2.5) < 4 * radius.std() / math.sqrt(n)
+    assert x.mean(0).abs().max() < 4 * x.std() / math.sqrt(n)
+    line = torch.linspace(-5, 5, 1001)
+    points = torch.cartesian_prod(line, line)
+    entropy = ((-density.energy(points)).exp() * density.energy(points)).sum() * 0.01**2
+    energy = density.energy(x)
+    assert abs(energy.mean() - entropy) < 4 * energy.std() / math.sqrt(n)
 
 
 def test_eight_gaussians_sample_what_they_claim():

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.energies import gaussian
+from pipeline.evaluation.diagnostics import along, correlations, traces
+from pipeline.rng import generator
+from pipeline.samplers import Langevin
+
+
+def autoregressive(phi, n, seed=0):
+    noise, x = np.random.default_rng(seed).normal(size=n), [0.0]
+    for xi in noise:
+        x.append(phi * x[-1] + xi)
+    return np.array(x[1:])
+
+
+@pytest.mark.parametrize("phi", [0.7, -0.7])
+def test_autocorrelation_of_an_autoregressive_series_is_a_power(phi):
+    n = 20_000
+    found = correlations(autoregressive(phi, n), autoregressive(phi, n, 1))
+    expected = phi ** np.arange(16)
+    error = ((1 + phi**2) / (1 - phi**2) / n) ** 0.5  # Bartlett's, at large lags
+    assert np.abs(found.d - expected).max() < 4 * error
+    assert np.abs(found.v - expected).max() < 4 * error
+
+
+def test_cross_correlation_peaks_left_of_zero_where_d_goes_before_v():
+    d = np.random.default_rng(0).normal(size=5000)
+    found = correlations(d[3:], d[:-3])  # v(t) = d(t - 3)
+    assert np.argmax(found.cross) - 15 == -3
+    assert found.cross.max() == pytest.approx(1, abs=0.05)
+
+
+def test_d_is_not_centred_and_v_is():
+    found = correlations(np.full(1000, 7.0), 5 + np.random.default_rng(0).normal(size=1000))
+    assert found.d[:3] == pytest.approx([1, 0.999, 0.998])
+    assert abs(found.v[1]) < 0.15
+
+
+def test_a_dead_series_has_no_correlation_and_is_drawn():
+    found = correlations(np.zeros(50), np.ones(50))
+    assert np.isfinite(np.concatenate(found)).all()
+    assert len(traces(np.zeros(50), np.ones(50), until=100).axes) == 4
+
+
+def test_long_chains_are_the_sampler_called_again():
+    sampler, x = Langevin(4, 0.1, 0.3), torch.randn(50, 3, generator=generator(0))
+    steps = list(along(gaussian(), sampler, x, 5, generator(1)))
+    with torch.no_grad():
+        whole, stats = Langevin(20, 0.1, 0.3)(gaussian(), x, generator(1))
+    torch.testing.assert_close(steps[-1][0], whole)
+    torch.testing.assert_close(steps[-1][1], stats.energy)
+    assert len(steps) == 5
