@@ -158,10 +158,12 @@ def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
         print(f"{name:24} {value:.4g}")
     print(f"{'wall time':24} {seconds:.0f} s here, {found['wall_seconds']:.0f} s of learning in all")
     print(f"{'gradient evaluations':24} {found['gradient_evaluations']:,}")
+    if found["rollbacks"]:
+        print(f"{'rollbacks':24} {found['rollbacks']}")
     print(f"{'weights':24} sha256 {found['weights_sha256']}")
     storage = Storage.at(job.out)
     for folder in ("samples", "figures"):
-        for name in [n for n in (storage / folder).names() if n in ("final.png", "densities.png")]:
+        for name in [n for n in (storage / folder).names() if not n.startswith("update-")]:
             print(f"{folder:24} {job.out}/{folder}/{name}")
     print(f"{'run folder':24} {job.out}")
     print(f"{'curves and pictures':24} {sys.executable} -m tensorboard.main --logdir {shlex.quote(job.out)}")

@@ -21,9 +21,6 @@ from pipeline.rank import Rank, Spent
 from pipeline.report import METRICS, Report, result
 from pipeline.storage import Storage
 
-LAGS = 15
-"""Updates over which correlations of d and v are drawn."""
-
 
 @runtime_checkable
 class Progress(Protocol):
@@ -113,10 +110,18 @@ def _tell(run: Rank, report: Report, update: int, metrics: Mapping[str, float], 
             if lane == 0:
                 report.histogram(f"{chain}/energy", torch.tensor(answer.energy), update)
                 report.histogram(f"{chain}/grad_norm", torch.tensor(answer.grad_norm), update)
+        for name, value in diagnostics.oscillation(*_d_and_v(run)).items():
+            report.board.add_scalar(f"diagnostics/{name}", value, update)
         first = next(iter(job.recipe.chains), "")
         if run.data.spec.kind == "image" and first:
             report.samples(f"update-{done:08d}", samples.states(answers, first), update)
         report.sync()  # before the checkpoint, so that what a resumed run keeps of the lines is all there
+
+
+def _d_and_v(run: Rank) -> tuple[list[float], list[float]]:
+    """What was seen of both, up to now; empty for recipes that run several chains, or none."""
+    d, v = (run.watch.history.get(f"chains/{name}", []) for name in ("contrast", "grad_norm"))
+    return d, v
 
 
 def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
@@ -142,9 +147,8 @@ def _finish(run: Rank, report: Report, spent: Spent) -> dict[str, Any]:
                 report.samples("final" if name == "short_run" else name, x, job.updates)
     for name, value in verdict.metrics.items():
         report.board.add_scalar(f"final/{name}", value, job.updates)
-    d, v = (run.watch.history.get(f"chains/{name}", []) for name in ("contrast", "grad_norm"))
-    if len(d) > LAGS:
-        report.figure("diagnostics", diagnostics.traces(d, v, job.updates, LAGS), job.updates)
+    if len(_d_and_v(run)[0]) > diagnostics.LAGS:
+        report.figure("diagnostics", diagnostics.traces(*_d_and_v(run), job.updates), job.updates)
     if verdict.figure:
         report.figure("densities", verdict.figure, job.updates)
     report.sync()

@@ -18,6 +18,8 @@ from pipeline.rng import fold
 from pipeline.storage import Storage
 
 CPU = torch.device("cpu")
+SMALL = "--learners 0 --actors 0 --steps 3 --width 4 --batch 8 --samples 0"
+"""Flags of an image job that takes a second."""
 
 
 def local_pool(job):

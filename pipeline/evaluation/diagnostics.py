@@ -18,6 +18,9 @@ from torch import Tensor
 from pipeline.energies import Energy
 from pipeline.samplers import Sampler
 
+LAGS = 15
+"""Updates over which correlations are taken."""
+
 
 class Correlations(NamedTuple):
     """Of d and v over the updates of a run; d is scaled to mean square 1 but not centred, v is standardised."""
@@ -30,7 +33,7 @@ class Correlations(NamedTuple):
     """Autocorrelation of v."""
 
 
-def correlations(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, lags: int = 15) -> Correlations:
+def correlations(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, lags: int = LAGS) -> Correlations:
     """Correlations of d_t and v_t, t = 1..n, n > lags; sums over the overlap, divided by n."""
     n = len(d)
     d, v = np.asarray(d, float), np.asarray(v, float)
@@ -40,7 +43,16 @@ def correlations(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, lag
     return Correlations(cross, dd[lags:], vv[lags:])
 
 
-def traces(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, until: int, lags: int = 15) -> Figure:
+def oscillation(d: Sequence[float], v: Sequence[float]) -> dict[str, float]:
+    """`d_autocorrelation` and `v_autocorrelation` at lag 1 and `dv_correlation` at lag 0; nothing of a short series."""
+    if len(d) <= LAGS:
+        return {}
+    found = correlations(d, v)
+    names = ("d_autocorrelation", "v_autocorrelation", "dv_correlation")
+    return dict(zip(names, (float(found.d[1]), float(found.v[1]), float(found.cross[LAGS])), strict=True))
+
+
+def traces(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, until: int, lags: int = LAGS) -> Figure:
     """d_t, v_t and their correlations in one figure, for the updates before `until`."""
     figure = Figure(figsize=(10, 6), layout="constrained")
     (top, right), (cross, auto) = figure.subplots(2, 2)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pipeline.energies import gaussian
-from pipeline.evaluation.diagnostics import along, correlations, traces
+from pipeline.evaluation.diagnostics import along, correlations, oscillation, traces
 from pipeline.rng import generator
 from pipeline.samplers import Langevin
 
@@ -52,3 +52,11 @@ def test_long_chains_are_the_sampler_called_again():
     torch.testing.assert_close(steps[-1][0], whole)
     torch.testing.assert_close(steps[-1][1], stats.energy)
     assert len(steps) == 5
+
+
+def test_an_overshooting_optimizer_shows_as_oscillation():
+    d = np.array([1.0, -1.0] * 100)
+    found = oscillation(list(d), list(np.roll(d, 1)))
+    assert found["d_autocorrelation"] == pytest.approx(-0.995)
+    assert found["dv_correlation"] == pytest.approx(-1)
+    assert oscillation([1.0] * 5, [1.0] * 5) == {}

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,39 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from running import SMALL
 
 from pipeline.data import load
 from pipeline.evaluation import samples
-
-SMALL = "--learners 0 --actors 0 --steps 3 --width 4 --batch 8 --samples 0"
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run `python -m jobs.<line>` in this process, in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(line):
-        module, *args = line.split()
-        monkeypatch.setattr(sys, "argv", [module, *args])
-        sys.modules.pop(f"jobs.{module}", None)
-        code = 0
-        try:
-            runpy.run_module(f"jobs.{module}", run_name="__main__")
-        except SystemExit as e:
-            code = e.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def a_run(command):
-    code, _, err = command(f"short_run digits {SMALL} --updates 2 --out run")
-    assert code == 0, err
-    return "run"
-
 
 BAD = {
     "short_run nothing": "preset nothing: there are digits, mnist",
@@ -55,7 +25,13 @@ BAD = {
     "short_run digits --no-such-flag 3": "Unrecognized options: --no-such-flag",
     "short_run digits --updates many": "invalid literal",
     "short_run digits --batch 30 --lanes 4": "cannot be dealt to 4 lanes",
-    "short_run digits --bank 100 --lag 1": "a bank of 100 model states is too small",
+    "anatomy digits-convergent --bank 100 --lag 1": "a bank of 100 model states is too small",
+    "anatomy digits-convergent --noise 0": "--noise 0: the energy is the network's divided by the temperature",
+    "anatomy digits-convergent --data tiny.npz": "too small for the ConvNet",
+    "anatomy digits-convergent --data tiny.npz --net nonlocal": "too small for the non-local energy",
+    "long_run absent": "there is no run at absent",
+    "interpolate absent --pairs 0": "--pairs must be 1 or more",
+    "reconstruct absent --rate 0": "--rate above 0",
     "short_run digits --actors 3 --lanes 2": "3 actors for 2 lanes",
     "short_run digits --learners 3 --lanes 4": "3 learners do not divide 4 lanes",
     "short_run digits --updates -1": "--updates -1: it must be 1 or more",
@@ -67,9 +43,9 @@ BAD = {
     "short_run digits --cpus-per-actor 0": "--cpus-per-actor 0: Ray needs a share",
     "short_run digits --steps 0": "--steps 0: chains of no steps",
     "short_run digits --name a/b": "--name 'a/b'",
-    "short_run digits --restart .5": "--restart 0.5 without --bank",
+    "anatomy digits-nonconvergent --restart .5": "--restart 0.5 without --bank",
     "short_run digits --data words.txt": "a file must be .parquet or .npz",
-    "short_run digits --restart 1.5": "--restart 1.5",
+    "anatomy digits-convergent --restart 1.5": "--restart 1.5",
     "short_run digits --width 0": "--width 0",
     "short_run digits --out there": "there exists: a run is never overwritten",
     "short_run digits --out nowhere://x": "nowhere://x is no folder",
@@ -140,7 +116,10 @@ def test_a_device_that_is_not_there_is_refused(command):
     assert not Path("run").exists()
 
 
-@pytest.mark.parametrize("line", ["short_run --help", "short_run cifar10 --help", "resume --help", "sample --help"])
+HELP = ["short_run", "short_run cifar10", "anatomy", "resume", "sample", "long_run", "reconstruct", "interpolate"]
+
+
+@pytest.mark.parametrize("line", [f"{line} --help" for line in HELP])
 def test_help_explains_every_flag(line):
     module, *args = line.split()
     done = subprocess.run([sys.executable, "-m", f"jobs.{module}", *args], capture_output=True, text=True, check=True)
@@ -243,10 +222,11 @@ def test_samples_are_the_runs_own_in_both_formats(command, a_run):
 
 
 def test_more_samples_begin_with_the_same_ones(command, a_run):
-    for n in (samples.PIECE, 2 * samples.PIECE):
+    piece = samples.PIECE["image"]
+    for n in (piece, 2 * piece):
         assert command(f"sample {a_run} --n {n} --out {n}.npy")[0] == 0
-    few, many = np.load(f"{samples.PIECE}.npy"), np.load(f"{2 * samples.PIECE}.npy")
-    assert np.array_equal(few, many[: samples.PIECE])
+    few, many = np.load(f"{piece}.npy"), np.load(f"{2 * piece}.npy")
+    assert np.array_equal(few, many[:piece])
 
 
 def test_a_diverging_run_is_one_line_and_exit_code_1(command):

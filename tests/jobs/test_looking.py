@@ -1,0 +1,91 @@
+"""The commands that look at a run, and the run that goes back, as a user types them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from running import SMALL
+
+PNG = b"\x89PNG"
+
+
+def found(folder):
+    return json.loads((Path(folder) / "result.json").read_text())
+
+
+@pytest.fixture
+def persistent(command):
+    flags = f"{SMALL} --bank 32 --updates 8 --checkpoint-every 8 --long-run 0"
+    code, _, err = command(f"anatomy digits-convergent {flags} --out run")
+    assert code == 0, err
+    return "run"
+
+
+def test_long_chains_from_noise_data_and_bank(command, persistent):
+    line = f"long_run {persistent} --starts noise data bank --multiples 1 4 --n 20"
+    code, out, err = command(line)
+    assert code == 0, err
+    folder = Path(persistent) / "long_run-8"
+    metrics = found(folder)["metrics"]
+    expected = [f"frechet_{start}_{k}K" for start in ("noise", "data", "bank") for k in (1, 4)]
+    assert list(metrics) == ["frechet_data", *expected]
+    assert all(value > 0 for value in metrics.values())
+    assert {start: len(e) for start, e in found(folder)["energies"].items()} == {"noise": 4, "data": 4, "bank": 4}
+    for name in ("energies.png", "samples.png"):
+        assert (folder / name).read_bytes().startswith(PNG)
+        assert name in out
+    assert command(line)[::2] == (2, f"error: --out {folder} exists: it is never overwritten; choose another\n")
+    again = command(f"{line} --out again")
+    assert again[0] == 0
+    assert found("again")["metrics"] == metrics
+
+
+def test_long_chains_in_the_plane(command):
+    flags = "--learners 0 --actors 0 --steps 3 --samples 0 --updates 2 --long-run 0"
+    assert command(f"anatomy rings-nonconvergent {flags} --out run")[0] == 0
+    code, _, err = command("long_run run --multiples 1 2 --n 50 --out found")
+    assert code == 0, err
+    assert set(found("found")["metrics"]) == {"kl_data", "kl_noise_1K", "kl_noise_2K", "kl_data_1K", "kl_data_2K"}
+    code, _, err = command("long_run run --starts bank --out other")
+    assert (code, err) == (2, "error: --starts bank: run has no bank\n")
+    assert not Path("other").exists()
+    assert command("interpolate run")[::2] == (2, "error: run is no run of images\n")
+
+
+def test_reconstruction_gets_nearer_and_says_how_near(command, a_run):
+    code, _, err = command(f"reconstruct {a_run} --n 12 --iterations 30 --rate .2")
+    assert code == 0, err
+    said = found(Path(a_run) / "reconstruct-2")
+    assert len(said["errors"]) == 31
+    assert said["metrics"]["mse_start"] == pytest.approx(said["errors"][0])
+    assert said["metrics"]["mse"] <= min(said["errors"]) < said["errors"][0]
+    assert (Path(a_run) / "reconstruct-2/reconstructions.png").read_bytes().startswith(PNG)
+    np.savez("others.npz", images=np.zeros((20, 8, 8), np.uint8))
+    assert command(f"reconstruct {a_run} --n 12 --iterations 2 --data others.npz --out o")[0] == 0
+    np.savez("larger.npz", images=np.zeros((20, 9, 9), np.uint8))
+    code, _, err = command(f"reconstruct {a_run} --data larger.npz --out p")
+    assert code == 2
+    assert "items are of shape (1, 9, 9), not (1, 8, 8)" in err
+
+
+def test_interpolation_is_drawn(command, a_run):
+    code, _, err = command(f"interpolate {a_run} --pairs 3 --n 5")
+    assert code == 0, err
+    metrics = found(Path(a_run) / "interpolate-2")["metrics"]
+    assert 0 < metrics["largest_step"] < metrics["end_to_end"]
+    assert (Path(a_run) / "interpolate-2/interpolation.png").read_bytes().startswith(PNG)
+
+
+def test_a_run_that_diverges_goes_back_with_a_smaller_rate(command):
+    diverging = f"short_run digits {SMALL} --updates 5 --learning-rate 1e30"
+    back = "--on-divergence rollback --rollback-rate 1e-34"
+    code, out, err = command(f"{diverging} {back} --out run")
+    assert code == 0, err
+    assert "diverged: chain states not finite at update 1" in err
+    assert "going on from update 0, attempt 1" in err
+    assert found("run")["rollbacks"] == 1
+    assert "rollbacks" in out
+    assert command(f"{diverging} --out stopped")[0] == 1
+    assert command(f"resume stopped {back}")[0] == 0
+    assert found("stopped")["weights_sha256"] == found("run")["weights_sha256"]
