@@ -1,4 +1,8 @@
-"""The anatomy of MCMC-based learning, convergent and not (1903.12370)."""
+"""The anatomy of MCMC-based learning: convergent and non-convergent EBMs (1903.12370).
+
+Convergent: persistent chains whose noise outweighs the gradient; long chains keep the distribution of the data.
+Non-convergent: little noise, and the short run from noise is the model; long chains leave the data.
+"""
 
 from dataclasses import replace
 
@@ -20,8 +24,9 @@ TOY_CONVERGENT = Anatomy(
 TOY_NONCONVERGENT = Anatomy(
     langevin=Langevin(steps=100, drift=1.0, noise=0.01), start_from="gaussian", data_noise=0.0, learning_rate=1e-3
 )
-DIGITS = Anatomy(
-    langevin=Langevin(steps=50, drift=1.0, noise=0.05),
+IMAGES = Job(name="", recipe=Anatomy(), data="", updates=3000, samples=1000, long_run=2000)
+DIGITS_CONVERGENT = Anatomy(
+    langevin=Langevin(steps=20, drift=1.0, noise=0.05),
     bank=1797,
     data_noise=0.1,
     optimizer="sgd",
@@ -29,21 +34,53 @@ DIGITS = Anatomy(
     learning_rate_end=1e-3,
     decay=0.999,
 )
+DIGITS_NONCONVERGENT = Anatomy(
+    langevin=Langevin(steps=40, drift=1.0, noise=0.01), batch=64, data_noise=0.05, learning_rate=5e-4, slope=0.2
+)
+GPU = Job(
+    name="",
+    recipe=Anatomy(),
+    data="",
+    updates=100_000,
+    actors=1,
+    gpus_per_learner=0.5,
+    gpus_per_actor=0.5,
+    checkpoint_every=1000,
+    log_every=100,
+)
+PAPER_CONVERGENT = Anatomy(
+    langevin=Langevin(steps=500, drift=1.0, noise=7.5e-3),
+    data_noise=1.5e-2,
+    optimizer="sgd",
+    learning_rate=0.1,
+    learning_rate_end=5e-4,
+    decay=0.99995,
+    net="nonlocal",
+)
+PAPER_NONCONVERGENT = Anatomy(langevin=Langevin(steps=150, drift=1.0, noise=1e-2), data_noise=3e-2, learning_rate=1e-4)
+
+
+def _preset(data: str, outcome: str, job: Job[Anatomy], recipe: Anatomy, updates: int = 0) -> Job[Anatomy]:
+    name = f"anatomy-{data}-{outcome}"
+    return replace(job, name=name, data=data, recipe=recipe, updates=updates or job.updates)
+
 
 PRESETS: dict[str, Job[Anatomy]] = {
-    "eight-gaussians-convergent": replace(
-        TOY, name="anatomy-eight-gaussians-convergent", data="eight-gaussians", recipe=TOY_CONVERGENT
-    ),
-    "eight-gaussians-nonconvergent": replace(
-        TOY, name="anatomy-eight-gaussians-nonconvergent", data="eight-gaussians", recipe=TOY_NONCONVERGENT
-    ),
-    "rings-convergent": replace(TOY, name="anatomy-rings-convergent", data="rings", recipe=TOY_CONVERGENT),
-    "rings-nonconvergent": replace(
-        TOY, name="anatomy-rings-nonconvergent", data="rings", recipe=replace(TOY_NONCONVERGENT, start_scale=2.0)
-    ),
-    "digits-convergent": replace(
-        TOY, name="anatomy-digits-convergent", data="digits", recipe=DIGITS, samples=300, updates=1500
-    ),
+    job.name.removeprefix("anatomy-"): job
+    for job in (
+        _preset("eight-gaussians", "convergent", TOY, TOY_CONVERGENT),
+        _preset("eight-gaussians", "nonconvergent", TOY, TOY_NONCONVERGENT),
+        _preset("rings", "convergent", TOY, replace(TOY_CONVERGENT, start_scale=4.0)),
+        _preset("rings", "nonconvergent", TOY, replace(TOY_NONCONVERGENT, start_scale=2.0)),
+        _preset("digits", "convergent", IMAGES, DIGITS_CONVERGENT),
+        _preset("digits", "nonconvergent", IMAGES, DIGITS_NONCONVERGENT, 600),
+        _preset("mnist", "convergent", IMAGES, replace(DIGITS_CONVERGENT, bank=2000, width=16)),
+        _preset("mnist", "nonconvergent", IMAGES, replace(DIGITS_NONCONVERGENT, width=16), 4300),
+        _preset("cifar10", "convergent", GPU, replace(PAPER_CONVERGENT, bank=50_000), 200_000),
+        _preset("cifar10", "nonconvergent", GPU, PAPER_NONCONVERGENT),
+        _preset("flowers", "convergent", GPU, replace(PAPER_CONVERGENT, bank=8189), 200_000),
+        _preset("flowers", "nonconvergent", GPU, PAPER_NONCONVERGENT),
+    )
 }
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ import io
 from dataclasses import dataclass, fields
 from functools import partial
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from pipeline import checkpoint
-from pipeline.chains import LocalPool
+from pipeline.chains import ChainBatch, LocalPool
 from pipeline.data import load
 from pipeline.job import to_json
 from pipeline.learner import build
@@ -58,3 +59,18 @@ class Fragile(Anatomy):
         broken = float("nan") if self.breaks(rng) else 1.0
         losses, metrics = super().losses(nets, batch, chains, rng, update)
         return {"energy": broken * losses["energy"]}, metrics
+
+
+def answer(lane, x, version=0, energy=None):
+    """Chains of a lane that have come to x (n, *d)."""
+    n = len(x)
+    zeros = np.zeros(n, np.float32)
+    energy = zeros if energy is None else energy
+    return ChainBatch(lane, np.arange(n), x, energy, zeros, zeros, 0.0, version, 1.0, n, 0.0)
+
+
+def parts(lanes, data, chains):
+    """Lane p's part of data and chains (n, 1): rows p, p + P, ..."""
+    batches = {lane.index: {"data": {"x": torch.tensor(data[lane.index :: lane.of])}} for lane in lanes}
+    answers = {("model", lane.index): answer(lane, chains[lane.index :: lane.of]) for lane in lanes}
+    return batches, answers

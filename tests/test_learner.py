@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from running import CPU
+from running import CPU, answer, parts
 from torch import nn
 
 from pipeline.batch import Spec
-from pipeline.chains import ChainBatch
 from pipeline.health import Diverged
 from pipeline.lanes import Lane, deal
 from pipeline.learner import Learner, _pairwise_sum
@@ -36,20 +35,6 @@ class OneParameter(ShortRun):
 
     def optimizers(self, nets):
         return {"energy": torch.optim.SGD(nets["energy"].parameters(), self.learning_rate)}
-
-
-def answer(lane, x, version=0, energy=None):
-    n = len(x)
-    zeros = np.zeros(n, np.float32)
-    energy = zeros if energy is None else energy
-    return ChainBatch(lane, np.arange(n), x, energy, zeros, zeros, 0.0, version, 1.0, n, 0.0)
-
-
-def parts(lanes, data, chains):
-    """Lane p's part of data and chains (n, 1): rows p, p + P, ..."""
-    batches = {lane.index: {"data": {"x": torch.tensor(data[lane.index :: lane.of])}} for lane in lanes}
-    answers = {("model", lane.index): answer(lane, chains[lane.index :: lane.of]) for lane in lanes}
-    return batches, answers
 
 
 def test_gradient_is_that_of_maximum_likelihood():

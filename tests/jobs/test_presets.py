@@ -5,19 +5,21 @@ from dataclasses import replace
 import pytest
 from running import run
 
-from jobs import short_run
+from jobs import anatomy, short_run
 from pipeline.job import check, from_json, to_json
 
+PRESETS = {job.name: job for presets in (short_run.PRESETS, anatomy.PRESETS) for job in presets.values()}
+TOYS = ("digits", "eight-gaussians", "rings")
 
-@pytest.mark.parametrize("name", short_run.PRESETS)
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_sound_and_survives_its_json(name):
-    job = short_run.PRESETS[name]
-    check(job)
-    assert from_json(to_json(job)) == job
+    check(PRESETS[name])
+    assert from_json(to_json(PRESETS[name])) == PRESETS[name]
 
 
 @pytest.mark.parametrize(("name", "width"), [("cifar10", 128), ("celeba", 64)])
-def test_the_papers_numbers(name, width):
+def test_the_numbers_of_short_run(name, width):
     recipe = short_run.PRESETS[name].recipe
     langevin = recipe.langevin
     assert (langevin.steps, langevin.drift, langevin.noise, recipe.data_noise) == (100, 1.0, 0.01, 0.03)
@@ -25,13 +27,32 @@ def test_the_papers_numbers(name, width):
     assert (short_run.PRESETS[name].updates, short_run.PRESETS[name].limit) == (200_000, 40_000)
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "celeba"])
+def test_the_numbers_of_anatomy():
+    assert set(anatomy.PRESETS) == {
+        f"{data}-{outcome}"
+        for data in ("eight-gaussians", "rings", "digits", "mnist", "cifar10", "flowers")
+        for outcome in ("convergent", "nonconvergent")
+    }
+    for data, bank in (("cifar10", 50_000), ("flowers", 8189)):
+        one, other = (anatomy.PRESETS[f"{data}-{outcome}"] for outcome in ("convergent", "nonconvergent"))
+        assert (one.updates, other.updates) == (200_000, 100_000)
+        assert (one.recipe.langevin.steps, one.recipe.langevin.noise, one.recipe.data_noise) == (500, 7.5e-3, 1.5e-2)
+        assert (one.recipe.optimizer, one.recipe.learning_rate, one.recipe.learning_rate_end) == ("sgd", 0.1, 5e-4)
+        assert (one.recipe.decay, one.recipe.bank, one.recipe.net) == (0.99995, bank, "nonlocal")
+        assert (other.recipe.langevin.steps, other.recipe.langevin.noise, other.recipe.data_noise) == (150, 1e-2, 3e-2)
+        assert (other.recipe.optimizer, other.recipe.learning_rate, other.recipe.bank) == ("adam", 1e-4, 0)
+        for recipe in (one.recipe, other.recipe):
+            assert (recipe.batch, recipe.width, recipe.slope, recipe.restart) == (100, 32, 0.05, 0.0)
+            assert (recipe.langevin.drift, recipe.start_from) == (1.0, "uniform")
+
+
+@pytest.mark.parametrize("name", [name for name, job in PRESETS.items() if job.data not in TOYS])
 def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
     from test_sources import stand_in
 
+    job = PRESETS[name]
     monkeypatch.setenv("EBM_CACHE", str(tmp_path))
-    stand_in(name, tmp_path / "torchvision", monkeypatch)
-    job = short_run.PRESETS[name]
+    stand_in(job.data, tmp_path / "torchvision", monkeypatch)
     recipe = replace(job.recipe, width=4, batch=8, langevin=replace(job.recipe.langevin, steps=3))
     few = replace(job, recipe=recipe, updates=2, samples=0, learners=0, actors=0, out=str(tmp_path / "run"))
     assert run(few)["gradient_evaluations"] == 2 * 8 * 3

@@ -1,0 +1,56 @@
+"""The facts of 1903.12370."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from running import CPU, parts
+
+from pipeline.batch import Spec
+from pipeline.lanes import deal
+from pipeline.learner import Learner
+from pipeline.recipes.anatomy import Anatomy
+from pipeline.samplers import Langevin
+from pipeline.weights import flatten
+
+SPEC = Spec("vector", (2,), 0)
+SGD = Anatomy(langevin=Langevin(5, 1.0, 0.01), data_noise=0.0, width=4, optimizer="sgd", learning_rate=0.1)
+RNG = np.random.default_rng(0)
+DATA, MODEL = (RNG.normal(size=(24, 2)).astype(np.float32) for _ in range(2))
+
+
+def updated(recipe, update=0):
+    learner = Learner(recipe, SPEC, deal(2), 0, CPU)
+    metrics = learner.update(update, *parts(learner.lanes, DATA, MODEL), {})
+    return learner, metrics
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.125])
+def test_sgd_moves_the_network_by_the_rate_times_the_gradient_of_f_whatever_the_noise(noise):
+    recipe = replace(SGD, langevin=replace(SGD.langevin, noise=noise))
+    learner, metrics = updated(recipe)
+    f = Learner(recipe, SPEC, deal(2), 0, CPU).nets["energy"]
+    difference = f(torch.tensor(DATA)).mean() - f(torch.tensor(MODEL)).mean()
+    gradient = torch.autograd.grad(difference, list(f.parameters()))
+    for p, q, g in zip(f.parameters(), learner.nets["energy"].parameters(), gradient, strict=True):
+        torch.testing.assert_close(q, p - 0.1 * g, atol=1e-6, rtol=1e-5)
+    # d is on the scale of U = F 2/eps^2
+    assert metrics["chains/contrast"] == pytest.approx(difference.item() * 2 / noise**2, rel=1e-4)
+
+
+def test_the_rate_falls_by_its_factor_to_its_end():
+    recipe = replace(SGD, decay=0.9, learning_rate_end=0.05)
+    factors = [recipe.players(update, {})["energy"] for update in range(20)]
+    assert factors[:4] == pytest.approx([1, 0.9, 0.81, 0.729])
+    assert factors[-1] == pytest.approx(0.5)
+    constant = replace(SGD, decay=1.0)
+    assert {constant.players(update, {})["energy"] for update in (0, 10, 10_000)} == {1.0}
+
+
+def test_adam_takes_no_scale():
+    weights = [
+        flatten(updated(replace(SGD, optimizer="adam", langevin=Langevin(5, 1.0, noise)))[0].nets)
+        for noise in (0.01, 0.125)
+    ]
+    np.testing.assert_allclose(*weights, atol=1e-4)
