@@ -1,8 +1,8 @@
 """Short-run MCMC as a generator x = M(z): K Langevin steps from z, which may be interpolated and inferred (1904.09770).
 
-Where a network is piecewise linear in x (LeakyReLU), its second derivatives are zero almost everywhere, and so the
-derivative of M is the identity: descending on |x - M(z)|^2 through the steps moves z by the residual. Smooth networks
-give other gradients.
+Where a network is piecewise linear in x (LeakyReLU, max-pooling), its second derivatives are zero almost everywhere,
+and so the derivative of M is the identity: descending on |x - M(z)|^2 through the steps moves z by the residual.
+Smooth networks give other gradients.
 """
 
 from collections.abc import Callable
@@ -22,11 +22,14 @@ SEGMENT = 10
 
 
 def generate(energy: Energy, langevin: Langevin, z: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
-    """M(z) without noise, differentiable in z; the graph in memory is that of SEGMENT steps, whatever K is."""
+    """M(z) without noise, differentiable in z by `backward`; the graph in memory is that of SEGMENT steps at a time."""
     x = z
     for done in range(0, langevin.steps, SEGMENT):
         part = replace(langevin, steps=min(SEGMENT, langevin.steps - done), noise=0.0)
-        x = checkpoint(_segment, energy, part, x, use_reentrant=False, preserve_rng_state=False)
+        if torch.is_grad_enabled() and x.requires_grad:
+            x = checkpoint(_segment, energy, part, x, use_reentrant=True, preserve_rng_state=False)
+        else:
+            x = _segment(energy, part, x)
     return x
 
 
@@ -51,19 +54,26 @@ def reconstruct(
 ) -> tuple[Float[Tensor, "n *d"], Float[Tensor, "t n"]]:
     """Infer z with M(z) near x, by Adam on |x - M(z)|^2 from the z given (section 3.4); `tick` is called every step.
 
+    Going back through the steps is spared where the first time shows it to change nothing (a piecewise linear network).
+
     Returns:
         The z of least error for each item, and the mean squared error of each item before every iteration and after
         the last (t = iterations + 1).
     """
     z, least, errors = z.detach().clone().requires_grad_(), torch.full((len(x),), torch.inf, device=x.device), []
-    best, optimizer = z.detach().clone(), torch.optim.Adam([z], rate)
+    best, optimizer, through = z.detach().clone(), torch.optim.Adam([z], rate), True
     for i in range(iterations + 1):
-        error = (generate(energy, langevin, z) - x).square().flatten(1).mean(1)
-        errors.append(error.detach())
+        with torch.set_grad_enabled(through and i < iterations):
+            found = generate(energy, langevin, z)
+        residual = found.detach() - x
+        errors.append(residual.square().flatten(1).mean(1))
         best[errors[-1] < least] = z.detach()[errors[-1] < least]
         least = torch.minimum(least, errors[-1])
         if i < iterations:
-            (z.grad,) = torch.autograd.grad(error.sum(), z)
+            z.grad = None if through else residual
+            if through:
+                found.backward(residual)
+                through = not torch.equal(torch.as_tensor(z.grad), residual)
             optimizer.step()
             tick()
     return best, torch.stack(errors)
