@@ -2,11 +2,13 @@
 
 import dataclasses
 import io
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
 
 import matplotlib.figure
 import numpy as np
 import torch
+import tyro
 from torch import Tensor
 
 from jobs.launch import device, load_run
@@ -17,9 +19,26 @@ from pipeline.energies import Energy
 from pipeline.errors import BadInput
 from pipeline.job import Job, check_identity
 from pipeline.learner import build
+from pipeline.report import grid
 from pipeline.samplers import Langevin
 from pipeline.storage import Storage
 from pipeline.weights import Nets
+
+
+@dataclass(frozen=True)
+class Look:
+    """What every command that looks at a run is asked."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    out: str = ""
+    """New folder of the findings; empty: one in the run's, named after the command and the update."""
+    seed: int = 0
+    """Seed of everything random."""
+    threads: int = 1
+    """CPU threads of the process."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU where there is one."""
 
 
 class Model(NamedTuple):
@@ -54,26 +73,26 @@ class Model(NamedTuple):
         return torch.cat(found) if found else None
 
 
-def opened(run: str, threads: int, where: str) -> Model:
-    """The model of a run, on the device that --device asks for, with --threads threads.
+def opened(look: Look) -> Model:
+    """The model of a run, on the device and with the threads asked for.
 
     Raises:
         BadInput: there is no run, no checkpoint, no chain, or the data are others.
     """
-    job = load_run(run)
+    job = load_run(look.run)
     if not job.recipe.chains:
-        raise BadInput(f"{run}: its recipe runs no chains to sample by")
+        raise BadInput(f"{look.run}: its recipe runs no chains to sample by")
     newest = checkpoint.newest(Storage.at(job.out) / "checkpoints")
     if newest is None:
-        raise BadInput(f"{run} has no checkpoint yet")
+        raise BadInput(f"{look.run} has no checkpoint yet")
     place = Storage.at(job.out) / "checkpoints" / newest
-    if threads < 1:
-        raise BadInput(f"--threads {threads}: it must be 1 or more")
-    torch.set_num_threads(threads)
+    if look.threads < 1 or look.seed < 0:
+        raise BadInput("--threads must be 1 or more, --seed 0 or more")
+    torch.set_num_threads(look.threads)
     data = load(job.data, job.limit)
-    nets = frozen(build(job.recipe, data.spec, job.seed, device(where)))
+    nets = frozen(build(job.recipe, data.spec, job.seed, device(look.device)))
     state = checkpoint.read_state(place)
-    check_identity(job, data.key, state["identity"], f"{run}/checkpoints/{newest}")
+    check_identity(job, data.key, state["identity"], f"{look.run}/checkpoints/{newest}")
     for name, weights in checkpoint.read_part(place, "learner")["networks"].items():
         nets[name].load_state_dict(weights)
     return Model(job, data, nets, state["update"], place)
@@ -88,12 +107,16 @@ def items(data: Dataset, n: int, seed: int) -> Tensor:
 class Findings:
     """A new folder for what a command finds: a result.json that says what was asked, and figures."""
 
-    def __init__(self, out: str, default: str):
-        """Take `out`, or the default. Raises BadInput where it exists; nothing is written yet."""
-        self.out = out or default
+    def __init__(self, look: Look, model: Model, command: str):
+        """Make the folder. Raises BadInput where there is one, or none can be made."""
+        self.model, self.out = model, look.out or f"{look.run.rstrip('/')}/{command}-{model.update}"
         self.storage = Storage.at(self.out)
         if self.storage.seen():
             raise BadInput(f"--out {self.out} exists: it is never overwritten; choose another")
+        try:
+            self.storage.fs.create_dir(self.storage.path, recursive=True)
+        except OSError as e:
+            raise BadInput(f"--out {self.out} cannot be written to: {str(e).splitlines()[0]}") from e
 
     def figure(self, name: str, figure: matplotlib.figure.Figure) -> None:
         """Write <name>.png."""
@@ -102,9 +125,17 @@ class Findings:
         self.storage.write(f"{name}.png", image.getvalue())
         print(f"{'figure':24} {self.out}/{name}.png")
 
-    def result(self, model: Model, asked: Any, metrics: dict[str, float], **more: Any) -> None:
+    def images(self, name: str, x: Tensor, columns: int) -> None:
+        """Write <name>.png: images (n, c, h, w) in [-1, 1], `columns` a row."""
+        figure = matplotlib.figure.Figure(figsize=(columns, -(-len(x) // columns)))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.imshow(grid(x.cpu(), columns).permute(1, 2, 0))
+        axes.axis("off")
+        self.figure(name, figure)
+
+    def result(self, asked: Any, metrics: dict[str, float], **more: Any) -> None:
         """Write result.json, and say the metrics."""
-        about = {"update": model.update, "asked": dataclasses.asdict(asked)}
+        about = {"update": self.model.update, "asked": dataclasses.asdict(asked)}
         self.storage.write_json("result.json", {**about, "metrics": metrics, **more})
         for name, value in metrics.items():
             print(f"{name:24} {value:.4g}")

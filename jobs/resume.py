@@ -1,6 +1,6 @@
 """Go on with a run from its newest whole checkpoint.
 
-What a run computes does not change: only its length, the machines it uses and what it logs can be set anew.
+Only its length, the machines it uses, what it logs and what is done about divergence can be set anew.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ class Resume:
     on_divergence: Literal["stop", "rollback"] | None = None
     """What a diverged run does: stop, or go back to its last healthy checkpoint with other random numbers."""
     patience: int | None = None
-    """Updates in a row outside of all the run has seen that are divergence; 0: only a number that is not finite is."""
+    """Updates in a row far from the run's history that are divergence; 0: only a number that is not finite is."""
     rollbacks: int | None = None
     """Rollbacks after which a diverged run stops all the same."""
     rollback_rate: float | None = None
@@ -60,6 +60,8 @@ class Resume:
     """Updates between lines of metrics.jsonl and points in TensorBoard."""
     samples: int | None = None
     """Samples that the final metrics are taken on; 0: no final metrics."""
+    long_run: int | None = None
+    """Steps of chains from data for the final metrics, which tell whether learning converged; 0: none."""
 
 
 def main() -> None:

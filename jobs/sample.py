@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from jobs.launch import guarded, parse
-from jobs.model import opened
+from jobs.model import Look, opened
 from pipeline.chains import advance
 from pipeline.errors import BadInput
 from pipeline.evaluation import samples
@@ -50,8 +50,8 @@ def main() -> None:
         raise BadInput(f"--out {out}: the name must end in .parquet or .npy")
     if out.exists() or not out.absolute().parent.is_dir():
         raise BadInput(f"--out {out} {'exists' if out.exists() else 'is in a folder that does not exist'}")
-    if asked.n < 1 or asked.threads < 1 or asked.seed < 0:
-        raise BadInput("--n and --threads must be 1 or more, --seed 0 or more")
+    if asked.n < 1:
+        raise BadInput(f"--n {asked.n}: it must be 1 or more")
     x = draw(asked)
     np.save(out, x) if out.suffix == ".npy" else pq.write_table(_table(x), out)
     print(f"{len(x)} samples in {out}")
@@ -59,7 +59,7 @@ def main() -> None:
 
 def draw(asked: Sample) -> ndarray:
     """(n, *shape) float32 samples of the run's newest checkpoint."""
-    model = opened(asked.run, asked.threads, asked.device)
+    model = opened(Look(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device))
     recipe, nets = model.job.recipe, model.nets
     tasks = samples.tasks(recipe, nets, model.data, asked.n, model.update, asked.seed)
     moved = [advance(recipe, nets, task) for task in tqdm(tasks, desc=f"update {model.update}", unit="task")]

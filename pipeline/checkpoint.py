@@ -95,10 +95,16 @@ def whole(place: Storage) -> bool:
         return False
 
 
+def names(checkpoints: Storage) -> list[str]:
+    """The names of all whole checkpoints, oldest first."""
+    found = [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)]
+    return [name for name in found if whole(checkpoints / name)]
+
+
 def newest(checkpoints: Storage) -> str | None:
     """The name of the newest whole checkpoint, or None."""
-    names = [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)]
-    return next((name for name in reversed(names) if whole(checkpoints / name)), None)
+    found = [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)]
+    return next((name for name in reversed(found) if whole(checkpoints / name)), None)
 
 
 def forget_after(checkpoints: Storage, name: str) -> None:

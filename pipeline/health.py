@@ -25,10 +25,10 @@ WINDOW = 2000
 """Updates of history that are kept."""
 SETTLED = 50
 """Updates of history before anything but a non-finite number is called divergence."""
-LEAST = 5.0
-"""Factor that is never called divergence, however steady the history is."""
+LEAST, MOST = 5.0, 1000.0
+"""Factors from the history: what is nearer is never outside, however steady it is; what is further always is."""
 DEVIATIONS = 6.0
-"""Robust standard deviations of the logarithm, from the median of the history, that are not yet divergence."""
+"""Robust standard deviations of the logarithm, from the quartile of the history, that are outside between those two."""
 
 
 @dataclass(eq=False)
@@ -71,9 +71,10 @@ def named(flag: int) -> str:
 class Watch:
     """The history of a run's WATCHED metrics, and how long each has been outside of it.
 
-    A metric is outside where its logarithm lies further from the median of what was seen before the last `patience`
-    updates than DEVIATIONS robust standard deviations (1.48 median absolute deviations), and by more than the factor
-    LEAST: above, or below for the distance moved.
+    A metric is outside where it is not finite, or where its logarithm lies beyond the quartile of what was seen before
+    the last `patience` updates by more than DEVIATIONS robust standard deviations (1.48 median absolute deviations)
+    within LEAST and MOST: above the lower quartile, or below the upper one for the distance moved. The quartile is that
+    far from what is watched for, so that a run which diverges early does not become its own measure.
     """
 
     def __init__(self, patience: int):
@@ -83,21 +84,25 @@ class Watch:
         """Updates in a row, up to now, by metric."""
 
     def see(self, metrics: Mapping[str, float]) -> str:
-        """Take one update's metrics into the history; the name of one outside for `patience` updates now, or ""."""
+        """Take one update's metrics into the history; the name of one not finite or outside for too long, or ""."""
+        bad = ""
         for name, value in metrics.items():
             kind = name.rpartition("/")[2]
             if name.startswith("chains/") and kind in WATCHED:
                 past = self.history.get(name, [])
                 self.history[name] = [*past[-WINDOW + 1 :], value]
-                outside = self.patience and _outside(value, past[: len(past) + 1 - self.patience], kind == "moved")
-                self.outside[name] = self.outside.get(name, 0) + 1 if outside else 0
-        return next((name for name, n in self.outside.items() if self.patience and n >= self.patience), "")
+                outside = _outside(value, past[: max(0, len(past) + 1 - self.patience)], kind == "moved")
+                self.outside[name] = self.outside.get(name, 0) + 1 if self.patience and outside else 0
+                if not np.isfinite(value) or (self.patience and self.outside[name] >= self.patience):
+                    bad = bad or name
+        return bad
 
     def fault(self, name: str) -> str:
         """What is wrong with a metric that `see` has named."""
-        past = np.abs(self.history[name][: -self.patience])
-        value = self.history[name][-1]
-        return f"{value:.3g} after {self.patience} updates out of all it was (median {np.median(past):.3g})"
+        value, past = self.history[name][-1], np.abs(self.history[name][: -self.patience or None])
+        if not np.isfinite(value):
+            return "not finite"
+        return f"{value:.3g}, {self.patience} updates far from all before (median {np.median(past):.3g})"
 
     @property
     def rising(self) -> bool:
@@ -120,7 +125,6 @@ def _outside(value: float, past: list[float], below: bool) -> bool:
     if len(past) < SETTLED:
         return False
     logs = np.log(np.maximum(np.abs(past), 1e-30))
-    centre = np.median(logs)
-    spread = 1.4826 * np.median(np.abs(logs - centre))
-    away = np.log(max(abs(value), 1e-30)) - centre
-    return bool((-away if below else away) > max(np.log(LEAST), DEVIATIONS * spread))
+    spread = 1.4826 * np.median(np.abs(logs - np.median(logs)))
+    away = np.log(max(abs(value), 1e-30)) - np.quantile(logs, 0.75 if below else 0.25)
+    return bool((-away if below else away) > np.clip(DEVIATIONS * spread, np.log(LEAST), np.log(MOST)))

@@ -13,6 +13,11 @@ from pipeline.recipe import Recipe
 
 R = TypeVar("R", bound=Recipe)
 
+FORMAT = 2
+"""Of what a checkpoint holds; another is refused."""
+LONGEST = 500
+"""Patience that is still short beside the history that divergence is judged by."""
+
 
 @dataclass(frozen=True)
 class Job(Generic[R]):
@@ -48,7 +53,7 @@ class Job(Generic[R]):
     on_divergence: Literal["stop", "rollback"] = "stop"
     """What a diverged run does: stop, or go back to its last healthy checkpoint with other random numbers."""
     patience: int = 10
-    """Updates in a row outside of all the run has seen (gradient, contrast, extent, movement of its chains) that are
+    """Updates in a row far from the run's history (of its chains' gradient, contrast, extent or movement) that are
     divergence; 0: only a number that is not finite is."""
     rollbacks: int = 5
     """Rollbacks after which a diverged run stops all the same."""
@@ -61,7 +66,7 @@ class Job(Generic[R]):
     log_every: int = 10
     """Updates between lines of metrics.jsonl and points in TensorBoard."""
     samples: int = 1000
-    """Samples that the final metrics are taken on; 0: no final metrics."""
+    """Samples that the final metrics are taken on, long chains as well; 0: no final metrics."""
     long_run: int = 0
     """Steps of chains from data for the final metrics, which tell whether learning converged; 0: none."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -98,6 +103,12 @@ def check(job: Job[Any]) -> None:
             raise BadInput(
                 f"a batch of {size} items ({stream}) cannot be dealt to {job.lanes} lanes: choose a multiple"
             )
+    if job.patience > LONGEST:
+        raise BadInput(
+            f"--patience {job.patience}: at most {LONGEST}, since the history that counts is not much longer"
+        )
+    if job.on_divergence == "rollback" and job.keep < 2:
+        raise BadInput("--keep 1 with --on-divergence rollback: a healthy checkpoint to go back to needs 2 or more")
     if job.samples == 1:
         raise BadInput("--samples 1: a distance needs two or more; 0 for none")
     for name in ("learner", "actor"):
@@ -135,7 +146,10 @@ def from_json(settings: dict[str, Any]) -> Job[Any]:
         if not dataclasses.is_dataclass(kind):
             raise TypeError(f"{module}.{name} is no recipe")
         adapter: TypeAdapter[Job[Any]] = TypeAdapter(cast(Any, Job)[kind])
-        return adapter.validate_python({**settings, "recipe": recipe})
+        job = adapter.validate_python({**settings, "recipe": recipe})
+        if unknown := (settings.keys() - to_json(job).keys()) | (recipe.keys() - to_json(job)["recipe"].keys()):
+            raise ValueError(f"it has no {', '.join(sorted(unknown))}")
+        return job
     except (KeyError, TypeError, ValueError, ImportError, AttributeError, ValidationError) as e:
         raise BadInput(f"job.json is not a job of this version: {str(e).splitlines()[0]}") from e
 
@@ -143,11 +157,13 @@ def from_json(settings: dict[str, Any]) -> Job[Any]:
 def identity(job: Job[Any], content: str) -> dict[str, Any]:
     """What a checkpoint must share with the run that goes on from it; `content`: the data's hash."""
     settings = to_json(job)
-    return {**{f"recipe {k}": v for k, v in settings["recipe"].items()}, "lanes": job.lanes, "data": content}
+    recipe = {f"recipe {k}": v for k, v in settings["recipe"].items()}
+    return {"format": FORMAT, **recipe, "lanes": job.lanes, "data": content}
 
 
 def check_identity(job: Job[Any], content: str, found: dict[str, Any], where: str) -> None:
     """Raise BadInput where the checkpoint at `where`, whose identity is `found`, is of another run."""
-    for what, value in identity(job, content).items():
-        if found.get(what) != value:
-            raise BadInput(f"{where} belongs to another run: its {what} is {found.get(what)}, not {value}")
+    own = identity(job, content)
+    for what in [*own, *(found.keys() - own.keys())]:
+        if found.get(what) != own.get(what):
+            raise BadInput(f"{where} belongs to another run: its {what} is {found.get(what)}, not {own.get(what)}")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 
 from pipeline import weights
@@ -50,10 +49,11 @@ def train(
     while True:
         try:
             return _attempted(run, start, progress)
-        except Diverged as fault:
-            diverged, (run, start) = run, run.rolled_back(fault)
-            if run.rank == 0:
-                _set_aside(diverged, start, fault)
+        except Diverged as e:
+            fault = e.with_traceback(None)  # whose frames would hold on to the networks
+        run, start = run.rolled_back(fault)
+        if run.rank == 0:
+            _set_aside(run, start, fault)
 
 
 def _attempted(run: Rank, start: int, progress: Callable[..., Progress]) -> dict[str, Any] | None:
@@ -74,14 +74,14 @@ def _attempted(run: Rank, start: int, progress: Callable[..., Progress]) -> dict
                 bar.set_description(_line(job, metrics), refresh=False)
                 bar.update(1)
                 run.save_if_due(update + 1)
-        return _finish(run, report, run.spent())
+        return _finish(run, report, run.spent(), progress)
 
 
 def _set_aside(run: Rank, to: int, fault: Diverged) -> None:
-    """Keep the lines of an attempt that has failed, and say that it has."""
+    """Keep the lines of the attempt that has failed, and say that it has."""
     out, attempt = Storage.at(run.job.out), run.learner.attempt
-    out.write(f"metrics-attempt-{attempt}.jsonl", out.read(METRICS))
-    print(f"{fault}; going on from update {to}, attempt {attempt + 1}", file=sys.stderr)
+    out.write(f"metrics-attempt-{attempt - 1}.jsonl", out.read(METRICS))
+    print(f"{fault}; going on from update {to}, attempt {attempt}", file=sys.stderr)
 
 
 def _agreed(job: Job[Any]) -> Dataset:
@@ -134,12 +134,12 @@ def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
     return ", ".join([job.name, *attempt, *shown])
 
 
-def _finish(run: Rank, report: Report, spent: Spent) -> dict[str, Any]:
+def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Progress]) -> dict[str, Any]:
     """Final samples, metrics, and result.json."""
     job, nets, data = run.job, run.learner.nets, run.data
     verdict = samples.Verdict({}, None)
     if job.samples and job.recipe.chains:
-        drawn = _drawn(run)
+        drawn = _drawn(run, progress)
         sampler = job.recipe.sampler(next(iter(job.recipe.chains)), nets, job.updates)
         verdict = samples.judge(job.recipe, nets, data, drawn, sampler.temperature)
         for name, x in drawn.items():
@@ -158,17 +158,24 @@ def _finish(run: Rank, report: Report, spent: Spent) -> dict[str, Any]:
     return found
 
 
-def _drawn(run: Rank) -> dict[str, torch.Tensor]:
+def _drawn(run: Rank, progress: Callable[..., Progress]) -> dict[str, torch.Tensor]:
     """Samples by name: fresh chains before and after their steps, lane 0's bank, long chains from data."""
-    job, drawn = run.job, {}
-    chain = next(iter(job.recipe.chains))
-    for name, steps in [("short_run", 0), ("long_run", job.long_run)][: 2 if job.long_run else 1]:
-        tasks = samples.tasks(job.recipe, run.learner.nets, run.data, job.samples, job.updates, job.seed, steps)
-        run.pool.submit(run.pool.next, tasks, weights.flatten(run.learner.nets))
-        if name == "short_run":
-            drawn["start"] = torch.from_numpy(np.concatenate([task.x for task in tasks]))
-        drawn[name] = samples.states(run.pool.collect(run.pool.next - 1), chain)
+    job, nets, pool, drawn = run.job, run.learner.nets, run.pool, {}
+    chain, flat = next(iter(job.recipe.chains)), weights.flatten(nets)
+    tasks = samples.tasks(job.recipe, nets, run.data, job.samples, job.updates, job.seed)
+    pool.submit(pool.next, tasks, flat)
+    drawn["start"], drawn["short_run"] = samples.starts(tasks), samples.states(pool.collect(pool.next - 1), chain)
     bank = run.banks[chain].state_dict(run.lanes[0])
     if bank and bank["put_once"].sum() > 1:
         drawn["bank"] = torch.from_numpy(bank["states"][bank["put_once"]][: job.samples])
+    if job.long_run:
+        tasks = samples.tasks(job.recipe, nets, run.data, job.samples, job.updates, job.seed, from_data=True)
+        with closing(progress(total=job.long_run, desc=f"{job.name}, long run", unit="step")) as bar:
+            for steps in samples.stretches(job.long_run):
+                tasks = samples.stretched(tasks, steps)
+                pool.submit(pool.next, tasks, flat)
+                answers = pool.collect(pool.next - 1)
+                tasks = [task._replace(x=answers[chain, task.lane.index].x) for task in tasks]
+                bar.update(steps)
+        drawn["long_run"] = samples.starts(tasks)
     return drawn

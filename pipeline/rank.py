@@ -96,7 +96,8 @@ class Rank:
         batches = {lane.index: self.batch(update, lane) for lane in self.lanes}
         self.last = self.learner.update(update, batches, answers, self.last)
         if name := self.watch.see(self.last):
-            raise Diverged(name, update, update, -1, self.job.seed, self.watch.fault(name))
+            version = next((answer.version for answer in answers.values()), update)
+            raise Diverged(name, update, version, -1, self.job.seed, self.watch.fault(name))
         now = time.perf_counter()
         return {
             **self.last,
@@ -117,8 +118,12 @@ class Rank:
         )
 
     def due(self, update: int) -> bool:
-        """Whether a run that has made `update` updates writes a checkpoint: not while it may be diverging."""
-        return update == self.job.updates or (update % self.job.checkpoint_every == 0 and not self.watch.rising)
+        """Whether a run that has made `update` updates writes a checkpoint: at its end, and whenever it is healthy."""
+        return update == self.job.updates or self._healthy(update)
+
+    def _healthy(self, update: int) -> bool:
+        """Whether it is a checkpoint to go back to: one that a longer run has too, and no metric is outside."""
+        return update % self.job.checkpoint_every == 0 and not self.watch.rising
 
     def save_if_due(self, update: int) -> None:
         """Write the checkpoint if it is due."""
@@ -147,7 +152,7 @@ class Rank:
         written, spent = [part for parts in gather(parts) for part in parts], self.spent()
         if self.rank == 0:
             state = {"update": update, "rollbacks": self.rollbacks, "last": self.last, "next": self.pool.next}
-            state["identity"] = identity(self.job, self.data.key)
+            state |= {"identity": identity(self.job, self.data.key), "healthy": self._healthy(update)}
             checkpoint.commit(place, written, {**state, **dataclasses.asdict(spent)})
             checkpoint.prune(self.checkpoints, self.job.keep)
 
@@ -161,8 +166,11 @@ class Rank:
         if found := [place for places in gather(bad) for place in places]:
             raise Diverged(*min(found))
 
-    def restore(self) -> int:
+    def restore(self, under_way: bool = True) -> int:
         """Take over the newest whole checkpoint, if there is one; the number of updates made.
+
+        Args:
+            under_way: whether with the answers that were under way.
 
         Raises:
             BadInput: it is of another recipe, of other lanes or of other data.
@@ -179,13 +187,13 @@ class Rank:
         self.learner.load_state_dict(own)
         self.watch.load_state_dict(own["watch"])
         self._attempt([Rollback(*one) for one in state["rollbacks"]])
-        self.last, self.pool.next = state["last"], state["next"]
+        self.last, self.pool.next = state["last"], state["next"] if under_way else state["update"]
         self.before = Spent(**{f.name: state[f.name] for f in dataclasses.fields(Spent)})
         for lane in self.lanes:
             part = checkpoint.read_part(place, f"lane-{lane.index:04d}")
             for chain, bank in part["banks"].items():
                 self.banks[chain].load_state_dict(lane, {k: t.numpy() for k, t in bank.items()})
-            for update, answers in part["under_way"].items():
+            for update, answers in part["under_way"].items() if under_way else ():
                 for chain, answer in answers.items():
                     unpacked = _unpack(lane, answer)
                     self.pool.ready.setdefault(update, {})[chain, lane.index] = unpacked
@@ -197,7 +205,10 @@ class Rank:
         self.learner.rate = self.job.rollback_rate ** len(rollbacks)
 
     def rolled_back(self, fault: Diverged) -> tuple["Rank", int]:
-        """The run at its last healthy checkpoint (one before that, if it fell from there before), for another attempt.
+        """The run at its last healthy checkpoint, for another attempt; this one is given up.
+
+        If it fell from that checkpoint before, it goes one further back, as long as there is one. Answers under way at
+        the checkpoint are dropped: they belong to the data and random numbers of the attempt that failed.
 
         Returns:
             The rank to go on with, and the number of updates it has made.
@@ -207,15 +218,25 @@ class Rank:
         """
         if self.job.on_divergence == "stop" or len(self.rollbacks) >= self.job.rollbacks:
             raise fault
-        spent, again = self.spent(), Rank(self.job, self.data, self.device, self.pool)
-        newest = checkpoint.newest(self.checkpoints) if self.rank == 0 else None
-        if newest and self.rollbacks and checkpoint.update_of(newest) == self.rollbacks[-1].to:
-            (self.checkpoints / newest).delete()
+        spent = self.spent()
+        if self.rank == 0:
+            self._forget_unhealthy()
+        del self.learner, self.banks  # their memory is what the next attempt's need
+        again = Rank(self.job, self.data, self.device, self.pool)
         self.pool.forget()
-        to = again.restore()
+        to = again.restore(under_way=False)
         again._attempt([*self.rollbacks, Rollback(fault.update, to, str(fault))])
         again.before = spent
         return again, to
+
+    def _forget_unhealthy(self) -> None:
+        names = checkpoint.names(self.checkpoints)
+        healthy = [n for n in names if checkpoint.read_state(self.checkpoints / n)["healthy"]]
+        if len(healthy) > 1 and self.rollbacks and checkpoint.update_of(healthy[-1]) == self.rollbacks[-1].to:
+            healthy.pop()
+        for name in names:
+            if healthy and name > healthy[-1]:
+                (self.checkpoints / name).delete()
 
 
 def _tensors(arrays: Mapping[str, ndarray]) -> dict[str, torch.Tensor]:

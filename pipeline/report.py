@@ -59,7 +59,7 @@ class Report:
             kept = [json.dumps(row) + "\n" for row in rows if row["update"] < whole]
             (self.folder / METRICS).write_text("".join(kept))
         self.metrics = (self.folder / METRICS).open("a")
-        self.board = SummaryWriter(str(self.folder), purge_step=update or None)
+        self.board = SummaryWriter(str(self.folder), purge_step=update)
 
     def log(self, update: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics.jsonl, one point of every curve. `update` counts from 0."""
@@ -77,7 +77,7 @@ class Report:
         """A grid of at most 100 images in [-1, 1], in TensorBoard and as samples/<name>.png."""
         from torchvision.utils import save_image  # here, since it takes a second that --help need not wait for
 
-        image = grid(x)
+        image = grid(x[:100])
         self.board.add_image("samples", image, update)
         (self.folder / "samples").mkdir(exist_ok=True)
         save_image(image, self.folder / "samples" / f"{name}.png")
@@ -104,11 +104,11 @@ class Report:
 
 
 def grid(x: Float[Tensor, "n c h w"], columns: int = 10) -> Float[Tensor, "3 height width"]:
-    """At most 100 images in [-1, 1], `columns` a row, small ones enlarged, for looking at."""
+    """Images in [-1, 1], `columns` a row, small ones enlarged, for looking at."""
     from torchvision.utils import make_grid  # here, as above
 
     scale = max(1, round(48 / x.shape[-1]))
-    x = (x[:100].float().clamp(-1, 1) + 1) / 2
+    x = (x.float().clamp(-1, 1) + 1) / 2
     x = torch.nn.functional.interpolate(x, scale_factor=scale, mode="nearest")
     return make_grid(x, nrow=columns, padding=2, pad_value=0.5)
 

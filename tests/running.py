@@ -61,6 +61,17 @@ class Fragile(Anatomy):
         return {"energy": broken * losses["energy"]}, metrics
 
 
+@dataclass(frozen=True)
+class Exploding(Fragile):
+    """The network's output grows thirtyfold where it breaks: finite numbers, far from all before."""
+
+    def losses(self, nets, batch, chains, rng, update):
+        if self.breaks(rng):
+            with torch.no_grad():
+                nets["energy"][-1].weight.mul_(30)
+        return super(Fragile, self).losses(nets, batch, chains, rng, update)
+
+
 def answer(lane, x, version=0, energy=None):
     """Chains of a lane that have come to x (n, *d)."""
     n = len(x)

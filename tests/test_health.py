@@ -5,7 +5,9 @@ import pytest
 
 from pipeline.health import SETTLED, Watch
 
-RNG = np.random.default_rng(0)
+
+def jitter(n):
+    return np.exp(0.1 * np.random.default_rng(0).normal(size=n))
 
 
 def told(values, patience=10, name="chains/grad_norm", scale=1.0):
@@ -24,13 +26,13 @@ def test_noise_about_a_level_is_health_in_any_units(scale):
 
 def test_growth_at_the_start_is_health():
     early = 1e-2 * np.exp(np.minimum(np.arange(300), 20) / 4)  # a hundredfold in twenty updates, then level
-    assert not told(early * np.exp(0.1 * RNG.normal(size=300)))
+    assert not told(early * jitter(300))
 
 
 @pytest.mark.parametrize("name", ["chains/contrast", "chains/posterior/grad_norm", "chains/extent"])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_what_stays_away_is_divergence_after_as_many_updates(name, scale):
-    level = np.exp(0.1 * RNG.normal(size=200))
+    level = jitter(200)
     level[150:] *= 20
     for patience in (1, 10):
         assert told(level, patience, name, scale)[0] == 150 + patience - 1
@@ -57,7 +59,7 @@ def test_nothing_is_said_before_there_is_a_history():
 
 
 def test_a_history_taken_over_decides_alike():
-    level = np.where(np.arange(300) < 195, np.exp(0.1 * RNG.normal(size=300)), 30.0)
+    level = np.where(np.arange(300) < 195, jitter(300), 30.0)
     whole, half, resumed = Watch(10), Watch(10), Watch(10)
     said = [whole.see({"chains/extent": v}) for v in level]
     for v in level[:200]:
@@ -66,3 +68,25 @@ def test_a_history_taken_over_decides_alike():
     resumed.load_state_dict(half.state_dict())
     assert [resumed.see({"chains/extent": v}) for v in level[200:]] == said[200:]
     assert "median 1" in resumed.fault("chains/extent")
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_what_is_not_finite_is_divergence_at_once(bad):
+    watch = Watch(0)
+    assert watch.see({"chains/grad_norm": 1.0}) == ""
+    assert watch.see({"chains/grad_norm": bad}) == "chains/grad_norm"
+    assert watch.fault("chains/grad_norm") == "not finite"
+
+
+def test_a_run_that_diverges_early_is_not_its_own_measure():
+    jump = np.where(np.arange(300) < 20, 1.0, 1e6) * jitter(300)
+    growth = 1.02 ** np.arange(1000)
+    for values in (jump, growth):
+        assert told(values)
+
+
+def test_nothing_is_outside_before_there_is_a_history_whatever_the_patience():
+    watch = Watch(100)
+    for value in np.where(np.arange(149) < 20, 1.0, 1e6):
+        watch.see({"chains/extent": value})
+        assert not watch.rising

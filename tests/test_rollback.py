@@ -1,13 +1,12 @@
 """A diverged run goes back to its last healthy checkpoint, and is a function of its seed all the same."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from running import CPU, Fragile, local_pool, newest, run
+from running import CPU, Exploding, Fragile, local_pool, newest, run
 
 from pipeline.data import load
 from pipeline.health import Diverged
@@ -43,7 +42,7 @@ def test_it_goes_back_counts_it_and_is_the_same_each_time(fragile, small, tmp_pa
 @pytest.mark.parametrize("lag", [0, 1])
 def test_a_resumed_run_goes_back_as_the_whole_run_does(fragile, tmp_path, lag):
     whole = run(replace(fragile, lag=lag))
-    for updates in (2, 4):  # stopped before it diverges, and after it has gone back
+    for updates in (2, 3, 4):  # stopped before it diverges, at a checkpoint of its own, and after it has gone back
         part = replace(fragile, lag=lag, out=str(tmp_path / f"part-{updates}"))
         run(replace(part, updates=updates))
         resumed = run(part)
@@ -79,21 +78,31 @@ def test_banks_go_back_too_and_rates_fall(fragile):
     assert [group["lr"] for group in back.learner.optimizers["energy"].param_groups] == [0.5 * job.recipe.learning_rate]
 
 
-@dataclass(frozen=True)
-class Exploding(Fragile):
-    """The network's output grows thirtyfold at update 60 of attempt 0: finite numbers, out of all that was seen."""
+def test_it_does_not_give_up_its_last_healthy_checkpoint(fragile):
+    recipe = Fragile.like(fragile.recipe, at=3, attempts=3)
+    found = run(replace(fragile, recipe=recipe, rollbacks=3))
+    assert found["rollbacks"] == 3
+    for attempt in (1, 2):
+        text = (Path(fragile.out) / f"metrics-attempt-{attempt}.jsonl").read_text()
+        rows = [json.loads(line) for line in text.splitlines()]
+        assert min(row["update"] for row in rows if row["attempt"] == attempt) == 2
 
-    def losses(self, nets, batch, chains, rng, update):
-        if self.breaks(rng):
-            with torch.no_grad():
-                nets["energy"][-1].weight.mul_(30)
-        return super(Fragile, self).losses(nets, batch, chains, rng, update)
+
+def test_chains_under_way_are_not_handed_to_the_next_attempt(fragile):
+    rank = Rank(replace(fragile, lag=1), load(fragile.data), CPU, local_pool(fragile))
+    for update in range(2):
+        rank.step(update)
+    rank.save(2)
+    assert rank.pool.ready
+    back, update = rank.rolled_back(Diverged("loss", 3, 3, 0, 0))
+    assert (back.pool.ready, back.pool.next, update) == ({}, 2, 2)
+    back.step(2)
 
 
 def test_finite_numbers_that_run_away_are_divergence(small):
     recipe = Exploding.like(small.recipe, at=60, attempts=1)
     job = replace(small, recipe=recipe, updates=80, patience=5, checkpoint_every=20, log_every=10)
-    with pytest.raises(Diverged, match=r"chains/.* after 5 updates out of all it was \(median .*\) at update 6[4-8]"):
+    with pytest.raises(Diverged, match=r"chains/.*, 5 updates far from all before \(median .*\) at update 6[4-8]"):
         run(job)
     assert newest(job).path.endswith("update-00000060")
     found = run(replace(job, on_divergence="rollback", out=job.out + "-back"))

@@ -77,6 +77,7 @@ def _draw(board: ActorHandle, stop: threading.Event) -> None:
         said = ray.get(board.read.remote())
         if said:
             bar = bar or tqdm(total=said["total"], initial=said["n"], unit=said["unit"], mininterval=1.0)
+            bar.total, bar.unit = said["total"], said["unit"]
             bar.set_description(said["desc"], refresh=False)
             bar.update(said["n"] - bar.n)
         if last:

@@ -73,7 +73,7 @@ def reconstruct(
             z.grad = None if through else residual
             if through:
                 found.backward(residual)
-                through = not torch.equal(torch.as_tensor(z.grad), residual)
+                through = i > 0 or not torch.equal(torch.as_tensor(z.grad), residual)
             optimizer.step()
             tick()
     return best, torch.stack(errors)

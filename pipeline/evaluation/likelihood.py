@@ -1,5 +1,7 @@
 """Likelihood where it can be had: on a grid in the plane."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -23,11 +25,15 @@ def grid_log_density(energy: Energy, points: Float[Tensor, "m 2"], temperature: 
 def kde_log_density(
     samples: Float[Tensor, "n 2"], points: Float[Tensor, "m 2"], bandwidth: float = 0.1
 ) -> Float[Tensor, " m"]:
-    """The same for samples, smoothed by a Gaussian kernel of the given standard deviation."""
+    """The same for samples, smoothed by a Gaussian kernel of the given standard deviation.
+
+    The points are the midpoints of equal cells. Samples that lie off the grid are missing: it then sums to less than 1.
+    """
     from sklearn.neighbors import KernelDensity  # here, since it takes a second that --help need not wait for
 
     kernel = KernelDensity(bandwidth=bandwidth).fit(samples.cpu().double().numpy())
-    return torch.from_numpy(np.asarray(kernel.score_samples(points.cpu().double().numpy()))).log_softmax(0)
+    cell = float((points.amax(0) - points.amin(0)).prod()) / (len(points) ** 0.5 - 1) ** 2
+    return torch.from_numpy(np.asarray(kernel.score_samples(points.cpu().double().numpy()))) + math.log(cell)
 
 
 def kl(truth: Density, log_q: Float[Tensor, " m"], points: Float[Tensor, "m 2"]) -> float:

@@ -22,27 +22,47 @@ PIECE = {"image": 100, "vector": 1000}
 """Chains in one task."""
 
 
-def tasks(
-    recipe: Recipe, nets: Nets, data: Dataset, n: int, update: int, seed: int, long_run: int = 0
-) -> list[ChainTask]:
-    """Tasks that draw n samples by the recipe's first chain: fresh starts, its own sampler, seeds of their own.
+STRETCH = 500
+"""Steps of a long run that one task makes, so that none is late."""
 
-    With `long_run`, chains of that many steps from data instead.
+
+def tasks(
+    recipe: Recipe, nets: Nets, data: Dataset, n: int, update: int, seed: int, from_data: bool = False
+) -> list[ChainTask]:
+    """Tasks that draw n samples by the recipe's first chain and its own sampler, with seeds of their own.
+
+    They start afresh as the recipe says, or, for long runs, from data.
     """
     chain, piece = next(iter(recipe.chains)), PIECE[data.spec.kind]
-    pieces, device, drawn = -(-n // piece), device_of(nets), []
-    sampler, what = recipe.sampler(chain, nets, update), "samples"
-    if long_run:
-        sampler, what = dataclasses.replace(cast(Any, sampler), steps=long_run), "long run"
+    pieces, device, what = -(-n // piece), device_of(nets), "long run" if from_data else "samples"
+    sampler, drawn = recipe.sampler(chain, nets, update), []
     for i in range(pieces):
         size = min(piece, n - i * piece)
         rng = generator(fold(seed, f"{what} start", i), device)
         items = np.random.default_rng(fold(seed, f"{what} data", i)).integers(data.size, size=size)
         batch = {stream: data.batch(items, device) for stream in recipe.streams}
-        x = data.batch(items)["x"] if long_run else recipe.start(chain, size, rng, nets, batch).cpu()
+        x = data.batch(items)["x"] if from_data else recipe.start(chain, size, rng, nets, batch).cpu()
         task_seed = fold(seed, what, i)
         drawn.append(ChainTask(chain, Lane(i, pieces), np.arange(size), x.numpy(), None, sampler, task_seed, update))
     return drawn
+
+
+def stretches(steps: int) -> list[int]:
+    """A long run's steps, cut into what one task makes."""
+    return [min(STRETCH, steps - done) for done in range(0, steps, STRETCH)]
+
+
+def stretched(tasks: list[ChainTask], steps: int) -> list[ChainTask]:
+    """The tasks with that many steps and their next seeds."""
+    return [
+        task._replace(sampler=dataclasses.replace(cast(Any, task.sampler), steps=steps), seed=fold(task.seed, "next"))
+        for task in tasks
+    ]
+
+
+def starts(tasks: list[ChainTask]) -> Tensor:
+    """The states that tasks start from, in their order."""
+    return torch.from_numpy(np.concatenate([task.x for task in tasks]))
 
 
 def states(answers: Answers, chain: str) -> Tensor:
@@ -57,27 +77,35 @@ class Verdict(NamedTuple):
     figure: Figure | None
 
 
-def distance(data: Dataset, device: torch.device) -> tuple[str, Callable[[Tensor], float]] | None:
-    """How samples are compared with the data, by name; None where they cannot be.
+class Distance(NamedTuple):
+    """How samples are compared with the data."""
 
-    `frechet` for labelled images: of (at most 10,000 of) the data to the samples. `kl` where the density is known: of
-    the truth to the samples smoothed by a kernel of bandwidth .1, on a grid, in nats.
-    """
+    name: str
+    """`frechet` for labelled images; `kl` where the density is known: of the truth, in nats on a grid."""
+    of: Callable[[Tensor], float]
+    """Of (at most 10,000 of) the data to the samples, or to the samples smoothed by a kernel of bandwidth .1."""
+    floor: Callable[[int], dict[str, float]]
+    """What the distance is without a model's fault: data's even items to odd ones, or of n exact samples."""
+
+
+def distance(data: Dataset, device: torch.device) -> Distance | None:
+    """How samples are compared with the data, or None where they cannot be."""
     truth = data.density
     if truth is not None:
         points = likelihood.grid(truth.half)
-        return "kl", lambda x: likelihood.kl(truth, likelihood.kde_log_density(x, points), points)
+
+        def far(x: Tensor) -> float:
+            return likelihood.kl(truth, likelihood.kde_log_density(x, points), points)
+
+        return Distance("kl", far, lambda n: {"kl_floor": far(truth.sample(n, generator(0)))})
     if data.spec.kind == "image" and data.spec.classes:
         net = frechet.classifier(data, device)
-        real = _features(data, net, device)
-        return "frechet", lambda x: frechet.frechet(frechet.features(net, x), real)
+        index = np.arange(data.size) if data.size <= 10_000 else np.linspace(0, data.size - 1, 10_000).astype(np.int64)
+        parts = np.array_split(index, len(index) // 500 + 1)
+        real = torch.cat([frechet.features(net, data.batch(part, device)["x"]) for part in parts])
+        floor = {"frechet_floor": frechet.frechet(real[::2], real[1::2])}
+        return Distance("frechet", lambda x: frechet.frechet(frechet.features(net, x), real), lambda n: floor)
     return None
-
-
-def _features(data: Dataset, net: frechet.Classifier, device: torch.device) -> Tensor:
-    index = np.arange(data.size) if data.size <= 10_000 else np.linspace(0, data.size - 1, 10_000).astype(np.int64)
-    parts = np.array_split(index, len(index) // 500 + 1)
-    return torch.cat([frechet.features(net, data.batch(part, device)["x"]) for part in parts])
 
 
 def judge(recipe: Recipe, nets: Nets, data: Dataset, drawn: Mapping[str, Tensor], temperature: float) -> Verdict:
@@ -90,36 +118,30 @@ def judge(recipe: Recipe, nets: Nets, data: Dataset, drawn: Mapping[str, Tensor]
         drawn: `start` and `short_run` (the same chains, before and after), and others (`bank`, `long_run`) by name.
         temperature: of the chains.
 
-    Labelled images: `frechet` (short-run samples), `frechet_<name>` of the others, `frechet_floor` (the data's even
-    items to its odd ones). A known density in the plane: `grid_kl`, KL of the truth to exp(-U / temperature) on a
-    grid, `<name>_kl` of samples, and `kl_floor` of as many exact ones.
+    Labelled images: `frechet` (short-run samples), `frechet_<name>` of the others, and `frechet_floor`. A known density
+    in the plane: `grid_kl`, KL of the truth to exp(-U / temperature) on a grid, `<name>_kl` of samples, and `kl_floor`.
     """
     device = device_of(nets)
-    found = distance(data, device)
-    if found is None:
+    distance_ = distance(data, device)
+    if distance_ is None:
         return Verdict({}, None)
-    name, far = found
-    if name == "frechet":
-        real = _features(data, frechet.classifier(data, device), device)
-        metrics = {"frechet": far(drawn["short_run"])}
-        metrics |= {f"frechet_{what}": far(x) for what, x in drawn.items() if what != "short_run"}
-        return Verdict({**metrics, "frechet_floor": frechet.frechet(real[::2], real[1::2])}, None)
+    if distance_.name == "frechet":
+        metrics = {f"frechet_{what}".removesuffix("_short_run"): distance_.of(x) for what, x in drawn.items()}
+        return Verdict({"frechet": metrics.pop("frechet"), **metrics, **distance_.floor(0)}, None)
     assert data.density is not None
     energy, points = recipe.target(next(iter(recipe.chains)), nets, None), likelihood.grid(data.density.half)
     learned = likelihood.grid_log_density(lambda p: energy(p.to(device)).cpu(), points, temperature)
+    smoothed = {k: likelihood.kde_log_density(x, points) for k, x in drawn.items() if k != "start"}
     metrics = {"grid_kl": likelihood.kl(data.density, learned, points)}
-    metrics |= {f"{what}_kl": far(x) for what, x in drawn.items() if what != "start"}
-    metrics["kl_floor"] = far(data.density.sample(len(drawn["short_run"]), generator(0)))
-    return Verdict(metrics, densities(data.density, drawn, {f"exp(-U/T), T = {temperature:.0e}": learned}))
+    metrics |= {f"{what}_kl": likelihood.kl(data.density, log_q, points) for what, log_q in smoothed.items()}
+    named = {f"{what.replace('_', '-')} samples": log_q for what, log_q in smoothed.items()}
+    planes = {f"exp(-U/T), T = {temperature:.0e}": learned, **named}
+    return Verdict({**metrics, **distance_.floor(len(drawn["short_run"]))}, densities(data.density, planes))
 
 
-def densities(truth: Density, drawn: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> Figure:
-    """Truth, learned densities (log p on the grid) and smoothed samples (n, 2), each in the scale of its maximum."""
-    points = likelihood.grid(truth.half)
-    planes = {"truth": -truth.energy(points).double(), **learned}
-    for name, x in drawn.items():
-        if name != "start":
-            planes[f"{name.replace('_', '-')} samples"] = likelihood.kde_log_density(x, points)
+def densities(truth: Density, planes: Mapping[str, Tensor]) -> Figure:
+    """The truth and other log-densities on its grid side by side, each in the scale of its own maximum."""
+    planes = {"truth": -truth.energy(likelihood.grid(truth.half)).double(), **planes}
     figure = Figure(figsize=(3 * len(planes), 3.4), layout="constrained")
     for axes, (name, log_density) in zip(figure.subplots(1, len(planes)), planes.items(), strict=True):
         side, extent = round(len(log_density) ** 0.5), (-truth.half, truth.half) * 2

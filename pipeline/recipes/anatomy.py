@@ -12,6 +12,7 @@ Deviations from the paper:
 2. Data are loaded in random order without replacement within an epoch, not drawn anew each time.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -76,8 +77,10 @@ class Anatomy(Recipe):
 
     def nets(self, spec: Spec) -> Nets:
         """The energy F: a ConvNet for images, an MLP (w, 2w, 2w, 2w) for vectors (appendix, architectures)."""
-        if not self.langevin.temperature:
-            raise BadInput("--noise 0: the energy is the network's divided by the temperature, which would be 0")
+        if not 0 < self.langevin.temperature < math.inf:
+            raise BadInput("--noise 0 or --drift 0: the energy is the network's over the temperature noise^2/(2 drift)")
+        if self.decay > 1:
+            raise BadInput(f"--decay {self.decay}: the learning rate would grow; it must be 1 or less")
         if spec.kind == "image":
             kind = NonLocalEnergy if self.net == "nonlocal" else ConvEnergy
             return {"energy": kind(spec.shape, self.width, self.slope)}
