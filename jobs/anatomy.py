@@ -35,7 +35,12 @@ DIGITS_CONVERGENT = Anatomy(
     decay=0.999,
 )
 DIGITS_NONCONVERGENT = Anatomy(
-    langevin=Langevin(steps=40, drift=1.0, noise=0.01), batch=64, data_noise=0.05, learning_rate=5e-4, slope=0.2
+    langevin=Langevin(steps=40, drift=1.0, noise=0.01),
+    batch=64,
+    data_noise=0.05,
+    learning_rate=5e-4,
+    decay=0.999,
+    slope=0.2,
 )
 GPU = Job(
     name="",
@@ -75,7 +80,7 @@ PRESETS: dict[str, Job[Anatomy]] = {
         _preset("digits", "convergent", IMAGES, DIGITS_CONVERGENT),
         _preset("digits", "nonconvergent", IMAGES, DIGITS_NONCONVERGENT, 600),
         _preset("mnist", "convergent", IMAGES, replace(DIGITS_CONVERGENT, bank=2000, width=16)),
-        _preset("mnist", "nonconvergent", IMAGES, replace(DIGITS_NONCONVERGENT, width=16), 4300),
+        _preset("mnist", "nonconvergent", IMAGES, replace(DIGITS_NONCONVERGENT, width=16, decay=0.99975), 4300),
         _preset("cifar10", "convergent", GPU, replace(PAPER_CONVERGENT, bank=50_000), 200_000),
         _preset("cifar10", "nonconvergent", GPU, PAPER_NONCONVERGENT),
         _preset("flowers", "convergent", GPU, replace(PAPER_CONVERGENT, bank=8189), 200_000),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ import torch
 from running import local_pool, newest, run
 
 from pipeline import checkpoint
+from pipeline.chains import LocalPool
 from pipeline.errors import BadInput
+from pipeline.evaluation import samples
 from pipeline.health import Diverged
+from pipeline.job import from_json, to_json
 from pipeline.storage import Storage
 
 
@@ -116,3 +120,42 @@ def test_a_checkpoint_of_another_run_is_refused(small, change):
     change = {"recipe": replace(small.recipe, width=8)} if change == "recipe" else change
     with pytest.raises(BadInput, match="belongs to another run"):
         run(replace(small, **change))
+
+
+def test_long_chains_from_data_and_the_bank_are_judged_too(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "STRETCH", 3)
+    moved = []
+    monkeypatch.setattr(LocalPool, "submit", counting(LocalPool.submit, moved))
+    job = replace(small, samples=20, updates=20, long_run=7, patience=0)
+    metrics = run(job)["metrics"]
+    assert {"frechet", "frechet_start", "frechet_bank", "frechet_long_run", "frechet_floor"} == set(metrics)
+    assert moved[-3:] == [3, 3, 1]
+    assert all((Path(job.out) / "samples" / f"{name}.png").exists() for name in ("final", "bank", "long_run"))
+    assert (Path(job.out) / "figures" / "diagnostics.png").exists()
+    again = run(replace(job, out=str(tmp_path / "again")))["metrics"]
+    assert again == metrics
+
+
+def counting(submit, moved):
+    def counted(self, update, tasks, flat):
+        moved.append(tasks[0].sampler.steps)
+        submit(self, update, tasks, flat)
+
+    return counted
+
+
+def test_a_run_of_another_version_is_refused(small):
+    run(replace(small, updates=2))
+    place = newest(small)
+    state = place.read_json("state.json")
+    del state["state"]["identity"]["format"]
+    text = json.dumps(state).encode()
+    place.write("state.json", text)
+    hashes = place.read_json("manifest.json")
+    place.write_json("manifest.json", {**hashes, "state.json": sha256(text).hexdigest()})
+    with pytest.raises(BadInput, match="its format is None, not 2"):
+        run(small)
+    settings = to_json(small)
+    settings["recipe"]["langevins"] = 3
+    with pytest.raises(BadInput, match="not a job of this version: it has no langevins"):
+        from_json(settings)

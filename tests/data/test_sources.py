@@ -166,8 +166,20 @@ def idx(array):
     return bytes([0, 0, 8, array.ndim]) + b"".join(int(s).to_bytes(4, "big") for s in array.shape) + array.tobytes()
 
 
+def flowers(folder, monkeypatch):
+    """Forty images in the layout of Oxford Flowers."""
+    monkeypatch.setattr("torchvision.datasets.flowers102.check_integrity", lambda *args: True)
+    (folder / "jpg").mkdir(parents=True)
+    for i in range(1, 41):
+        image = Image.fromarray(RNG.integers(0, 256, (60, 50, 3), np.uint8))
+        image.save(folder / "jpg" / f"image_{i:05d}.jpg")
+    savemat(folder / "imagelabels.mat", {"labels": np.arange(40) % 10 + 1})
+    ids = np.arange(1, 41)
+    savemat(folder / "setid.mat", {"trnid": ids[:10], "valid": ids[10:20], "tstid": ids[20:]})
+
+
 def stand_in(name, root, monkeypatch):
-    """Four images in the layout that torchvision reads."""
+    """Forty images in the layout that torchvision reads."""
     if name in ("mnist", "fashion-mnist"):
         raw = root / {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}[name] / "raw"
         raw.mkdir(parents=True)
@@ -184,15 +196,7 @@ def stand_in(name, root, monkeypatch):
             (folder / f"data_batch_{i}").write_bytes(pickle.dumps(content))
         (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(k) for k in range(10)]}))
     elif name == "flowers":
-        monkeypatch.setattr("torchvision.datasets.flowers102.check_integrity", lambda *args: True)
-        folder = root / "flowers-102"
-        (folder / "jpg").mkdir(parents=True)
-        for i in range(1, 41):
-            image = Image.fromarray(RNG.integers(0, 256, (60, 50, 3), np.uint8))
-            image.save(folder / "jpg" / f"image_{i:05d}.jpg")
-        savemat(folder / "imagelabels.mat", {"labels": np.arange(40) % 10 + 1})
-        ids = np.arange(1, 41)
-        savemat(folder / "setid.mat", {"trnid": ids[:10], "valid": ids[10:20], "tstid": ids[20:]})
+        flowers(root / "flowers-102", monkeypatch)
     else:
         monkeypatch.setattr(datasets.CelebA, "_check_integrity", lambda self: True)
         folder = root / "celeba"
