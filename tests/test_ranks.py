@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from running import CPU, Fragile, local_pool
+from running import CPU, Exploding, Fragile, local_pool
 from tqdm import tqdm
 
 from pipeline.chains import LocalPool
@@ -27,6 +27,10 @@ from pipeline.weights import flatten
 RATE = {"adam": 1e-3, "sgd": 0.1}
 WORLDS = {4: (2, 4), 12: (3,)}
 """By number of lanes: of how many learners."""
+
+
+FALLS = {Fragile: 3, Exploding: 55}
+"""How a run diverges, in numbers that are not finite or that are, and at which update."""
 
 
 def job(optimizer, lanes):
@@ -52,11 +56,12 @@ def updated(job):
     return flatten(rank.learner.nets)
 
 
-def fallen(folder, rank=0):
+def fallen(folder, falls, rank=0):
     """The result of a run that goes back once, on whatever rank this process is."""
-    recipe = Fragile.like(job("sgd", 4).recipe, at=3, attempts=1)
-    settings = {"updates": 6, "checkpoint_every": 2, "samples": 0, "on_divergence": "rollback"}
-    fragile = replace(job("sgd", 4), recipe=recipe, out=f"{folder}/fallen", **settings)
+    at = FALLS[falls]
+    recipe = falls.like(replace(job("sgd", 4).recipe, batch=8), at=at, attempts=1)
+    settings = {"updates": at + 5, "checkpoint_every": at - 1, "patience": 3, "samples": 0, "on_divergence": "rollback"}
+    fragile = replace(job("sgd", 4), recipe=recipe, out=f"{folder}/{falls.__name__}", **settings)
     if rank == 0:
         Storage.at(fragile.out).write_json("job.json", to_json(fragile))
     gather(None)
@@ -72,8 +77,9 @@ def work(rank, folder):
                 meeting = f"file://{folder}/meet-{world}"
                 dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
                 if world == 2:
-                    found = fallen(folder, rank)
-                    Path(f"{folder}/fallen-{rank}.json").write_text(json.dumps(found))
+                    for falls in FALLS:
+                        found = fallen(folder, falls, rank)
+                        Path(f"{folder}/{falls.__name__}-{rank}.json").write_text(json.dumps(found))
                 for optimizer in RATE:
                     np.save(f"{folder}/{optimizer}-{world}-{rank}.npy", updated(job(optimizer, lanes)))
                 dist.destroy_process_group()
@@ -99,9 +105,10 @@ def test_learners_equal_one_learner(folder, optimizer, lanes, world):
     assert error <= (1e-5 if optimizer == "sgd" else 0.05 * RATE["adam"])
 
 
-def test_two_learners_go_back_as_one_does(folder, tmp_path):
-    one, two = fallen(tmp_path), json.loads((folder / "fallen-0.json").read_text())
+@pytest.mark.parametrize("falls", FALLS)
+def test_two_learners_go_back_as_one_does(folder, tmp_path, falls):
+    one, two = fallen(tmp_path, falls), json.loads((folder / f"{falls.__name__}-0.json").read_text())
     assert (one["rollbacks"], two["rollbacks"]) == (1, 1)
     assert one["weights_sha256"] == two["weights_sha256"]
     assert one["gradient_evaluations"] == two["gradient_evaluations"]
-    assert json.loads((folder / "fallen-1.json").read_text()) is None
+    assert json.loads((folder / f"{falls.__name__}-1.json").read_text()) is None
