@@ -21,18 +21,28 @@ TOY_CONVERGENT = Anatomy(
     learning_rate_end=1e-3,
     decay=0.999,
 )
+RINGS_CONVERGENT = replace(  # few chains that make many steps: only so does each of them visit several rings
+    TOY_CONVERGENT,
+    langevin=replace(TOY_CONVERGENT.langevin, steps=50),
+    batch=250,
+    bank=1000,
+    start_scale=4.0,
+    learning_rate=1.0,
+    learning_rate_end=0.0,
+    decay=0.9993,
+)
 TOY_NONCONVERGENT = Anatomy(
     langevin=Langevin(steps=100, drift=1.0, noise=0.01), start_from="gaussian", data_noise=0.0, learning_rate=1e-3
 )
 IMAGES = Job(name="", recipe=Anatomy(), data="", updates=3000, samples=1000, long_run=2000)
 DIGITS_CONVERGENT = Anatomy(
-    langevin=Langevin(steps=20, drift=1.0, noise=0.05),
+    langevin=Langevin(steps=20, drift=1.0, noise=0.1),
     bank=1797,
-    data_noise=0.1,
+    data_noise=0.15,
     optimizer="sgd",
-    learning_rate=0.1,
+    learning_rate=0.3,
     learning_rate_end=1e-3,
-    decay=0.999,
+    decay=0.9993,
 )
 DIGITS_NONCONVERGENT = Anatomy(
     langevin=Langevin(steps=40, drift=1.0, noise=0.01),
@@ -75,9 +85,9 @@ PRESETS: dict[str, Job[Anatomy]] = {
     for job in (
         _preset("eight-gaussians", "convergent", TOY, TOY_CONVERGENT),
         _preset("eight-gaussians", "nonconvergent", TOY, TOY_NONCONVERGENT),
-        _preset("rings", "convergent", TOY, replace(TOY_CONVERGENT, start_scale=4.0)),
-        _preset("rings", "nonconvergent", TOY, replace(TOY_NONCONVERGENT, start_scale=2.0)),
-        _preset("digits", "convergent", IMAGES, DIGITS_CONVERGENT),
+        _preset("rings", "convergent", TOY, RINGS_CONVERGENT, 5000),
+        _preset("rings", "nonconvergent", TOY, replace(TOY_NONCONVERGENT, start_scale=2.0), 5000),
+        _preset("digits", "convergent", IMAGES, DIGITS_CONVERGENT, 4000),
         _preset("digits", "nonconvergent", IMAGES, DIGITS_NONCONVERGENT, 600),
         _preset("mnist", "convergent", IMAGES, replace(DIGITS_CONVERGENT, bank=2000, width=16)),
         _preset("mnist", "nonconvergent", IMAGES, replace(DIGITS_NONCONVERGENT, width=16, decay=0.99975), 4300),

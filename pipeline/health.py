@@ -25,8 +25,11 @@ WINDOW = 2000
 """Updates of history that are kept."""
 SETTLED = 50
 """Updates of history before anything but a non-finite number is called divergence."""
-LEAST, MOST = 5.0, 1000.0
-"""Factors from the history: what is nearer is never outside, however steady it is; what is further always is."""
+LEAST = {"contrast": 100.0, "grad_norm": 100.0, "extent": 5.0, "moved": 5.0}
+"""Factor from the history below which nothing is outside, however steady it was. Differences of energies and
+gradients grow fiftyfold, in health, where a network that was slow at first begins to tell data from noise."""
+MOST = 1000.0
+"""Factor from the history beyond which everything is outside."""
 DEVIATIONS = 6.0
 """Robust standard deviations of the logarithm, from the quartile of the history, that are outside between those two."""
 
@@ -91,7 +94,7 @@ class Watch:
             if name.startswith("chains/") and kind in WATCHED:
                 past = self.history.get(name, [])
                 self.history[name] = [*past[-WINDOW + 1 :], value]
-                outside = _outside(value, past[: max(0, len(past) + 1 - self.patience)], kind == "moved")
+                outside = _outside(value, past[: max(0, len(past) + 1 - self.patience)], kind)
                 self.outside[name] = self.outside.get(name, 0) + 1 if self.patience and outside else 0
                 if not np.isfinite(value) or (self.patience and self.outside[name] >= self.patience):
                     bad = bad or name
@@ -121,10 +124,11 @@ class Watch:
         self.outside = {name: int(n) for name, n in state["outside"].items()}
 
 
-def _outside(value: float, past: list[float], below: bool) -> bool:
+def _outside(value: float, past: list[float], kind: str) -> bool:
     if len(past) < SETTLED:
         return False
+    below = kind == "moved"
     logs = np.log(np.maximum(np.abs(past), 1e-30))
     spread = 1.4826 * np.median(np.abs(logs - np.median(logs)))
     away = np.log(max(abs(value), 1e-30)) - np.quantile(logs, 0.75 if below else 0.25)
-    return bool((-away if below else away) > np.clip(DEVIATIONS * spread, np.log(LEAST), np.log(MOST)))
+    return bool((-away if below else away) > np.clip(DEVIATIONS * spread, np.log(LEAST[kind]), np.log(MOST)))

@@ -29,11 +29,17 @@ def test_growth_at_the_start_is_health():
     assert not told(early * jitter(300))
 
 
+def test_gradients_that_take_off_late_are_health_and_extents_that_do_are_not():
+    late = np.exp(np.clip(np.arange(300) - 60, 0, 20) / 5)  # fiftyfold in twenty updates, after sixty of nothing
+    assert not told(late * jitter(300))
+    assert told(late * jitter(300), name="chains/extent")
+
+
 @pytest.mark.parametrize("name", ["chains/contrast", "chains/posterior/grad_norm", "chains/extent"])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_what_stays_away_is_divergence_after_as_many_updates(name, scale):
     level = jitter(200)
-    level[150:] *= 20
+    level[150:] *= 20 if name == "chains/extent" else 400
     for patience in (1, 10):
         assert told(level, patience, name, scale)[0] == 150 + patience - 1
     assert not told(level, 0, name, scale)
