@@ -13,7 +13,7 @@ from pipeline.samplers import Langevin
 
 TOY = Job(name="", recipe=Anatomy(), data="", updates=3000, samples=5000, long_run=5000, actors=0, learners=0)
 TOY_CONVERGENT = Anatomy(
-    langevin=Langevin(steps=100, drift=1.0, noise=0.125),
+    langevin=Langevin(steps=100, drift=1.0, noise=0.06),
     bank=10_000,
     data_noise=0.0,
     optimizer="sgd",
@@ -23,7 +23,7 @@ TOY_CONVERGENT = Anatomy(
 )
 RINGS_CONVERGENT = replace(  # few chains that make many steps: only so does each of them visit several rings
     TOY_CONVERGENT,
-    langevin=replace(TOY_CONVERGENT.langevin, steps=50),
+    langevin=Langevin(steps=50, drift=1.0, noise=0.125),
     batch=250,
     bank=1000,
     start_scale=4.0,
