@@ -44,6 +44,11 @@ DIGITS_CONVERGENT = Anatomy(
     learning_rate_end=1e-3,
     decay=0.9993,
 )
+MNIST_CONVERGENT = (
+    replace(  # from data: from noise, rates that learn anything in 2,000 updates blow up in the first ten
+        DIGITS_CONVERGENT, start_from="data", bank=2000, width=16, learning_rate=0.03, decay=0.999
+    )
+)
 DIGITS_NONCONVERGENT = Anatomy(
     langevin=Langevin(steps=40, drift=1.0, noise=0.01),
     batch=64,
@@ -89,7 +94,7 @@ PRESETS: dict[str, Job[Anatomy]] = {
         _preset("rings", "nonconvergent", TOY, replace(TOY_NONCONVERGENT, start_scale=2.0), 5000),
         _preset("digits", "convergent", IMAGES, DIGITS_CONVERGENT, 4000),
         _preset("digits", "nonconvergent", IMAGES, DIGITS_NONCONVERGENT, 600),
-        _preset("mnist", "convergent", IMAGES, replace(DIGITS_CONVERGENT, bank=2000, width=16)),
+        _preset("mnist", "convergent", IMAGES, MNIST_CONVERGENT, 2000),
         _preset("mnist", "nonconvergent", IMAGES, replace(DIGITS_NONCONVERGENT, width=16, decay=0.99975), 4300),
         _preset("cifar10", "convergent", GPU, replace(PAPER_CONVERGENT, bank=50_000), 200_000),
         _preset("cifar10", "nonconvergent", GPU, PAPER_NONCONVERGENT),
