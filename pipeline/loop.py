@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from pipeline import weights
-from pipeline.chains import Answers, AnyPool
+from pipeline.chains import Answers, AnyPool, advance
 from pipeline.data import Dataset, load
 from pipeline.errors import BadInput
 from pipeline.evaluation import diagnostics, samples
@@ -19,6 +19,9 @@ from pipeline.learner import gather, world
 from pipeline.rank import Rank, Spent
 from pipeline.report import METRICS, Report, result
 from pipeline.storage import Storage
+
+SHOWN = 100
+"""Samples in a grid."""
 
 
 @runtime_checkable
@@ -112,22 +115,32 @@ def _tell(run: Rank, report: Report, update: int, metrics: Mapping[str, float], 
                 report.histogram(f"{chain}/grad_norm", torch.tensor(answer.grad_norm), update)
         for name, value in diagnostics.oscillation(*_d_and_v(run)).items():
             report.board.add_scalar(f"diagnostics/{name}", value, update)
-        first = next(iter(job.recipe.chains), "")
-        if run.data.spec.kind == "image" and first:
-            report.samples(f"update-{done:08d}", samples.states(answers, first), update)
+        if run.data.spec.kind == "image":
+            report.samples(f"update-{done:08d}", _shown(run, answers, done), update)
         report.sync()  # before the checkpoint, so that what a resumed run keeps of the lines is all there
 
 
+def _shown(run: Rank, answers: Answers, done: int) -> torch.Tensor:
+    """What the model's chains of this update stand for; where learning runs none, some are run for it."""
+    recipe, nets, seed = run.job.recipe, run.learner.nets, run.job.seed
+    if recipe.model in recipe.chains:
+        return samples.decoded(recipe, nets, samples.states(answers, recipe.model)[:SHOWN], seed)
+    tasks = samples.tasks(recipe, nets, run.data, SHOWN, done, seed)
+    moved = {(task.chain, task.lane.index): advance(recipe, nets, task) for task in tasks}
+    return samples.decoded(recipe, nets, samples.states(moved, recipe.model), seed)
+
+
 def _d_and_v(run: Rank) -> tuple[list[float], list[float]]:
-    """What was seen of both, up to now; empty for recipes that run several chains, or none."""
-    d, v = (run.watch.history.get(f"chains/{name}", []) for name in ("contrast", "grad_norm"))
-    return d, v
+    """What was seen of both, up to now, of the model's chains; empty for recipes that run none."""
+    recipe, history = run.job.recipe, run.watch.history
+    chain = "chains" if len(recipe.chains) == 1 else f"chains/{recipe.model}"
+    return history.get("chains/contrast", []), history.get(f"{chain}/grad_norm", [])
 
 
 def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
     shown = [
-        f"{name.split('/')[1]} {metrics[name]:+.3f}"
-        for name in ("chains/contrast", "chains/grad_norm")
+        f"{name.rpartition('/')[2]} {metrics[name]:+.3f}"
+        for name in ("chains/contrast", "chains/grad_norm", "mse", "accuracy")
         if name in metrics
     ]
     attempt = [f"attempt {metrics['attempt']:.0f}"] if metrics["attempt"] else []
@@ -138,16 +151,17 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
     """Final samples, metrics, and result.json."""
     job, nets, data = run.job, run.learner.nets, run.data
     verdict = samples.Verdict({}, None)
-    if job.samples and job.recipe.chains:
-        drawn = _drawn(run, progress)
-        sampler = job.recipe.sampler(next(iter(job.recipe.chains)), nets, job.updates)
+    if job.samples:
+        states = _drawn(run, progress)
+        drawn = {name: samples.decoded(job.recipe, nets, x, job.seed) for name, x in states.items()}
+        sampler = job.recipe.sampler(job.recipe.model, nets, job.updates)
         verdict = samples.judge(job.recipe, nets, data, drawn, sampler.temperature)
         for name, x in drawn.items():
             if data.spec.kind == "image" and name != "start":
                 report.samples("final" if name == "short_run" else name, x, job.updates)
     for name, value in verdict.metrics.items():
         report.board.add_scalar(f"final/{name}", value, job.updates)
-    if len(_d_and_v(run)[0]) > diagnostics.LAGS:
+    if min(map(len, _d_and_v(run))) > diagnostics.LAGS:
         report.figure("diagnostics", diagnostics.traces(*_d_and_v(run), job.updates), job.updates)
     if verdict.figure:
         report.figure("densities", verdict.figure, job.updates)
@@ -159,13 +173,13 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
 
 
 def _drawn(run: Rank, progress: Callable[..., Progress]) -> dict[str, torch.Tensor]:
-    """Samples by name: fresh chains before and after their steps, lane 0's bank, long chains from data."""
+    """States of the model's chains: fresh ones before and after their steps, lane 0's bank, long ones from data."""
     job, nets, pool, drawn = run.job, run.learner.nets, run.pool, {}
-    chain, flat = next(iter(job.recipe.chains)), weights.flatten(nets)
+    chain, flat = job.recipe.model, weights.flatten(nets)
     tasks = samples.tasks(job.recipe, nets, run.data, job.samples, job.updates, job.seed)
     pool.submit(pool.next, tasks, flat)
     drawn["start"], drawn["short_run"] = samples.starts(tasks), samples.states(pool.collect(pool.next - 1), chain)
-    bank = run.banks[chain].state_dict(run.lanes[0])
+    bank = run.banks[chain].state_dict(run.lanes[0]) if chain in run.banks else {}
     if bank and bank["put_once"].sum() > 1:
         drawn["bank"] = torch.from_numpy(bank["states"][bank["put_once"]][: job.samples])
     if job.long_run:

@@ -50,6 +50,11 @@ class Recipe(Protocol):
         """What a batch is made of: the number of items of each stream, over all lanes."""
         ...
 
+    @property
+    def model(self) -> str:
+        """The chain whose states, decoded, are the model's samples; it need not be one that learning runs."""
+        ...
+
     def nets(self, spec: Spec) -> Nets:
         """The networks, initialised from torch's global generator. Raises BadInput for data they cannot take."""
         ...
@@ -73,6 +78,21 @@ class Recipe(Protocol):
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """The energy under which `chain` moves."""
         ...
+
+    def energy(self, nets: Nets) -> Energy | None:
+        """Of data, at the temperature of the model's chains; None (the default) where the model has none."""
+        return None
+
+    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """The data that states (n, *d) of the model's chains stand for; the default: themselves."""
+        return x
+
+    def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
+        """(n,) numbers about each of n items of data, by name, for evaluation; the default: none.
+
+        `chains`: those that have a context, which is the items.
+        """
+        return {}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
