@@ -1,6 +1,7 @@
 """Latent-space energy-based prior: a generator, and an energy that says which of its inputs are likely (2006.08205).
 
-Samples are decoded from chains of K0 steps under the prior; `frechet_start` is what the same generator makes of N(0, I).
+Samples are decoded from chains of K0 steps under the prior; `frechet_start` is of what the same generator
+makes of N(0, I).
 """
 
 from dataclasses import replace

@@ -93,7 +93,7 @@ def _experiment(job: str, kind: type[Job[Any]], presets: Mapping[str, Job[Any]],
 def start(job: Job[Any]) -> None:
     """Check a job, make its run folder, run it, and say what came of it."""
     check(job)
-    spec = load(job.data, job.limit).spec
+    spec = load(job.data, job.limit, job.test_share, job.held_out).spec
     build(job.recipe, spec, job.seed, torch.device("cpu"))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)

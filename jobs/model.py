@@ -89,7 +89,7 @@ def opened(look: Look) -> Model:
     if look.threads < 1 or look.seed < 0:
         raise BadInput("--threads must be 1 or more, --seed 0 or more")
     torch.set_num_threads(look.threads)
-    data = load(job.data, job.limit)
+    data = load(job.data, job.limit, job.test_share, job.held_out)
     nets = frozen(build(job.recipe, data.spec, job.seed, device(look.device)))
     state = checkpoint.read_state(place)
     check_identity(job, data.key, state["identity"], f"{look.run}/checkpoints/{newest}")

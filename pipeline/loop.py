@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from pipeline import weights
 from pipeline.chains import Answers, AnyPool, advance
 from pipeline.data import Dataset, load
 from pipeline.errors import BadInput
-from pipeline.evaluation import diagnostics, samples
+from pipeline.evaluation import diagnostics, held_out, samples
 from pipeline.health import Diverged
 from pipeline.job import Job, to_json
 from pipeline.learner import gather, world
@@ -91,7 +92,7 @@ def _agreed(job: Job[Any]) -> Dataset:
     """The job's data, once every rank has the same, and sees the run folder; a fault of one is raised by all."""
     data, fault = None, ""
     try:
-        data = load(job.data, job.limit)
+        data = load(job.data, job.limit, job.test_share, job.held_out)
         if not Storage.at(job.out).exists("job.json"):
             fault = f"--out {job.out} is not seen by every machine: there is no job.json for learner {world()[0]}"
     except BadInput as e:
@@ -159,7 +160,8 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
         for name, x in drawn.items():
             if data.spec.kind == "image" and name != "start":
                 report.samples("final" if name == "short_run" else name, x, job.updates)
-    for name, value in verdict.metrics.items():
+    metrics = {**verdict.metrics, **_held_out(run, report)}
+    for name, value in metrics.items():
         report.board.add_scalar(f"final/{name}", value, job.updates)
     if min(map(len, _d_and_v(run))) > diagnostics.LAGS:
         report.figure("diagnostics", diagnostics.traces(*_d_and_v(run), job.updates), job.updates)
@@ -167,9 +169,29 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
         report.figure("densities", verdict.figure, job.updates)
     report.sync()
     state = {**dataclasses.asdict(spent), "rollbacks": run.rollbacks}
-    found = result(to_json(job), state, verdict.metrics, weights.digest(nets))
+    found = result(to_json(job), state, metrics, weights.digest(nets))
     Storage.at(job.out).write_json("result.json", found)
     return found
+
+
+def _held_out(run: Rank, report: Report) -> dict[str, float]:
+    """Metrics of single items: of those held back, or, as `<name>_train`, of as many as samples are drawn."""
+    job, nets, pool = run.job, run.learner.nets, run.pool
+    data, suffix = (run.data.test, "") if len(run.data.test_rows) else (run.data, "_train")
+    n = data.size if not suffix else min(job.samples, data.size)
+    if not n:
+        return {}
+    if tasks := held_out.tasks(job.recipe, nets, data, n, job.updates, job.seed):
+        pool.submit(pool.next, tasks, weights.flatten(nets))
+    scores = held_out.scores(job.recipe, nets, data, n, pool.collect(pool.next - 1) if tasks else {})
+    metrics = {f"{name}{suffix}": float(score.mean()) for name, score in scores.items() if name != "energy"}
+    if "energy" in scores and job.held_out is not None and not suffix:
+        anomalous = data.batch(np.arange(n))["label"].numpy() == job.held_out
+        metrics |= held_out.detection(scores["energy"], anomalous)
+        names = {False: "other labels", True: f"label {job.held_out}, never learned from"}
+        report.figure("anomaly", held_out.histogram(scores["energy"], anomalous, names), job.updates)
+        report.sync()
+    return metrics
 
 
 def _drawn(run: Rank, progress: Callable[..., Progress]) -> dict[str, torch.Tensor]:

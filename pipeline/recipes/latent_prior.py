@@ -117,10 +117,10 @@ class LatentPrior(Recipe):
         return nets["generator"](x)
 
     def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
-        """`mse` a coordinate, and `log_joint`, the unnormalised log-posterior of section 4.4; at posterior states."""
+        """At posterior states: `mse` a coordinate, and `energy` -log p(x, z) without normalisers (section 4.4)."""
         x, z = batch["data"]["x"], chains["posterior"].x
         error = squared_error(x, nets["generator"](z))
-        return {"mse": error / x[0].numel(), "log_joint": -self.target("posterior", nets, batch["data"])(z)}
+        return {"mse": error / x[0].numel(), "energy": self.target("posterior", nets, batch["data"])(z)}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
