@@ -66,7 +66,7 @@ def detection(energy: Tensor, anomalous: ndarray) -> dict[str, float]:
 def histogram(energy: Tensor, anomalous: ndarray, names: Mapping[bool, str]) -> Figure:
     """Energies of what is anomalous and of what is not, each as a density; the ends beyond 99.5 % are cut."""
     figure = Figure(figsize=(5, 3.4), layout="constrained")
-    axes, bins = figure.subplots(), np.linspace(float(energy.min()), float(energy.quantile(0.995)), 60)
+    axes, bins = figure.subplots(), np.linspace(float(energy.min()), float(energy.quantile(0.995)), 60).tolist()
     for kind, name in names.items():
         axes.hist(energy.numpy()[anomalous == kind], bins, density=True, alpha=0.6, label=name)
     axes.set(xlabel="energy U(x, z)", ylabel="density")

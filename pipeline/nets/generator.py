@@ -1,7 +1,5 @@
 """Top-down networks: from a latent vector to data (2006.08205, table 8; 1912.01909, 1911.11374)."""
 
-import math
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -54,7 +52,7 @@ class MLPGenerator(nn.Sequential):
         for width in widths:
             layers += [nn.Linear(inputs, width), nn.LeakyReLU(slope)]
             inputs = width
-        layers += [nn.Linear(inputs, math.prod(spec.shape)), nn.Unflatten(1, spec.shape)]
+        layers += [nn.Linear(inputs, spec.size), nn.Unflatten(1, spec.shape)]
         super().__init__(*layers, *([nn.Tanh()] if spec.kind == "image" else []))
 
 

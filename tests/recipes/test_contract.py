@@ -13,6 +13,7 @@ from pipeline.evaluation.samples import decoded, states, tasks
 from pipeline.rank import Rank
 from pipeline.recipe import Recipe
 from pipeline.recipes.anatomy import Anatomy
+from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.short_run import ShortRun
 from pipeline.samplers import Langevin
@@ -21,6 +22,7 @@ QUICK = Langevin(3, 1.0, 0.01)
 SMALL = ShortRun(langevin=QUICK, batch=8, width=4)
 ANATOMY = Anatomy(langevin=QUICK, batch=8, width=4)
 LATENT = LatentPrior(latent=3, prior_steps=3, posterior_steps=2, batch=8, energy_width=8, width=4)
+JOINT = JointVAE(latent=3, batch=8, width=4)
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
@@ -29,6 +31,7 @@ RECIPES = {
     "anatomy on points": (replace(ANATOMY, start_from="gaussian"), "rings"),
     "latent_prior on images": (LATENT, "digits"),
     "latent_prior on points": (LATENT, "eight-gaussians"),
+    "joint_vae on images": (JOINT, "digits"),
 }
 
 
