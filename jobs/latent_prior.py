@@ -43,4 +43,4 @@ PRESETS: dict[str, Job[LatentPrior]] = {
 }
 
 if __name__ == "__main__":
-    experiment("latent_prior", Job[LatentPrior], PRESETS, __doc__)
+    experiment("latent_prior", PRESETS, __doc__)
