@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,8 +22,9 @@ class ChainSettings:
     """Chains an update, over all lanes."""
     context: str | None = None
     """The stream whose part of the batch travels with the task, or None."""
-    bank: int = 0
-    """Persistent states over all lanes; 0: every chain starts anew (short-run)."""
+    bank: int | Literal["datum"] = 0
+    """Persistent states over all lanes; 0: every chain starts anew (short-run); `datum`: one for each of the context's
+    items, which go on from where they were left when their item comes again."""
     restart: float = 0.0
     """Probability that a chain drawn from the bank starts anew."""
 

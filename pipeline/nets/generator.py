@@ -1,9 +1,12 @@
 """Top-down networks: from a latent vector to data (2006.08205, table 8; 1912.01909, 1911.11374)."""
 
+from typing import Literal
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pipeline.batch import Spec
+from pipeline.batch import Batch, Spec
+from pipeline.energies import Energy
 from pipeline.errors import BadInput
 
 
@@ -59,3 +62,20 @@ class MLPGenerator(nn.Sequential):
 def squared_error(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
     """|x - y|^2 of each item, summed over its coordinates."""
     return (x - y).flatten(1).square().sum(1)
+
+
+def generator(kind: Literal["conv", "mlp"], latent: int, spec: Spec, width: int, slope: float) -> nn.Module:
+    """The generator of a kind of data: convolutions where they are images and asked for, else two layers of `width`."""
+    if spec.kind == "image" and kind == "conv":
+        return ConvGenerator(latent, spec.shape, width, slope)
+    return MLPGenerator(latent, spec, (width, width), slope)
+
+
+def mismatch(items: Batch, net: nn.Module, sigma: float) -> Energy:
+    """|x - g(z)|^2 / (2 sigma^2) as an energy of z, for the items `x`."""
+    x = items["x"]
+
+    def energy(z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        return squared_error(x, net(z)) / (2 * sigma**2)
+
+    return energy

@@ -22,7 +22,7 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies import Energy, gaussian, tilt
-from pipeline.nets.generator import ConvGenerator, MLPGenerator, squared_error
+from pipeline.nets.generator import generator, mismatch, squared_error
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.recipe import ChainSettings, Moved, Recipe
 from pipeline.rng import noise
@@ -81,9 +81,7 @@ class LatentPrior(Recipe):
     def nets(self, spec: Spec) -> Nets:
         """The energy of the prior (d-200-200-1), and the generator."""
         energy = MLPEnergy(self.latent, (self.energy_width, self.energy_width), self.slope)
-        if spec.kind == "image" and self.decoder == "conv":
-            return {"energy": energy, "generator": ConvGenerator(self.latent, spec.shape, self.width, self.slope)}
-        return {"energy": energy, "generator": MLPGenerator(self.latent, spec, (self.width,) * 2, self.slope)}
+        return {"energy": energy, "generator": generator(self.decoder, self.latent, spec, self.width, self.slope)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with betas (.5, .999) for both (appendix)."""
@@ -109,8 +107,7 @@ class LatentPrior(Recipe):
         prior = tilt(nets["energy"], gaussian())
         if context is None:
             return prior
-        x, g = context["x"], nets["generator"]
-        return tilt(lambda z: squared_error(x, g(z)) / (2 * self.sigma**2), prior)
+        return tilt(mismatch(context, nets["generator"], self.sigma), prior)
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """The generator's output, without the noise about it."""

@@ -12,6 +12,7 @@ from pipeline.data import load
 from pipeline.evaluation.samples import decoded, states, tasks
 from pipeline.rank import Rank
 from pipeline.recipe import Recipe
+from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
@@ -23,6 +24,7 @@ SMALL = ShortRun(langevin=QUICK, batch=8, width=4)
 ANATOMY = Anatomy(langevin=QUICK, batch=8, width=4)
 LATENT = LatentPrior(latent=3, prior_steps=3, posterior_steps=2, batch=8, energy_width=8, width=4)
 JOINT = JointVAE(latent=3, batch=8, width=4)
+ABP = AlternatingBackprop(latent=3, steps=2, batch=8, width=4, decoder="conv")
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
@@ -32,6 +34,7 @@ RECIPES = {
     "latent_prior on images": (LATENT, "digits"),
     "latent_prior on points": (LATENT, "eight-gaussians"),
     "joint_vae on images": (JOINT, "digits"),
+    "alternating_backprop on images": (ABP, "digits"),
 }
 
 
