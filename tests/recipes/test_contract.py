@@ -17,6 +17,7 @@ from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.short_run import ShortRun
+from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.samplers import Langevin
 
 QUICK = Langevin(3, 1.0, 0.01)
@@ -25,6 +26,7 @@ ANATOMY = Anatomy(langevin=QUICK, batch=8, width=4)
 LATENT = LatentPrior(latent=3, prior_steps=3, posterior_steps=2, batch=8, energy_width=8, width=4)
 JOINT = JointVAE(latent=3, batch=8, width=4)
 ABP = AlternatingBackprop(latent=3, steps=2, batch=8, width=4, decoder="conv")
+SRI = ShortRunInference(latents=(2, 3), steps=2, tune_every=2, tune_items=2, batch=8, width=4)
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
@@ -34,6 +36,8 @@ RECIPES = {
     "latent_prior on images": (LATENT, "digits"),
     "latent_prior on points": (LATENT, "eight-gaussians"),
     "joint_vae on images": (JOINT, "digits"),
+    "short_run_inference on images": (SRI, "digits"),
+    "short_run_inference on points": (replace(SRI, latents=(2,)), "eight-gaussians"),
     "alternating_backprop on images": (ABP, "digits"),
 }
 
