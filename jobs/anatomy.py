@@ -104,4 +104,4 @@ PRESETS: dict[str, Job[Anatomy]] = {
 }
 
 if __name__ == "__main__":
-    experiment("anatomy", Job[Anatomy], PRESETS, __doc__)
+    experiment("anatomy", PRESETS, __doc__)

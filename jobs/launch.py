@@ -73,12 +73,12 @@ def _complaint(box: str) -> str:
     return " ".join(" ".join(sections[0]).split())
 
 
-def experiment(job: str, kind: type[Job[Any]], presets: Mapping[str, Job[Any]], description: str) -> None:
+def experiment(job: str, presets: Mapping[str, Job[Any]], description: str) -> None:
     """The command `python -m jobs.<job> [preset] [flags]`; without a preset it is the first one."""
-    guarded(partial(_experiment, job, kind, presets, description))
+    guarded(partial(_experiment, job, presets, description))
 
 
-def _experiment(job: str, kind: type[Job[Any]], presets: Mapping[str, Job[Any]], description: str) -> None:
+def _experiment(job: str, presets: Mapping[str, Job[Any]], description: str) -> None:
     args, prog, names = sys.argv[1:], f"python -m jobs.{job}", ", ".join(presets)
     preset = next(iter(presets))
     if args and not args[0].startswith("-"):
@@ -86,14 +86,15 @@ def _experiment(job: str, kind: type[Job[Any]], presets: Mapping[str, Job[Any]],
     if preset not in presets:
         raise BadInput(f"preset {preset}: there are {names}")
     about = f"{description}\n\nPresets: {names}. Shown here: {preset}."
-    chosen = parse(kind, args, f"{prog} {preset}", about, presets[preset])
+    kind: Any = Job[type(presets[preset].recipe)]  # type: ignore[misc]  # whose fields are the flags
+    chosen: Job[Any] = parse(kind, args, f"{prog} {preset}", about, presets[preset])
     start(chosen)
 
 
 def start(job: Job[Any]) -> None:
     """Check a job, make its run folder, run it, and say what came of it."""
     check(job)
-    spec = load(job.data, job.limit).spec
+    spec = load(job.data, job.limit, job.test_share, job.held_out).spec
     build(job.recipe, spec, job.seed, torch.device("cpu"))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)

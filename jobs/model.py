@@ -53,22 +53,22 @@ class Model(NamedTuple):
 
     @property
     def energy(self) -> Energy:
-        """The target of the recipe's first chain."""
-        return self.job.recipe.target(next(iter(self.job.recipe.chains)), self.nets, None)
+        """Of the chains of the recipe's model."""
+        return self.job.recipe.target(self.job.recipe.model, self.nets, None)
 
     @property
     def langevin(self) -> Langevin:
-        """The kernel of the recipe's first chain. Raises BadInput where it is no Langevin dynamics."""
-        sampler = self.job.recipe.sampler(next(iter(self.job.recipe.chains)), self.nets, self.update)
+        """The kernel of the model's chains. Raises BadInput where it is no Langevin dynamics."""
+        sampler = self.job.recipe.sampler(self.job.recipe.model, self.nets, self.update)
         if not isinstance(sampler, Langevin):
             raise BadInput(f"{self.job.out}: its chains are no Langevin dynamics")
         return sampler
 
     def bank(self) -> Tensor | None:
-        """(n, *d) states of the first chain's bank that have moved, over all lanes; None without a bank."""
-        chain, found = next(iter(self.job.recipe.chains)), []
+        """(n, *d) states of the model's bank that have moved, over all lanes; None without a bank."""
+        chain, found = self.job.recipe.model, []
         for lane in range(self.job.lanes):
-            bank = checkpoint.read_part(self.place, f"lane-{lane:04d}")["banks"][chain]
+            bank = checkpoint.read_part(self.place, f"lane-{lane:04d}")["banks"].get(chain)
             found += [bank["states"][bank["put_once"].bool()]] if bank else []
         return torch.cat(found) if found else None
 
@@ -89,7 +89,7 @@ def opened(look: Look) -> Model:
     if look.threads < 1 or look.seed < 0:
         raise BadInput("--threads must be 1 or more, --seed 0 or more")
     torch.set_num_threads(look.threads)
-    data = load(job.data, job.limit)
+    data = load(job.data, job.limit, job.test_share, job.held_out)
     nets = frozen(build(job.recipe, data.spec, job.seed, device(look.device)))
     state = checkpoint.read_state(place)
     check_identity(job, data.key, state["identity"], f"{look.run}/checkpoints/{newest}")

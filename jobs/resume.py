@@ -71,7 +71,7 @@ def main() -> None:
     job = dataclasses.replace(load_run(asked.run), **changes)
     check(job)
     checkpoints = Storage.at(job.out) / "checkpoints"
-    newest, data, done = checkpoint.newest(checkpoints), load(job.data, job.limit), 0
+    newest, data, done = checkpoint.newest(checkpoints), load(job.data, job.limit, job.test_share, job.held_out), 0
     if newest:
         state = checkpoint.read_state(checkpoints / newest)
         check_identity(job, data.key, state["identity"], f"{job.out}/checkpoints/{newest}")

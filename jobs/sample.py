@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 import tyro
 from numpy import ndarray
 from PIL import Image
@@ -63,7 +64,8 @@ def draw(asked: Sample) -> ndarray:
     recipe, nets = model.job.recipe, model.nets
     tasks = samples.tasks(recipe, nets, model.data, asked.n, model.update, asked.seed)
     moved = [advance(recipe, nets, task) for task in tqdm(tasks, desc=f"update {model.update}", unit="task")]
-    return np.concatenate([answer.x for answer in moved])
+    states = torch.from_numpy(np.concatenate([answer.x for answer in moved]))
+    return samples.decoded(recipe, nets, states, asked.seed).numpy()
 
 
 def _table(x: ndarray) -> pa.Table:

@@ -66,4 +66,4 @@ PRESETS: dict[str, Job[ShortRun]] = {
 }
 
 if __name__ == "__main__":
-    experiment("short_run", Job[ShortRun], PRESETS, __doc__)
+    experiment("short_run", PRESETS, __doc__)

@@ -1,5 +1,6 @@
 """What data are to networks and losses: a batch of tensors, and the kind and shape of one item."""
 
+import math
 from typing import Literal, NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -16,3 +17,8 @@ class Spec(NamedTuple):
     """Of one item: (c, h, w) for images in [-1, 1], (d,) for vectors."""
     classes: int
     """Number of labels; 0 where the data have none."""
+
+    @property
+    def size(self) -> int:
+        """Numbers in one item."""
+        return math.prod(self.shape)

@@ -106,19 +106,28 @@ class Bank:
     that every chain keeps its own lineage; slots in flight cannot be drawn.
     """
 
-    def __init__(self, settings: ChainSettings, lanes: list[Lane]):
+    def __init__(self, settings: ChainSettings, lanes: list[Lane], items: int):
+        """An empty bank; `items` is how many data there are."""
         self.settings = settings
+        self.size = items if settings.bank == "datum" else settings.bank
         self.states: dict[int, ndarray] = {}
-        self.put_once = {lane.index: np.zeros(lane.size(settings.bank), bool) for lane in lanes}
-        self.in_flight = {lane.index: np.zeros(lane.size(settings.bank), bool) for lane in lanes}
+        self.put_once = {lane.index: np.zeros(lane.size(self.size), bool) for lane in lanes}
+        self.in_flight = {lane.index: np.zeros(lane.size(self.size), bool) for lane in lanes}
 
-    def draw(self, lane: Lane, fresh: Float[ndarray, "n *d"], seed: int) -> tuple[ndarray, ndarray]:
-        """Slots without replacement, and the states to move: the banked ones, and `fresh` where a chain starts anew."""
+    def draw(
+        self, lane: Lane, fresh: Float[ndarray, "n *d"], seed: int, index: Int64[ndarray, " n"] | None = None
+    ) -> tuple[ndarray, ndarray]:
+        """Slots, and the states to move: the banked ones, and `fresh` where a chain starts anew.
+
+        Slots are drawn without replacement; or, in a bank of one state a datum, they are those of the items `index`.
+        Such a datum may be in flight, at the seam of two epochs under lag: it starts from what came back last.
+        """
         n, p = len(fresh), lane.index
         if not self.settings.bank:
             return np.arange(n), fresh
         rng = np.random.default_rng(seed)
-        slots = rng.choice(np.flatnonzero(~self.in_flight[p]), n, replace=False)
+        free = np.flatnonzero(~self.in_flight[p])
+        slots = rng.choice(free, n, replace=False) if index is None else index // lane.of
         self.in_flight[p][slots] = True
         kept = self.put_once[p][slots] & (rng.random(n) >= self.settings.restart)
         return slots, _where(kept, self.states[p][slots], fresh) if kept.any() else fresh
@@ -129,7 +138,7 @@ class Bank:
             return
         p = lane.index
         if p not in self.states:
-            self.states[p] = np.zeros((lane.size(self.settings.bank), *x.shape[1:]), x.dtype)
+            self.states[p] = np.zeros((lane.size(self.size), *x.shape[1:]), x.dtype)
         self.states[p][slots] = x
         self.put_once[p][slots], self.in_flight[p][slots] = True, False
 
@@ -165,8 +174,9 @@ def check_chains(chains: Mapping[str, ChainSettings], lanes: int, lag: int) -> N
             raise BadInput(
                 f"{chain.number} {name} chains an update cannot be dealt to {lanes} lanes: choose a multiple"
             )
-        share = Lane(lanes - 1, lanes).size(chain.bank)
-        if chain.bank and share < (lag + 1) * chain.number // lanes:
+        if not chain.bank or chain.bank == "datum":
+            continue
+        if Lane(lanes - 1, lanes).size(chain.bank) < (lag + 1) * chain.number // lanes:
             raise BadInput(
                 f"a bank of {chain.bank} {name} states is too small: {chain.number} chains an update at lag {lag} "
                 f"on {lanes} lanes need {(lag + 1) * chain.number} or more"

@@ -36,6 +36,10 @@ class Job(Generic[R]):
     """Updates of the weights, in all."""
     limit: int = 0
     """Use only the first so many items of the data; 0: all."""
+    test_share: float = 0.0
+    """Share of the items that learning never sees; the final metrics about single items are taken on them."""
+    held_out: int | None = None
+    """Label that learning never sees: the final metrics say how well its items are told from the others; None: none."""
     lanes: int = 2
     """Shares into which data, chains and seeds are cut; part of what is computed, so a resumed run keeps it."""
     learners: int = 1

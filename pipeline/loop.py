@@ -6,19 +6,23 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from pipeline import weights
-from pipeline.chains import Answers, AnyPool
+from pipeline.chains import Answers, AnyPool, advance
 from pipeline.data import Dataset, load
 from pipeline.errors import BadInput
-from pipeline.evaluation import diagnostics, samples
+from pipeline.evaluation import diagnostics, held_out, samples
 from pipeline.health import Diverged
 from pipeline.job import Job, to_json
 from pipeline.learner import gather, world
 from pipeline.rank import Rank, Spent
 from pipeline.report import METRICS, Report, result
 from pipeline.storage import Storage
+
+SHOWN = 100
+"""Samples in a grid."""
 
 
 @runtime_checkable
@@ -88,7 +92,7 @@ def _agreed(job: Job[Any]) -> Dataset:
     """The job's data, once every rank has the same, and sees the run folder; a fault of one is raised by all."""
     data, fault = None, ""
     try:
-        data = load(job.data, job.limit)
+        data = load(job.data, job.limit, job.test_share, job.held_out)
         if not Storage.at(job.out).exists("job.json"):
             fault = f"--out {job.out} is not seen by every machine: there is no job.json for learner {world()[0]}"
     except BadInput as e:
@@ -112,22 +116,32 @@ def _tell(run: Rank, report: Report, update: int, metrics: Mapping[str, float], 
                 report.histogram(f"{chain}/grad_norm", torch.tensor(answer.grad_norm), update)
         for name, value in diagnostics.oscillation(*_d_and_v(run)).items():
             report.board.add_scalar(f"diagnostics/{name}", value, update)
-        first = next(iter(job.recipe.chains), "")
-        if run.data.spec.kind == "image" and first:
-            report.samples(f"update-{done:08d}", samples.states(answers, first), update)
+        if run.data.spec.kind == "image":
+            report.samples(f"update-{done:08d}", _shown(run, answers, done), update)
         report.sync()  # before the checkpoint, so that what a resumed run keeps of the lines is all there
 
 
+def _shown(run: Rank, answers: Answers, done: int) -> torch.Tensor:
+    """What the model's chains of this update stand for; where learning runs none, some are run for it."""
+    recipe, nets, seed = run.job.recipe, run.learner.nets, run.job.seed
+    if recipe.model in recipe.chains:
+        return samples.decoded(recipe, nets, samples.states(answers, recipe.model)[:SHOWN], seed)
+    tasks = samples.tasks(recipe, nets, run.data, SHOWN, done, seed)
+    moved = {(task.chain, task.lane.index): advance(recipe, nets, task) for task in tasks}
+    return samples.decoded(recipe, nets, samples.states(moved, recipe.model), seed)
+
+
 def _d_and_v(run: Rank) -> tuple[list[float], list[float]]:
-    """What was seen of both, up to now; empty for recipes that run several chains, or none."""
-    d, v = (run.watch.history.get(f"chains/{name}", []) for name in ("contrast", "grad_norm"))
-    return d, v
+    """What was seen of both, up to now, of the model's chains; empty for recipes that run none."""
+    recipe, history = run.job.recipe, run.watch.history
+    chain = "chains" if len(recipe.chains) == 1 else f"chains/{recipe.model}"
+    return history.get("chains/contrast", []), history.get(f"{chain}/grad_norm", [])
 
 
 def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
     shown = [
-        f"{name.split('/')[1]} {metrics[name]:+.3f}"
-        for name in ("chains/contrast", "chains/grad_norm")
+        f"{name.rpartition('/')[2]} {metrics[name]:+.3f}"
+        for name in ("chains/contrast", "chains/grad_norm", "mse", "accuracy")
         if name in metrics
     ]
     attempt = [f"attempt {metrics['attempt']:.0f}"] if metrics["attempt"] else []
@@ -138,34 +152,56 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
     """Final samples, metrics, and result.json."""
     job, nets, data = run.job, run.learner.nets, run.data
     verdict = samples.Verdict({}, None)
-    if job.samples and job.recipe.chains:
-        drawn = _drawn(run, progress)
-        sampler = job.recipe.sampler(next(iter(job.recipe.chains)), nets, job.updates)
+    if job.samples:
+        states = _drawn(run, progress)
+        drawn = {name: samples.decoded(job.recipe, nets, x, job.seed) for name, x in states.items()}
+        sampler = job.recipe.sampler(job.recipe.model, nets, job.updates)
         verdict = samples.judge(job.recipe, nets, data, drawn, sampler.temperature)
         for name, x in drawn.items():
             if data.spec.kind == "image" and name != "start":
                 report.samples("final" if name == "short_run" else name, x, job.updates)
-    for name, value in verdict.metrics.items():
+    metrics = {**verdict.metrics, **_held_out(run, report)}
+    for name, value in metrics.items():
         report.board.add_scalar(f"final/{name}", value, job.updates)
-    if len(_d_and_v(run)[0]) > diagnostics.LAGS:
+    if min(map(len, _d_and_v(run))) > diagnostics.LAGS:
         report.figure("diagnostics", diagnostics.traces(*_d_and_v(run), job.updates), job.updates)
     if verdict.figure:
         report.figure("densities", verdict.figure, job.updates)
     report.sync()
     state = {**dataclasses.asdict(spent), "rollbacks": run.rollbacks}
-    found = result(to_json(job), state, verdict.metrics, weights.digest(nets))
+    found = result(to_json(job), state, metrics, weights.digest(nets))
     Storage.at(job.out).write_json("result.json", found)
     return found
 
 
+def _held_out(run: Rank, report: Report) -> dict[str, float]:
+    """Metrics of single items: of those held back, or, as `<name>_train`, of as many as samples are drawn."""
+    job, nets, pool = run.job, run.learner.nets, run.pool
+    data, suffix = (run.data.test, "") if len(run.data.test_rows) else (run.data, "_train")
+    n = data.size if not suffix else min(job.samples, data.size)
+    if not n:
+        return {}
+    if tasks := held_out.tasks(job.recipe, nets, data, n, job.updates, job.seed):
+        pool.submit(pool.next, tasks, weights.flatten(nets))
+    scores = held_out.scores(job.recipe, nets, data, n, pool.collect(pool.next - 1) if tasks else {})
+    metrics = {f"{name}{suffix}": float(score.mean()) for name, score in scores.items() if name != "energy"}
+    if "energy" in scores and job.held_out is not None and not suffix:
+        anomalous = data.batch(np.arange(n))["label"].numpy() == job.held_out
+        metrics |= held_out.detection(scores["energy"], anomalous)
+        names = {False: "other labels", True: f"label {job.held_out}, never learned from"}
+        report.figure("anomaly", held_out.histogram(scores["energy"], anomalous, names), job.updates)
+        report.sync()
+    return metrics
+
+
 def _drawn(run: Rank, progress: Callable[..., Progress]) -> dict[str, torch.Tensor]:
-    """Samples by name: fresh chains before and after their steps, lane 0's bank, long chains from data."""
+    """States of the model's chains: fresh ones before and after their steps, lane 0's bank, long ones from data."""
     job, nets, pool, drawn = run.job, run.learner.nets, run.pool, {}
-    chain, flat = next(iter(job.recipe.chains)), weights.flatten(nets)
+    chain, flat = job.recipe.model, weights.flatten(nets)
     tasks = samples.tasks(job.recipe, nets, run.data, job.samples, job.updates, job.seed)
     pool.submit(pool.next, tasks, flat)
     drawn["start"], drawn["short_run"] = samples.starts(tasks), samples.states(pool.collect(pool.next - 1), chain)
-    bank = run.banks[chain].state_dict(run.lanes[0])
+    bank = run.banks[chain].state_dict(run.lanes[0]) if chain in run.banks else {}
     if bank and bank["put_once"].sum() > 1:
         drawn["bank"] = torch.from_numpy(bank["states"][bank["put_once"]][: job.samples])
     if job.long_run:

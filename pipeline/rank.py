@@ -13,6 +13,7 @@ from pipeline import checkpoint, weights
 from pipeline.batch import Batch
 from pipeline.chains import Answers, AnyPool, Bank, ChainBatch, ChainTask
 from pipeline.data import Dataset
+from pipeline.errors import BadInput
 from pipeline.health import Diverged, Watch
 from pipeline.job import Job, check_identity, identity
 from pipeline.lanes import Lane, batch_indices, deal
@@ -46,9 +47,11 @@ class Rank:
     def __init__(self, job: Job[Any], data: Dataset, device: torch.device, pool: AnyPool):
         self.job, self.data, self.device, self.pool = job, data, device, pool
         self.rank, ranks = world()
+        if data.size < job.lanes and any(chain.bank == "datum" for chain in job.recipe.chains.values()):
+            raise BadInput(f"{data.size} items for {job.lanes} lanes: a chain a datum needs as many items as lanes")
         self.lanes = deal(job.lanes, self.rank, ranks)
         self.learner = Learner(job.recipe, data.spec, self.lanes, job.seed, device)
-        self.banks = {name: Bank(chain, self.lanes) for name, chain in job.recipe.chains.items()}
+        self.banks = {name: Bank(chain, self.lanes, data.size) for name, chain in job.recipe.chains.items()}
         self.checkpoints = Storage.at(job.out) / "checkpoints"
         self.last: dict[str, float] = {}
         self.watch = Watch(job.patience)
@@ -76,8 +79,10 @@ class Rank:
                 rng = generator(self.learner.fold(f"start {name}", update, lane), self.device)
                 with torch.no_grad():
                     fresh = recipe.start(name, chain.number // lane.of, rng, nets, batch).cpu().numpy()
-                slots, x = self.banks[name].draw(lane, fresh, self.learner.fold(f"bank {name}", update, lane))
                 context = {k: v.cpu().numpy() for k, v in batch[chain.context].items()} if chain.context else None
+                index = context["index"] if context and chain.bank == "datum" else None
+                seed = self.learner.fold(f"bank {name}", update, lane)
+                slots, x = self.banks[name].draw(lane, fresh, seed, index)
                 sampler, seed = recipe.sampler(name, nets, update), self.learner.fold(f"chain {name}", update, lane)
                 drawn.append(ChainTask(name, lane, slots, x, context, sampler, seed, version))
         return drawn

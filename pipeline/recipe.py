@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,8 +22,9 @@ class ChainSettings:
     """Chains an update, over all lanes."""
     context: str | None = None
     """The stream whose part of the batch travels with the task, or None."""
-    bank: int = 0
-    """Persistent states over all lanes; 0: every chain starts anew (short-run)."""
+    bank: int | Literal["datum"] = 0
+    """Persistent states over all lanes; 0: every chain starts anew (short-run); `datum`: one for each of the context's
+    items, which go on from where they were left when their item comes again."""
     restart: float = 0.0
     """Probability that a chain drawn from the bank starts anew."""
 
@@ -50,6 +51,11 @@ class Recipe(Protocol):
         """What a batch is made of: the number of items of each stream, over all lanes."""
         ...
 
+    @property
+    def model(self) -> str:
+        """The chain whose states, decoded, are the model's samples; it need not be one that learning runs."""
+        ...
+
     def nets(self, spec: Spec) -> Nets:
         """The networks, initialised from torch's global generator. Raises BadInput for data they cannot take."""
         ...
@@ -73,6 +79,22 @@ class Recipe(Protocol):
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """The energy under which `chain` moves."""
         ...
+
+    def energy(self, nets: Nets) -> Energy | None:
+        """Of data, at the temperature of the model's chains; None (the default) where the model has none."""
+        return None
+
+    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """The data that states (n, *d) of the model's chains stand for; the default: themselves."""
+        return x
+
+    def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
+        """(n,) numbers about each of n items of data, by name, for evaluation; the default: none.
+
+        Names that mean the same everywhere: `mse` of the reconstruction, a coordinate; `accuracy`, 0 or 1; `energy`,
+        high where an item is unlike the data. `chains` are those that have a context, which is the items.
+        """
+        return {}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int

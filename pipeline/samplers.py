@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.func import grad, jacrev, vmap
 
 from pipeline.energies import Energy
 
@@ -100,6 +101,37 @@ class Langevin:
                 x = torch.add(x, slope, alpha=-self.drift).add_(xi, alpha=self.noise)
             final = energy(x).float()
         return x, Stats(final, grad_norm / max(self.steps, 1), torch.ones_like(grad_norm))
+
+
+def short_run_divergence(
+    energy: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "n *d"],
+    z: Float[Tensor, "n l"],
+    xi: Float[Tensor, "n k l"],
+    step: Float[Tensor, ""],
+) -> Float[Tensor, " n"]:
+    """KL(q(z|x) || p(z|x)) up to terms free of the step, for textbook Langevin chains from N(0, I) (1912.01909, 3.3).
+
+    log q(z_K) = log p(z_0) - log |det dz_K/dz_0|, exactly, by automatic differentiation; differentiable in `step`.
+
+    Args:
+        energy: of one z (l,) and one item (*d); the posterior's, normalised or not.
+        x: the items.
+        z: a start for each, drawn from N(0, I).
+        xi: the noise of its k steps.
+        step: s, with drift s^2/2 and noise s.
+    """
+
+    def end(z: Tensor, x: Tensor, xi: Tensor) -> Tensor:
+        for one in xi:
+            z = z - step**2 / 2 * grad(energy)(z, x) + step * one
+        return z
+
+    def of_one(z: Tensor, x: Tensor, xi: Tensor) -> Tensor:
+        log_det = torch.linalg.slogdet(jacrev(end)(z, x, xi)).logabsdet
+        return energy(end(z, x, xi), x) - z.square().sum() / 2 - log_det
+
+    return vmap(of_one)(z, x, xi)
 
 
 def _gradient(energy: Energy, x: Tensor, differentiable: bool) -> Tensor:

@@ -16,7 +16,7 @@ LANE = Lane(1, 3)
 
 
 def bank(restart, states=30):
-    return Bank(ChainSettings(6, bank=states, restart=restart), [LANE])
+    return Bank(ChainSettings(6, bank=states, restart=restart), [LANE], 0)
 
 
 def fresh(n=4):

@@ -45,7 +45,7 @@ def correlations(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, lag
 
 def oscillation(d: Sequence[float], v: Sequence[float]) -> dict[str, float]:
     """`d_autocorrelation` and `v_autocorrelation` at lag 1 and `dv_correlation` at lag 0; nothing of a short series."""
-    if len(d) <= LAGS:
+    if min(len(d), len(v)) <= LAGS:
         return {}
     found = correlations(d, v)
     names = ("d_autocorrelation", "v_autocorrelation", "dv_correlation")

@@ -29,11 +29,11 @@ STRETCH = 500
 def tasks(
     recipe: Recipe, nets: Nets, data: Dataset, n: int, update: int, seed: int, from_data: bool = False
 ) -> list[ChainTask]:
-    """Tasks that draw n samples by the recipe's first chain and its own sampler, with seeds of their own.
+    """Tasks that draw n samples by the chain of the recipe's model and its own sampler, with seeds of their own.
 
-    They start afresh as the recipe says, or, for long runs, from data.
+    They start afresh as the recipe says, or, for long runs of chains whose states are data, from data.
     """
-    chain, piece = next(iter(recipe.chains)), PIECE[data.spec.kind]
+    chain, piece = recipe.model, PIECE[data.spec.kind]
     pieces, device, what = -(-n // piece), device_of(nets), "long run" if from_data else "samples"
     sampler, drawn = recipe.sampler(chain, nets, update), []
     for i in range(pieces):
@@ -41,7 +41,8 @@ def tasks(
         rng = generator(fold(seed, f"{what} start", i), device)
         items = np.random.default_rng(fold(seed, f"{what} data", i)).integers(data.size, size=size)
         batch = {stream: data.batch(items, device) for stream in recipe.streams}
-        x = data.batch(items)["x"] if from_data else recipe.start(chain, size, rng, nets, batch).cpu()
+        of_data = from_data and recipe.energy(nets) is not None
+        x = data.batch(items)["x"] if of_data else recipe.start(chain, size, rng, nets, batch).cpu()
         task_seed = fold(seed, what, i)
         drawn.append(ChainTask(chain, Lane(i, pieces), np.arange(size), x.numpy(), None, sampler, task_seed, update))
     return drawn
@@ -68,6 +69,19 @@ def starts(tasks: list[ChainTask]) -> Tensor:
 def states(answers: Answers, chain: str) -> Tensor:
     """The states of a chain's answers, in the order of the lanes."""
     return torch.from_numpy(np.concatenate([answers[key].x for key in sorted(answers) if key[0] == chain]))
+
+
+def decoded(recipe: Recipe, nets: Nets, x: Tensor, seed: int) -> Tensor:
+    """The data that states (n, *d) of the model's chains stand for, on the CPU; the networks are left in eval mode."""
+    device = device_of(nets)
+    for net in nets.values():
+        net.eval()
+    with torch.no_grad():
+        parts = [
+            recipe.decode(nets, part.to(device), generator(fold(seed, "decode", i), device)).cpu()
+            for i, part in enumerate(x.split(PIECE["vector"]))
+        ]
+    return torch.cat(parts)
 
 
 class Verdict(NamedTuple):
@@ -115,7 +129,8 @@ def judge(recipe: Recipe, nets: Nets, data: Dataset, drawn: Mapping[str, Tensor]
         recipe: of the model.
         nets: the model's.
         data: what it was trained on.
-        drawn: `start` and `short_run` (the same chains, before and after), and others (`bank`, `long_run`) by name.
+        drawn: data decoded from `start` and `short_run` (the same chains, before and after), and others (`bank`,
+            `long_run`) by name.
         temperature: of the chains.
 
     Labelled images: `frechet` (short-run samples), `frechet_<name>` of the others, and `frechet_floor`. A known density
@@ -129,13 +144,16 @@ def judge(recipe: Recipe, nets: Nets, data: Dataset, drawn: Mapping[str, Tensor]
         metrics = {f"frechet_{what}".removesuffix("_short_run"): distance_.of(x) for what, x in drawn.items()}
         return Verdict({"frechet": metrics.pop("frechet"), **metrics, **distance_.floor(0)}, None)
     assert data.density is not None
-    energy, points = recipe.target(next(iter(recipe.chains)), nets, None), likelihood.grid(data.density.half)
-    learned = likelihood.grid_log_density(lambda p: energy(p.to(device)).cpu(), points, temperature)
-    smoothed = {k: likelihood.kde_log_density(x, points) for k, x in drawn.items() if k != "start"}
-    metrics = {"grid_kl": likelihood.kl(data.density, learned, points)}
-    metrics |= {f"{what}_kl": likelihood.kl(data.density, log_q, points) for what, log_q in smoothed.items()}
-    named = {f"{what.replace('_', '-')} samples": log_q for what, log_q in smoothed.items()}
-    planes = {f"exp(-U/T), T = {temperature:.0e}": learned, **named}
+    energy, points = recipe.energy(nets), likelihood.grid(data.density.half)
+    metrics, planes = {}, {}
+    if energy is not None:
+        learned = likelihood.grid_log_density(lambda p: energy(p.to(device)).cpu(), points, temperature)
+        metrics["grid_kl"] = likelihood.kl(data.density, learned, points)
+        planes[f"exp(-U/T), T = {temperature:.0e}"] = learned
+    for what, x in drawn.items():
+        if energy is None or what != "start":
+            planes[f"{what.replace('_', '-')} samples"] = log_q = likelihood.kde_log_density(x, points)
+            metrics[f"{what}_kl"] = likelihood.kl(data.density, log_q, points)
     return Verdict({**metrics, **distance_.floor(len(drawn["short_run"]))}, densities(data.density, planes))
 
 

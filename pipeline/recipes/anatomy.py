@@ -71,6 +71,11 @@ class Anatomy(Recipe):
         return {"model": ChainSettings(self.batch, bank=self.bank, restart=self.restart)}
 
     @property
+    def model(self) -> str:
+        """The one chain."""
+        return "model"
+
+    @property
     def streams(self) -> Mapping[str, int]:
         """Data alone."""
         return {"data": self.batch}
@@ -112,6 +117,10 @@ class Anatomy(Recipe):
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """The network F, whose chains are at temperature T."""
+        return nets["energy"]
+
+    def energy(self, nets: Nets) -> Energy:
+        """The network."""
         return nets["energy"]
 
     def losses(

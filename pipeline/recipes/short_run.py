@@ -57,6 +57,11 @@ class ShortRun(Recipe):
         return {"model": ChainSettings(self.batch)}
 
     @property
+    def model(self) -> str:
+        """The one chain."""
+        return "model"
+
+    @property
     def streams(self) -> Mapping[str, int]:
         """Data alone."""
         return {"data": self.batch}
@@ -84,6 +89,10 @@ class ShortRun(Recipe):
         return self.start_scale * noise(self.start_from, (n, *batch["data"]["x"].shape[1:]), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """The network."""
+        return nets["energy"]
+
+    def energy(self, nets: Nets) -> Energy:
         """The network."""
         return nets["energy"]
 

@@ -195,6 +195,11 @@ def stand_in(name, root, monkeypatch):
             content = {"data": RNG.integers(0, 256, (8, 3072), np.uint8), "labels": [k % 10 for k in range(8)]}
             (folder / f"data_batch_{i}").write_bytes(pickle.dumps(content))
         (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(k) for k in range(10)]}))
+    elif name == "svhn":
+        monkeypatch.setattr(datasets.SVHN, "_check_integrity", lambda self: True)
+        root.mkdir(parents=True)
+        content = {"X": RNG.integers(0, 256, (32, 32, 3, 40), np.uint8), "y": 1 + np.arange(40)[:, None] % 10}
+        savemat(root / "train_32x32.mat", content)
     elif name == "flowers":
         flowers(root / "flowers-102", monkeypatch)
     else:
@@ -215,7 +220,7 @@ def stand_in(name, root, monkeypatch):
             (folder / f"{file}.txt").write_text(head + "".join(f"{n} {' '.join(values)}\n" for n in names))
 
 
-@pytest.fixture(params=["mnist", "fashion-mnist", "cifar10", "celeba", "flowers"])
+@pytest.fixture(params=["mnist", "fashion-mnist", "cifar10", "svhn", "celeba", "flowers"])
 def torchvision_set(request, tmp_path, monkeypatch):
     monkeypatch.setenv("EBM_CACHE", str(tmp_path))
     stand_in(request.param, tmp_path / "torchvision", monkeypatch)
@@ -223,7 +228,9 @@ def torchvision_set(request, tmp_path, monkeypatch):
 
 
 def test_torchvisions_sets_are_read(torchvision_set):
-    shape = {"cifar10": (3, 32, 32), "flowers": (3, 32, 32), "celeba": (3, 64, 64)}.get(torchvision_set, (1, 28, 28))
+    shape = {"cifar10": (3, 32, 32), "svhn": (3, 32, 32), "flowers": (3, 32, 32), "celeba": (3, 64, 64)}.get(
+        torchvision_set, (1, 28, 28)
+    )
     found = load(torchvision_set)
     assert (found.size, found.spec.shape) == (40, shape)
     assert found.spec.classes == {"celeba": 0, "cifar10": 8}.get(torchvision_set, 10)

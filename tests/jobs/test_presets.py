@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 from running import run
 
-from jobs import anatomy, short_run
+from jobs import alternating_backprop, anatomy, anomaly, joint_vae, latent_prior, short_run, short_run_inference
 from pipeline.job import check, from_json, to_json
+from pipeline.nets.layered import StepSize
 
-PRESETS = {job.name: job for presets in (short_run.PRESETS, anatomy.PRESETS) for job in presets.values()}
+JOBS = (short_run, anatomy, latent_prior, short_run_inference, joint_vae, alternating_backprop, anomaly)
+PRESETS = {preset.name: preset for job in JOBS for preset in job.PRESETS.values()}
 TOYS = ("digits", "eight-gaussians", "rings")
 
 
@@ -53,6 +55,9 @@ def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
     job = PRESETS[name]
     monkeypatch.setenv("EBM_CACHE", str(tmp_path))
     stand_in(job.data, tmp_path / "torchvision", monkeypatch)
-    recipe = replace(job.recipe, width=4, batch=8, langevin=replace(job.recipe.langevin, steps=3))
+    recipe = replace(job.recipe, width=4, batch=8)
+    if hasattr(recipe, "langevin"):
+        recipe = replace(recipe, langevin=replace(recipe.langevin, steps=3))
     few = replace(job, recipe=recipe, updates=2, samples=0, learners=0, actors=0, out=str(tmp_path / "run"))
-    assert run(few)["gradient_evaluations"] == 2 * 8 * 3
+    per_update = [8 * recipe.sampler(chain, {"step": StepSize(0.1)}, 0).evaluations for chain in recipe.chains]
+    assert run(few)["gradient_evaluations"] == 2 * sum(per_update)

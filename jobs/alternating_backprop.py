@@ -1,0 +1,20 @@
+"""Alternating back-propagation: a generator, and a latent vector a datum that goes on from epoch to epoch (1911.11374).
+
+Samples are decoded from N(0, I); `mse` is of items reconstructed by chains that start afresh.
+"""
+
+from dataclasses import replace
+
+from jobs.launch import experiment
+from pipeline.job import Job
+from pipeline.recipes.alternating_backprop import AlternatingBackprop
+
+DIGITS = Job(name="alternating_backprop-digits", data="digits", updates=3000, recipe=AlternatingBackprop())
+
+PRESETS: dict[str, Job[AlternatingBackprop]] = {
+    "digits": DIGITS,
+    "mnist": replace(DIGITS, name="alternating_backprop-mnist", data="mnist", recipe=AlternatingBackprop(width=512)),
+}
+
+if __name__ == "__main__":
+    experiment("alternating_backprop", PRESETS, __doc__)

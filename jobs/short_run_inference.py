@@ -1,0 +1,26 @@
+"""A generator of several layers, learned by short-run inference whose step size is chosen by a KL (1912.01909).
+
+Samples are decoded from N(0, I); `mse` is of items reconstructed by chains of their own.
+"""
+
+from dataclasses import replace
+
+from jobs.launch import experiment
+from pipeline.job import Job
+from pipeline.recipes.short_run_inference import ShortRunInference
+
+DIGITS = Job(name="short_run_inference-digits", data="digits", updates=3000, recipe=ShortRunInference(width=256))
+MNIST = replace(DIGITS, name="short_run_inference-mnist", data="mnist", recipe=ShortRunInference())
+
+PRESETS: dict[str, Job[ShortRunInference]] = {
+    "digits": DIGITS,
+    "digits-3": replace(
+        DIGITS, name="short_run_inference-digits-3", recipe=replace(DIGITS.recipe, latents=(16, 16, 16))
+    ),
+    "mnist": MNIST,
+    "mnist-3": replace(MNIST, name="short_run_inference-mnist-3", recipe=replace(MNIST.recipe, latents=(16,) * 3)),
+    "mnist-5": replace(MNIST, name="short_run_inference-mnist-5", recipe=replace(MNIST.recipe, latents=(16,) * 5)),
+}
+
+if __name__ == "__main__":
+    experiment("short_run_inference", PRESETS, __doc__)

@@ -1,0 +1,81 @@
+"""Top-down networks: from a latent vector to data (2006.08205, table 8; 1912.01909, 1911.11374)."""
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pipeline.batch import Batch, Spec
+from pipeline.energies import Energy
+from pipeline.errors import BadInput
+
+
+class ConvGenerator(nn.Sequential):
+    """Latent vectors (n, d) -> images (n, c, h, w) in [-1, 1].
+
+    A full transposed convolution to the smallest size of at least 4x4 that halving the image gives, then transposed
+    4x4 convolutions of stride 2 that double the size and halve the width, which is `width` before the last of them's
+    input is halved once more; LeakyReLU between, tanh at the end. No normalisation.
+
+    Raises:
+        BadInput: no width, or no latent dimension.
+    """
+
+    def __init__(self, latent: int, shape: tuple[int, ...], width: int, slope: float):
+        channels, *size = shape
+        if width < 1 or latent < 1:
+            raise BadInput(f"--width {width}, --latent {latent}: they must be 1 or more")
+        doublings = 0
+        while all(s % 2 == 0 and s >= 8 for s in size):
+            size, doublings = [s // 2 for s in size], doublings + 1
+        inner = width * 2**doublings if doublings else channels
+        layers: list[nn.Module] = [
+            nn.Unflatten(1, (latent, 1, 1)),
+            nn.ConvTranspose2d(latent, inner, (size[0], size[1])),
+        ]
+        for i in range(doublings, 0, -1):
+            outer = inner // 2 if i > 1 else channels
+            layers += [nn.LeakyReLU(slope), nn.ConvTranspose2d(inner, outer, 4, 2, 1)]
+            inner = outer
+        super().__init__(*layers, nn.Tanh())
+
+
+class MLPGenerator(nn.Sequential):
+    """Latent vectors (n, d) -> data of one shape: linear layers with LeakyReLU between; images end in tanh.
+
+    Raises:
+        BadInput: a layer of no width, or no latent dimension.
+    """
+
+    def __init__(self, latent: int, spec: Spec, widths: tuple[int, ...], slope: float):
+        if min(latent, *widths) < 1:
+            raise BadInput(f"--width {min(widths)}, --latent {latent}: they must be 1 or more")
+        layers: list[nn.Module] = []
+        inputs = latent
+        for width in widths:
+            layers += [nn.Linear(inputs, width), nn.LeakyReLU(slope)]
+            inputs = width
+        layers += [nn.Linear(inputs, spec.size), nn.Unflatten(1, spec.shape)]
+        super().__init__(*layers, *([nn.Tanh()] if spec.kind == "image" else []))
+
+
+def squared_error(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
+    """|x - y|^2 of each item, summed over its coordinates."""
+    return (x - y).flatten(1).square().sum(1)
+
+
+def generator(kind: Literal["conv", "mlp"], latent: int, spec: Spec, width: int, slope: float) -> nn.Module:
+    """The generator of a kind of data: convolutions where they are images and asked for, else two layers of `width`."""
+    if spec.kind == "image" and kind == "conv":
+        return ConvGenerator(latent, spec.shape, width, slope)
+    return MLPGenerator(latent, spec, (width, width), slope)
+
+
+def mismatch(items: Batch, net: nn.Module, sigma: float) -> Energy:
+    """|x - g(z)|^2 / (2 sigma^2) as an energy of z, for the items `x`."""
+    x = items["x"]
+
+    def energy(z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        return squared_error(x, net(z)) / (2 * sigma**2)
+
+    return energy

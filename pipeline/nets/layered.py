@@ -1,0 +1,57 @@
+"""A top-down network of several stochastic layers, all of whose noise is N(0, I) (1912.01909)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pipeline.batch import Spec
+from pipeline.errors import BadInput
+
+
+class LayeredGenerator(nn.Module):
+    """Noise (n, d_L + ... + d_1), top layer first -> data of one shape; images end in tanh.
+
+    The top layer is its noise; each below is z_l = mu_l + sd_l eps_l, with mean and log sd from what is above it. A
+    hidden layer of `width` units with LeakyReLU reads each z_l, added to the one above. One layer is an MLP with two
+    hidden layers.
+
+    Raises:
+        BadInput: no layer, or one of no dimension.
+    """
+
+    def __init__(self, latents: tuple[int, ...], spec: Spec, width: int, slope: float):
+        super().__init__()
+        if not latents or min(*latents, width) < 1:
+            raise BadInput(
+                f"--latents {' '.join(map(str, latents))}, --width {width}: one layer or more, each 1 or more"
+            )
+        self.latents = list(latents)
+        self.read = nn.ModuleList(nn.Linear(d, width) for d in latents)
+        self.heads = nn.ModuleList(nn.Linear(width, 2 * d) for d in latents[1:])
+        self.mix = nn.ModuleList(nn.Linear(width, width) for _ in latents)
+        self.act = nn.LeakyReLU(slope)
+        end = [nn.Tanh()] if spec.kind == "image" else []
+        self.out = nn.Sequential(nn.Linear(width, spec.size), nn.Unflatten(1, spec.shape), *end)
+
+    def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n *shape"]:
+        """The mean of the data."""
+        top, *noises = z.split(self.latents, dim=1)
+        h = self.act(self.mix[0](self.act(self.read[0](top))))
+        for eps, head, read, mix in zip(noises, self.heads, self.read[1:], self.mix[1:], strict=True):
+            mean, log_sd = head(h).chunk(2, 1)
+            h = h + self.act(mix(self.act(read(mean + log_sd.tanh().exp() * eps))))
+        return self.out(h)
+
+
+class StepSize(nn.Module):
+    """A step size as a network of one parameter, its logarithm."""
+
+    def __init__(self, step: float):
+        super().__init__()
+        if step <= 0:
+            raise BadInput(f"--step {step}: it must be more than 0")
+        self.log = nn.Parameter(torch.tensor(step).log())
+
+    def forward(self) -> Float[Tensor, ""]:
+        """The step size."""
+        return self.log.exp()

@@ -1,0 +1,111 @@
+"""Alternating back-propagation, the core of Representation Learning: A Statistical Perspective.
+
+Jianwen Xie, Ruiqi Gao, Erik Nijkamp, Song-Chun Zhu, Ying Nian Wu. 2019, arXiv:1911.11374, part (a).
+
+A generator x = g(z) + sigma xi with z ~ N(0, I) has no encoder: every datum keeps its own z, which goes on by Langevin
+steps of the posterior whenever its datum is in the batch (inferential back-propagation), and the generator then
+reconstructs the data from these z (learning back-propagation).
+
+Deviations from the paper:
+1. Adam in place of gradient descent.
+2. The generator of images has transposed convolutions for any size, or is an MLP; vectors have an MLP.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from pipeline.batch import Batch, Spec
+from pipeline.energies import Energy, gaussian, tilt
+from pipeline.nets.generator import generator, mismatch, squared_error
+from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.rng import noise
+from pipeline.samplers import Langevin
+from pipeline.weights import Nets
+
+
+@dataclass(frozen=True)
+class AlternatingBackprop(Recipe):
+    """A generator learned with one persistent latent vector a datum."""
+
+    latent: int = 16
+    """Dimension of z."""
+    steps: int = 20
+    """Langevin steps of the posterior's chains an update (l)."""
+    step: float = 0.1
+    """Their step size (s): drift s^2/2, noise s."""
+    sigma: float = 0.3
+    """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
+    batch: int = 100
+    """Data items and chains an update, over all lanes."""
+    learning_rate: float = 1e-3
+    """Learning rate of Adam."""
+    decoder: Literal["conv", "mlp"] = "mlp"
+    """Generator of images: transposed convolutions, or two hidden layers of `width` units. Vectors have the latter."""
+    width: int = 256
+    """Channels of the generator before its last layer, doubled towards z; units of an MLP's layers."""
+    slope: float = 0.2
+    """LeakyReLU's slope below 0."""
+
+    @property
+    def chains(self) -> Mapping[str, ChainSettings]:
+        """One chain a datum, which goes on from epoch to epoch."""
+        return {"posterior": ChainSettings(self.batch, context="data", bank="datum")}
+
+    @property
+    def model(self) -> str:
+        """Vectors of the prior, which no step moves."""
+        return "prior"
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """Data alone."""
+        return {"data": self.batch}
+
+    def nets(self, spec: Spec) -> Nets:
+        """The generator."""
+        return {"generator": generator(self.decoder, self.latent, spec, self.width, self.slope)}
+
+    def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
+        """Adam with betas (.5, .999)."""
+        return {"generator": Adam(nets["generator"].parameters(), self.learning_rate, betas=(0.5, 0.999))}
+
+    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+        """The generator, always."""
+        return {"generator": 1.0}
+
+    def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
+        """Posterior: l steps of s. Prior: none."""
+        return Langevin.textbook(self.steps if chain == "posterior" else 0, self.step)
+
+    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+        """N(0, I); a datum's first time alone."""
+        return noise("gaussian", (n, self.latent), rng)
+
+    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """|z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too."""
+        if context is None:
+            return gaussian()
+        return tilt(mismatch(context, nets["generator"], self.sigma), gaussian())
+
+    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """The generator's output, without the noise about it."""
+        return nets["generator"](x)
+
+    def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
+        """At posterior states, started afresh: `mse` a coordinate, `energy` -log p(x, z) without normalisers."""
+        x, z = batch["data"]["x"], chains["posterior"].x
+        error = squared_error(x, nets["generator"](z)) / x[0].numel()
+        return {"mse": error, "energy": self.target("posterior", nets, batch["data"])(z)}
+
+    def losses(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The reconstruction at the posterior's states."""
+        x = batch["data"]["x"]
+        error = squared_error(x, nets["generator"](chains["posterior"].x)).mean()
+        return {"generator": error / (2 * self.sigma**2)}, {"mse": error / x[0].numel()}

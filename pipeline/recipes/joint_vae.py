@@ -1,0 +1,139 @@
+"""Joint Training of Variational Auto-Encoder and Latent Energy-Based Model.
+
+Tian Han, Erik Nijkamp, Linqi Zhou, Bo Pang, Song-Chun Zhu, Ying Nian Wu. CVPR 2020, arXiv:2006.06059. Algorithm 1.
+
+Three joint densities of (x, z): Q = data x encoder, P = prior x generator, Pi ~ exp(-U(x, z)). The divergence triangle
+KL(Q|P) + KL(P|Pi) - KL(Q|Pi) is minimised by encoder and generator and maximised by the energy, whose partition
+function cancels: it learns by the difference of expectations under Q and P, and nothing needs a chain.
+
+Deviations from the paper:
+1. No batch normalisation: it would couple the items of a lane. The encoder, the generator and the energy are MLPs.
+2. The encoder's terms in the entropy of Q cancel exactly at `elbo_weight` 1, as they do in the paper's objective; its
+   code keeps a one-sample estimate of both.
+3. No weight decay, and rates that stay.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+from torch.optim import Adam, Optimizer
+
+from pipeline.batch import Batch, Spec
+from pipeline.energies import Energy, gaussian
+from pipeline.nets.encoder import GaussianEncoder
+from pipeline.nets.generator import MLPGenerator, squared_error
+from pipeline.nets.mlp import MLPEnergy
+from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.rng import noise
+from pipeline.samplers import Langevin
+from pipeline.weights import Nets
+
+
+@dataclass(frozen=True)
+class JointVAE(Recipe):
+    """A VAE and a joint energy of data and latent vector, each learning from the other."""
+
+    latent: int = 16
+    """Dimension of z."""
+    sigma: float = 0.7
+    """Standard deviation of the data about the generator's output; the paper's code has sqrt(1/2)."""
+    batch: int = 100
+    """Data items an update, and generated ones, over all lanes."""
+    energy_weight: float = 1.0
+    """Weight of the energy in the losses of encoder and generator; 0: a VAE."""
+    elbo_weight: float = 1.0
+    """Weight of KL(Q|P) in the encoder's and generator's losses (the code's lamb)."""
+    energy_rate: float = 1e-4
+    """Learning rate of the energy."""
+    rate: float = 3e-4
+    """Learning rate of encoder and generator."""
+    width: int = 512
+    """Units of each network's two hidden layers."""
+    slope: float = 0.2
+    """LeakyReLU's slope below 0."""
+
+    @property
+    def chains(self) -> Mapping[str, ChainSettings]:
+        """None."""
+        return {}
+
+    @property
+    def model(self) -> str:
+        """Vectors of the prior, which no step moves."""
+        return "prior"
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """Data alone."""
+        return {"data": self.batch}
+
+    def nets(self, spec: Spec) -> Nets:
+        """The energy U(x, z) >= 0, the encoder q(z|x), and the generator."""
+        widths = (self.width, self.width)
+        return {
+            "energy": MLPEnergy(spec.size + self.latent, widths, self.slope),
+            "encoder": GaussianEncoder(spec, self.latent, widths, self.slope),
+            "generator": MLPGenerator(self.latent, spec, widths, self.slope),
+        }
+
+    def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
+        """Adam with betas (0, .9) (code)."""
+        rates = {"energy": self.energy_rate, "encoder": self.rate, "generator": self.rate}
+        return {name: Adam(nets[name].parameters(), rate, betas=(0.0, 0.9)) for name, rate in rates.items()}
+
+    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+        """All three, always."""
+        return dict.fromkeys(("energy", "encoder", "generator"), 1.0)
+
+    def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
+        """No steps."""
+        return Langevin.textbook(0, 0.1)
+
+    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+        """N(0, I)."""
+        return noise("gaussian", (n, self.latent), rng)
+
+    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """|z|^2/2."""
+        return gaussian()
+
+    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """The generator's output, without the noise about it."""
+        return nets["generator"](x)
+
+    def joint(self, nets: Nets, x: Tensor, z: Tensor) -> Tensor:
+        """U(x, z) of n pairs; softplus bounds it below, and so its learning."""
+        return softplus(nets["energy"](torch.cat([x.flatten(1), z], 1)))
+
+    def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
+        """`mse` a coordinate, and `energy` U(x, mu(x)) (section 4.3)."""
+        x = batch["data"]["x"]
+        mean, _ = nets["encoder"](x)
+        error = squared_error(x, nets["generator"](mean)) / x[0].numel()
+        return {"mse": error, "energy": self.joint(nets, x, mean)}
+
+    def losses(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The triangle, each network's part (eqs. 9-11)."""
+        x = batch["data"]["x"]
+        (mean, log_sd), prior = nets["encoder"](x), noise("gaussian", (len(x), self.latent), rng)
+        z = mean + log_sd.exp() * noise("gaussian", tuple(mean.shape), rng)
+        error, made = squared_error(x, nets["generator"](z)).mean(), nets["generator"](prior)
+        data, model = self.joint(nets, x, z).mean(), self.joint(nets, made, prior).mean()
+        reconstruction, cross = error / (2 * self.sigma**2), gaussian()(z).mean()
+        entropy, w = log_sd.sum(1).mean(), self.energy_weight
+        return {
+            "energy": data - model,
+            "encoder": self.elbo_weight * (reconstruction + cross - entropy) - w * (data - entropy),
+            "generator": self.elbo_weight * reconstruction + w * model,
+        }, {
+            "chains/contrast": data - model,
+            "energy/data": data,
+            "energy/model": model,
+            "log_sd": log_sd.mean(),
+            "mse": error / x[0].numel(),
+        }

@@ -1,0 +1,134 @@
+"""Learning Latent Space Energy-Based Prior Model.
+
+Bo Pang, Tian Han, Erik Nijkamp, Song-Chun Zhu, Ying Nian Wu. NeurIPS 2020, arXiv:2006.08205. Algorithm 1.
+
+A generator x = g(z) + sigma xi whose prior is an exponential tilt of N(0, I): p(z) ~ exp(-f(z) - |z|^2/2). Both the
+prior and the posterior of a batch are sampled by short Langevin chains from N(0, I), at temperature 1. The energy falls
+on posterior states and rises on prior states; the generator reconstructs. The paper writes f for our -f.
+
+Deviations from the paper:
+1. The energy's activation is LeakyReLU(0.2), as the paper's tables say; its code has GELU.
+2. Rates fall by `decay` at each update, not at each epoch.
+3. The generator of images has transposed convolutions for any size, or is an MLP; vectors have an MLP.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from pipeline.batch import Batch, Spec
+from pipeline.energies import Energy, gaussian, tilt
+from pipeline.nets.generator import generator, mismatch, squared_error
+from pipeline.nets.mlp import MLPEnergy
+from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.rng import noise
+from pipeline.samplers import Langevin
+from pipeline.weights import Nets
+
+
+@dataclass(frozen=True)
+class LatentPrior(Recipe):
+    """The latent-space energy-based prior (LEBM)."""
+
+    latent: int = 100
+    """Dimension of z."""
+    prior_steps: int = 60
+    """Langevin steps of the prior's chains (K0)."""
+    prior_step: float = 0.4
+    """Their step size (s0): drift s0^2/2, noise s0."""
+    posterior_steps: int = 20
+    """Langevin steps of the posterior's chains (K1)."""
+    posterior_step: float = 0.1
+    """Their step size (s1); stable while s1 / sigma is small beside the generator's slope."""
+    sigma: float = 0.3
+    """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
+    batch: int = 100
+    """Data items, posterior chains and prior chains an update, over all lanes."""
+    energy_rate: float = 2e-5
+    """Learning rate of the prior's energy."""
+    generator_rate: float = 1e-4
+    """Learning rate of the generator."""
+    decay: float = 1.0
+    """Factor of both learning rates at each update; 1: they stay."""
+    energy_width: int = 200
+    """Units of the energy's two hidden layers."""
+    decoder: Literal["conv", "mlp"] = "conv"
+    """Generator of images: transposed convolutions, or two hidden layers of `width` units. Vectors have the latter."""
+    width: int = 64
+    """Channels of the generator before its last layer, doubled towards z (ngf); units of an MLP's layers."""
+    slope: float = 0.2
+    """LeakyReLU's slope below 0, in both networks."""
+
+    @property
+    def chains(self) -> Mapping[str, ChainSettings]:
+        """Prior chains, and one posterior chain a datum; both start anew at every update."""
+        return {"prior": ChainSettings(self.batch), "posterior": ChainSettings(self.batch, context="data")}
+
+    @property
+    def model(self) -> str:
+        """The prior's."""
+        return "prior"
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """Data alone."""
+        return {"data": self.batch}
+
+    def nets(self, spec: Spec) -> Nets:
+        """The energy of the prior (d-200-200-1), and the generator."""
+        energy = MLPEnergy(self.latent, (self.energy_width, self.energy_width), self.slope)
+        return {"energy": energy, "generator": generator(self.decoder, self.latent, spec, self.width, self.slope)}
+
+    def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
+        """Adam with betas (.5, .999) for both (appendix)."""
+        rates = {"energy": self.energy_rate, "generator": self.generator_rate}
+        return {name: Adam(nets[name].parameters(), rate, betas=(0.5, 0.999)) for name, rate in rates.items()}
+
+    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+        """Both, always."""
+        return dict.fromkeys(("energy", "generator"), self.decay**update)
+
+    def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
+        """K0 steps of s0, or K1 of s1."""
+        if chain == "prior":
+            return Langevin.textbook(self.prior_steps, self.prior_step)
+        return Langevin.textbook(self.posterior_steps, self.posterior_step)
+
+    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+        """N(0, I), for both."""
+        return noise("gaussian", (n, self.latent), rng)
+
+    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """f(z) + |z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too (eq. 8)."""
+        prior = tilt(nets["energy"], gaussian())
+        if context is None:
+            return prior
+        return tilt(mismatch(context, nets["generator"], self.sigma), prior)
+
+    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """The generator's output, without the noise about it."""
+        return nets["generator"](x)
+
+    def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
+        """At posterior states: `mse` a coordinate, and `energy` -log p(x, z) without normalisers (section 4.4)."""
+        x, z = batch["data"]["x"], chains["posterior"].x
+        error = squared_error(x, nets["generator"](z))
+        return {"mse": error / x[0].numel(), "energy": self.target("posterior", nets, batch["data"])(z)}
+
+    def losses(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """f(z+) - f(z-) (eq. 6), and the reconstruction at z+ (eq. 7)."""
+        x, z = batch["data"]["x"], chains["posterior"].x
+        posterior, prior = nets["energy"](z).mean(), nets["energy"](chains["prior"].x).mean()
+        error = squared_error(x, nets["generator"](z)).mean()
+        return {"energy": posterior - prior, "generator": error / (2 * self.sigma**2)}, {
+            "chains/contrast": posterior - prior,
+            "energy/posterior": posterior,
+            "energy/prior": prior,
+            "mse": error / x[0].numel(),
+        }
