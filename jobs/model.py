@@ -73,15 +73,17 @@ class Model(NamedTuple):
         return torch.cat(found) if found else None
 
 
-def opened(look: Look) -> Model:
+def opened(look: Look, latent: bool = False) -> Model:
     """The model of a run, on the device and with the threads asked for.
 
+    Args:
+        look: what is asked.
+        latent: whether chains whose states are latent vectors, not data, will do.
+
     Raises:
-        BadInput: there is no run, no checkpoint, no chain, or the data are others.
+        BadInput: there is no run, no checkpoint, no energy of data where one is needed, or the data are others.
     """
     job = load_run(look.run)
-    if not job.recipe.chains:
-        raise BadInput(f"{look.run}: its recipe runs no chains to sample by")
     newest = checkpoint.newest(Storage.at(job.out) / "checkpoints")
     if newest is None:
         raise BadInput(f"{look.run} has no checkpoint yet")
@@ -95,6 +97,10 @@ def opened(look: Look) -> Model:
     check_identity(job, data.key, state["identity"], f"{look.run}/checkpoints/{newest}")
     for name, weights in checkpoint.read_part(place, "learner")["networks"].items():
         nets[name].load_state_dict(weights)
+    if not latent and job.recipe.energy(nets) is None:
+        raise BadInput(
+            f"{look.run}: {type(job.recipe).__name__} has no energy of data, and its chains no data for states"
+        )
     return Model(job, data, nets, state["update"], place)
 
 

@@ -60,7 +60,7 @@ def main() -> None:
 
 def draw(asked: Sample) -> ndarray:
     """(n, *shape) float32 samples of the run's newest checkpoint."""
-    model = opened(Look(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device))
+    model = opened(Look(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device), latent=True)
     recipe, nets = model.job.recipe, model.nets
     tasks = samples.tasks(recipe, nets, model.data, asked.n, model.update, asked.seed)
     moved = [advance(recipe, nets, task) for task in tqdm(tasks, desc=f"update {model.update}", unit="task")]
