@@ -89,7 +89,7 @@ def test_two_learners_that_share_an_actor_equal_one(ray_session, small, plain):
 def test_by_command_line_and_resumed_with_other_learners(ray_session, small, plain):
     env = {**os.environ, "RAY_ADDRESS": ray_session.get_runtime_context().gcs_address}
     resources = ["--cpus-per-learner", ".25", "--cpus-per-actor", ".25"]
-    settings = "--steps 5 --batch 16 --width 4 --bank 80 --restart .2 --data-noise .1 --learning-rate 1e-4"
+    settings = "--steps 5 --batch 16 --width 4 --bank 80 --restart .2 --data-noise .1 --learning-rate 1e-4 --decay 1"
     flags = [*settings.split(), "--lanes", "4", "--samples", "0", "--lag", "2"]
     half = [
         "jobs.anatomy",
