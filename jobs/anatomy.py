@@ -7,7 +7,7 @@ Claims, as measured on one CPU thread with torch 2.15, seeds 0, 1, 2; KL(truth, 
 eight-gaussians-convergent: grid .077, .070, .059, 5,000 steps .153, .138, .117 (exact samples .060), 130 CPU seconds.
 eight-gaussians-nonconvergent: short runs .130, .133, .159, grid 15.7, 5.6, 8.2, 5,000 steps .70, .33, .35.
 rings-convergent: grid .133, .247, .278, 5,000 steps .201, .335, .359 (exact samples .065): not yet below .1.
-rings-nonconvergent: short runs .360, .234, @R2S@, grid 42, 46, @R2G@.
+rings-nonconvergent: short runs .360, .234, .322, grid 42, 46, 59.
 digits-convergent: Fréchet after 2,000 and 20,000 steps 15, 18, 10 and 59, 109, 56 (300 of the data: 5.4).
 digits-nonconvergent: fresh short runs 9.8, 14, 15; after 4,000 steps 4e6, 3e6, 7e6.
 mnist-convergent: Fréchet after 2,000 steps 63 with seed 0 (300 of the data: 9.9), 18 CPU minutes.

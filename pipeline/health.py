@@ -112,6 +112,11 @@ class Watch:
         """Whether anything is outside now, though perhaps not for long: no time for a checkpoint to go back to."""
         return any(self.outside.values())
 
+    @property
+    def settled(self) -> bool:
+        """Whether there is enough of a history that a run which had diverged would have been told."""
+        return not self.patience or all(len(past) >= SETTLED + self.patience for past in self.history.values())
+
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """The history."""
         outside = {name: torch.tensor(n) for name, n in self.outside.items()}

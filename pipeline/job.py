@@ -13,7 +13,7 @@ from pipeline.recipe import Recipe
 
 R = TypeVar("R", bound=Recipe)
 
-FORMAT = 2
+FORMAT = 3
 """Of what a checkpoint holds; another is refused."""
 LONGEST = 500
 """Patience that is still short beside the history that divergence is judged by."""

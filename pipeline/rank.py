@@ -158,6 +158,7 @@ class Rank:
         if self.rank == 0:
             state = {"update": update, "rollbacks": self.rollbacks, "last": self.last, "next": self.pool.next}
             state |= {"identity": identity(self.job, self.data.key), "healthy": self._healthy(update)}
+            state["settled"] = self.watch.settled
             checkpoint.commit(place, written, {**state, **dataclasses.asdict(spent)})
             checkpoint.prune(self.checkpoints, self.job.keep)
 
@@ -212,8 +213,9 @@ class Rank:
     def rolled_back(self, fault: Diverged) -> tuple["Rank", int]:
         """The run at its last healthy checkpoint, for another attempt; this one is given up.
 
-        If it fell from that checkpoint before, it goes one further back, as long as there is one. Answers under way at
-        the checkpoint are dropped: they belong to the data and random numbers of the attempt that failed.
+        If it fell from that checkpoint before, it goes one further back, as long as there is one; or to the start, if
+        that checkpoint is from before there was a history to judge it by. Answers under way at the checkpoint are
+        dropped: they belong to the data and random numbers of the attempt that failed.
 
         Returns:
             The rank to go on with, and the number of updates it has made.
@@ -236,11 +238,13 @@ class Rank:
 
     def _forget_unhealthy(self) -> None:
         names = checkpoint.names(self.checkpoints)
-        healthy = [n for n in names if checkpoint.read_state(self.checkpoints / n)["healthy"]]
-        if len(healthy) > 1 and self.rollbacks and checkpoint.update_of(healthy[-1]) == self.rollbacks[-1].to:
+        states = {n: checkpoint.read_state(self.checkpoints / n) for n in names}
+        healthy = [n for n in names if states[n]["healthy"]]
+        again = healthy and self.rollbacks and checkpoint.update_of(healthy[-1]) == self.rollbacks[-1].to
+        if again and (len(healthy) > 1 or not states[healthy[-1]]["settled"]):
             healthy.pop()
         for name in names:
-            if healthy and name > healthy[-1]:
+            if not healthy or name > healthy[-1]:
                 (self.checkpoints / name).delete()
 
 

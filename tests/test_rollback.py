@@ -80,12 +80,20 @@ def test_banks_go_back_too_and_rates_fall(fragile):
 
 def test_it_does_not_give_up_its_last_healthy_checkpoint(fragile):
     recipe = Fragile.like(fragile.recipe, at=3, attempts=3)
-    found = run(replace(fragile, recipe=recipe, rollbacks=3))
+    found = run(replace(fragile, recipe=recipe, rollbacks=3, patience=0))  # so no history is needed to judge it
     assert found["rollbacks"] == 3
     for attempt in (1, 2):
         text = (Path(fragile.out) / f"metrics-attempt-{attempt}.jsonl").read_text()
         rows = [json.loads(line) for line in text.splitlines()]
         assert min(row["update"] for row in rows if row["attempt"] == attempt) == 2
+
+
+def test_it_begins_again_where_its_only_checkpoint_was_never_judged_and_fails_twice(fragile):
+    recipe = Fragile.like(fragile.recipe, at=3, attempts=2)
+    found = run(replace(fragile, recipe=recipe))
+    assert found["rollbacks"] == 2
+    rows = [json.loads(line) for line in (Path(fragile.out) / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["update"], row["attempt"]) for row in rows] == [(update, 2) for update in range(6)]
 
 
 def test_chains_under_way_are_not_handed_to_the_next_attempt(fragile):
