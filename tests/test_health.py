@@ -18,7 +18,7 @@ def told(values, patience=10, name="chains/grad_norm", scale=1.0):
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_noise_about_a_level_is_health_in_any_units(scale):
-    for seed in range(5):
+    for seed in range(2):
         steady = np.random.default_rng(seed).normal(size=3000)  # as d is: about zero
         assert not told(steady, scale=scale, name="chains/contrast")
         assert not told(np.exp(0.3 * steady), scale=scale)

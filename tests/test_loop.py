@@ -153,7 +153,7 @@ def test_a_run_of_another_version_is_refused(small):
     place.write("state.json", text)
     hashes = place.read_json("manifest.json")
     place.write_json("manifest.json", {**hashes, "state.json": sha256(text).hexdigest()})
-    with pytest.raises(BadInput, match="its format is None, not 2"):
+    with pytest.raises(BadInput, match="its format is None, not 3"):
         run(small)
     settings = to_json(small)
     settings["recipe"]["langevins"] = 3
