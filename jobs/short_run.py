@@ -5,7 +5,7 @@ The model is K Langevin steps from noise under a learned energy; K, the start an
 Claims, as measured on one CPU thread with torch 2.15; Fréchet distances over features of a classifier of the same data:
 digits: 8.97, 12.2, 15.3 with seeds 0, 1, 2 (noise 539, half the data against the other half 1.18), 80 CPU seconds.
 mnist: 30.6 with seed 0 (noise 837, floor 1.36), 42 CPU minutes.
-eight-gaussians: KL(truth, samples) .23, .14, .16, KL(truth, exp(-U/T)) 27, 27, 19, seeds 0, 1, 2, 64 CPU seconds.
+eight-gaussians: KL(truth, samples) .22, .15, .17, KL(truth, exp(-U/T)) 27, 27, 19, seeds 0, 1, 2, 75 CPU seconds.
 fashion-mnist: the settings of mnist, not yet measured.
 cifar10, celeba: the paper's settings for a GPU, not yet measured.
 """
