@@ -6,17 +6,21 @@ from typing import Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 Batch: TypeAlias = dict[str, Tensor]
-"""`x`, `index` and, where the data have them, `label`, `length`: tensors of equal leading size."""
+"""Tensors of equal leading size: `x`, `index` and, where there are any, `label`; `length` of sentences, their words and
+the end; `observed`, 1 where a coordinate of `x` is known and 0 where it is to be completed."""
 
 
 class Spec(NamedTuple):
     """Kind and shape of the data, which is all that networks are built from."""
 
-    kind: Literal["image", "vector"]
+    kind: Literal["image", "vector", "text", "counts"]
+    """text: sentences, as the numbers of their words; counts: how often each word is in a text (bag of words)."""
     shape: tuple[int, ...]
-    """Of one item: (c, h, w) for images in [-1, 1], (d,) for vectors."""
+    """Of one item: (c, h, w) for images in [-1, 1], (d,) for vectors, (longest,) for text, (words,) for counts."""
     classes: int
     """Number of labels; 0 where the data have none."""
+    frequency: tuple[float, ...] = ()
+    """Of each word in what is learned from, all of them together 1; empty for what is no text."""
 
     @property
     def size(self) -> int:

@@ -1,7 +1,9 @@
 """Top-down networks: from a latent vector to data (2006.08205, table 8; 1912.01909, 1911.11374)."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Protocol, cast, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -10,7 +12,44 @@ from pipeline.energies import Energy
 from pipeline.errors import BadInput
 
 
-class ConvGenerator(nn.Sequential):
+@runtime_checkable
+class Decoder(Protocol):
+    """p(x|z), which a recipe learns and its posterior chains go by, whatever the data are."""
+
+    def loss(self, z: Float[Tensor, "n d"], items: Batch, sigma: float) -> Float[Tensor, " n"]:
+        """-log p(x|z) of each item in nats, up to terms free of z and of the network."""
+        ...
+
+    def told(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
+        """The loss in the units that a reader knows, by name: `mse` a coordinate, or `nats` a word."""
+        ...
+
+    def draw(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Tensor:
+        """(n, *shape) data of p(x|z)."""
+        ...
+
+
+class GaussianDecoder(nn.Module):
+    """x = g(z) + sigma xi, where g is the network's `forward`."""
+
+    def loss(self, z: Float[Tensor, "n d"], items: Batch, sigma: float) -> Float[Tensor, " n"]:
+        """|x - g(z)|^2 / (2 sigma^2); over the coordinates where `observed` is 1, if the items say so."""
+        x, made = items["x"], self(z)
+        if "observed" in items:
+            x, made = items["observed"] * x, items["observed"] * made
+        return squared_error(x, made) / (2 * sigma**2)
+
+    def told(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
+        """`mse`, the squared error a coordinate."""
+        return {"mse": loss * (2 * sigma**2 / items["x"][0].numel())}
+
+    def draw(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Tensor:
+        """g(z), without the noise about it."""
+        made: Tensor = self(z)
+        return made
+
+
+class ConvGenerator(nn.Sequential, GaussianDecoder):
     """Latent vectors (n, d) -> images (n, c, h, w) in [-1, 1].
 
     A full transposed convolution to the smallest size of at least 4x4 that halving the image gives, then transposed
@@ -40,7 +79,7 @@ class ConvGenerator(nn.Sequential):
         super().__init__(*layers, nn.Tanh())
 
 
-class MLPGenerator(nn.Sequential):
+class MLPGenerator(nn.Sequential, GaussianDecoder):
     """Latent vectors (n, d) -> data of one shape: linear layers with LeakyReLU between; images end in tanh.
 
     Raises:
@@ -65,17 +104,21 @@ def squared_error(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *d"]) -> Float[T
 
 
 def generator(kind: Literal["conv", "mlp"], latent: int, spec: Spec, width: int, slope: float) -> nn.Module:
-    """The generator of a kind of data: convolutions where they are images and asked for, else two layers of `width`."""
+    """The decoder of a kind of data: convolutions where they are images and asked for, else two layers of `width`."""
     if spec.kind == "image" and kind == "conv":
         return ConvGenerator(latent, spec.shape, width, slope)
     return MLPGenerator(latent, spec, (width, width), slope)
 
 
-def mismatch(items: Batch, net: nn.Module, sigma: float) -> Energy:
-    """|x - g(z)|^2 / (2 sigma^2) as an energy of z, for the items `x`."""
-    x = items["x"]
+def decoder(nets: Mapping[str, nn.Module]) -> Decoder:
+    """A recipe's network `generator`, as the decoder that it is."""
+    return cast(Decoder, nets["generator"])
+
+
+def mismatch(items: Batch, decoder: Decoder, sigma: float) -> Energy:
+    """-log p(x|z) as an energy of z, for the items given."""
 
     def energy(z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        return squared_error(x, net(z)) / (2 * sigma**2)
+        return decoder.loss(z, items, sigma)
 
     return energy

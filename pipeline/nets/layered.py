@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from pipeline.batch import Spec
 from pipeline.errors import BadInput
+from pipeline.nets.generator import GaussianDecoder
 
 
-class LayeredGenerator(nn.Module):
+class LayeredGenerator(GaussianDecoder):
     """Noise (n, d_L + ... + d_1), top layer first -> data of one shape; images end in tanh.
 
     The top layer is its noise; each below is z_l = mu_l + sd_l eps_l, with mean and log sd from what is above it. A

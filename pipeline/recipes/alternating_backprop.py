@@ -21,7 +21,7 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies import Energy, gaussian, tilt
-from pipeline.nets.generator import generator, mismatch, squared_error
+from pipeline.nets.generator import decoder, generator, mismatch
 from pipeline.recipe import ChainSettings, Moved, Recipe
 from pipeline.rng import noise
 from pipeline.samplers import Langevin
@@ -90,22 +90,23 @@ class AlternatingBackprop(Recipe):
         """|z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too."""
         if context is None:
             return gaussian()
-        return tilt(mismatch(context, nets["generator"], self.sigma), gaussian())
+        return tilt(mismatch(context, decoder(nets), self.sigma), gaussian())
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """The generator's output, without the noise about it."""
-        return nets["generator"](x)
+        """Drawn by the decoder."""
+        return decoder(nets).draw(x, rng)
 
     def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
-        """At posterior states, started afresh: `mse` a coordinate, `energy` -log p(x, z) without normalisers."""
-        x, z = batch["data"]["x"], chains["posterior"].x
-        error = squared_error(x, nets["generator"](z)) / x[0].numel()
-        return {"mse": error, "energy": self.target("posterior", nets, batch["data"])(z)}
+        """At posterior states, started afresh: what the decoder tells, and `energy`: -log p(x, z) unnormalised."""
+        items, z = batch["data"], chains["posterior"].x
+        loss = decoder(nets).loss(z, items, self.sigma)
+        return {**decoder(nets).told(loss, items, self.sigma), "energy": loss + gaussian()(z)}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The reconstruction at the posterior's states."""
-        x = batch["data"]["x"]
-        error = squared_error(x, nets["generator"](chains["posterior"].x)).mean()
-        return {"generator": error / (2 * self.sigma**2)}, {"mse": error / x[0].numel()}
+        items = batch["data"]
+        loss = decoder(nets).loss(chains["posterior"].x, items, self.sigma)
+        told = decoder(nets).told(loss, items, self.sigma)
+        return {"generator": loss.mean()}, {name: value.mean() for name, value in told.items()}

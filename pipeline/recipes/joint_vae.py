@@ -24,7 +24,7 @@ from torch.optim import Adam, Optimizer
 from pipeline.batch import Batch, Spec
 from pipeline.energies import Energy, gaussian
 from pipeline.nets.encoder import GaussianEncoder
-from pipeline.nets.generator import MLPGenerator, squared_error
+from pipeline.nets.generator import MLPGenerator, decoder
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.recipe import ChainSettings, Moved, Recipe
 from pipeline.rng import noise
@@ -101,8 +101,8 @@ class JointVAE(Recipe):
         return gaussian()
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """The generator's output, without the noise about it."""
-        return nets["generator"](x)
+        """Drawn by the decoder."""
+        return decoder(nets).draw(x, rng)
 
     def joint(self, nets: Nets, x: Tensor, z: Tensor) -> Tensor:
         """U(x, z) of n pairs; softplus bounds it below, and so its learning."""
@@ -110,21 +110,20 @@ class JointVAE(Recipe):
 
     def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
         """`mse` a coordinate, and `energy` U(x, mu(x)) (section 4.3)."""
-        x = batch["data"]["x"]
-        mean, _ = nets["encoder"](x)
-        error = squared_error(x, nets["generator"](mean)) / x[0].numel()
-        return {"mse": error, "energy": self.joint(nets, x, mean)}
+        items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
+        told = decoder(nets).told(decoder(nets).loss(mean, items, self.sigma), items, self.sigma)
+        return {**told, "energy": self.joint(nets, items["x"], mean)}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The triangle, each network's part (eqs. 9-11)."""
-        x = batch["data"]["x"]
+        items, x = batch["data"], batch["data"]["x"]
         (mean, log_sd), prior = nets["encoder"](x), noise("gaussian", (len(x), self.latent), rng)
         z = mean + log_sd.exp() * noise("gaussian", tuple(mean.shape), rng)
-        error, made = squared_error(x, nets["generator"](z)).mean(), nets["generator"](prior)
+        loss, made = decoder(nets).loss(z, items, self.sigma), nets["generator"](prior)
         data, model = self.joint(nets, x, z).mean(), self.joint(nets, made, prior).mean()
-        reconstruction, cross = error / (2 * self.sigma**2), gaussian()(z).mean()
+        reconstruction, cross = loss.mean(), gaussian()(z).mean()
         entropy, w = log_sd.sum(1).mean(), self.energy_weight
         return {
             "energy": data - model,
@@ -135,5 +134,5 @@ class JointVAE(Recipe):
             "energy/data": data,
             "energy/model": model,
             "log_sd": log_sd.mean(),
-            "mse": error / x[0].numel(),
+            **{name: value.mean() for name, value in decoder(nets).told(loss, items, self.sigma).items()},
         }

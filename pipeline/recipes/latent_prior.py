@@ -22,7 +22,7 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies import Energy, gaussian, tilt
-from pipeline.nets.generator import generator, mismatch, squared_error
+from pipeline.nets.generator import decoder, generator, mismatch
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.recipe import ChainSettings, Moved, Recipe
 from pipeline.rng import noise
@@ -107,28 +107,28 @@ class LatentPrior(Recipe):
         prior = tilt(nets["energy"], gaussian())
         if context is None:
             return prior
-        return tilt(mismatch(context, nets["generator"], self.sigma), prior)
+        return tilt(mismatch(context, decoder(nets), self.sigma), prior)
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """The generator's output, without the noise about it."""
-        return nets["generator"](x)
+        """Drawn by the decoder."""
+        return decoder(nets).draw(x, rng)
 
     def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
-        """At posterior states: `mse` a coordinate, and `energy` -log p(x, z) without normalisers (section 4.4)."""
-        x, z = batch["data"]["x"], chains["posterior"].x
-        error = squared_error(x, nets["generator"](z))
-        return {"mse": error / x[0].numel(), "energy": self.target("posterior", nets, batch["data"])(z)}
+        """At posterior states: what the decoder tells, and `energy` -log p(x, z) without normalisers (4.4)."""
+        items, z = batch["data"], chains["posterior"].x
+        loss = decoder(nets).loss(z, items, self.sigma)
+        return {**decoder(nets).told(loss, items, self.sigma), "energy": loss + self.target("prior", nets, None)(z)}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """f(z+) - f(z-) (eq. 6), and the reconstruction at z+ (eq. 7)."""
-        x, z = batch["data"]["x"], chains["posterior"].x
+        items, z = batch["data"], chains["posterior"].x
         posterior, prior = nets["energy"](z).mean(), nets["energy"](chains["prior"].x).mean()
-        error = squared_error(x, nets["generator"](z)).mean()
-        return {"energy": posterior - prior, "generator": error / (2 * self.sigma**2)}, {
+        loss = decoder(nets).loss(z, items, self.sigma)
+        return {"energy": posterior - prior, "generator": loss.mean()}, {
             "chains/contrast": posterior - prior,
             "energy/posterior": posterior,
             "energy/prior": prior,
-            "mse": error / x[0].numel(),
+            **{name: value.mean() for name, value in decoder(nets).told(loss, items, self.sigma).items()},
         }

@@ -21,7 +21,7 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies import Energy, gaussian, tilt
-from pipeline.nets.generator import mismatch, squared_error
+from pipeline.nets.generator import decoder, mismatch
 from pipeline.nets.layered import LayeredGenerator, StepSize
 from pipeline.recipe import ChainSettings, Moved, Recipe
 from pipeline.rng import noise
@@ -100,7 +100,7 @@ class ShortRunInference(Recipe):
         """|z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too."""
         if context is None:
             return gaussian()
-        return tilt(mismatch(context, nets["generator"], self.sigma), gaussian())
+        return tilt(mismatch(context, decoder(nets), self.sigma), gaussian())
 
     def joint(self, nets: Nets) -> Callable[[Tensor, Tensor], Tensor]:
         """The posterior's energy of one z (l,) and one item x, with the generator's weights held still."""
@@ -114,26 +114,26 @@ class ShortRunInference(Recipe):
         return energy
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """The generator's output, without the noise about it."""
-        return nets["generator"](x)
+        """Drawn by the decoder."""
+        return decoder(nets).draw(x, rng)
 
     def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
-        """At posterior states: `mse` a coordinate, and `energy` -log p(x, z) without normalisers."""
-        x, z = batch["data"]["x"], chains["posterior"].x
-        error = squared_error(x, nets["generator"](z)) / x[0].numel()
-        return {"mse": error, "energy": self.target("posterior", nets, batch["data"])(z)}
+        """At posterior states: what the decoder tells, and `energy` -log p(x, z) without normalisers."""
+        items, z = batch["data"], chains["posterior"].x
+        loss = decoder(nets).loss(z, items, self.sigma)
+        return {**decoder(nets).told(loss, items, self.sigma), "energy": loss + gaussian()(z)}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The reconstruction at the posterior's states (eq. 9); and, when its turn comes, the KL of the step size."""
-        x = batch["data"]["x"]
-        error = squared_error(x, nets["generator"](chains["posterior"].x)).mean()
+        items, x = batch["data"], batch["data"]["x"]
+        loss = decoder(nets).loss(chains["posterior"].x, items, self.sigma)
         step, divergent = nets["step"](), torch.zeros((), device=x.device)
         if self._tunes(update):
             some = x[: self.tune_items]
             z = noise("gaussian", (len(some), sum(self.latents)), rng)
             xi = noise("gaussian", (len(some), self.steps, sum(self.latents)), rng)
             divergent = short_run_divergence(self.joint(nets), some, z, xi, step).mean()
-        losses = {"generator": error / (2 * self.sigma**2), "step": divergent}
-        return losses, {"mse": error / x[0].numel(), "step": step}
+        told = {name: value.mean() for name, value in decoder(nets).told(loss, items, self.sigma).items()}
+        return {"generator": loss.mean(), "step": divergent}, {**told, "step": step}
