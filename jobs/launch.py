@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from pipeline.batch import Spec
 from pipeline.chains import LocalPool
-from pipeline.data import load, located
+from pipeline.data import located
 from pipeline.errors import BadInput, Unanswered
 from pipeline.health import Diverged
-from pipeline.job import Job, check, from_json, to_json
+from pipeline.job import Job, check, dataset, from_json, to_json
 from pipeline.learner import build
 from pipeline.loop import train
 from pipeline.report import provenance
@@ -94,7 +94,7 @@ def _experiment(job: str, presets: Mapping[str, Job[Any]], description: str) -> 
 def start(job: Job[Any]) -> None:
     """Check a job, make its run folder, run it, and say what came of it."""
     check(job)
-    spec = load(job.data, job.limit, job.test_share, job.held_out).spec
+    spec = dataset(job).spec
     build(job.recipe, spec, job.seed, torch.device("cpu"))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)

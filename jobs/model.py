@@ -14,10 +14,10 @@ from torch import Tensor
 from jobs.launch import device, load_run
 from pipeline import checkpoint
 from pipeline.chains import frozen
-from pipeline.data import Dataset, load
+from pipeline.data import Dataset
 from pipeline.energies import Energy
 from pipeline.errors import BadInput
-from pipeline.job import Job, check_identity
+from pipeline.job import Job, check_identity, dataset
 from pipeline.learner import build
 from pipeline.report import grid
 from pipeline.samplers import Langevin
@@ -91,7 +91,7 @@ def opened(look: Look, latent: bool = False) -> Model:
     if look.threads < 1 or look.seed < 0:
         raise BadInput("--threads must be 1 or more, --seed 0 or more")
     torch.set_num_threads(look.threads)
-    data = load(job.data, job.limit, job.test_share, job.held_out)
+    data = dataset(job)
     nets = frozen(build(job.recipe, data.spec, job.seed, device(look.device)))
     state = checkpoint.read_state(place)
     check_identity(job, data.key, state["identity"], f"{look.run}/checkpoints/{newest}")

@@ -12,9 +12,8 @@ import tyro
 
 from jobs.launch import go, guarded, load_run, parse
 from pipeline import checkpoint
-from pipeline.data import load
 from pipeline.errors import BadInput
-from pipeline.job import check, check_identity
+from pipeline.job import check, check_identity, dataset
 from pipeline.storage import Storage
 
 
@@ -71,7 +70,7 @@ def main() -> None:
     job = dataclasses.replace(load_run(asked.run), **changes)
     check(job)
     checkpoints = Storage.at(job.out) / "checkpoints"
-    newest, data, done = checkpoint.newest(checkpoints), load(job.data, job.limit, job.test_share, job.held_out), 0
+    newest, data, done = checkpoint.newest(checkpoints), dataset(job), 0
     if newest:
         state = checkpoint.read_state(checkpoints / newest)
         check_identity(job, data.key, state["identity"], f"{job.out}/checkpoints/{newest}")

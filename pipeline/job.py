@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.chains import check_chains
+from pipeline.data import Dataset, load
 from pipeline.errors import BadInput
 from pipeline.recipe import Recipe
 
@@ -31,7 +32,8 @@ class Job(Generic[R]):
     """Name of the experiment, in the run's folder and result."""
     recipe: R
     data: str
-    """digits, eight-gaussians, a torchvision set, .parquet file or folder (image, label), an .npz (images, labels)."""
+    """digits, eight-gaussians, a torchvision set, .parquet file or folder (image, text or features; maybe label), an
+    .npz (images; maybe labels)."""
     updates: int
     """Updates of the weights, in all."""
     limit: int = 0
@@ -40,6 +42,12 @@ class Job(Generic[R]):
     """Share of the items that learning never sees; the final metrics about single items are taken on them."""
     held_out: int | None = None
     """Label that learning never sees: the final metrics say how well its items are told from the others; None: none."""
+    labels: int = 0
+    """Items a class, drawn by the seed, whose label is known to learning; 0: all."""
+    words: Literal["sentences", "counts"] = "sentences"
+    """What texts are read as: their words in order, up to 40, or how often each word is in them (bag of words)."""
+    vocabulary: int = 10_000
+    """Most frequent words of texts that are told apart; those that are there once are not."""
     lanes: int = 2
     """Shares into which data, chains and seeds are cut; part of what is computed, so a resumed run keeps it."""
     learners: int = 1
@@ -91,7 +99,15 @@ def check(job: Job[Any]) -> None:
     """Raise BadInput for settings that no data and no machine could make right."""
     if not job.name or "/" in job.name:
         raise BadInput(f"--name {job.name!r}: it becomes part of a folder's name, so it is not empty and has no /")
-    at_least = {"updates": 1, "lanes": 1, "threads": 1, "checkpoint_every": 1, "keep": 1, "log_every": 1}
+    at_least = {
+        "updates": 1,
+        "vocabulary": 1,
+        "lanes": 1,
+        "threads": 1,
+        "checkpoint_every": 1,
+        "keep": 1,
+        "log_every": 1,
+    }
     for field in dataclasses.fields(job):
         value = getattr(job, field.name)
         least = at_least.get(field.name, 0)
@@ -123,6 +139,11 @@ def check(job: Job[Any]) -> None:
         raise BadInput(f"{job.actors} actors for {job.lanes} lanes: some would never work; use fewer, or more --lanes")
     if job.learners and job.lanes % job.learners:
         raise BadInput(f"{job.learners} learners do not divide {job.lanes} lanes")
+
+
+def dataset(job: Job[Any]) -> Dataset:
+    """The job's data. Raises BadInput where they are not to be had."""
+    return load(job.data, job.limit, job.test_share, job.held_out, job.labels, job.seed, job.words, job.vocabulary)
 
 
 def _numbers(value: Any, name: str = "") -> list[tuple[str, int | float]]:

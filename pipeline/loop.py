@@ -11,11 +11,11 @@ import torch
 
 from pipeline import weights
 from pipeline.chains import Answers, AnyPool, advance
-from pipeline.data import Dataset, load
+from pipeline.data import Dataset
 from pipeline.errors import BadInput
 from pipeline.evaluation import diagnostics, held_out, samples
 from pipeline.health import Diverged
-from pipeline.job import Job, to_json
+from pipeline.job import Job, dataset, to_json
 from pipeline.learner import gather, world
 from pipeline.rank import Rank, Spent
 from pipeline.report import METRICS, Report, result
@@ -69,6 +69,8 @@ def _attempted(run: Rank, start: int, progress: Callable[..., Progress]) -> dict
             run.save_if_due(update + 1)
         run.spent()
         return None
+    if run.data.statistics:
+        Storage.at(job.out).write_json("data.json", run.data.statistics)
     with closing(Report(Storage.at(job.out), start, job.log_every)) as report:
         with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar:
             bar.update(start)
@@ -92,7 +94,7 @@ def _agreed(job: Job[Any]) -> Dataset:
     """The job's data, once every rank has the same, and sees the run folder; a fault of one is raised by all."""
     data, fault = None, ""
     try:
-        data = load(job.data, job.limit, job.test_share, job.held_out)
+        data = dataset(job)
         if not Storage.at(job.out).exists("job.json"):
             fault = f"--out {job.out} is not seen by every machine: there is no job.json for learner {world()[0]}"
     except BadInput as e:

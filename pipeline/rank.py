@@ -64,8 +64,9 @@ class Rank:
         recipe, seed = self.job.recipe, fold(self.job.seed, self.learner.attempt, "data")
         parts = {}
         for stream, size in recipe.streams.items():
-            index = batch_indices(lane, self.data.size, size // lane.of, update, fold(seed, stream))
-            parts[stream] = self.data.batch(index, self.device)
+            data = self.data.stream(stream)
+            index = batch_indices(lane, data.size, size // lane.of, update, fold(seed, stream))
+            parts[stream] = data.batch(index, self.device)
         return parts
 
     def tasks(self, update: int, version: int) -> list[ChainTask]:

@@ -3,7 +3,7 @@
 import os
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +12,11 @@ from numpy import ndarray
 from pipeline.batch import Batch, Spec
 from pipeline.data.sources import DENSITIES, named, source
 from pipeline.data.store import Table, cached
+from pipeline.data.views import View, Words, view
 from pipeline.energies import Density
 from pipeline.errors import BadInput
 
-FORMAT = 2
+FORMAT = 3
 """Of the cached files; a new number makes them anew."""
 
 
@@ -26,7 +27,7 @@ def cache_folder() -> Path:
 
 
 class Dataset(NamedTuple):
-    """Items of a table whose column `x` holds images (uint8) or vectors (float32), and maybe a column `label`."""
+    """Items of a table whose column `x` holds images, vectors or texts, and which may have a column `label`."""
 
     key: str
     """A hash of the content and of what is chosen of it."""
@@ -35,9 +36,24 @@ class Dataset(NamedTuple):
     """(n,) of the table: item i is row rows[i]."""
     test_rows: ndarray
     """(m,) of the table that are held back for evaluation."""
-    spec: Spec
+    view: View
+    """What they are to networks."""
     density: Density | None
     """The truth the data were drawn from, where it is known."""
+    labelled: ndarray
+    """(k,) of `rows` whose label is known to learning; all of them, unless few are chosen."""
+    hidden: bool = False
+    """Whether batches go without labels."""
+
+    @property
+    def spec(self) -> Spec:
+        """Kind and shape of an item."""
+        return self.view.spec
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """What of the data learned from is needed to read others alike: `words`, or `mean` and `sd` of features."""
+        return self.view.statistics
 
     @property
     def size(self) -> int:
@@ -49,13 +65,19 @@ class Dataset(NamedTuple):
         """The items held back."""
         return self._replace(rows=self.test_rows)
 
+    def stream(self, name: str) -> "Dataset":
+        """The items of a recipe's stream: `labelled` has those of known label; the others have all, without labels
+        where only a few are known.
+        """
+        if name == "labelled":
+            return self._replace(rows=self.labelled)
+        return self._replace(hidden=len(self.labelled) < len(self.rows))
+
     def batch(self, index: ndarray, device: torch.device | str = "cpu") -> Batch:
-        """The items of `index` (n,): images as float32 in [-1, 1]."""
+        """The items of `index` (n,): `x`, `index`, and `label` where it is known, and `length` of sentences."""
         rows = self.rows[index]
-        x = torch.from_numpy(self.table.column("x")[rows]).to(device)
-        x = x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x
-        found = {"x": x, "index": torch.from_numpy(index).to(device)}
-        if "label" in self.table:
+        found = {**self.view.read(rows, device), "index": torch.from_numpy(index).to(device)}
+        if "label" in self.table and not self.hidden:
             found["label"] = torch.from_numpy(self.table.column("label")[rows]).to(device)
         return found
 
@@ -65,7 +87,16 @@ def located(data: str) -> str:
     return data if named(data) else str(Path(data).expanduser().resolve())
 
 
-def load(data: str, limit: int = 0, test_share: float = 0.0, held_out: int | None = None) -> Dataset:
+def load(
+    data: str,
+    limit: int = 0,
+    test_share: float = 0.0,
+    held_out: int | None = None,
+    labels: int = 0,
+    seed: int = 0,
+    words: Words = "sentences",
+    vocabulary: int = 10_000,
+) -> Dataset:
     """The data set that a name or path stands for.
 
     Args:
@@ -73,6 +104,10 @@ def load(data: str, limit: int = 0, test_share: float = 0.0, held_out: int | Non
         limit: at most its first so many items; 0: all.
         test_share: share of the items that are held back for evaluation, drawn by a seed of their own.
         held_out: label that is taken out of the others (so that it is in the held back ones alone).
+        labels: items a class whose label is known to learning; 0: all.
+        seed: of the draw of these.
+        words: what texts are read as.
+        vocabulary: words of texts that are told apart, at most.
 
     Raises:
         BadInput: there is none, it cannot be read, or nothing is left of it.
@@ -84,15 +119,18 @@ def load(data: str, limit: int = 0, test_share: float = 0.0, held_out: int | Non
         table = cached(cache / "data" / f"{digest}.arrow", read)
     except BadInput as e:
         raise BadInput(str(e) if data in str(e) else f"{data}: {e}") from e
-    shape, classes = table.column("x").shape[1:], 0
-    if "label" in table:
-        classes = int(np.max(table.column("label"))) + 1
-    spec = Spec("image" if len(shape) == 3 else "vector", tuple(shape), classes)
     rows, test_rows = _split(table, min(limit or len(table), len(table)), test_share)
     if held_out is not None:
         rows = _without(table, rows, held_out, data)
+    labelled = _drawn(table, rows, labels, seed, data) if labels else rows
     chosen = "" if held_out is None and not test_share else f"-{test_share:g}-{held_out}"
-    return Dataset(table.content + chosen, table, rows, test_rows, spec, DENSITIES.get(data))
+    chosen += f"-{labels}-{seed}" if labels else ""
+    chosen += f"-{words}-{vocabulary}" if table.words else ""
+    try:
+        seen = view(table, rows, data in DENSITIES, words, vocabulary)
+    except BadInput as e:
+        raise BadInput(f"{data}: {e}") from e
+    return Dataset(table.content + chosen, table, rows, test_rows, seen, DENSITIES.get(data), labelled)
 
 
 def _split(table: Table, size: int, test_share: float) -> tuple[ndarray, ndarray]:
@@ -102,6 +140,17 @@ def _split(table: Table, size: int, test_share: float) -> tuple[ndarray, ndarray
         raise BadInput(f"--test-share {test_share}: it must be 0 or more, and leave items to learn from")
     order = np.random.default_rng(0).permutation(size) if tested else np.arange(size)
     return np.sort(order[tested:]), np.sort(order[:tested])
+
+
+def _drawn(table: Table, rows: ndarray, labels: int, seed: int, data: str) -> ndarray:
+    """That many of the rows of each class."""
+    if "label" not in table:
+        raise BadInput(f"--labels {labels}: {data} has no labels")
+    rng, of = np.random.default_rng(seed), table.column("label")[rows]
+    classes = {int(label): rows[of == label] for label in np.unique(of)}
+    if min(map(len, classes.values())) < labels:
+        raise BadInput(f"--labels {labels}: a class of {data} has {min(map(len, classes.values()))} items")
+    return np.sort(np.concatenate([rng.choice(own, labels, replace=False) for own in classes.values()]))
 
 
 def _without(table: Table, rows: ndarray, label: int, data: str) -> ndarray:

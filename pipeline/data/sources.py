@@ -1,8 +1,10 @@
-"""Where data come from: names, torchvision's sets, Parquet in the Hugging Face image layout, .npz files."""
+"""Where data come from: names, torchvision's sets, Parquet (images, texts or features), .npz files."""
 
 import io
+import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -46,7 +48,7 @@ def _columns(images: Iterable[Any], labels: Iterable[Any] | None) -> dict[str, n
 def _labels(labels: Iterable[Any], n: int) -> ndarray:
     found = np.asarray(list(labels))
     if found.shape != (n,) or found.dtype.kind not in "iu" or found.min() < 0:
-        raise BadInput(f"labels must be one whole number of 0 or more for each of {n} images")
+        raise BadInput(f"labels must be one whole number of 0 or more for each of {n} items")
     return found.astype(np.int64)
 
 
@@ -60,6 +62,9 @@ def _digits() -> Columns:
 def _density(name: str) -> Columns:
     return {"x": DENSITIES[name].sample(TOY_ITEMS, generator(0)).numpy()}
 
+
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[^\w\s]")
+"""A word, perhaps with an apostrophe, or a sign that stands alone; texts are in lower case."""
 
 TORCHVISION = {
     "mnist": "MNIST",
@@ -99,7 +104,7 @@ def _concatenated(make: Callable[..., Any], download: bool) -> list[Any]:
     return [item for split in ("train", "val", "test") for item in make(split=split, download=download)]
 
 
-def _parquet(path: Path) -> Columns:
+def _parquet(path: Path) -> Columns | tuple[Columns, list[str]]:
     files = [str(f) for f in _files(path)]
     if not files:
         raise BadInput(f"{path} holds no .parquet files")
@@ -107,13 +112,45 @@ def _parquet(path: Path) -> Columns:
         table = pa.dataset.dataset(files, format="parquet").to_table()
     except (pa.ArrowException, OSError) as e:
         raise BadInput(f"{path} cannot be read as Parquet: {str(e).splitlines()[0]}") from e
-    if "image" not in table.column_names:
-        raise BadInput(f"{path} has no column `image`, only {', '.join(table.column_names)}")
+    kind = next((name for name in ("image", "text", "features") if name in table.column_names), None)
+    if kind is None:
+        raise BadInput(f"{path} has no column `image`, `text` or `features`, only {', '.join(table.column_names)}")
+    cells = table.column(kind).to_pylist()
+    labels = table.column("label").to_pylist() if "label" in table.column_names else None
+    if not cells:
+        raise BadInput(f"{path} holds no items")
     try:
-        images = [_decoded(cell["bytes"]) for cell in table.column("image").to_pylist()]
-        return _columns(images, table.column("label").to_pylist() if "label" in table.column_names else None)
-    except (OSError, KeyError, TypeError) as e:
-        raise BadInput(f"{path}: column `image` does not hold encoded images: {str(e).splitlines()[0]}") from e
+        if kind == "text":
+            return _texts(cells, labels)
+        return (
+            _features(cells, labels) if kind == "features" else _columns([_decoded(c["bytes"]) for c in cells], labels)
+        )
+    except (OSError, KeyError, TypeError, AttributeError) as e:
+        holds = {"image": "encoded images", "text": "texts", "features": "lists of numbers"}[kind]
+        raise BadInput(f"{path}: column `{kind}` does not hold {holds}: {str(e).splitlines()[0]}") from e
+
+
+def _features(rows: list[list[float]], labels: list[Any] | None) -> Columns:
+    """Lists of numbers of one length -> float32 `x` (n, d), and int64 `label`."""
+    lengths = {len(row) for row in rows}
+    if len(lengths) > 1 or not min(lengths):
+        raise BadInput(f"features must be lists of one length, not of {', '.join(map(str, sorted(lengths)[:3]))}")
+    x = np.array(rows, np.float32)
+    if not np.isfinite(x).all():
+        raise BadInput("features must be finite numbers; fill in or drop what is missing")
+    return {"x": x} if labels is None else {"x": x, "label": _labels(labels, len(x))}
+
+
+def _texts(texts: list[str], labels: list[Any] | None) -> tuple[Columns, list[str]]:
+    """Texts -> ragged `x` of the numbers of their words, int64 `label`; and the words, the most frequent first."""
+    split = [WORD.findall(text.lower()) for text in texts]
+    seen = Counter(word for text in split for word in text)
+    words = sorted(seen, key=lambda word: (-seen[word], word))
+    if not words:
+        raise BadInput("there is no word in any text")
+    numbers = {word: i for i, word in enumerate(words)}
+    x = [np.array([numbers[word] for word in text], np.int32) for text in split]
+    return {"x": x} if labels is None else {"x": x, "label": _labels(labels, len(x))}, words
 
 
 def _files(path: Path) -> list[Path]:
@@ -145,7 +182,7 @@ def named(data: str) -> bool:
     return data == "digits" or data in DENSITIES or data in TORCHVISION
 
 
-def source(data: str, cache: Path) -> tuple[str, Callable[[], Columns]]:
+def source(data: str, cache: Path) -> tuple[str, Callable[[], Columns | tuple[Columns, list[str]]]]:
     """What a name or path stands for: a key that changes when the data do, and how to read them.
 
     Raises:

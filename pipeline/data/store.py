@@ -1,5 +1,6 @@
 """Columns in a memory-mapped Arrow file: read once, opened by any number of processes without a copy."""
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ class Table:
         self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
         self.content: str = self._table.schema.metadata[b"content"].decode()
         """A hash of what is in it, wherever it came from."""
+        self.words: list[str] = json.loads(self._table.schema.metadata.get(b"words", b"[]"))
+        """What the numbers in ragged columns stand for."""
         self._columns = {name: self._open(name) for name in self._table.column_names}
 
     def __len__(self) -> int:
@@ -60,8 +63,8 @@ def _array(name: str, column: ndarray | list[ndarray]) -> tuple[pa.Field, pa.Arr
     return pa.field(name, array.type, metadata={"shape": "x".join(map(str, column.shape[1:]))}), array
 
 
-def _content(columns: Columns) -> str:
-    digest = sha256()
+def _content(columns: Columns, words: list[str]) -> str:
+    digest = sha256(json.dumps(words).encode() if words else b"")
     for name, column in columns.items():
         for part in [column] if isinstance(column, ndarray) else column:
             digest.update(f"{name} {part.dtype} {part.shape}".encode())
@@ -69,16 +72,18 @@ def _content(columns: Columns) -> str:
     return digest.hexdigest()[:16]
 
 
-def cached(path: Path, columns: Callable[[], Columns]) -> Table:
-    """Open the table at `path`, made from `columns()` if it is not there yet.
+def cached(path: Path, columns: Callable[[], Columns | tuple[Columns, list[str]]]) -> Table:
+    """Open the table at `path`, made from `columns()` if it is not there yet: columns, or those of texts and the words.
 
     Safe when several processes do so at once: each writes a file of its own and renames it, and any of them is right.
     """
     if not path.exists():
-        made = columns()
+        found = columns()
+        made, words = found if isinstance(found, tuple) else (found, [])
         path.parent.mkdir(parents=True, exist_ok=True)
         fields, arrays = zip(*(_array(name, column) for name, column in made.items()), strict=True)
-        table = pa.table(list(arrays), schema=pa.schema(list(fields), metadata={"content": _content(made)}))
+        about = {"content": _content(made, words), "words": json.dumps(words)}
+        table = pa.table(list(arrays), schema=pa.schema(list(fields), metadata=about))
         handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
         os.close(handle)
         try:

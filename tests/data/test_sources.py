@@ -85,7 +85,12 @@ def test_changed_file_is_read_anew(tmp_path):
 def bad_files(folder):
     (folder / "noise.parquet").write_bytes(b"PAR1 no")
     (folder / "noise.npz").write_bytes(b"PK no")
-    pq.write_table(pa.table({"text": ["a"]}), folder / "text.parquet")
+    pq.write_table(pa.table({"sound": ["a"]}), folder / "sound.parquet")
+    pq.write_table(pa.table({"text": ["a", "b"]}), folder / "once.parquet")
+    pq.write_table(pa.table({"text": [1, 2]}), folder / "numbers.parquet")
+    pq.write_table(pa.table({"text": [" "]}), folder / "blank.parquet")
+    pq.write_table(pa.table({"features": [[1.0, 2.0], [1.0]]}), folder / "ragged.parquet")
+    pq.write_table(pa.table({"features": [[1.0, None]]}), folder / "missing.parquet")
     pq.write_table(pa.table({"image": [{"bytes": b"no png", "path": ""}]}), folder / "nopng.parquet")
     write_parquet(folder / "sizes.parquet", [np.zeros((8, 8), np.uint8), np.zeros((9, 8), np.uint8)])
     np.savez(folder / "float.npz", images=np.zeros((3, 8, 8)))
@@ -106,7 +111,12 @@ def bad_files(folder):
     [
         ("noise.parquet", "cannot be read as Parquet"),
         ("noise.npz", "cannot be read as .npz"),
-        ("text.parquet", "no column `image`"),
+        ("sound.parquet", "no column `image`, `text` or `features`, only sound"),
+        ("once.parquet", "no word that is in the texts twice"),
+        ("numbers.parquet", "column `text` does not hold texts"),
+        ("blank.parquet", "no word in any text"),
+        ("ragged.parquet", "features must be lists of one length, not of 1, 2"),
+        ("missing.parquet", "features must be finite"),
         ("nopng.parquet", "does not hold encoded images"),
         ("sizes.parquet", "differ in size"),
         ("float.npz", "must be uint8"),
