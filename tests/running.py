@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
@@ -85,3 +87,14 @@ def parts(lanes, data, chains):
     batches = {lane.index: {"data": {"x": torch.tensor(data[lane.index :: lane.of])}} for lane in lanes}
     answers = {("model", lane.index): answer(lane, chains[lane.index :: lane.of]) for lane in lanes}
     return batches, answers
+
+
+def sentences_in(folder, n=240):
+    """A Parquet file of n sentences, `the cat sees a dog .`: three words of eight each, drawn alike."""
+    nouns = ("cat", "dog", "man", "woman", "child", "bird", "horse", "fish")
+    verbs = ("sees", "likes", "hears", "meets", "helps", "seeks", "holds", "leads")
+    drawn = np.random.default_rng(0).integers(8, size=(n, 3))
+    pq.write_table(
+        pa.table({"text": [f"The {nouns[i]} {verbs[j]} a {nouns[k]}." for i, j, k in drawn]}), folder / "text.parquet"
+    )
+    return str(folder / "text.parquet")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy import ndarray
+from torch import Tensor
 
 from pipeline.batch import Batch, Spec
 from pipeline.data.sources import DENSITIES, named, source
@@ -80,6 +81,11 @@ class Dataset(NamedTuple):
         if "label" in self.table and not self.hidden:
             found["label"] = torch.from_numpy(self.table.column("label")[rows]).to(device)
         return found
+
+    def sentences(self, x: Tensor) -> list[str]:
+        """The sentences (n, longest) of a data set of text, in words, as they are split: without their end."""
+        words = self.statistics["words"]
+        return [" ".join(words[i] for i in row if i > 1) for row in x.tolist()]
 
 
 def located(data: str) -> str:
