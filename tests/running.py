@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from pipeline import checkpoint
 from pipeline.chains import ChainBatch, LocalPool
-from pipeline.data import load
-from pipeline.job import to_json
+from pipeline.job import dataset, to_json
 from pipeline.learner import build
 from pipeline.loop import train
 from pipeline.recipes.anatomy import Anatomy
@@ -26,7 +25,7 @@ SMALL = "--learners 0 --actors 0 --steps 3 --width 4 --batch 8 --samples 0"
 
 
 def local_pool(job):
-    return LocalPool(job.recipe, build(job.recipe, load(job.data).spec, 1, CPU))
+    return LocalPool(job.recipe, build(job.recipe, dataset(job).spec, 1, CPU))
 
 
 def run(job, pool=None):
