@@ -14,7 +14,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import grad, jacrev, vmap
 
 from pipeline.energies import Energy
 
@@ -103,35 +102,51 @@ class Langevin:
         return x, Stats(final, grad_norm / max(self.steps, 1), torch.ones_like(grad_norm))
 
 
-def short_run_divergence(
-    energy: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "n *d"],
-    z: Float[Tensor, "n l"],
-    xi: Float[Tensor, "n k l"],
-    step: Float[Tensor, ""],
-) -> Float[Tensor, " n"]:
-    """KL(q(z|x) || p(z|x)) up to terms free of the step, for textbook Langevin chains from N(0, I) (1912.01909, 3.3).
+def transport(
+    langevin: Langevin, energy: Energy, z: Float[Tensor, "n l"], rng: torch.Generator
+) -> tuple[Float[Tensor, "n l"], Float[Tensor, " n"]]:
+    """Where `langevin` takes z, and log |det dz_K/dz_0| of the map that it is for the noise it draws (1912.01909, 3.3).
 
-    log q(z_K) = log p(z_0) - log |det dz_K/dz_0|, exactly, by automatic differentiation; differentiable in `step`.
+    The determinant is the product of the steps', each I - drift times the energy's second derivatives: of the Jacobian
+    of all steps, whose singular values span more than float32's digits, it would be lost to rounding. Each chain's
+    energy is its own, and at each step is differentiated l times more.
+    """
+    log_det, eye = torch.zeros(len(z), device=z.device), torch.eye(z.shape[1], device=z.device)
+    for _ in range(langevin.steps):
+        slope, curvature = _slope_and_curvature(energy, z)
+        log_det += torch.linalg.slogdet(eye - langevin.drift * curvature).logabsdet
+        xi = torch.empty_like(z).normal_(generator=rng)
+        z = torch.add(z, slope, alpha=-langevin.drift).add_(xi, alpha=langevin.noise)
+    return z, log_det
+
+
+def short_run_divergence(
+    energy: Energy, langevin: Langevin, z: Float[Tensor, "n l"], rng: torch.Generator
+) -> Float[Tensor, " n"]:
+    """KL(q(z|x) || p(z|x)) of chains from z ~ N(0, I), up to terms free of the step (1912.01909, 3.3).
+
+    Log q(z_K) = log p(z_0) - log |det dz_K/dz_0|, given the noise of the steps.
 
     Args:
-        energy: of one z (l,) and one item (*d); the posterior's, normalised or not.
-        x: the items.
-        z: a start for each, drawn from N(0, I).
-        xi: the noise of its k steps.
-        step: s, with drift s^2/2 and noise s.
+        energy: the posterior's, normalised or not; of item i at z[i].
+        langevin: the chains' kernel.
+        z: their starts, drawn from N(0, I).
+        rng: of the steps' noise; the same again makes steps of other sizes comparable.
     """
+    end, log_det = transport(langevin, energy, z, rng)
+    with torch.no_grad():
+        return energy(end) - z.square().sum(1) / 2 - log_det
 
-    def end(z: Tensor, x: Tensor, xi: Tensor) -> Tensor:
-        for one in xi:
-            z = z - step**2 / 2 * grad(energy)(z, x) + step * one
-        return z
 
-    def of_one(z: Tensor, x: Tensor, xi: Tensor) -> Tensor:
-        log_det = torch.linalg.slogdet(jacrev(end)(z, x, xi)).logabsdet
-        return energy(end(z, x, xi), x) - z.square().sum() / 2 - log_det
-
-    return vmap(of_one)(z, x, xi)
+def _slope_and_curvature(energy: Energy, z: Float[Tensor, "n l"]) -> tuple[Tensor, Float[Tensor, "n l l"]]:
+    """First and second derivatives of each chain's energy."""
+    n, dimensions = z.shape
+    with torch.enable_grad():
+        state = z.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(energy(state).sum(), state, create_graph=True)
+        rows = torch.eye(dimensions, device=z.device)[:, None].expand(dimensions, n, dimensions)
+        (curvature,) = torch.autograd.grad(slope, state, rows, is_grads_batched=True)
+    return slope.detach(), curvature.transpose(0, 1)
 
 
 def _gradient(energy: Energy, x: Tensor, differentiable: bool) -> Tensor:

@@ -7,24 +7,26 @@ from N(0, I), anew for each batch; their size s is chosen so that KL(q_s(z|x) ||
 the start to the end of a chain gives the density of q_s by its log-determinant (section 3.3).
 
 Deviations from the paper:
-1. s takes a step of Adam on that KL every `tune_every` updates; the paper searches a grid every few epochs.
+1. The grid that s is searched in is of multiples of the present s; each lane searches on its own items, and log s
+   becomes the mean of what they find.
 2. Layers are MLPs; the paper's, for 64x64 images, are convolutional.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
-from torch.optim import Adam, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies import Energy, gaussian, tilt
+from pipeline.errors import BadInput
 from pipeline.nets.generator import decoder, mismatch
 from pipeline.nets.layered import LayeredGenerator, StepSize
 from pipeline.recipe import ChainSettings, Moved, Recipe
-from pipeline.rng import noise
+from pipeline.rng import fold, generator, noise
 from pipeline.samplers import Langevin, short_run_divergence
 from pipeline.weights import Nets
 
@@ -40,11 +42,11 @@ class ShortRunInference(Recipe):
     step: float = 0.05
     """Their step size at the beginning (s); stable while s / sigma is small beside the generator's slope."""
     tune_every: int = 100
-    """Updates between steps of Adam on the step size; 0: it stays."""
+    """Updates between searches for the step size of least KL; 0: it stays."""
     tune_items: int = 8
-    """Items of each lane that the step size is tuned on."""
-    tune_rate: float = 0.05
-    """Learning rate of the logarithm of the step size."""
+    """Items of each lane that the search goes by."""
+    tune_grid: tuple[float, ...] = (0.5, 0.7, 0.84, 1.0, 1.19, 1.41, 2.0)
+    """What is searched, in multiples of the present step size."""
     sigma: float = 0.15
     """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
     batch: int = 100
@@ -72,14 +74,16 @@ class ShortRunInference(Recipe):
         return {"data": self.batch}
 
     def nets(self, spec: Spec) -> Nets:
-        """The generator, and the step size."""
-        generator = LayeredGenerator(self.latents, spec, self.width, self.slope)
-        return {"generator": generator, "step": StepSize(self.step)}
+        """The generator, and the step size. Raises BadInput for a search of nothing."""
+        if self.tune_every and (self.tune_items < 1 or min(self.tune_grid, default=0) <= 0):
+            raise BadInput("--tune-items must be 1 or more, --tune-grid not empty and above 0; or --tune-every 0")
+        net = LayeredGenerator(self.latents, spec, self.width, self.slope)
+        return {"generator": net, "step": StepSize(self.step)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
-        """Adam with beta1 .5 for the generator (code)."""
-        rates = {"generator": self.learning_rate, "step": self.tune_rate}
-        return {name: Adam(nets[name].parameters(), rate, betas=(0.5, 0.999)) for name, rate in rates.items()}
+        """Adam with beta1 .5 for the generator (code); for the step size what takes it where its loss is 0."""
+        adam = Adam(nets["generator"].parameters(), self.learning_rate, betas=(0.5, 0.999))
+        return {"generator": adam, "step": SGD(nets["step"].parameters(), 1.0)}
 
     def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """The generator, and every so often the step size."""
@@ -102,16 +106,16 @@ class ShortRunInference(Recipe):
             return gaussian()
         return tilt(mismatch(context, decoder(nets), self.sigma), gaussian())
 
-    def joint(self, nets: Nets) -> Callable[[Tensor, Tensor], Tensor]:
-        """The posterior's energy of one z (l,) and one item x, with the generator's weights held still."""
-        net = nets["generator"]
-        weights = {name: p.detach() for name, p in net.named_parameters()}
-
-        def energy(z: Tensor, x: Tensor) -> Tensor:
-            made = functional_call(net, weights, (z[None],))[0]
-            return (x - made).square().sum() / (2 * self.sigma**2) + z.square().sum() / 2
-
-        return energy
+    def best_step(self, nets: Nets, items: Batch, rng: torch.Generator) -> float:
+        """The step size of the grid whose KL, averaged over the items, is least; with the same noise for all."""
+        z, seed = noise("gaussian", (len(items["x"]), sum(self.latents)), rng), fold(rng.initial_seed(), "search")
+        target, tried = (
+            self.target("posterior", nets, items),
+            [float(nets["step"]().detach()) * by for by in self.tune_grid],
+        )
+        kernels = [Langevin.textbook(self.steps, step) for step in tried]
+        kl = torch.stack([short_run_divergence(target, k, z, generator(seed, z.device)).mean() for k in kernels])
+        return tried[int(torch.where(kl.isfinite(), kl, torch.inf).argmin())]  # where chains blow up is not best
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """Drawn by the decoder."""
@@ -126,14 +130,13 @@ class ShortRunInference(Recipe):
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The reconstruction at the posterior's states (eq. 9); and, when its turn comes, the KL of the step size."""
-        items, x = batch["data"], batch["data"]["x"]
+        """The reconstruction at the posterior's states (eq. 9); in its turn, how far the step is from the best."""
+        items = batch["data"]
         loss = decoder(nets).loss(chains["posterior"].x, items, self.sigma)
-        step, divergent = nets["step"](), torch.zeros((), device=x.device)
+        step = nets["step"]()
+        way = torch.zeros((), device=step.device)
         if self._tunes(update):
-            some = x[: self.tune_items]
-            z = noise("gaussian", (len(some), sum(self.latents)), rng)
-            xi = noise("gaussian", (len(some), self.steps, sum(self.latents)), rng)
-            divergent = short_run_divergence(self.joint(nets), some, z, xi, step).mean()
+            some = {name: of_all[: self.tune_items] for name, of_all in items.items()}
+            way = (step.log() - math.log(self.best_step(nets, some, rng))).square() / 2
         told = {name: value.mean() for name, value in decoder(nets).told(loss, items, self.sigma).items()}
-        return {"generator": loss.mean(), "step": divergent}, {**told, "step": step}
+        return {"generator": loss.mean(), "step": way}, {**told, "step": step}
