@@ -17,8 +17,9 @@ END = 1
 
 
 class SentenceDecoder(nn.Module):
-    """p(x|z) of sentences, word by word: a GRU whose first state is made of z, and which is told z at every word, as are
-    the scores of the next word (the skip of 1807.04863, without which z comes to be ignored).
+    """p(x|z) of sentences, word by word: a GRU that is told z in its first state and at every word.
+
+    So are the scores of the next word (a skip, 1807.04863), or z comes to be ignored.
 
     Words are scored by their embeddings (tied weights) and a bias that begins as the logarithm of their frequency. A
     sentence that has not ended before the last of `longest` places ends there, so that the probabilities of all
