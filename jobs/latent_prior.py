@@ -33,7 +33,17 @@ SNLI = Job(
     data="snli.parquet",
     test_share=0.2,
     updates=1500,
-    recipe=LatentPrior(latent=32, prior_steps=40, posterior_step=0.3, energy_rate=2e-4, generator_rate=1e-3, width=128),
+    recipe=LatentPrior(
+        latent=32,
+        prior_steps=40,
+        posterior_steps=10,
+        posterior_step=0.45,
+        batch=50,
+        energy_rate=5e-4,
+        generator_rate=4e-3,
+        decay=0.999,
+        width=128,
+    ),
     samples=3000,
     checkpoint_every=500,
 )

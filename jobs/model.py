@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -95,13 +96,26 @@ def opened(look: Look, latent: bool = False) -> Model:
     nets = frozen(build(job.recipe, data.spec, job.seed, device(look.device)))
     state = checkpoint.read_state(place)
     check_identity(job, data.key, state["identity"], f"{look.run}/checkpoints/{newest}")
-    for name, weights in checkpoint.read_part(place, "learner")["networks"].items():
-        nets[name].load_state_dict(weights)
+    _weigh(nets, place)
     if not latent and job.recipe.energy(nets) is None:
         raise BadInput(
             f"{look.run}: {type(job.recipe).__name__} has no energy of data, and its chains no data for states"
         )
     return Model(job, data, nets, state["update"], place)
+
+
+def through(model: Model) -> Iterator[Model]:
+    """The model at each of its run's checkpoints, oldest first; its networks are the same objects each time."""
+    checkpoints = Storage.at(model.job.out) / "checkpoints"
+    for name in checkpoint.names(checkpoints):
+        _weigh(model.nets, checkpoints / name)
+        yield model._replace(update=checkpoint.update_of(name), place=checkpoints / name)
+
+
+def _weigh(nets: Nets, place: Storage) -> None:
+    """Give networks the weights of a checkpoint."""
+    for name, weights in checkpoint.read_part(place, "learner")["networks"].items():
+        nets[name].load_state_dict(weights)
 
 
 def items(data: Dataset, n: int, seed: int) -> Tensor:

@@ -102,22 +102,33 @@ class Langevin:
         return x, Stats(final, grad_norm / max(self.steps, 1), torch.ones_like(grad_norm))
 
 
-def transport(
-    langevin: Langevin, energy: Energy, z: Float[Tensor, "n l"], rng: torch.Generator
-) -> tuple[Float[Tensor, "n l"], Float[Tensor, " n"]]:
-    """Where `langevin` takes z, and log |det dz_K/dz_0| of the map that it is for the noise it draws (1912.01909, 3.3).
+class Transport(NamedTuple):
+    """A Langevin chain as a map of its start."""
+
+    end: Float[Tensor, "n l"]
+    log_det: Float[Tensor, " n"]
+    """log |det dz_K/dz_0|."""
+    stiffness: Float[Tensor, " n"]
+    """The largest of drift times the energy's second derivative along the chain: the map is sure to be one to one below
+    1 (of a smooth energy), and stable below 2."""
+
+
+def transport(langevin: Langevin, energy: Energy, z: Float[Tensor, "n l"], rng: torch.Generator) -> Transport:
+    """Where `langevin` takes z, and how the map that it is for the noise it draws changes volumes (1912.01909, 3.3).
 
     The determinant is the product of the steps', each I - drift times the energy's second derivatives: of the Jacobian
     of all steps, whose singular values span more than float32's digits, it would be lost to rounding. Each chain's
     energy is its own, and at each step is differentiated l times more.
     """
-    log_det, eye = torch.zeros(len(z), device=z.device), torch.eye(z.shape[1], device=z.device)
+    log_det, stiffness = (torch.zeros(len(z), device=z.device) for _ in range(2))
     for _ in range(langevin.steps):
         slope, curvature = _slope_and_curvature(energy, z)
-        log_det += torch.linalg.slogdet(eye - langevin.drift * curvature).logabsdet
+        values = langevin.drift * torch.linalg.eigvalsh(curvature)
+        log_det += (1 - values).abs().log().sum(1)
+        stiffness = torch.maximum(stiffness, values[:, -1])
         xi = torch.empty_like(z).normal_(generator=rng)
         z = torch.add(z, slope, alpha=-langevin.drift).add_(xi, alpha=langevin.noise)
-    return z, log_det
+    return Transport(z, log_det, stiffness)
 
 
 def short_run_divergence(
@@ -133,7 +144,7 @@ def short_run_divergence(
         z: their starts, drawn from N(0, I).
         rng: of the steps' noise; the same again makes steps of other sizes comparable.
     """
-    end, log_det = transport(langevin, energy, z, rng)
+    end, log_det, _ = transport(langevin, energy, z, rng)
     with torch.no_grad():
         return energy(end) - z.square().sum(1) / 2 - log_det
 

@@ -17,7 +17,9 @@ END = 1
 
 
 class SentenceDecoder(nn.Module):
-    """p(x|z) of sentences, word by word: a GRU whose first state is made of z, and which is told z at every word.
+    """p(x|z) of sentences, word by word: a GRU that is told z in its first state and at every word.
+
+    So are the scores of the next word (a skip, 1807.04863), or z comes to be ignored.
 
     Words are scored by their embeddings (tied weights) and a bias that begins as the logarithm of their frequency. A
     sentence that has not ended before the last of `longest` places ends there, so that the probabilities of all
@@ -37,7 +39,7 @@ class SentenceDecoder(nn.Module):
         self.embedding = _embedding(len(spec.frequency), inner)
         self.first = nn.Linear(latent, width)
         self.gru = nn.GRU(inner + latent, width, batch_first=True)
-        self.last = nn.Linear(width, inner)
+        self.last = nn.Linear(width + latent, inner)
         self.bias = nn.Parameter(torch.tensor(spec.frequency[1:], dtype=torch.float32).clamp(min=1e-6).log())
         self.dropout = nn.Dropout(dropout)
 
@@ -47,7 +49,8 @@ class SentenceDecoder(nn.Module):
         x = x[:, : int((x > 0).sum(1).max())]  # the rest is padding in every sentence
         known = x > 0
         hidden, _ = self._read(pad(x, (1, 0))[:, :-1], z, self._state(z))
-        nats = cross_entropy(self._scores(hidden[known]), x[known] - 1, reduction="none")
+        z = z[:, None].expand(-1, x.shape[1], -1)
+        nats = cross_entropy(self._scores(hidden[known], z[known]), x[known] - 1, reduction="none")
         return torch.zeros_like(known, dtype=nats.dtype).masked_scatter(known, nats).sum(1)
 
     def told(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
@@ -60,7 +63,7 @@ class SentenceDecoder(nn.Module):
         word, state, running = x[:, 0], self._state(z), torch.ones_like(x[:, 0], dtype=torch.bool)
         for place in range(self.longest - 1):
             hidden, state = self._read(word[:, None], z, state)
-            drawn = torch.multinomial(self._scores(hidden[:, 0]).softmax(1), 1, generator=rng)[:, 0] + 1
+            drawn = torch.multinomial(self._scores(hidden[:, 0], z).softmax(1), 1, generator=rng)[:, 0] + 1
             word = x[:, place] = drawn * running
             running = running & (word != END)
             if not running.any():
@@ -75,9 +78,9 @@ class SentenceDecoder(nn.Module):
         embedded = self.dropout(self.embedding(words))
         return _run(self.gru, torch.cat([embedded, z[:, None].expand(-1, words.shape[1], -1)], 2), state)
 
-    def _scores(self, hidden: Float[Tensor, "m width"]) -> Float[Tensor, "m words"]:
+    def _scores(self, hidden: Float[Tensor, "m width"], z: Float[Tensor, "m d"]) -> Float[Tensor, "m words"]:
         """Logarithms of probabilities, up to a term that is the same for all, of the words 1, 2, ... (no padding)."""
-        return self.last(self.dropout(hidden)) @ self.embedding.weight[1:].T + self.bias
+        return self.last(torch.cat([self.dropout(hidden), z], 1)) @ self.embedding.weight[1:].T + self.bias
 
 
 class SentenceEncoder(nn.Module):

@@ -1,0 +1,153 @@
+"""Recipes that are one another's special cases (the same numbers, bit for bit, where the algebra is the same)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from running import CPU, local_pool
+from torch.distributions import Normal
+
+from pipeline.batch import Spec
+from pipeline.data import load
+from pipeline.learner import build
+from pipeline.nets.generator import GaussianDecoder
+from pipeline.rank import Rank
+from pipeline.recipes.alternating_backprop import AlternatingBackprop
+from pipeline.recipes.joint_vae import JointVAE
+from pipeline.recipes.latent_prior import LatentPrior
+from pipeline.recipes.short_run_inference import ShortRunInference
+from pipeline.rng import generator
+
+SRI = ShortRunInference(latents=(5,), steps=4, step=0.1, tune_every=0, sigma=0.3, batch=8, width=16)
+STEP = float(build(SRI, Spec("vector", (2,), 0), 0, CPU)["step"]().detach())
+"""SRI's step as it comes out of its network, rounding and all."""
+SAME = {"latent": 5, "sigma": 0.3, "batch": 8, "width": 16, "decoder": "mlp"}
+ABP = AlternatingBackprop(steps=4, step=STEP, **SAME)
+LATENT = LatentPrior(
+    posterior_steps=4, posterior_step=STEP, prior_steps=2, generator_rate=1e-3, energy_rate=0.0, **SAME
+)
+
+
+@pytest.fixture
+def ranks(small):
+    """A rank of short-run inference with one layer, and one of another recipe with the same generator's weights."""
+
+    def make(other):
+        pair = []
+        for recipe in (SRI, other):
+            job = replace(small, recipe=recipe, limit=24)
+            pair.append(Rank(job, load(job.data, job.limit), CPU, local_pool(job)))
+        sri, rank = pair
+        for p, q in zip(weights(rank), weights(sri), strict=True):
+            p.data.copy_(q)
+        return sri, rank
+
+    return make
+
+
+def weights(rank):
+    """Of the generator, in the order in which a latent vector meets them."""
+    net = rank.learner.nets["generator"]
+    layers = [net.read[0], net.mix[0], net.out[0]] if hasattr(net, "read") else [net[0], net[2], net[4]]
+    return [p for layer in layers for p in (layer.weight, layer.bias)]
+
+
+def states(answers):
+    return {lane: answer.x for (chain, lane), answer in answers.items() if chain == "posterior"}
+
+
+def test_a_latent_prior_of_zero_energy_is_short_run_inference_with_one_layer(ranks):
+    sri, rank = ranks(LATENT)
+    for p in rank.learner.nets["energy"].parameters():
+        p.data.zero_()
+    z, context = torch.randn(6, 5, generator=generator(0)), sri.data.batch(np.arange(6))
+    targets = [r.job.recipe.target("posterior", r.learner.nets, context)(z) for r in (sri, rank)]
+    assert torch.equal(*targets)
+    for update in range(3):
+        (metrics, ends), (others, other_ends) = sri.step(update), rank.step(update)
+        assert metrics["loss/generator"] == others["loss/generator"]
+        assert states(ends).keys() == states(other_ends).keys()
+        assert all(np.array_equal(x, states(other_ends)[lane]) for lane, x in states(ends).items())
+    assert all(torch.equal(p, q) for p, q in zip(weights(sri), weights(rank), strict=True))
+
+
+def test_alternating_backprop_is_short_run_inference_whose_states_persist(ranks):
+    sri, rank = ranks(ABP)
+    left = {}
+    for update in range(6):  # two epochs of 24 items in batches of 8
+        if update < 3:
+            assert all(
+                np.array_equal(a.x, b.x)
+                for a, b in zip(sri.tasks(update, update), rank.tasks(update, update), strict=True)
+            )
+            assert sri.step(update)[0]["loss/generator"] == rank.step(update)[0]["loss/generator"]
+            assert all(torch.equal(p, q) for p, q in zip(weights(sri), weights(rank), strict=True))
+        else:
+            for task in rank.tasks(update, update):
+                index = task.context["index"]
+                assert np.array_equal(task.x, np.stack([left[i] for i in index]))
+            rank.step(update)
+        for lane in rank.lanes:
+            states = rank.banks["posterior"].state_dict(lane)
+            left |= {
+                int(slot) * lane.of + lane.index: states["states"][slot] for slot in np.flatnonzero(states["put_once"])
+            }
+    assert sorted(left) == list(range(24))
+
+
+VAE = JointVAE(latent=3, sigma=1.0, batch=4, energy_weight=0.0, width=8)
+
+
+class Linear(torch.nn.Linear, GaussianDecoder):
+    """A decoder under which the expected reconstruction has a closed form."""
+
+
+@pytest.fixture
+def vae():
+    """Networks whose encoder is far from the prior, and items."""
+    nets = build(VAE, Spec("vector", (6,), 0), 0, CPU)
+    with torch.no_grad():
+        for p in nets["encoder"].parameters():
+            p.mul_(1.5)
+    return nets, torch.randn(4, 6, generator=generator(1))
+
+
+def losses(nets, x, rng):
+    return VAE.losses(nets, {"data": {"x": x, "index": torch.arange(len(x))}}, {}, rng, 0)[0]
+
+
+def test_a_joint_vae_without_its_energy_has_the_gradients_of_a_vae(vae):
+    nets, x = vae
+    found = losses(nets, x, generator(2))
+    rng = generator(2)
+    torch.randn(4, 3, generator=rng)  # of generated items, which a VAE has not
+    mean, log_sd = nets["encoder"](x)
+    posterior = Normal(mean, log_sd.exp())
+    z = mean + log_sd.exp() * torch.randn(4, 3, generator=rng)
+    log_p = Normal(nets["generator"](z), VAE.sigma).log_prob(x).sum(1)
+    negative_elbo = (posterior.log_prob(z) - Normal(0, 1).log_prob(z)).sum(1) - log_p
+    for name in ("encoder", "generator"):
+        own = list(nets[name].parameters())
+        pairs = [torch.autograd.grad(loss, own, retain_graph=True) for loss in (found[name], negative_elbo.mean())]
+        for g, wanted in zip(*pairs, strict=True):
+            torch.testing.assert_close(g, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_joint_vae_without_its_energy_has_the_loss_of_a_vae_on_average(vae):
+    nets, x = vae
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        nets["generator"] = Linear(3, 6)
+    net = nets["generator"]
+    with torch.no_grad():
+        mean, log_sd = nets["encoder"](x)
+        kl = (mean.square() + (2 * log_sd).exp() - 1 - 2 * log_sd).sum(1) / 2
+        spread = (2 * log_sd).exp() @ net.weight.square().sum(0)
+        reconstruction = ((x - net(mean)).square().sum(1) + spread) / (2 * VAE.sigma**2)
+        many = x.repeat(1000, 1)
+        found = torch.stack([losses(nets, many, generator(seed))["encoder"] for seed in range(50)])
+    error = found.std() / len(found) ** 0.5
+    constant = 3 / 2  # log p(z) and log q(z) without log 2 pi, and q's entropy without the 1/2 of each dimension
+    assert abs(found.mean() - (kl + reconstruction).mean() - constant) < 4 * error
+    assert 4 * error < 0.05 * kl.mean()
