@@ -28,6 +28,25 @@ SVHN = Job(
     checkpoint_every=1000,
     log_every=100,
 )
+SNLI = Job(
+    name="latent_prior-snli",
+    data="snli.parquet",
+    test_share=0.2,
+    updates=1500,
+    recipe=LatentPrior(
+        latent=32,
+        prior_steps=40,
+        posterior_steps=10,
+        posterior_step=0.45,
+        batch=50,
+        energy_rate=5e-4,
+        generator_rate=4e-3,
+        decay=0.999,
+        width=128,
+    ),
+    samples=3000,
+    checkpoint_every=500,
+)
 
 PRESETS: dict[str, Job[LatentPrior]] = {
     "digits": DIGITS,
@@ -40,6 +59,22 @@ PRESETS: dict[str, Job[LatentPrior]] = {
         recipe=replace(DIGITS.recipe, latent=2, sigma=0.15, posterior_step=0.05, width=200),
     ),
     "svhn": SVHN,
+    "cifar10": replace(
+        SVHN,
+        name="latent_prior-cifar10",
+        data="cifar10",
+        updates=201 * 500,
+        recipe=LatentPrior(latent=128, width=128, decay=0.998 ** (1 / 500)),
+    ),
+    "celeba": replace(
+        SVHN,
+        name="latent_prior-celeba",
+        data="celeba",
+        limit=30_000,
+        updates=400 * 300,
+        recipe=LatentPrior(posterior_steps=40, decay=0.998 ** (1 / 300)),
+    ),
+    "snli": SNLI,
 }
 
 if __name__ == "__main__":

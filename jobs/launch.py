@@ -152,7 +152,7 @@ def _record(job: Job[Any]) -> None:
 
 def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
     if job.samples and not found["metrics"]:
-        print("no final metrics: they need images with labels, or a known density")
+        print("no final metrics: they need images with labels, text, or a known density")
     if found["metrics"].get("frechet", 0) > found["metrics"].get("frechet_start", math.inf):
         print("warning: the samples are further from the data than the noise they start from", file=sys.stderr)
     for name, value in found["metrics"].items():

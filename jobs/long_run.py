@@ -1,10 +1,12 @@
 """Run a model's chains far beyond its own K steps: whether learning converged shows there alone (1903.12370).
 
-From noise (the run's own start), data and the bank; the distance to the data and the energy at multiples of K.
+From noise (the run's own start), data and the bank; the distance to the data and the energy at multiples of K. States
+that are latent vectors are decoded: at 0 K that is what the generator makes of N(0, I), without the learned prior.
 """
 
+import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -31,10 +33,10 @@ class LongRun:
     """What is run, and where the findings go."""
 
     look: Look
-    multiples: tuple[int, ...] = (1, 10, 100)
-    """Where to look, in multiples of the run's K steps."""
+    multiples: tuple[float, ...] = (1, 10, 100)
+    """Where to look, in multiples of the run's K steps; 0: at the start."""
     starts: tuple[Literal["noise", "data", "bank"], ...] = ("noise", "data")
-    """Where chains start: the run's own noise, its data, its bank."""
+    """Where chains start: the run's own noise, its data (not where states are latent vectors), its bank."""
     n: int = 300
     """Chains of each start."""
 
@@ -42,9 +44,11 @@ class LongRun:
 def main() -> None:
     """The command."""
     asked = parse(LongRun, sys.argv[1:], "python -m jobs.long_run", __doc__ or "")
-    if asked.n < 2 or not asked.starts or min(asked.multiples, default=0) < 1:
-        raise BadInput("--n must be 2 or more, --multiples 1 or more each, --starts not empty")
-    model = opened(asked.look)
+    if asked.n < 2 or not asked.starts or min(asked.multiples, default=-1) < 0 or not max(asked.multiples):
+        raise BadInput("--n must be 2 or more, --multiples 0 or more each and not all 0, --starts not empty")
+    model = opened(asked.look, latent=True)
+    if model.langevin.steps == 0:
+        raise BadInput(f"{asked.look.run}: its model draws from N(0, I), and no chain moves that")
     starts: dict[str, Tensor] = {start: _start(model, start, asked) for start in asked.starts}
     findings = Findings(asked.look, model, "long_run")
     distance = samples.distance(model.data, device_of(model.nets))
@@ -56,17 +60,20 @@ def main() -> None:
     for start, x in starts.items():
         states, energies[start] = _moved(model, x, asked, start)
         for multiple, state in states.items():
-            seen[f"{start}, {multiple} K"] = state
+            seen[f"{start}, {multiple:g} K"] = state
             if distance:
-                metrics[f"{distance.name}_{start}_{multiple}K"] = distance.of(state)
+                metrics[f"{distance.name}_{start}_{multiple:g}K"] = distance.of(state)
     findings.result(asked, metrics, energies={k: v.tolist() for k, v in energies.items()})
-    findings.figure("energies", _energies(energies, model.langevin.steps))
-    findings.figure("samples", _sheets(model, seen))
+    findings.figure("energies", _energies(energies, _unit(model, asked)))
+    if model.data.density is not None or model.data.spec.kind == "image":
+        findings.figure("samples", _sheets(model, seen))
 
 
 def _start(model: Model, start: str, asked: LongRun) -> Tensor:
     """(n, *d) states."""
     if start == "data":
+        if model.job.recipe.energy(model.nets) is None:
+            raise BadInput(f"--starts data: the states of {asked.look.run} are latent vectors; use --starts noise")
         return items(model.data, asked.n, fold(asked.look.seed, "data"))
     if start == "bank":
         bank = model.bank()
@@ -77,16 +84,24 @@ def _start(model: Model, start: str, asked: LongRun) -> Tensor:
     return samples.starts(samples.tasks(recipe, nets, model.data, asked.n, model.update, asked.look.seed))
 
 
-def _moved(model: Model, x: Tensor, asked: LongRun, start: str) -> tuple[dict[int, Tensor], Tensor]:
-    """States by multiple of K, and the chains' mean energy over temperature (not over 0) after each K steps."""
-    device, states, energies = device_of(model.nets), {}, []
+def _unit(model: Model, asked: LongRun) -> int:
+    """Steps between energies: K, or what makes every multiple a whole number of steps."""
+    return math.gcd(model.langevin.steps, *(round(m * model.langevin.steps) for m in asked.multiples))
+
+
+def _moved(model: Model, x: Tensor, asked: LongRun, start: str) -> tuple[dict[float, Tensor], Tensor]:
+    """Data by multiple of K, and the chains' mean energy over temperature (not over 0) after each unit of steps."""
+    device, langevin, unit, energies = device_of(model.nets), model.langevin, _unit(model, asked), []
     rng = generator(fold(asked.look.seed, "noise", start), device)
-    walk = along(model.energy, model.langevin, x.to(device), max(asked.multiples), rng)
-    for i, (state, energy) in enumerate(tqdm(walk, total=max(asked.multiples), desc=f"from {start}", unit="K"), 1):
-        energies.append(energy.mean() / (model.langevin.temperature or 1.0))
-        if i in asked.multiples:
-            states[i] = state.cpu()
-    return states, torch.stack(energies).cpu()
+    wanted = {round(m * langevin.steps) // unit: m for m in asked.multiples}
+    states = {wanted[0]: x} if 0 in wanted else {}
+    walk = along(model.energy, replace(langevin, steps=unit), x.to(device), max(wanted), rng)
+    for i, (state, energy) in enumerate(tqdm(walk, total=max(wanted), desc=f"from {start}", unit=f"{unit} steps"), 1):
+        energies.append(energy.mean() / (langevin.temperature or 1.0))
+        if i in wanted:
+            states[wanted[i]] = state.cpu()
+    decoded = {m: samples.decoded(model.job.recipe, model.nets, z, asked.look.seed) for m, z in states.items()}
+    return decoded, torch.stack(energies).cpu()
 
 
 def _energies(energies: dict[str, Tensor], steps: int) -> Figure:

@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from jobs.launch import guarded, parse
-from jobs.model import Look, opened
+from jobs.model import Look, Model, opened
 from pipeline.chains import advance
 from pipeline.errors import BadInput
 from pipeline.evaluation import samples
@@ -32,7 +32,8 @@ class Sample:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     out: str
-    """New file: .parquet (PNG images, or features) or .npy (float32 states as they are, not clipped to [-1, 1])."""
+    """New file: .parquet (PNG images, features or text) or .npy (samples as they are: float32, not clipped to [-1, 1];
+    int64 numbers of words)."""
     n: int = 1000
     """Number of samples to draw."""
     seed: int = 0
@@ -53,14 +54,19 @@ def main() -> None:
         raise BadInput(f"--out {out} {'exists' if out.exists() else 'is in a folder that does not exist'}")
     if asked.n < 1:
         raise BadInput(f"--n {asked.n}: it must be 1 or more")
-    x = draw(asked)
-    np.save(out, x) if out.suffix == ".npy" else pq.write_table(_table(x), out)
+    model = opened(Look(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device), latent=True)
+    x = draw(asked, model)
+    if out.suffix == ".npy":
+        np.save(out, x)
+    elif model.data.spec.kind == "text":
+        pq.write_table(pa.table({"text": model.data.sentences(torch.from_numpy(x))}), out)
+    else:
+        pq.write_table(_table(x), out)
     print(f"{len(x)} samples in {out}")
 
 
-def draw(asked: Sample) -> ndarray:
-    """(n, *shape) float32 samples of the run's newest checkpoint."""
-    model = opened(Look(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device), latent=True)
+def draw(asked: Sample, model: Model) -> ndarray:
+    """(n, *shape) samples of the model: float32, or int64 numbers of words."""
     recipe, nets = model.job.recipe, model.nets
     tasks = samples.tasks(recipe, nets, model.data, asked.n, model.update, asked.seed)
     moved = [advance(recipe, nets, task) for task in tqdm(tasks, desc=f"update {model.update}", unit="task")]

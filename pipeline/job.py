@@ -41,7 +41,8 @@ class Job(Generic[R]):
     test_share: float = 0.0
     """Share of the items that learning never sees; the final metrics about single items are taken on them."""
     held_out: int | None = None
-    """Label that learning never sees: the final metrics say how well its items are told from the others; None: none."""
+    """Label that learning never sees: all its items are held back, beside --test-share of the others, and the final
+    metrics say how well they are told apart; None: none."""
     labels: int = 0
     """Items a class, drawn by the seed, whose label is known to learning; 0: all."""
     words: Literal["sentences", "counts"] = "sentences"

@@ -11,16 +11,25 @@ from torch import Tensor
 from pipeline import health
 from pipeline.batch import Batch, Spec
 from pipeline.chains import Answers, ChainBatch, moved
+from pipeline.errors import BadInput
 from pipeline.lanes import Lane
+from pipeline.nets.text import SentenceDecoder
 from pipeline.recipe import Recipe
 from pipeline.rng import fold, generator, seeded
 from pipeline.weights import Nets
 
 
 def build(recipe: Recipe, spec: Spec, seed: int, device: torch.device) -> Nets:
-    """The recipe's networks with the initial weights that belong to a run's seed."""
+    """The recipe's networks with the initial weights that belong to a run's seed.
+
+    Raises:
+        BadInput: the data are not for the recipe.
+    """
     with seeded(fold(seed, "nets")):
-        return {name: net.to(device) for name, net in recipe.nets(spec).items()}
+        nets = {name: net.to(device) for name, net in recipe.nets(spec).items()}
+    if spec.kind == "text" and not isinstance(nets.get("generator"), SentenceDecoder):
+        raise BadInput(f"{type(recipe).__name__} does not learn from sentences: choose data of images or features")
+    return nets
 
 
 class Learner:

@@ -13,7 +13,7 @@ from pipeline import weights
 from pipeline.chains import Answers, AnyPool, advance
 from pipeline.data import Dataset
 from pipeline.errors import BadInput
-from pipeline.evaluation import diagnostics, held_out, samples
+from pipeline.evaluation import diagnostics, held_out, perplexity, samples
 from pipeline.health import Diverged
 from pipeline.job import Job, dataset, to_json
 from pipeline.learner import gather, world
@@ -120,6 +120,8 @@ def _tell(run: Rank, report: Report, update: int, metrics: Mapping[str, float], 
             report.board.add_scalar(f"diagnostics/{name}", value, update)
         if run.data.spec.kind == "image":
             report.samples(f"update-{done:08d}", _shown(run, answers, done), update)
+        if run.data.spec.kind == "text":
+            report.text(f"update-{done:08d}", run.data.sentences(_shown(run, answers, done)), update)
         report.sync()  # before the checkpoint, so that what a resumed run keeps of the lines is all there
 
 
@@ -143,7 +145,7 @@ def _d_and_v(run: Rank) -> tuple[list[float], list[float]]:
 def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
     shown = [
         f"{name.rpartition('/')[2]} {metrics[name]:+.3f}"
-        for name in ("chains/contrast", "chains/grad_norm", "mse", "accuracy")
+        for name in ("chains/contrast", "chains/grad_norm", "mse", "nats", "accuracy")
         if name in metrics
     ]
     attempt = [f"attempt {metrics['attempt']:.0f}"] if metrics["attempt"] else []
@@ -162,6 +164,8 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
         for name, x in drawn.items():
             if data.spec.kind == "image" and name != "start":
                 report.samples("final" if name == "short_run" else name, x, job.updates)
+            if data.spec.kind == "text":
+                report.text("final" if name == "short_run" else name, data.sentences(x), job.updates)
     metrics = {**verdict.metrics, **_held_out(run, report)}
     for name, value in metrics.items():
         report.board.add_scalar(f"final/{name}", value, job.updates)
@@ -187,6 +191,8 @@ def _held_out(run: Rank, report: Report) -> dict[str, float]:
         pool.submit(pool.next, tasks, weights.flatten(nets))
     scores = held_out.scores(job.recipe, nets, data, n, pool.collect(pool.next - 1) if tasks else {})
     metrics = {f"{name}{suffix}": float(score.mean()) for name, score in scores.items() if name != "energy"}
+    if data.spec.kind == "text":
+        metrics |= {f"{name}{suffix}": value for name, value in perplexity.nll(job.recipe, nets, data).items()}
     if "energy" in scores and job.held_out is not None and not suffix:
         anomalous = data.batch(np.arange(n))["label"].numpy() == job.held_out
         metrics |= held_out.detection(scores["energy"], anomalous)

@@ -72,6 +72,10 @@ class Recipe(Protocol):
         """The kernel that moves `chain`, asked when a task is drawn."""
         ...
 
+    def inference(self, chain: str, nets: Nets, update: int) -> Sampler:
+        """The kernel that moves a chain with a context for items that are held back; the default: that of learning."""
+        return self.sampler(chain, nets, update)
+
     def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
         """(n, *d) fresh states of `chain`, drawn on the learner; `batch`: the lane's part of the batch."""
         ...

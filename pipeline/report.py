@@ -1,4 +1,4 @@
-"""The run folder as its readers see it: job.json, metrics.jsonl, TensorBoard, sample grids, result.json.
+"""The run folder as its readers see it: job.json, metrics.jsonl, TensorBoard, samples, result.json.
 
 Files that grow are written locally. A run folder that lies on object storage gets them at every checkpoint.
 """
@@ -81,6 +81,12 @@ class Report:
         self.board.add_image("samples", image, update)
         (self.folder / "samples").mkdir(exist_ok=True)
         save_image(image, self.folder / "samples" / f"{name}.png")
+
+    def text(self, name: str, sentences: list[str], update: int) -> None:
+        """Sentences, in TensorBoard (at most 100) and as samples/<name>.txt."""
+        (self.folder / "samples").mkdir(exist_ok=True)
+        (self.folder / "samples" / f"{name}.txt").write_text("".join(f"{sentence}\n" for sentence in sentences))
+        self.board.add_text("samples", "".join(f"    {sentence}\n" for sentence in sentences[:100]), update)
 
     def figure(self, name: str, figure: matplotlib.figure.Figure, update: int) -> None:
         """A figure, in TensorBoard and as figures/<name>.png."""

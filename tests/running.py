@@ -5,13 +5,14 @@ from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
 from pipeline import checkpoint
 from pipeline.chains import ChainBatch, LocalPool
-from pipeline.data import load
-from pipeline.job import to_json
+from pipeline.job import dataset, to_json
 from pipeline.learner import build
 from pipeline.loop import train
 from pipeline.recipes.anatomy import Anatomy
@@ -24,7 +25,7 @@ SMALL = "--learners 0 --actors 0 --steps 3 --width 4 --batch 8 --samples 0"
 
 
 def local_pool(job):
-    return LocalPool(job.recipe, build(job.recipe, load(job.data).spec, 1, CPU))
+    return LocalPool(job.recipe, build(job.recipe, dataset(job).spec, 1, CPU))
 
 
 def run(job, pool=None):
@@ -85,3 +86,14 @@ def parts(lanes, data, chains):
     batches = {lane.index: {"data": {"x": torch.tensor(data[lane.index :: lane.of])}} for lane in lanes}
     answers = {("model", lane.index): answer(lane, chains[lane.index :: lane.of]) for lane in lanes}
     return batches, answers
+
+
+def sentences_in(folder, n=240):
+    """A Parquet file of n sentences, `the cat sees a dog .`: three words of eight each, drawn alike."""
+    nouns = ("cat", "dog", "man", "woman", "child", "bird", "horse", "fish")
+    verbs = ("sees", "likes", "hears", "meets", "helps", "seeks", "holds", "leads")
+    drawn = np.random.default_rng(0).integers(8, size=(n, 3))
+    pq.write_table(
+        pa.table({"text": [f"The {nouns[i]} {verbs[j]} a {nouns[k]}." for i, j, k in drawn]}), folder / "text.parquet"
+    )
+    return str(folder / "text.parquet")

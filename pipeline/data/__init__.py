@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy import ndarray
+from torch import Tensor
 
 from pipeline.batch import Batch, Spec
 from pipeline.data.sources import DENSITIES, named, source
@@ -81,6 +82,11 @@ class Dataset(NamedTuple):
             found["label"] = torch.from_numpy(self.table.column("label")[rows]).to(device)
         return found
 
+    def sentences(self, x: Tensor) -> list[str]:
+        """The sentences (n, longest) of a data set of text, in words, as they are split: without their end."""
+        words = self.statistics["words"]
+        return [" ".join(words[i] for i in row if i > 1) for row in x.tolist()]
+
 
 def located(data: str) -> str:
     """A name as it is, a path as an absolute one, so that every process finds it."""
@@ -103,7 +109,7 @@ def load(
         data: the name or path.
         limit: at most its first so many items; 0: all.
         test_share: share of the items that are held back for evaluation, drawn by a seed of their own.
-        held_out: label that is taken out of the others (so that it is in the held back ones alone).
+        held_out: label that learning never sees: all its items are held back.
         labels: items a class whose label is known to learning; 0: all.
         seed: of the draw of these.
         words: what texts are read as.
@@ -121,7 +127,8 @@ def load(
         raise BadInput(str(e) if data in str(e) else f"{data}: {e}") from e
     rows, test_rows = _split(table, min(limit or len(table), len(table)), test_share)
     if held_out is not None:
-        rows = _without(table, rows, held_out, data)
+        rows, out = _without(table, rows, held_out, data)
+        test_rows = np.sort(np.concatenate([test_rows, out]))
     labelled = _drawn(table, rows, labels, seed, data) if labels else rows
     chosen = "" if held_out is None and not test_share else f"-{test_share:g}-{held_out}"
     chosen += f"-{labels}-{seed}" if labels else ""
@@ -153,10 +160,11 @@ def _drawn(table: Table, rows: ndarray, labels: int, seed: int, data: str) -> nd
     return np.sort(np.concatenate([rng.choice(own, labels, replace=False) for own in classes.values()]))
 
 
-def _without(table: Table, rows: ndarray, label: int, data: str) -> ndarray:
+def _without(table: Table, rows: ndarray, label: int, data: str) -> tuple[ndarray, ndarray]:
+    """The rows of other labels, and those of that label."""
     if "label" not in table:
         raise BadInput(f"--held-out {label}: {data} has no labels")
     others = table.column("label")[rows] != label
     if others.all() or not others.any():
         raise BadInput(f"--held-out {label}: {'no' if others.all() else 'every'} item of {data} has that label")
-    return rows[others]
+    return rows[others], rows[~others]

@@ -34,7 +34,7 @@ def tasks(recipe: Recipe, nets: Nets, data: Dataset, n: int, update: int, seed: 
             rng = generator(fold(seed, f"held out {name}", i), device)
             x = recipe.start(name, len(index), rng, nets, dict.fromkeys(recipe.streams, batch)).cpu().numpy()
             context = {k: v.cpu().numpy() for k, v in batch.items()}
-            sampler, own = recipe.sampler(name, nets, update), fold(seed, f"held out chain {name}", i)
+            sampler, own = recipe.inference(name, nets, update), fold(seed, f"held out chain {name}", i)
             drawn.append(ChainTask(name, Lane(i, len(cut)), np.arange(len(index)), x, context, sampler, own, update))
     return drawn
 
@@ -54,11 +54,15 @@ def scores(recipe: Recipe, nets: Nets, data: Dataset, n: int, answers: Answers) 
 
 
 def detection(energy: Tensor, anomalous: ndarray) -> dict[str, float]:
-    """`auprc` and `auroc` of a high energy as a sign of what is anomalous (n,); none unless there is some of both."""
+    """`auprc` and `auroc` of a high energy as a sign of what is anomalous (n,); none unless there is some of both.
+
+    `auprc_chance`, the share of what is anomalous, is the precision of a score that says nothing.
+    """
     if anomalous.all() or not anomalous.any():
         return {}
     return {
         "auprc": float(average_precision_score(anomalous, energy.numpy())),
+        "auprc_chance": float(anomalous.mean()),
         "auroc": float(roc_auc_score(anomalous, energy.numpy())),
     }
 

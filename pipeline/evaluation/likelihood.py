@@ -1,13 +1,24 @@
-"""Likelihood where it can be had: on a grid in the plane."""
+"""Likelihood where it can be had: on a grid in the plane, and by annealed importance sampling of latent vectors."""
 
 import math
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.energies import Density, Energy
+from pipeline.batch import Batch
+from pipeline.energies import Density, Energy, gaussian, tilt
+from pipeline.nets.generator import Decoder, mismatch
+from pipeline.rng import noise
+from pipeline.samplers import HMC, warm_up
+
+KERNEL = HMC(steps=1, leapfrogs=4, step=0.3)
+"""Moves annealed chains of latent vectors, once chains of their own have adapted its step at the target."""
+PILOT = 40
+"""Proposals of those."""
 
 
 def grid(half: float, n: int = 200) -> Float[Tensor, "n2 2"]:
@@ -40,3 +51,86 @@ def kl(truth: Density, log_q: Float[Tensor, " m"], points: Float[Tensor, "m 2"])
     """KL(truth || q) in nats, over the cells of a grid."""
     log_p = (-truth.energy(points).double()).log_softmax(0)
     return float((log_p.exp() * (log_p - log_q.to(log_p.device))).sum())
+
+
+class Annealed(NamedTuple):
+    """Ratios of normalisers, as annealed chains estimate them."""
+
+    log_ratio: Float[Tensor, " n"]
+    """Log of the integral of exp(-target) over that of exp(-base); of the ratio itself the estimate is unbiased."""
+    ess: Float[Tensor, " n"]
+    """Effective number of the m chains: the standard error of the log is about sqrt(1 / ess - 1 / m)."""
+    accept: float
+    """Share of proposals that were accepted."""
+
+
+@torch.no_grad()
+def annealed(
+    base: Energy, target: Energy, x: Float[Tensor, "m n *d"], temperatures: int, hmc: HMC, rng: torch.Generator
+) -> Annealed:
+    """Annealed importance sampling from exp(-base) to exp(-target), n ratios by m chains each (Neal 2001).
+
+    The energy moves as (1 - b) base + b target, b = (k / temperatures)^2, with one call of `hmc` at each b but the
+    ends.
+
+    Args:
+        base: where the chains start.
+        target: where they end; it is asked for m * n states, of which state i belongs to ratio i mod n.
+        x: independent exact draws from the base.
+        temperatures: number of moves of b.
+        hmc: the transitions; any step gives unbiased ratios, a fitting one gives many effective chains.
+        rng: of the transitions.
+    """
+    m, n, *_ = x.shape
+    state, log_weight, accepted = x.flatten(0, 1), x.new_zeros(m * n), 0.0
+    schedule = [(k / temperatures) ** 2 for k in range(temperatures + 1)]
+    for before, b in pairwise(schedule):
+        log_weight += (b - before) * (base(state) - target(state))
+        if b < 1:
+            state, stats = hmc(_between(base, target, b), state, rng)
+            accepted += stats.accept.mean().item() / (temperatures - 1)
+    weights = log_weight.view(m, n)
+    ess = 1 / weights.softmax(0).square().sum(0)
+    return Annealed(weights.logsumexp(0) - math.log(m), ess, accepted)
+
+
+def _between(base: Energy, target: Energy, b: float) -> Energy:
+    return lambda x: (1 - b) * base(x) + b * target(x)
+
+
+@torch.no_grad()
+def marginal(
+    prior: Energy,
+    decoder: Decoder,
+    items: Batch,
+    sigma: float,
+    latent: int,
+    chains: int,
+    temperatures: int,
+    rng: torch.Generator,
+) -> Annealed:
+    """Log p(x) of n items in nats, where z ~ exp(-prior(z)) / Z and x ~ decoder: log Z p(x) less log Z.
+
+    Both are annealed from N(0, I), the latter once, with 1000 chains. On average the first falls short of the truth by
+    about half its squared standard error, and the second too. For text that is all; decoders of other data leave out
+    the constant -d/2 log(2 pi sigma^2).
+
+    Args:
+        prior: the energy of z, as the recipe's model has it; |z|^2/2 for N(0, I).
+        decoder: of the items, in eval mode.
+        items: the data.
+        sigma: as the decoder's loss takes it.
+        latent: dimension of z.
+        chains: number of chains of each item.
+        temperatures: of every chain.
+        rng: of starts and transitions, on the items' device.
+    """
+    n, repeated = len(items["x"]), {name: t.repeat(chains, *[1] * (t.dim() - 1)) for name, t in items.items()}
+
+    def ratio(target: Energy, pilot: Energy, m: int, n: int) -> Annealed:
+        hmc, _ = warm_up(KERNEL, pilot, noise("gaussian", (n, latent), rng), rng, rounds=PILOT)
+        return annealed(gaussian(), target, noise("gaussian", (m, n, latent), rng), temperatures, hmc, rng)
+
+    joint, alone = (tilt(mismatch(some, decoder, sigma), prior) for some in (repeated, items))
+    posterior, normaliser = ratio(joint, alone, chains, n), ratio(prior, prior, 1000, 1)
+    return posterior._replace(log_ratio=posterior.log_ratio - normaliser.log_ratio)

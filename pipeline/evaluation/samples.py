@@ -12,13 +12,13 @@ from torch import Tensor
 from pipeline.chains import Answers, ChainTask
 from pipeline.data import Dataset
 from pipeline.energies import Density
-from pipeline.evaluation import frechet, likelihood
+from pipeline.evaluation import frechet, likelihood, perplexity
 from pipeline.lanes import Lane
 from pipeline.recipe import Recipe
 from pipeline.rng import fold, generator
 from pipeline.weights import Nets, device_of
 
-PIECE = {"image": 100, "vector": 1000}
+PIECE = {"image": 100, "vector": 1000, "text": 1000, "counts": 1000}
 """Chains in one task."""
 
 
@@ -135,8 +135,11 @@ def judge(recipe: Recipe, nets: Nets, data: Dataset, drawn: Mapping[str, Tensor]
 
     Labelled images: `frechet` (short-run samples), `frechet_<name>` of the others, and `frechet_floor`. A known density
     in the plane: `grid_kl`, KL of the truth to exp(-U / temperature) on a grid, `<name>_kl` of samples, and `kl_floor`.
+    Text: `fppl`, `rppl` and `fppl_floor` (`evaluation.perplexity`).
     """
     device = device_of(nets)
+    if data.spec.kind == "text":
+        return Verdict(perplexity.of_samples(data, drawn, device), None)
     distance_ = distance(data, device)
     if distance_ is None:
         return Verdict({}, None)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pipeline.batch import Batch, Spec
 from pipeline.energies import Energy
 from pipeline.errors import BadInput
+from pipeline.nets.text import SentenceDecoder
 
 
 @runtime_checkable
@@ -104,7 +105,12 @@ def squared_error(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *d"]) -> Float[T
 
 
 def generator(kind: Literal["conv", "mlp"], latent: int, spec: Spec, width: int, slope: float) -> nn.Module:
-    """The decoder of a kind of data: convolutions where they are images and asked for, else two layers of `width`."""
+    """The decoder of a kind of data: recurrent for text; for images convolutions, if asked for; else a two-layer MLP.
+
+    `width` is that of the layers, or of the convolutions before the last, or of the recurrent state.
+    """
+    if spec.kind == "text":
+        return SentenceDecoder(latent, spec, width)
     if spec.kind == "image" and kind == "conv":
         return ConvGenerator(latent, spec.shape, width, slope)
     return MLPGenerator(latent, spec, (width, width), slope)

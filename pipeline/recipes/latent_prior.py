@@ -13,7 +13,7 @@ Deviations from the paper:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -44,6 +44,8 @@ class LatentPrior(Recipe):
     """Langevin steps of the posterior's chains (K1)."""
     posterior_step: float = 0.1
     """Their step size (s1); stable while s1 / sigma is small beside the generator's slope."""
+    inference_steps: int = 0
+    """Steps of s1, without noise, that infer z for items held back, or completed; 0: as in learning."""
     sigma: float = 0.3
     """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
     batch: int = 100
@@ -97,6 +99,11 @@ class LatentPrior(Recipe):
         if chain == "prior":
             return Langevin.textbook(self.prior_steps, self.prior_step)
         return Langevin.textbook(self.posterior_steps, self.posterior_step)
+
+    def inference(self, chain: str, nets: Nets, update: int) -> Langevin:
+        """Without noise, where inference has steps of its own."""
+        learning = self.sampler(chain, nets, update)
+        return replace(learning, steps=self.inference_steps, noise=0.0) if self.inference_steps else learning
 
     def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
         """N(0, I), for both."""

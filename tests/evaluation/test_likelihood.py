@@ -1,9 +1,14 @@
+import math
+
 import pytest
 import torch
+from torch import nn
 
-from pipeline.energies import EightGaussians
-from pipeline.evaluation.likelihood import grid, grid_log_density, kde_log_density, kl
-from pipeline.rng import generator
+from pipeline.energies import EightGaussians, gaussian, tilt
+from pipeline.evaluation.likelihood import annealed, grid, grid_log_density, kde_log_density, kl, marginal
+from pipeline.nets.generator import GaussianDecoder
+from pipeline.rng import generator, seeded
+from pipeline.samplers import HMC
 
 TRUTH, POINTS = EightGaussians(), grid(2.0)
 
@@ -24,3 +29,52 @@ def test_exact_samples_are_as_near_as_the_kernel_lets_them():
     log_q = kde_log_density(TRUTH.sample(5000, generator(0)), POINTS)
     assert 0.03 < kl(TRUTH, log_q, POINTS) < 0.09
     assert kl(TRUTH, kde_log_density(torch.randn(2000, 2, generator=generator(0)), POINTS), POINTS) > 0.4
+
+
+class Linear(nn.Linear, GaussianDecoder):
+    """x = W z + sigma xi: the one model whose likelihood is known."""
+
+
+def test_the_normaliser_of_a_tilted_gaussian():
+    rng, m, d, a, c = generator(0), 500, 4, 1.5, 2.0
+    x = torch.randn(m, 1, d, generator=rng)
+
+    def energy(z):
+        return (a * z.square() / 2 + c * z).sum(1)
+
+    found = annealed(gaussian(), tilt(energy, gaussian()), x, 40, HMC(1, 4, 0.3), rng)
+    exact = d * (c**2 / (2 * (1 + a)) - math.log(1 + a) / 2)
+    assert found.ess > 0.6 * m
+    assert abs(found.log_ratio - exact) < 4 * (1 / found.ess - 1 / m) ** 0.5
+    assert 0.8 < found.accept < 1
+    naive = annealed(gaussian(), tilt(energy, gaussian()), x, 1, HMC(1, 4, 0.3), rng)
+    assert naive.ess < 0.1 * m
+
+
+def test_ratios_belong_to_their_items():
+    rng, b = generator(1), torch.tensor([0.0, 0.5, 3.0])
+    found = annealed(
+        gaussian(),
+        lambda z: gaussian()(z) + b.repeat(len(z) // 3) * z.square().sum(1) / 2,
+        torch.randn(400, 3, 2, generator=rng),
+        30,
+        HMC(1, 3, 0.3),
+        rng,
+    )
+    error = (1 / found.ess - 1 / 400).clamp(min=1e-8).sqrt()
+    assert ((found.log_ratio + (1 + b).log()).abs() < 4 * error + 1e-6).all()
+
+
+def test_the_likelihood_of_a_linear_model_under_a_tilted_prior():
+    rng, sigma, m, tilted = generator(2), 0.3, 200, 0.7
+    with seeded(0):
+        net = Linear(2, 5).requires_grad_(False)
+    x = torch.randn(6, 5, generator=rng)
+    prior = tilt(lambda z: tilted * z.square().sum(1) / 2, gaussian())
+    found = marginal(prior, net, {"x": x}, sigma, 2, m, 60, rng)
+    covariance = net.weight @ net.weight.T / (1 + tilted) + sigma**2 * torch.eye(5)
+    exact = torch.distributions.MultivariateNormal(net.bias, covariance).log_prob(x)
+    constant = 5 / 2 * math.log(2 * math.pi * sigma**2)
+    assert (found.ess > 0.3 * m).all()
+    error = (1 / found.ess - 1 / m + 1e-4).sqrt()  # that of the prior's normaliser too, of 1000 chains
+    assert ((found.log_ratio - constant - exact).abs() < 4 * error).all()

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from running import SMALL
+from running import SMALL, sentences_in
 
 from pipeline.data import load
 from pipeline.evaluation import samples
@@ -247,3 +247,35 @@ def test_a_diverging_run_is_one_line_and_exit_code_1(command):
     assert last.startswith("error: diverged: chain states not finite at update 1")
     assert "Traceback" not in err
     assert not Path("run/result.json").exists()
+
+
+def test_a_run_on_text_tells_perplexities_likelihood_and_sentences(command, tmp_path):
+    flags = "--learners 0 --actors 0 --updates 2 --samples 60 --latent 3 --batch 8 --width 8 --prior-steps 2"
+    code, out, err = command(f"latent_prior snli --data {sentences_in(tmp_path)} {flags} --out run")
+    assert code == 0, err
+    metrics = json.loads(Path("run/result.json").read_text())["metrics"]
+    names = {"fppl", "fppl_start", "fppl_floor", "rppl", "rppl_start", "nats", "nll", "nll_error", "nll_chains"}
+    assert set(metrics) == names
+    words = json.loads(Path("run/data.json").read_text())["words"]
+    sentences = Path("run/samples/final.txt").read_text().splitlines()
+    assert len(sentences) == 60
+    assert {word for sentence in sentences for word in sentence.split()} <= set(words[2:])
+    assert "run/samples/final.txt" in out
+    for name in ("a.parquet", "a.npy"):
+        assert command(f"sample run --n 60 --out {name}")[0] == 0
+    assert pq.read_table("a.parquet")["text"].to_pylist() == sentences
+    assert np.load("a.npy").dtype == np.int64
+    assert load("a.parquet").spec.kind == "text"
+
+
+def test_text_is_refused_by_what_has_no_use_for_it(command, tmp_path):
+    text = sentences_in(tmp_path)
+    for job, name in {
+        "short_run": "ShortRun",
+        "joint_vae": "JointVAE",
+        "short_run_inference": "ShortRunInference",
+    }.items():
+        code, _, err = command(f"{job} digits --data {text} --learners 0 --actors 0")
+        expected = f"error: {name} does not learn from sentences: choose data of images or features\n"
+        assert (code, err) == (2, expected)
+    assert command("latent_prior snli")[2].startswith("error: data snli.parquet: neither a data set")

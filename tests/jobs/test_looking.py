@@ -89,3 +89,17 @@ def test_a_run_that_diverges_goes_back_with_a_smaller_rate(command):
     assert command(f"{diverging} --out stopped")[0] == 1
     assert command(f"resume stopped {back}")[0] == 0
     assert found("stopped")["weights_sha256"] == found("run")["weights_sha256"]
+
+
+def test_chains_of_latent_vectors_are_decoded_and_may_stop_early(command):
+    flags = "--learners 0 --actors 0 --updates 2 --samples 0 --latent 3 --batch 8 --width 8 --prior-steps 4"
+    assert command(f"latent_prior digits {flags} --out run")[0] == 0
+    code, _, err = command("long_run run --starts noise --multiples 0 .5 2 --n 20 --out found")
+    assert code == 0, err
+    assert set(found("found")["metrics"]) == {"frechet_data", *(f"frechet_noise_{m}K" for m in ("0", "0.5", "2"))}
+    assert len(found("found")["energies"]["noise"]) == 4
+    error = "error: --starts data: the states of run are latent vectors; use --starts noise\n"
+    assert command("long_run run --out other")[::2] == (2, error)
+    assert command(f"joint_vae digits {flags.replace('--prior-steps 4', '')} --out none")[0] == 0
+    error = "error: none: its model draws from N(0, I), and no chain moves that\n"
+    assert command("long_run none --starts noise --out other")[::2] == (2, error)

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from running import run
+from running import run, sentences_in
 
 from jobs import alternating_backprop, anatomy, anomaly, joint_vae, latent_prior, short_run, short_run_inference
+from pipeline.batch import Spec
 from pipeline.job import check, from_json, to_json
 from pipeline.nets.layered import StepSize
 
@@ -48,13 +49,35 @@ def test_the_numbers_of_anatomy():
             assert (recipe.langevin.drift, recipe.start_from) == (1.0, "uniform")
 
 
+def test_the_numbers_of_latent_prior():
+    svhn, cifar10, celeba = (latent_prior.PRESETS[name] for name in ("svhn", "cifar10", "celeba"))
+    for job, batches, epochs in ((svhn, 732, 201), (cifar10, 500, 201), (celeba, 300, 400)):
+        recipe = job.recipe
+        assert job.updates == batches * epochs
+        assert recipe.decay**batches == pytest.approx(0.998)
+        assert (recipe.batch, recipe.sigma, recipe.energy_width, recipe.decoder) == (100, 0.3, 200, "conv")
+        assert (recipe.prior_steps, recipe.prior_step, recipe.posterior_step) == (60, 0.4, 0.1)
+        assert (recipe.energy_rate, recipe.generator_rate) == (2e-5, 1e-4)
+    assert [job.recipe.latent for job in (svhn, cifar10, celeba)] == [100, 128, 100]
+    assert [job.recipe.posterior_steps for job in (svhn, cifar10, celeba)] == [20, 20, 40]
+    channels = {"svhn": [512, 256, 128, 3], "cifar10": [1024, 512, 256, 3], "celeba": [1024, 512, 256, 128, 3]}
+    for name, expected in channels.items():
+        spec = Spec("image", (3, 64, 64) if name == "celeba" else (3, 32, 32), 0)
+        net = latent_prior.PRESETS[name].recipe.nets(spec)["generator"]
+        assert [layer.out_channels for layer in net if hasattr(layer, "out_channels")] == expected
+    assert latent_prior.PRESETS["snli"].recipe.latent == 32
+
+
 @pytest.mark.parametrize("name", [name for name, job in PRESETS.items() if job.data not in TOYS])
 def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
     from test_sources import stand_in
 
     job = PRESETS[name]
     monkeypatch.setenv("EBM_CACHE", str(tmp_path))
-    stand_in(job.data, tmp_path / "torchvision", monkeypatch)
+    if job.data.endswith(".parquet"):
+        job = replace(job, data=sentences_in(tmp_path))
+    else:
+        stand_in(job.data, tmp_path / "torchvision", monkeypatch)
     recipe = replace(job.recipe, width=4, batch=8)
     if hasattr(recipe, "langevin"):
         recipe = replace(recipe, langevin=replace(recipe.langevin, steps=3))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from running import CPU, local_pool
+from running import CPU, local_pool, sentences_in
 
 from pipeline.chains import advance, moved
 from pipeline.data import load
@@ -35,6 +35,7 @@ RECIPES = {
     "anatomy on points": (replace(ANATOMY, start_from="gaussian"), "rings"),
     "latent_prior on images": (LATENT, "digits"),
     "latent_prior on points": (LATENT, "eight-gaussians"),
+    "latent_prior on text": (LATENT, "text"),
     "joint_vae on images": (JOINT, "digits"),
     "short_run_inference on images": (SRI, "digits"),
     "short_run_inference on points": (replace(SRI, latents=(2,)), "eight-gaussians"),
@@ -43,8 +44,9 @@ RECIPES = {
 
 
 @pytest.fixture(params=RECIPES)
-def rank(request, small):
+def rank(request, small, tmp_path):
     recipe, data = RECIPES[request.param]
+    data = sentences_in(tmp_path) if data == "text" else data
     job = replace(small, recipe=recipe, data=data)
     return lambda: Rank(job, load(data), CPU, local_pool(job))
 

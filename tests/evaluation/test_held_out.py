@@ -1,0 +1,64 @@
+"""Scores of single items, and how well they tell a label that learning never saw."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from running import CPU, run
+
+from pipeline.chains import advance
+from pipeline.data import load
+from pipeline.energies import gaussian
+from pipeline.evaluation import held_out
+from pipeline.learner import build
+from pipeline.recipes.latent_prior import LatentPrior
+from pipeline.recipes.short_run_inference import ShortRunInference
+
+LATENT = LatentPrior(latent=3, prior_steps=3, posterior_steps=2, batch=8, energy_width=8, width=4, inference_steps=5)
+
+
+def test_detection_is_one_where_energies_part_and_chance_where_they_say_nothing():
+    anomalous = np.array([False, True, False, True, False, False])
+    apart = held_out.detection(torch.tensor([0.0, 5, 1, 4, 2, 3]), anomalous)
+    assert apart == pytest.approx({"auprc": 1, "auprc_chance": 1 / 3, "auroc": 1})
+    alike = held_out.detection(torch.zeros(6), anomalous)
+    assert alike == pytest.approx({"auprc": 1 / 3, "auprc_chance": 1 / 3, "auroc": 0.5})
+    reversed_ = held_out.detection(-torch.tensor([0.0, 5, 1, 4, 2, 3]), anomalous)
+    assert reversed_["auprc"] == pytest.approx((1 / 5 + 2 / 6) / 2)
+    assert held_out.detection(torch.zeros(6), np.zeros(6, bool)) == {}
+
+
+def test_all_items_of_the_label_held_out_are_held_back():
+    data = load("digits", test_share=0.2, held_out=4)
+    labels = data.table.column("label")
+    assert not (labels[data.rows] == 4).any()
+    assert set(np.flatnonzero(labels == 4)) <= set(data.test_rows)
+    assert not set(data.rows) & set(data.test_rows)
+    assert data.size + data.test.size == len(labels)
+    others = (labels[data.test_rows] != 4).sum()
+    assert others == pytest.approx(0.2 * (labels != 4).sum(), rel=0.1)
+
+
+def test_items_held_back_are_inferred_by_the_kernel_for_that_and_scored_in_their_order():
+    data = load("digits", test_share=0.1).test
+    nets = build(LATENT, data.spec, 0, CPU)
+    tasks = held_out.tasks(LATENT, nets, data, 130, 0, seed=1)
+    assert {(t.sampler.steps, t.sampler.noise, t.sampler.drift) for t in tasks} == {(5, 0.0, 0.1**2 / 2)}
+    assert held_out.tasks(replace(LATENT, inference_steps=0), nets, data, 9, 0, 1)[0].sampler.noise == 0.1
+    answers = {(t.chain, t.lane.index): advance(LATENT, nets, t) for t in tasks}
+    scores = held_out.scores(LATENT, nets, data, 130, answers)
+    x = data.batch(np.arange(130))["x"]
+    z = torch.from_numpy(np.concatenate([answers["posterior", i].x for i in range(len(tasks))]))
+    with torch.no_grad():
+        error = (x - nets["generator"](z)).flatten(1).square().sum(1)
+        energy = error / (2 * LATENT.sigma**2) + nets["energy"](z) + gaussian()(z)
+    torch.testing.assert_close(scores["mse"], error / 64)
+    torch.testing.assert_close(scores["energy"], energy)
+
+
+@pytest.mark.parametrize("recipe", [LATENT, ShortRunInference(latents=(2, 3), steps=2, batch=8, width=4)])
+def test_a_run_says_how_well_it_tells_them(small, recipe):
+    metrics = run(replace(small, recipe=recipe, test_share=0.2, held_out=4))["metrics"]
+    assert {"mse", "auprc", "auprc_chance", "auroc"} <= set(metrics)
+    assert 0.3 < metrics["auprc_chance"] < 0.42

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+from running import sentences_in
+
+from pipeline.batch import Spec
+from pipeline.data import load
+from pipeline.evaluation import perplexity
+from pipeline.evaluation.perplexity import language_model, nll, of_samples
+from pipeline.learner import build
+from pipeline.recipes.latent_prior import LatentPrior
+from pipeline.rng import generator
+
+CPU = torch.device("cpu")
+
+
+def uniform_words(n, kinds, longest, seed):
+    """Sentences of independent words, the end one of `kinds` that are equally likely."""
+    x = torch.randint(1, kinds + 1, (n, longest), generator=generator(seed))
+    x[:, -1] = 1
+    return x * ((x == 1).cumsum(1).cumsum(1) < 2)
+
+
+def test_independent_words_of_equal_probability_are_as_many_as_the_perplexity():
+    kinds, longest = 6, 60
+    spec = Spec("text", (longest,), 0, (0.0, *[1 / kinds] * kinds))
+    x, others = (uniform_words(1500, kinds, longest, seed) for seed in (0, 1))
+    found = perplexity.perplexity(language_model(x, spec), others)
+    assert kinds - 0.01 < found < 1.01 * kinds
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return load(sentences_in(tmp_path_factory.mktemp("text"), 2500), test_share=0.2)
+
+
+def test_perplexities_tell_what_is_no_language_and_what_is_missing(data):
+    real = data.batch(np.arange(data.size))["x"]
+    order = torch.randperm(6, generator=generator(0))
+    shuffled = torch.cat([real[:, :6][:, order], real[:, 6:]], 1)
+    cats = real[(real[:, 1] == real[0, 1])]
+    found = of_samples(data, {"short_run": real, "shuffled": shuffled, "cats": cats, "again": real.clone()})
+    exact = float(np.exp(3 * np.log(8) / 7))
+    assert exact < found["fppl_floor"] < 1.05 * exact
+    assert found["rppl"] == found["fppl_floor"]
+    assert found["fppl_shuffled"] > 10 * exact
+    assert found["fppl_cats"] < 1.05 * exact
+    assert found["rppl_cats"] > 1.5 * exact
+    assert "fppl_again" not in found
+    assert set(of_samples(data._replace(test_rows=data.test_rows[:0]), {"short_run": real[:50]})) == {"fppl"}
+
+
+def test_the_likelihood_of_sentences_is_the_integral_over_latent_vectors(data, monkeypatch):
+    monkeypatch.setattr(perplexity, "ITEMS", 12)
+    monkeypatch.setattr(perplexity, "CHAINS", 50)
+    recipe = LatentPrior(latent=1, energy_width=8, width=16)
+    nets = build(recipe, data.spec, 0, CPU)
+    for net in nets.values():
+        net.eval().requires_grad_(False)
+    nets["generator"].first.weight.mul_(3)
+    nets["generator"].embedding.weight.mul_(10)
+    nets["energy"][-1].weight.mul_(20)
+    z = torch.linspace(-8, 8, 801)[:, None]
+    items = {k: v.repeat_interleave(len(z), 0) for k, v in data.batch(np.arange(12)).items()}
+    prior = -recipe.target("prior", nets, None)(z).double()
+    of_z = -nets["generator"].loss(z.repeat(12, 1), items, 1.0).view(12, -1).double()
+    exact = -((of_z + prior).logsumexp(1) - prior.logsumexp(0)).mean()
+    assert of_z.exp().std(1).div(of_z.exp().mean(1)).min() > 0.3
+    found = nll(recipe, nets, data)
+    assert found["nll_chains"] > 35
+    error = (found["nll_error"] ** 2 + 1e-5) ** 0.5  # that of the prior's normaliser too, of 1000 chains
+    assert abs(found["nll"] - float(exact)) < 4 * error
