@@ -41,7 +41,7 @@ class ShortRunInference(Recipe):
     """Langevin steps of the posterior's chains (K)."""
     step: float = 0.05
     """Their step size at the beginning (s); stable while s / sigma is small beside the generator's slope."""
-    tune_every: int = 100
+    tune_every: int = 250
     """Updates between searches for the step size of least KL; 0: it stays."""
     tune_items: int = 8
     """Items of each lane that the search goes by."""

@@ -103,7 +103,7 @@ def kl(precision, step):
     return float((values * (shrink ** (2 * K) * start + noise) / 2 - K * shrink.abs().log()).sum())
 
 
-@pytest.mark.parametrize("step", [0.02, 0.1, 0.4])
+@pytest.mark.parametrize("step", [0.02, 0.1, 1.0])  # chains explode at the last
 def test_the_search_comes_to_the_step_of_least_kl_from_either_side(step):
     recipe = replace(SRI, step=step, tune_items=400)
     net = Linear(0.6)
