@@ -9,7 +9,7 @@ the start to the end of a chain gives the density of q_s by its log-determinant 
 Deviations from the paper:
 1. The grid that s is searched in is of multiples of the present s; each lane searches on its own items, and log s
    becomes the mean of what they find.
-2. Layers are MLPs; the paper's, for 64x64 images, are convolutional.
+2. Layers are MLPs, and their log standard deviations within [-1, 1]; the paper's are convolutional, for 64x64 images.
 """
 
 import math
