@@ -122,6 +122,16 @@ def test_the_search_comes_to_the_step_of_least_kl_from_either_side(step):
     assert 1 / 1.2 < float(nets["step"]().detach()) / best < 1.2
 
 
+def test_a_step_that_takes_chains_beyond_all_numbers_is_not_best():
+    recipe = replace(SRI, step=4.0, steps=100, tune_grid=(1.0, 0.05, 2.0))
+    nets = {**build(recipe, SPEC, 0, CPU), "generator": Linear(0.6)}
+    items = {"x": normal(5, 8, D)}
+    langevin = recipe.sampler("posterior", nets, 0)
+    target, z = recipe.target("posterior", nets, items), normal(1, 8, L)
+    assert not short_run_divergence(target, langevin, z, generator(2)).isfinite().any()
+    assert recipe.best_step(nets, items, generator(0)) == pytest.approx(0.2)
+
+
 def test_a_search_of_nothing_is_refused():
     for nothing in ({"tune_items": 0}, {"tune_grid": ()}, {"tune_grid": (1.0, -0.5)}):
         with pytest.raises(BadInput, match="--tune-items"):
