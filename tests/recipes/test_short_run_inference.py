@@ -132,6 +132,14 @@ def test_a_step_that_takes_chains_beyond_all_numbers_is_not_best():
     assert recipe.best_step(nets, items, generator(0)) == pytest.approx(0.2)
 
 
+def test_curvature_beyond_all_numbers_is_nan():
+    start = torch.cat([torch.zeros(1, L), 10 * torch.ones(1, L)])
+    found = transport(Langevin(8, 0.2, 0.0), lambda z: z.pow(4).sum(1), start, generator(0))
+    assert found.log_det[0] == found.stiffness[0] == 0
+    assert found.log_det[1].isnan()
+    assert found.stiffness[1].isnan()
+
+
 def test_a_search_of_nothing_is_refused():
     for nothing in ({"tune_items": 0}, {"tune_grid": ()}, {"tune_grid": (1.0, -0.5)}):
         with pytest.raises(BadInput, match="--tune-items"):
