@@ -113,10 +113,11 @@ class JointVAE(Recipe):
         return softplus(nets["energy"](torch.cat([x.flatten(1), z], 1)))
 
     def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
-        """`mse` a coordinate, and `energy` U(x, mu(x)) (section 4.3)."""
+        """At z = mu(x): `mse`, `energy` U(x, z) (section 4.3), and `energy_vae`, -log p(x, z) of the generator."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
-        told = decoder(nets).told(decoder(nets).loss(mean, items, self.sigma), items, self.sigma)
-        return {**told, "energy": self.joint(nets, items["x"], mean)}
+        loss = decoder(nets).loss(mean, items, self.sigma)
+        energies = {"energy": self.joint(nets, items["x"], mean), "energy_vae": loss + gaussian()(mean)}
+        return {**decoder(nets).told(loss, items, self.sigma), **energies}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
