@@ -166,6 +166,7 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
                 report.samples("final" if name == "short_run" else name, x, job.updates)
             if data.spec.kind == "text":
                 report.text("final" if name == "short_run" else name, data.sentences(x), job.updates)
+        _classes(run, report)
     metrics = {**verdict.metrics, **_held_out(run, report)}
     for name, value in metrics.items():
         report.board.add_scalar(f"final/{name}", value, job.updates)
@@ -178,6 +179,18 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
     found = result(to_json(job), state, metrics, weights.digest(nets))
     Storage.at(job.out).write_json("result.json", found)
     return found
+
+
+def _classes(run: Rank, report: Report) -> None:
+    """Images of each class, a row each, where the recipe draws them."""
+    job, nets, data, pool = run.job, run.learner.nets, run.data, run.pool
+    count = job.recipe.classes(data.spec)
+    if data.spec.kind == "image" and count:
+        labels = np.repeat(np.arange(count), 10)  # the columns of a grid
+        tasks = samples.of_classes(job.recipe, nets, data, labels, job.updates, job.seed)
+        pool.submit(pool.next, tasks, weights.flatten(nets))
+        drawn = samples.states(pool.collect(pool.next - 1), "class")
+        report.samples("classes", samples.decoded(job.recipe, nets, drawn, job.seed), job.updates)
 
 
 def _held_out(run: Rank, report: Report) -> dict[str, float]:

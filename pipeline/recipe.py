@@ -84,6 +84,13 @@ class Recipe(Protocol):
         """The energy under which `chain` moves."""
         ...
 
+    def classes(self, spec: Spec) -> int:
+        """How many classes the chain `class` draws samples of, whose context is their `label`; 0 (the default): none.
+
+        It is asked for by `start`, `sampler` and `target` like the others, and decoded like the model's.
+        """
+        return 0
+
     def energy(self, nets: Nets) -> Energy | None:
         """Of data, at the temperature of the model's chains; None (the default) where the model has none."""
         return None
