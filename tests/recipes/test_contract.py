@@ -18,6 +18,7 @@ from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.short_run import ShortRun
 from pipeline.recipes.short_run_inference import ShortRunInference
+from pipeline.recipes.symbol_vector import SymbolVector
 from pipeline.samplers import Langevin
 
 QUICK = Langevin(3, 1.0, 0.01)
@@ -27,6 +28,7 @@ LATENT = LatentPrior(latent=3, prior_steps=3, posterior_steps=2, batch=8, energy
 JOINT = JointVAE(latent=3, batch=8, width=4)
 ABP = AlternatingBackprop(latent=3, steps=2, batch=8, width=4, decoder="conv")
 SRI = ShortRunInference(latents=(2, 3), steps=2, tune_every=2, tune_items=2, batch=8, width=4)
+SYMBOL = SymbolVector(latent=3, symbols=2, prior_steps=3, batch=8, labelled_batch=0, width=4)
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
@@ -36,6 +38,7 @@ RECIPES = {
     "latent_prior on images": (LATENT, "digits"),
     "latent_prior on points": (LATENT, "eight-gaussians"),
     "latent_prior on text": (LATENT, "text"),
+    "symbol_vector on text": (SYMBOL, "text"),
     "joint_vae on images": (JOINT, "digits"),
     "short_run_inference on images": (SRI, "digits"),
     "short_run_inference on points": (replace(SRI, latents=(2,)), "eight-gaussians"),
