@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.batch import Spec
 from pipeline.errors import BadInput
+from pipeline.nets.text import SentenceEncoder
 from pipeline.rng import noise
 
 
@@ -59,16 +60,16 @@ class ConvEncoder(GaussianEncoder):
 
 def encoder(
     kind: Literal["conv", "mlp"], spec: Spec, latent: int, width: int, slope: float, dropout: float = 0.0
-) -> GaussianEncoder:
-    """The encoder of a kind of data: for images convolutions, if asked for; else two layers of `width`.
+) -> nn.Module:
+    """The encoder of a kind of data: recurrent for text; for images convolutions, if asked for; else a two-layer MLP.
 
     Raises:
-        BadInput: no width, or data that are sentences.
+        BadInput: no width.
     """
-    if spec.kind == "text":
-        raise BadInput("sentences have no encoder: read them as counts of words (--words counts)")
     if width < 1 or not 0 <= dropout < 1:
         raise BadInput(f"--width {width}, --dropout {dropout}: 1 or more, and a share below 1")
+    if spec.kind == "text":
+        return SentenceEncoder(spec, latent, width, dropout)
     if spec.kind == "image" and kind == "conv":
         return ConvEncoder(spec, latent, width, slope, dropout)
     return GaussianEncoder(spec, latent, (width, width), slope, dropout)
