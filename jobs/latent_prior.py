@@ -50,9 +50,7 @@ SNLI = Job(
 
 PRESETS: dict[str, Job[LatentPrior]] = {
     "digits": DIGITS,
-    "mnist": replace(
-        DIGITS, name="latent_prior-mnist", data="mnist", updates=2000, recipe=replace(DIGITS.recipe, latent=32)
-    ),
+    "mnist": replace(DIGITS, name="latent_prior-mnist", data="mnist", updates=2000),
     "eight-gaussians": replace(
         DIGITS,
         name="latent_prior-eight-gaussians",
