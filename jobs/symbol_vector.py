@@ -74,7 +74,7 @@ PRESETS: dict[str, Job[SymbolVector]] = {
         name="symbol_vector-snli-vae",
         data="snli.parquet",
         test_share=0.2,
-        updates=1500,
+        updates=750,
         recipe=SymbolVector(
             latent=32,
             symbols=1,
@@ -87,7 +87,7 @@ PRESETS: dict[str, Job[SymbolVector]] = {
             dropout=0.3,
         ),
         samples=3000,
-        checkpoint_every=500,
+        checkpoint_every=250,
     ),
 }
 
