@@ -63,6 +63,17 @@ PRESETS: dict[str, Job[SymbolVector]] = {
         samples=0,
         recipe=replace(DIGITS.recipe, dropout=0.5),
     ),
+    "ag-news-paper": replace(
+        SVHN,
+        name="symbol_vector-ag-news-paper",
+        data="ag-news.parquet",
+        words="counts",
+        vocabulary=30_000,
+        labels=50,
+        updates=201 * 600,
+        recipe=SymbolVector(width=2000, dropout=0.5, decay=0.998 ** (1 / 600)),
+        samples=0,
+    ),
     "table": replace(
         DIGITS,
         name="symbol_vector-table",

@@ -45,7 +45,7 @@ RECIPES = {
     "alternating_backprop on images": (ABP, "digits"),
     "symbol_vector on images": (SYMBOL, "digits"),
     "symbol_vector on points without labels": (replace(SYMBOL, labelled_batch=0, symbols=8), "eight-gaussians"),
-    "symbol_vector on counts": (replace(SYMBOL, labelled_batch=0, symbols=5), "counts"),
+    "symbol_vector on counts": (SYMBOL, "counts"),
     "symbol_vector as a VAE": (replace(SYMBOL, tilt=0.0, network="mlp"), "digits"),
 }
 
