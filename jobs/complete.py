@@ -41,7 +41,7 @@ class Complete:
     share: float = 0.5
     """Share of the coordinates that is hidden; 0: none, so that items are reconstructed."""
     multiples: tuple[int, ...] = (1, 10)
-    """Lengths of the chains, in multiples of the run's own steps."""
+    """Lengths of the chains, in multiples of those by which the run scores what was held back."""
     average: int = 10
     """Chains an item, of the last of these lengths, whose decoded ends are averaged for another guess: an end is a draw
     of the posterior, while principal components give its mean. 0: none."""

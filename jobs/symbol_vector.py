@@ -2,7 +2,8 @@
 
 --labels N: N items a class, drawn by the seed, whose label is known; the others are learned from without. `accuracy` is
 of the items that --test-share held back. samples/classes.png has a row of samples for each class. The preset ag-news
-takes --data with columns `text` and `label`, table one with `features` and `label`.
+takes --data with columns `text` and `label`, table one with `features` and `label`. The preset snli-vae has no energy:
+it is the VAE that latent_prior's snli is compared with, of the same decoder; its --data has a column `text`.
 """
 
 from dataclasses import replace
@@ -80,6 +81,25 @@ PRESETS: dict[str, Job[SymbolVector]] = {
         data="table.parquet",
         labels=10,
         recipe=replace(DIGITS.recipe, latent=8, sigma=0.5, width=128),
+    ),
+    "snli-vae": Job(
+        name="symbol_vector-snli-vae",
+        data="snli.parquet",
+        test_share=0.2,
+        updates=750,
+        recipe=SymbolVector(
+            latent=32,
+            symbols=1,
+            tilt=0.0,
+            batch=50,
+            labelled_batch=0,
+            rate=4e-3,
+            decay=0.999,
+            width=128,
+            dropout=0.3,
+        ),
+        samples=3000,
+        checkpoint_every=250,
     ),
 }
 

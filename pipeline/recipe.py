@@ -102,8 +102,8 @@ class Recipe(Protocol):
     def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
         """(n,) numbers about each of n items of data, by name, for evaluation; the default: none.
 
-        Names that mean the same everywhere: `mse` of the reconstruction, a coordinate; `accuracy`, 0 or 1; `energy`,
-        high where an item is unlike the data. `chains` are those that have a context, which is the items.
+        Names that mean the same everywhere: `mse` of the reconstruction, a coordinate; `accuracy`, 0 or 1; `energy` and
+        others that begin so, high where an item is unlike the data. `chains` are those that have a context: the items.
         """
         return {}
 

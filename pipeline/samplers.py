@@ -123,7 +123,7 @@ def transport(langevin: Langevin, energy: Energy, z: Float[Tensor, "n l"], rng: 
     log_det, stiffness = (torch.zeros(len(z), device=z.device) for _ in range(2))
     for _ in range(langevin.steps):
         slope, curvature = _slope_and_curvature(energy, z)
-        values = langevin.drift * torch.linalg.eigvalsh(curvature)
+        values = langevin.drift * _eigenvalues(curvature)
         log_det += (1 - values).abs().log().sum(1)
         stiffness = torch.maximum(stiffness, values[:, -1])
         xi = torch.empty_like(z).normal_(generator=rng)
@@ -158,6 +158,13 @@ def _slope_and_curvature(energy: Energy, z: Float[Tensor, "n l"]) -> tuple[Tenso
         rows = torch.eye(dimensions, device=z.device)[:, None].expand(dimensions, n, dimensions)
         (curvature,) = torch.autograd.grad(slope, state, rows, is_grads_batched=True)
     return slope.detach(), curvature.transpose(0, 1)
+
+
+def _eigenvalues(symmetric: Float[Tensor, "n l l"]) -> Float[Tensor, "n l"]:
+    """In ascending order; nan for a matrix beyond float32's squares, whose decomposition would fail."""
+    sound = symmetric.abs().amax((1, 2)) < 1e18
+    values = torch.linalg.eigvalsh(torch.where(sound[:, None, None], symmetric, 0))
+    return torch.where(sound[:, None], values, torch.nan)
 
 
 def _gradient(energy: Energy, x: Tensor, differentiable: bool) -> Tensor:

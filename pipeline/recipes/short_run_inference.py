@@ -9,7 +9,7 @@ the start to the end of a chain gives the density of q_s by its log-determinant 
 Deviations from the paper:
 1. The grid that s is searched in is of multiples of the present s; each lane searches on its own items, and log s
    becomes the mean of what they find.
-2. Layers are MLPs; the paper's, for 64x64 images, are convolutional.
+2. Layers are MLPs, and their log standard deviations within [-1, 1]; the paper's are convolutional, for 64x64 images.
 """
 
 import math
@@ -41,7 +41,7 @@ class ShortRunInference(Recipe):
     """Langevin steps of the posterior's chains (K)."""
     step: float = 0.05
     """Their step size at the beginning (s); stable while s / sigma is small beside the generator's slope."""
-    tune_every: int = 100
+    tune_every: int = 250
     """Updates between searches for the step size of least KL; 0: it stays."""
     tune_items: int = 8
     """Items of each lane that the search goes by."""

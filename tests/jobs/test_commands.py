@@ -36,6 +36,12 @@ BAD = {
     "long_run absent": "there is no run at absent",
     "interpolate absent --pairs 0": "--pairs must be 1 or more",
     "reconstruct absent --rate 0": "--rate above 0",
+    "step_size absent": "there is no run at absent",
+    "step_size absent --steps-from .2 --steps-to .1": "0 < --steps-from <= --steps-to",
+    "complete absent": "there is no run at absent",
+    "complete absent --multiples 0": "each of --multiples must be 1 or more",
+    "complete absent --share 1": "--share 1.0: it must be 0 or more, and leave something to go by",
+    "short_run_inference digits --tune-grid 1 0": "--tune-grid not empty and above 0",
     "short_run digits --actors 3 --lanes 2": "3 actors for 2 lanes",
     "short_run digits --learners 3 --lanes 4": "3 learners do not divide 4 lanes",
     "short_run digits --updates -1": "--updates -1: it must be 1 or more",
@@ -121,6 +127,7 @@ def test_a_device_that_is_not_there_is_refused(command):
 
 
 HELP = ["short_run", "short_run cifar10", "anatomy", "resume", "sample", "long_run", "reconstruct", "interpolate"]
+HELP += ["step_size", "complete", "short_run_inference"]
 
 
 @pytest.mark.parametrize("line", [f"{line} --help" for line in HELP])

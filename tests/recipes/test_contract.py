@@ -38,6 +38,7 @@ RECIPES = {
     "latent_prior on images": (LATENT, "digits"),
     "latent_prior on points": (LATENT, "eight-gaussians"),
     "latent_prior on text": (LATENT, "text"),
+    "symbol_vector on text": (replace(SYMBOL, labelled_batch=0, symbols=2), "text"),
     "joint_vae on images": (JOINT, "digits"),
     "short_run_inference on images": (SRI, "digits"),
     "short_run_inference on points": (replace(SRI, latents=(2,)), "eight-gaussians"),

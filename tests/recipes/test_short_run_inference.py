@@ -103,7 +103,7 @@ def kl(precision, step):
     return float((values * (shrink ** (2 * K) * start + noise) / 2 - K * shrink.abs().log()).sum())
 
 
-@pytest.mark.parametrize("step", [0.02, 0.1, 0.4])
+@pytest.mark.parametrize("step", [0.02, 0.1, 1.0])  # chains explode at the last
 def test_the_search_comes_to_the_step_of_least_kl_from_either_side(step):
     recipe = replace(SRI, step=step, tune_items=400)
     net = Linear(0.6)
@@ -120,6 +120,24 @@ def test_the_search_comes_to_the_step_of_least_kl_from_either_side(step):
     grid = torch.logspace(-2, 0, 200)
     best = min((float(s) for s in grid), key=lambda s: kl(precision, s))
     assert 1 / 1.2 < float(nets["step"]().detach()) / best < 1.2
+
+
+def test_a_step_that_takes_chains_beyond_all_numbers_is_not_best():
+    recipe = replace(SRI, step=4.0, steps=100, tune_grid=(1.0, 0.05, 2.0))
+    nets = {**build(recipe, SPEC, 0, CPU), "generator": Linear(0.6)}
+    items = {"x": normal(5, 8, D)}
+    langevin = recipe.sampler("posterior", nets, 0)
+    target, z = recipe.target("posterior", nets, items), normal(1, 8, L)
+    assert not short_run_divergence(target, langevin, z, generator(2)).isfinite().any()
+    assert recipe.best_step(nets, items, generator(0)) == pytest.approx(0.2)
+
+
+def test_curvature_beyond_all_numbers_is_nan():
+    start = torch.cat([torch.zeros(1, L), 10 * torch.ones(1, L)])
+    found = transport(Langevin(8, 0.2, 0.0), lambda z: z.pow(4).sum(1), start, generator(0))
+    assert found.log_det[0] == found.stiffness[0] == 0
+    assert found.log_det[1].isnan()
+    assert found.stiffness[1].isnan()
 
 
 def test_a_search_of_nothing_is_refused():

@@ -1,0 +1,86 @@
+"""The commands that look at a run's posterior chains, as a user types them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PNG = b"\x89PNG"
+FLAGS = "--learners 0 --actors 0 --width 16 --batch 8 --steps 3 --samples 0 --updates 4 --test-share .1"
+
+
+def found(folder):
+    return json.loads((Path(folder) / "result.json").read_text())
+
+
+@pytest.fixture
+def inferred(command):
+    """A run of short-run inference, with two checkpoints."""
+    code, _, err = command(f"short_run_inference digits {FLAGS} --latents 3 2 --checkpoint-every 2 --keep 2 --out run")
+    assert code == 0, err
+    return "run"
+
+
+def test_the_divergence_at_every_checkpoint_and_a_bound(command, inferred):
+    code, out, err = command(f"step_size {inferred} --steps 5 --n 12 --bound-samples 4")
+    assert code == 0, err
+    said = found("run/step_size-4")
+    assert said["items"] == "held back"
+    assert said["steps"] == pytest.approx([0.01 * 20 ** (i / 4) for i in range(5)])
+    assert set(said["curves"]) == set(said["own"]) == {"2", "4"}
+    curve, metrics = said["curves"]["4"], said["metrics"]
+    assert metrics["divergence_best"] == min(curve["divergence"])
+    assert metrics["step_best"] == said["steps"][curve["divergence"].index(metrics["divergence_best"])]
+    assert metrics["nll_bound"] < metrics["nll_bound_1"]
+    assert curve["stiffness"] == sorted(curve["stiffness"])
+    assert (Path("run") / "step_size-4/step_size.png").read_bytes().startswith(PNG)
+    assert "run/step_size-4/step_size.png" in out
+    code, _, err = command(f"step_size {inferred}")
+    assert (code, err) == (2, "error: --out run/step_size-4 exists: it is never overwritten; choose another\n")
+
+
+@pytest.mark.parametrize(
+    "recipe", ["short_run_inference digits", "alternating_backprop digits", "latent_prior digits --decoder mlp"]
+)
+def test_every_recipe_with_chains_of_the_posterior_completes(command, recipe):
+    flags = FLAGS.replace("--steps", "--posterior-steps") if "latent_prior" in recipe else FLAGS
+    assert command(f"{recipe} {flags} --out run")[0] == 0
+    code, out, err = command("complete run --n 120 --multiples 1 2 --average 2")
+    assert code == 0, err
+    metrics = found("run/complete-4")["metrics"]
+    guesses = [f"{part}_{name}" for name in ("1K", "2K", "average", "mean", "pca") for part in ("hidden", "observed")]
+    assert list(metrics) == [f"mse_{name}" for name in guesses]
+    assert all(0 < value < 4 for value in metrics.values())
+    assert metrics["mse_hidden_pca"] < metrics["mse_hidden_mean"]
+    assert (Path("run") / "complete-4/completion.png").read_bytes().startswith(PNG)
+    assert "completion.png" in out
+
+
+def test_items_of_ones_own_are_completed_and_others_refused(command, inferred):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+    np.savez("others.npz", images=pixels)
+    code, _, err = command(f"complete {inferred} --data others.npz --hide random --share .25 --average 0 --n 7")
+    assert code == 0, err
+    assert (found("run/complete-4")["items"], found("run/complete-4")["components"]) == ("others.npz", 5)
+    np.savez("larger.npz", images=np.zeros((20, 9, 9), np.uint8))
+    code, _, err = command(f"complete {inferred} --data larger.npz --out o")
+    assert code == 2
+    assert "items are of shape (1, 9, 9), not (1, 8, 8)" in err
+
+
+def test_nothing_hidden_is_reconstruction(command, inferred):
+    assert command(f"complete {inferred} --share 0 --average 0 --multiples 1")[0] == 0
+    assert list(found("run/complete-4")["metrics"]) == ["mse_observed_1K", "mse_observed_mean", "mse_observed_pca"]
+
+
+def test_runs_without_chains_of_the_posterior_are_refused(command, a_run):
+    code, _, err = command(f"complete {a_run}")
+    assert (code, err) == (
+        2,
+        "error: run: ShortRun runs no chains of the posterior, which could complete\n",
+    )
+    code, _, err = command(f"step_size {a_run}")
+    assert code == 2
+    assert err.startswith("error: run is no run whose posterior chains start from N(0, I)")
+    assert not list(Path(a_run).glob("complete*")) + list(Path(a_run).glob("step_size*"))
