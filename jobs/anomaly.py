@@ -2,9 +2,11 @@
 
 The protocol is that of later code by the same group: of the items with other labels a fifth, drawn once and for all, is
 held back, and all items of the label held out are. So about a third of what is scored is anomalous on MNIST, which is
-the `auprc_chance` of a score that says nothing. The score is -log p(x, z) without normalisers (latent-prior), at the z
-that `--inference-steps` steps without noise find from N(0, I), or U(x, mu(x)) (joint-vae); `auprc` and `auroc` take the
-held-out label for positive. The paper's figures are means over the last ten epochs; these are of the last update.
+the `auprc_chance` of a score that says nothing. `auprc` and `auroc` take the held-out label for positive, and a high
+score for a sign of it. latent-prior: the score is -log p(x, z) without normalisers, as the paper has it, at the end z
+of a posterior chain as in learning; `auprc_prior` has the learned prior's part of it alone. joint-vae: U(x, mu(x));
+`auprc_vae` has -log p(x, mu(x)) of the generator. The paper's figures are means over the last ten epochs; these are of
+the last update.
 """
 
 from dataclasses import replace

@@ -13,7 +13,7 @@ DIGITS = Job(name="joint_vae-digits", data="digits", updates=3000, recipe=JointV
 
 PRESETS: dict[str, Job[JointVAE]] = {
     "digits": DIGITS,
-    "mnist": replace(DIGITS, name="joint_vae-mnist", data="mnist", updates=10_000, recipe=JointVAE()),
+    "mnist": replace(DIGITS, name="joint_vae-mnist", data="mnist"),
 }
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ SNLI = Job(
     name="latent_prior-snli",
     data="snli.parquet",
     test_share=0.2,
-    updates=1500,
+    updates=750,
     recipe=LatentPrior(
         latent=32,
         prior_steps=40,
@@ -45,12 +45,12 @@ SNLI = Job(
         width=128,
     ),
     samples=3000,
-    checkpoint_every=500,
+    checkpoint_every=250,
 )
 
 PRESETS: dict[str, Job[LatentPrior]] = {
     "digits": DIGITS,
-    "mnist": replace(DIGITS, name="latent_prior-mnist", data="mnist", recipe=replace(DIGITS.recipe, width=512)),
+    "mnist": replace(DIGITS, name="latent_prior-mnist", data="mnist", updates=2000),
     "eight-gaussians": replace(
         DIGITS,
         name="latent_prior-eight-gaussians",

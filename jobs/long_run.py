@@ -65,6 +65,8 @@ def main() -> None:
                 metrics[f"{distance.name}_{start}_{multiple:g}K"] = distance.of(state)
     findings.result(asked, metrics, energies={k: v.tolist() for k, v in energies.items()})
     findings.figure("energies", _energies(energies, _unit(model, asked)))
+    if distance:
+        findings.figure("distances", _distances(metrics, distance.name, asked, model.langevin.steps))
     if model.data.density is not None or model.data.spec.kind == "image":
         findings.figure("samples", _sheets(model, seen))
 
@@ -110,6 +112,18 @@ def _energies(energies: dict[str, Tensor], steps: int) -> Figure:
     for start, values in energies.items():
         axes.plot(np.arange(1, len(values) + 1) * steps, values, label=f"from {start}", marker=".", markersize=3)
     axes.set(xscale="log", xlabel="Langevin steps", ylabel="mean energy / temperature", title="energy along the chains")
+    axes.legend()
+    return figure
+
+
+def _distances(metrics: dict[str, float], name: str, asked: LongRun, steps: int) -> Figure:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes, multiples = figure.subplots(), sorted(asked.multiples)
+    for start in asked.starts:
+        values = [metrics[f"{name}_{start}_{m:g}K"] for m in multiples]
+        axes.plot([m * steps for m in multiples], values, label=f"from {start}", marker=".")
+    axes.axhline(metrics[f"{name}_data"], color="black", linewidth=0.6, linestyle="--", label="as many of the data")
+    axes.set(xscale="symlog", yscale="log", xlabel="Langevin steps", ylabel=name, title="distance to the data")
     axes.legend()
     return figure
 

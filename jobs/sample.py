@@ -36,6 +36,8 @@ class Sample:
     int64 numbers of words)."""
     n: int = 1000
     """Number of samples to draw."""
+    label: int | None = None
+    """Class of the samples, for recipes that have a chain for each; None: the model's samples."""
     seed: int = 0
     """Seed of starts and noise."""
     threads: int = 1
@@ -68,7 +70,11 @@ def main() -> None:
 def draw(asked: Sample, model: Model) -> ndarray:
     """(n, *shape) samples of the model: float32, or int64 numbers of words."""
     recipe, nets = model.job.recipe, model.nets
-    tasks = samples.tasks(recipe, nets, model.data, asked.n, model.update, asked.seed)
+    if asked.label is None:
+        tasks = samples.tasks(recipe, nets, model.data, asked.n, model.update, asked.seed)
+    else:
+        labels = np.full(asked.n, asked.label)
+        tasks = samples.of_classes(recipe, nets, model.data, labels, model.update, asked.seed)
     moved = [advance(recipe, nets, task) for task in tqdm(tasks, desc=f"update {model.update}", unit="task")]
     states = torch.from_numpy(np.concatenate([answer.x for answer in moved]))
     return samples.decoded(recipe, nets, states, asked.seed).numpy()

@@ -166,6 +166,7 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
                 report.samples("final" if name == "short_run" else name, x, job.updates)
             if data.spec.kind == "text":
                 report.text("final" if name == "short_run" else name, data.sentences(x), job.updates)
+        _classes(run, report)
     metrics = {**verdict.metrics, **_held_out(run, report)}
     for name, value in metrics.items():
         report.board.add_scalar(f"final/{name}", value, job.updates)
@@ -180,6 +181,18 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
     return found
 
 
+def _classes(run: Rank, report: Report) -> None:
+    """Images of each class, a row each, where the recipe draws them."""
+    job, nets, data, pool = run.job, run.learner.nets, run.data, run.pool
+    count = job.recipe.classes(data.spec)
+    if data.spec.kind == "image" and count:
+        labels = np.repeat(np.arange(count), 10)  # the columns of a grid
+        tasks = samples.of_classes(job.recipe, nets, data, labels, job.updates, job.seed)
+        pool.submit(pool.next, tasks, weights.flatten(nets))
+        drawn = samples.states(pool.collect(pool.next - 1), "class")
+        report.samples("classes", samples.decoded(job.recipe, nets, drawn, job.seed), job.updates)
+
+
 def _held_out(run: Rank, report: Report) -> dict[str, float]:
     """Metrics of single items: of those held back, or, as `<name>_train`, of as many as samples are drawn."""
     job, nets, pool = run.job, run.learner.nets, run.pool
@@ -190,14 +203,18 @@ def _held_out(run: Rank, report: Report) -> dict[str, float]:
     if tasks := held_out.tasks(job.recipe, nets, data, n, job.updates, job.seed):
         pool.submit(pool.next, tasks, weights.flatten(nets))
     scores = held_out.scores(job.recipe, nets, data, n, pool.collect(pool.next - 1) if tasks else {})
-    metrics = {f"{name}{suffix}": float(score.mean()) for name, score in scores.items() if name != "energy"}
+    energies = {name: score for name, score in scores.items() if name.startswith("energy")}
+    metrics = {f"{name}{suffix}": float(score.mean()) for name, score in scores.items() if name not in energies}
     if data.spec.kind == "text":
         metrics |= {f"{name}{suffix}": value for name, value in perplexity.nll(job.recipe, nets, data).items()}
-    if "energy" in scores and job.held_out is not None and not suffix:
+    if energies and job.held_out is not None and not suffix:
         anomalous = data.batch(np.arange(n))["label"].numpy() == job.held_out
-        metrics |= held_out.detection(scores["energy"], anomalous)
+        for name, energy in energies.items():
+            detected = held_out.detection(energy, anomalous)
+            metrics |= {f"{what}{name.removeprefix('energy')}": value for what, value in detected.items()}
+        metrics["auprc_chance"] = float(anomalous.mean())
         names = {False: "other labels", True: f"label {job.held_out}, never learned from"}
-        report.figure("anomaly", held_out.histogram(scores["energy"], anomalous, names), job.updates)
+        report.figure("anomaly", held_out.histograms(energies, anomalous, names), job.updates)
         report.sync()
     return metrics
 

@@ -84,6 +84,13 @@ class Recipe(Protocol):
         """The energy under which `chain` moves."""
         ...
 
+    def classes(self, spec: Spec) -> int:
+        """How many classes the chain `class` draws samples of, whose context is their `label`; 0 (the default): none.
+
+        It is asked for by `start`, `sampler` and `target` like the others, and decoded like the model's.
+        """
+        return 0
+
     def energy(self, nets: Nets) -> Energy | None:
         """Of data, at the temperature of the model's chains; None (the default) where the model has none."""
         return None
@@ -95,8 +102,8 @@ class Recipe(Protocol):
     def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
         """(n,) numbers about each of n items of data, by name, for evaluation; the default: none.
 
-        Names that mean the same everywhere: `mse` of the reconstruction, a coordinate; `accuracy`, 0 or 1; `energy`,
-        high where an item is unlike the data. `chains` are those that have a context, which is the items.
+        Names that mean the same everywhere: `mse` of the reconstruction, a coordinate; `accuracy`, 0 or 1; `energy` and
+        others that begin so, high where an item is unlike the data. `chains` are those that have a context: the items.
         """
         return {}
 

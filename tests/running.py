@@ -89,11 +89,18 @@ def parts(lanes, data, chains):
 
 
 def sentences_in(folder, n=240):
-    """A Parquet file of n sentences, `the cat sees a dog .`: three words of eight each, drawn alike."""
+    """A Parquet file of n sentences, `the cat sees a dog .`, of eight nouns and eight verbs, which are the labels."""
     nouns = ("cat", "dog", "man", "woman", "child", "bird", "horse", "fish")
     verbs = ("sees", "likes", "hears", "meets", "helps", "seeks", "holds", "leads")
     drawn = np.random.default_rng(0).integers(8, size=(n, 3))
-    pq.write_table(
-        pa.table({"text": [f"The {nouns[i]} {verbs[j]} a {nouns[k]}." for i, j, k in drawn]}), folder / "text.parquet"
-    )
+    text = [f"The {nouns[i]} {verbs[j]} a {nouns[k]}." for i, j, k in drawn]
+    pq.write_table(pa.table({"text": text, "label": drawn[:, 1]}), folder / "text.parquet")
     return str(folder / "text.parquet")
+
+
+def features_in(folder, n=60):
+    """A Parquet file of n points in the plane, about (-2, 0) or (2, 0) as their label is 0 or 1."""
+    label = np.arange(n) % 2
+    x = np.random.default_rng(0).normal(size=(n, 2)) + np.stack([4 * label - 2, 0 * label], 1)
+    pq.write_table(pa.table({"features": x.astype(np.float32).tolist(), "label": label}), folder / "table.parquet")
+    return str(folder / "table.parquet")

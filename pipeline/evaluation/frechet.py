@@ -5,10 +5,10 @@ The features are this project's own, so the distance compares models of one data
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.data import Dataset, cache_folder
+from pipeline.data import Dataset
+from pipeline.evaluation.kept import kept
 from pipeline.rng import generator, seeded
 
 FEATURES = 64
@@ -40,16 +40,9 @@ def classifier(data: Dataset, device: torch.device | str = "cpu") -> Classifier:
     """The classifier of a labelled data set: trained once with a fixed seed, then taken from the cache folder."""
     with seeded(0):
         net = Classifier(data.spec.shape, data.spec.classes)
-    path = cache_folder() / "classifiers" / f"{data.key}-{data.size}.safetensors"
-    if path.exists():
-        net.load_state_dict(load_file(path))
-    else:
-        _train(net.to(device), data, device)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{torch.randint(2**31, (1,)).item()}.part")
-        save_file({k: v.contiguous().cpu() for k, v in net.state_dict().items()}, part)
-        part.replace(path)
-    return net.to(device).eval().requires_grad_(False)
+    net = net.to(device)
+    kept("classifiers", data, net, lambda: _train(net, data, device))
+    return net.eval().requires_grad_(False)
 
 
 def _train(net: Classifier, data: Dataset, device: torch.device | str) -> None:

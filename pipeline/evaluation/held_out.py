@@ -56,23 +56,25 @@ def scores(recipe: Recipe, nets: Nets, data: Dataset, n: int, answers: Answers) 
 def detection(energy: Tensor, anomalous: ndarray) -> dict[str, float]:
     """`auprc` and `auroc` of a high energy as a sign of what is anomalous (n,); none unless there is some of both.
 
-    `auprc_chance`, the share of what is anomalous, is the precision of a score that says nothing.
+    The share of what is anomalous is the precision of a score that says nothing.
     """
     if anomalous.all() or not anomalous.any():
         return {}
     return {
         "auprc": float(average_precision_score(anomalous, energy.numpy())),
-        "auprc_chance": float(anomalous.mean()),
         "auroc": float(roc_auc_score(anomalous, energy.numpy())),
     }
 
 
-def histogram(energy: Tensor, anomalous: ndarray, names: Mapping[bool, str]) -> Figure:
-    """Energies of what is anomalous and of what is not, each as a density; the ends beyond 99.5 % are cut."""
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
-    axes, bins = figure.subplots(), np.linspace(float(energy.min()), float(energy.quantile(0.995)), 60).tolist()
-    for kind, name in names.items():
-        axes.hist(energy.numpy()[anomalous == kind], bins, density=True, alpha=0.6, label=name)
-    axes.set(xlabel="energy U(x, z)", ylabel="density")
-    axes.legend()
+def histograms(energies: Mapping[str, Tensor], anomalous: ndarray, names: Mapping[bool, str]) -> Figure:
+    """Each energy of what is anomalous and of what is not, as densities; the ends beyond 99.5 % are cut."""
+    figure = Figure(figsize=(5 * len(energies), 3.4), layout="constrained")
+    for axes, (what, energy) in zip(
+        figure.subplots(1, len(energies), squeeze=False).flat, energies.items(), strict=True
+    ):
+        bins = np.linspace(float(energy.min()), float(energy.quantile(0.995)), 60).tolist()
+        for kind, name in names.items():
+            axes.hist(energy.numpy()[anomalous == kind], bins, density=True, alpha=0.6, label=name)
+        axes.set(xlabel=what.replace("_", ", "), ylabel="density")
+        axes.legend()
     return figure

@@ -19,6 +19,7 @@ from torch import Tensor
 from pipeline.batch import Batch, Spec
 from pipeline.data import Dataset
 from pipeline.evaluation import likelihood
+from pipeline.evaluation.kept import kept
 from pipeline.nets.generator import decoder
 from pipeline.nets.text import SentenceDecoder
 from pipeline.recipe import Recipe
@@ -42,14 +43,31 @@ def language_model(x: Int64[Tensor, "n longest"], spec: Spec, device: torch.devi
         spec: of the data, for the number of words and the longest sentence.
         device: where it learns and stays.
     """
-    rng = generator(0)
+    net = _untrained(spec, device)
+    _train(net, x)
+    return net.eval().requires_grad_(False)
+
+
+def of_real(data: Dataset, device: torch.device | str = "cpu") -> SentenceDecoder:
+    """The language model of a data set's sentences, trained once and then taken from the cache folder."""
+    net = _untrained(data.spec, device)
+    kept("language-models", data, net, lambda: _train(net, data.batch(np.arange(data.size))["x"]))
+    return net.eval().requires_grad_(False)
+
+
+def _untrained(spec: Spec, device: torch.device | str) -> SentenceDecoder:
+    with seeded(0):
+        return SentenceDecoder(1, spec, WIDTH, DROPOUT).to(device)
+
+
+def _train(net: SentenceDecoder, x: Int64[Tensor, "n longest"]) -> None:
+    rng, device = generator(0), net.bias.device
     validation, x = x[torch.randperm(len(x), generator=rng)].tensor_split([-(-len(x) // VALIDATION)])
-    seen = torch.bincount(x.flatten(), minlength=len(spec.frequency)).float() + 1
-    best, rest = float("inf"), PATIENCE
+    seen = torch.bincount(x.flatten(), minlength=len(net.bias) + 1)[1:].float() + 1
+    with torch.no_grad():  # from its own sentences alone: a model of what is drawn is told nothing of the real ones
+        net.bias.copy_((seen / seen.sum()).log())
+    optimizer, best, rest, state = torch.optim.Adam(net.parameters(), RATE), float("inf"), PATIENCE, net.state_dict()
     with seeded(0, device):
-        net = SentenceDecoder(1, spec._replace(frequency=tuple((seen / seen.sum()).tolist())), WIDTH, DROPOUT)
-        net, state = net.to(device), net.state_dict()
-        optimizer = torch.optim.Adam(net.parameters(), RATE)
         for _ in range(EPOCHS):
             net.train()
             for part in torch.randperm(len(x), generator=rng).split(BATCH):
@@ -64,7 +82,6 @@ def language_model(x: Int64[Tensor, "n longest"], spec: Spec, device: torch.devi
             if not rest:
                 break
     net.load_state_dict(state)
-    return net.eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -84,13 +101,13 @@ def of_samples(data: Dataset, drawn: Mapping[str, Tensor], device: torch.device 
     The floor is the perplexity of the held back under the language model of the real, so that it is RPPL's floor as
     well if as many sentences are drawn as are learned from; more are not used for RPPL, and with fewer it is higher.
     """
-    real, held_back = (d.batch(np.arange(d.size))["x"] for d in (data, data.test))
-    net, found = language_model(real, data.spec, device), {}
+    held_back = data.test.batch(np.arange(data.test.size))["x"]
+    net, found = of_real(data, device), {}
     for what, x in drawn.items():
         if what == "short_run" or not torch.equal(x, drawn["short_run"]):  # a chain of no steps ends where it starts
             found[f"fppl_{what}".removesuffix("_short_run")] = perplexity(net, x)
             if len(held_back):
-                other = language_model(x[: len(real)], data.spec, device)
+                other = language_model(x[: data.size], data.spec, device)
                 found[f"rppl_{what}".removesuffix("_short_run")] = perplexity(other, held_back)
     return found | ({"fppl_floor": perplexity(net, held_back)} if len(held_back) else {})
 

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy import ndarray
 from torch import Tensor
 
 from pipeline.chains import Answers, ChainTask
 from pipeline.data import Dataset
 from pipeline.energies import Density
+from pipeline.errors import BadInput
 from pipeline.evaluation import frechet, likelihood, perplexity
 from pipeline.lanes import Lane
 from pipeline.recipe import Recipe
@@ -45,6 +47,26 @@ def tasks(
         x = data.batch(items)["x"] if of_data else recipe.start(chain, size, rng, nets, batch).cpu()
         task_seed = fold(seed, what, i)
         drawn.append(ChainTask(chain, Lane(i, pieces), np.arange(size), x.numpy(), None, sampler, task_seed, update))
+    return drawn
+
+
+def of_classes(recipe: Recipe, nets: Nets, data: Dataset, labels: ndarray, update: int, seed: int) -> list[ChainTask]:
+    """Tasks that draw one sample of each of the classes `labels` (n,), which may repeat, by the chain `class`.
+
+    Raises:
+        BadInput: the recipe has no such classes.
+    """
+    classes, device = recipe.classes(data.spec), device_of(nets)
+    if not classes:
+        raise BadInput(f"{type(recipe).__name__} has no classes that samples could be drawn of")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise BadInput(f"--label {labels.max()}: there are the classes 0 to {classes - 1}")
+    parts = np.array_split(labels.astype(np.int64), -(-len(labels) // PIECE[data.spec.kind]))
+    sampler, drawn = recipe.sampler("class", nets, update), []
+    for i, part in enumerate(parts):
+        x = recipe.start("class", len(part), generator(fold(seed, "class start", i), device), nets, {}).cpu().numpy()
+        lane, own = Lane(i, len(parts)), fold(seed, "class", i)
+        drawn.append(ChainTask("class", lane, np.arange(len(part)), x, {"label": part}, sampler, own, update))
     return drawn
 
 

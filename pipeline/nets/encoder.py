@@ -1,24 +1,32 @@
 """Bottom-up networks: from data to the mean and log standard deviation of a Gaussian over latent vectors."""
 
+import math
+from typing import Literal
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Spec
+from pipeline.errors import BadInput
+from pipeline.nets.conv import halving
+from pipeline.nets.text import SentenceEncoder
+from pipeline.rng import noise
 
 
 class GaussianEncoder(nn.Module):
-    """Data of one shape -> (mean, log sd), each (n, d): linear layers with LeakyReLU between.
+    """Data of one shape -> (mean, log sd), each (n, d): linear layers with LeakyReLU (and dropout) between.
 
     The log standard deviation is bounded softly to [-6, 6], beyond which neither it nor its gradient would be a number
     for long.
     """
 
-    def __init__(self, spec: Spec, latent: int, widths: tuple[int, ...], slope: float):
+    def __init__(self, spec: Spec, latent: int, widths: tuple[int, ...], slope: float, dropout: float = 0.0):
         super().__init__()
         layers: list[nn.Module] = [nn.Flatten()]
         inputs = spec.size
         for width in widths:
-            layers += [nn.Linear(inputs, width), nn.LeakyReLU(slope)]
+            layers += [nn.Linear(inputs, width), nn.LeakyReLU(slope), *_dropout(dropout)]
             inputs = width
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, 2 * latent))
 
@@ -26,3 +34,47 @@ class GaussianEncoder(nn.Module):
         """Mean and log standard deviation."""
         mean, log_sd = self.layers(x).chunk(2, 1)
         return mean, 6 * (log_sd / 6).tanh()
+
+
+class ConvEncoder(GaussianEncoder):
+    """Images (n, c, h, w) -> (mean, log sd): convolutions that halve the image, and a linear layer; no normalisation.
+
+    Raises:
+        BadInput: no width.
+    """
+
+    def __init__(self, spec: Spec, latent: int, width: int, slope: float, dropout: float = 0.0):
+        nn.Module.__init__(self)
+        if width < 1:
+            raise BadInput(f"--width {width}: it must be 1 or more")
+        layers, end = halving(spec.shape, width, slope)
+        last = nn.Linear(math.prod(end), 2 * latent)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), *_dropout(dropout), last)
+
+
+def encoder(
+    kind: Literal["conv", "mlp"], spec: Spec, latent: int, width: int, slope: float, dropout: float = 0.0
+) -> nn.Module:
+    """The encoder of a kind of data: recurrent for text; for images convolutions, if asked for; else a two-layer MLP.
+
+    Raises:
+        BadInput: no width.
+    """
+    if width < 1 or not 0 <= dropout < 1:
+        raise BadInput(f"--width {width}, --dropout {dropout}: 1 or more, and a share below 1")
+    if spec.kind == "text":
+        return SentenceEncoder(spec, latent, width, dropout)
+    if spec.kind == "image" and kind == "conv":
+        return ConvEncoder(spec, latent, width, slope, dropout)
+    return GaussianEncoder(spec, latent, (width, width), slope, dropout)
+
+
+def drawn(encoder: nn.Module, x: Tensor, rng: torch.Generator) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
+    """A latent vector of each item by the encoder's Gaussian, and its KL to N(0, I) in nats; differentiable in both."""
+    mean, log_sd = encoder(x)
+    z = mean + log_sd.exp() * noise("gaussian", tuple(mean.shape), rng)
+    return z, ((mean.square() + (2 * log_sd).exp() - 1) / 2 - log_sd).sum(1)
+
+
+def _dropout(share: float) -> list[nn.Module]:
+    return [nn.Dropout(share)] if share else []

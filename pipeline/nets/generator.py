@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pipeline.batch import Batch, Spec
 from pipeline.energies import Energy
 from pipeline.errors import BadInput
+from pipeline.nets.counts import CountsDecoder
 from pipeline.nets.text import SentenceDecoder
 
 
@@ -111,6 +112,8 @@ def generator(kind: Literal["conv", "mlp"], latent: int, spec: Spec, width: int,
     """
     if spec.kind == "text":
         return SentenceDecoder(latent, spec, width)
+    if spec.kind == "counts":
+        return CountsDecoder(latent, spec, width, slope)
     if spec.kind == "image" and kind == "conv":
         return ConvGenerator(latent, spec.shape, width, slope)
     return MLPGenerator(latent, spec, (width, width), slope)

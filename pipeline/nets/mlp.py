@@ -1,4 +1,4 @@
-"""The multilayer perceptron energy of the two-dimensional experiments."""
+"""Multilayer perceptrons; the energy of the two-dimensional experiments is one."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -6,21 +6,28 @@ from torch import Tensor, nn
 from pipeline.errors import BadInput
 
 
-class MLPEnergy(nn.Sequential):
-    """Vectors (n, d) -> energies (n,): linear layers of the given widths, LeakyReLU between.
+class MLP(nn.Sequential):
+    """Vectors (n, d) -> vectors (n, outputs): linear layers of the given widths, LeakyReLU between.
 
     Raises:
         BadInput: a layer of no width.
     """
 
-    def __init__(self, inputs: int, widths: tuple[int, ...], slope: float):
+    def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int, slope: float):
         if min(widths) < 1:
             raise BadInput(f"--width {min(widths)}: it must be 1 or more")
         layers: list[nn.Module] = []
         for width in widths:
             layers += [nn.Linear(inputs, width), nn.LeakyReLU(slope)]
             inputs = width
-        super().__init__(*layers, nn.Linear(inputs, 1))
+        super().__init__(*layers, nn.Linear(inputs, outputs))
+
+
+class MLPEnergy(MLP):
+    """Vectors (n, d) -> energies (n,), by an MLP."""
+
+    def __init__(self, inputs: int, widths: tuple[int, ...], slope: float):
+        super().__init__(inputs, widths, 1, slope)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The energy of each vector."""

@@ -92,7 +92,7 @@ class SentenceEncoder(nn.Module):
         BadInput: no width, or no latent dimension.
     """
 
-    def __init__(self, spec: Spec, latent: int, width: int, dropout: float = 0.3):
+    def __init__(self, spec: Spec, latent: int, width: int, dropout: float = 0.0):
         super().__init__()
         if width < 2 or latent < 1:
             raise BadInput(f"--width {width}, --latent {latent}: a sentence's encoder needs 2 and 1 or more")

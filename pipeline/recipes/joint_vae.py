@@ -10,7 +10,9 @@ Deviations from the paper:
 1. No batch normalisation: it would couple the items of a lane. The encoder, the generator and the energy are MLPs.
 2. The encoder's terms in the entropy of Q cancel exactly at `elbo_weight` 1, as they do in the paper's objective; its
    code keeps a one-sample estimate of both.
-3. No weight decay, and rates that stay.
+3. U^2 has a price in the energy's loss, in place of spectral normalisation, whose state ranks would not share. Without
+   it U runs away, and what is generated with it.
+4. No weight decay, and rates that stay.
 """
 
 from collections.abc import Mapping
@@ -44,6 +46,8 @@ class JointVAE(Recipe):
     """Data items an update, and generated ones, over all lanes."""
     energy_weight: float = 1.0
     """Weight of the energy in the losses of encoder and generator; 0: a VAE."""
+    penalty: float = 0.1
+    """Weight of U^2, over both kinds of pairs, in the energy's own loss, which bounds it."""
     elbo_weight: float = 1.0
     """Weight of KL(Q|P) in the encoder's and generator's losses (the code's lamb)."""
     energy_rate: float = 1e-4
@@ -109,10 +113,11 @@ class JointVAE(Recipe):
         return softplus(nets["energy"](torch.cat([x.flatten(1), z], 1)))
 
     def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
-        """`mse` a coordinate, and `energy` U(x, mu(x)) (section 4.3)."""
+        """At z = mu(x): `mse`, `energy` U(x, z) (section 4.3), and `energy_vae`, -log p(x, z) of the generator."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
-        told = decoder(nets).told(decoder(nets).loss(mean, items, self.sigma), items, self.sigma)
-        return {**told, "energy": self.joint(nets, items["x"], mean)}
+        loss = decoder(nets).loss(mean, items, self.sigma)
+        energies = {"energy": self.joint(nets, items["x"], mean), "energy_vae": loss + gaussian()(mean)}
+        return {**decoder(nets).told(loss, items, self.sigma), **energies}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
@@ -122,17 +127,17 @@ class JointVAE(Recipe):
         (mean, log_sd), prior = nets["encoder"](x), noise("gaussian", (len(x), self.latent), rng)
         z = mean + log_sd.exp() * noise("gaussian", tuple(mean.shape), rng)
         loss, made = decoder(nets).loss(z, items, self.sigma), nets["generator"](prior)
-        data, model = self.joint(nets, x, z).mean(), self.joint(nets, made, prior).mean()
+        data, model = self.joint(nets, x, z), self.joint(nets, made, prior)
         reconstruction, cross = loss.mean(), gaussian()(z).mean()
         entropy, w = log_sd.sum(1).mean(), self.energy_weight
         return {
-            "energy": data - model,
-            "encoder": self.elbo_weight * (reconstruction + cross - entropy) - w * (data - entropy),
-            "generator": self.elbo_weight * reconstruction + w * model,
+            "energy": data.mean() - model.mean() + self.penalty * (data.square() + model.square()).mean(),
+            "encoder": self.elbo_weight * (reconstruction + cross - entropy) - w * (data.mean() - entropy),
+            "generator": self.elbo_weight * reconstruction + w * model.mean(),
         }, {
-            "chains/contrast": data - model,
-            "energy/data": data,
-            "energy/model": model,
+            "chains/contrast": data.mean() - model.mean(),
+            "energy/data": data.mean(),
+            "energy/model": model.mean(),
             "log_sd": log_sd.mean(),
             **{name: value.mean() for name, value in decoder(nets).told(loss, items, self.sigma).items()},
         }

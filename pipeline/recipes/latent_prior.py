@@ -121,10 +121,13 @@ class LatentPrior(Recipe):
         return decoder(nets).draw(x, rng)
 
     def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
-        """At posterior states: what the decoder tells, and `energy` -log p(x, z) without normalisers (4.4)."""
+        """At posterior states: what the decoder tells; `energy`, -log p(x, z) without normalisers (section 4.4), and
+        `energy_prior`, its part f(z) + |z|^2/2.
+        """
         items, z = batch["data"], chains["posterior"].x
         loss = decoder(nets).loss(z, items, self.sigma)
-        return {**decoder(nets).told(loss, items, self.sigma), "energy": loss + self.target("prior", nets, None)(z)}
+        prior = self.target("prior", nets, None)(z)
+        return {**decoder(nets).told(loss, items, self.sigma), "energy": loss + prior, "energy_prior": prior}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int

@@ -32,7 +32,7 @@ def test_long_chains_from_noise_data_and_bank(command, persistent):
     assert list(metrics) == ["frechet_data", *expected]
     assert all(value > 0 for value in metrics.values())
     assert {start: len(e) for start, e in found(folder)["energies"].items()} == {"noise": 4, "data": 4, "bank": 4}
-    for name in ("energies.png", "samples.png"):
+    for name in ("energies.png", "distances.png", "samples.png"):
         assert (folder / name).read_bytes().startswith(PNG)
         assert name in out
     assert command(line)[::2] == (2, f"error: --out {folder} exists: it is never overwritten; choose another\n")

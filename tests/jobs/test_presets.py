@@ -3,14 +3,23 @@
 from dataclasses import replace
 
 import pytest
-from running import run, sentences_in
+from running import features_in, run, sentences_in
 
-from jobs import alternating_backprop, anatomy, anomaly, joint_vae, latent_prior, short_run, short_run_inference
+from jobs import (
+    alternating_backprop,
+    anatomy,
+    anomaly,
+    joint_vae,
+    latent_prior,
+    short_run,
+    short_run_inference,
+    symbol_vector,
+)
 from pipeline.batch import Spec
 from pipeline.job import check, from_json, to_json
 from pipeline.nets.layered import StepSize
 
-JOBS = (short_run, anatomy, latent_prior, short_run_inference, joint_vae, alternating_backprop, anomaly)
+JOBS = (short_run, anatomy, latent_prior, short_run_inference, joint_vae, alternating_backprop, anomaly, symbol_vector)
 PRESETS = {preset.name: preset for job in JOBS for preset in job.PRESETS.values()}
 TOYS = ("digits", "eight-gaussians", "rings")
 
@@ -68,6 +77,17 @@ def test_the_numbers_of_latent_prior():
     assert latent_prior.PRESETS["snli"].recipe.latent == 32
 
 
+def test_the_numbers_of_symbol_vector():
+    recipe = symbol_vector.PRESETS["ag-news-paper"].recipe
+    assert (recipe.latent, recipe.width, recipe.prior_steps, recipe.prior_step) == (100, 2000, 100, 0.4)
+    assert (recipe.batch, recipe.labelled_batch, recipe.label_weight, recipe.dropout) == (200, 200, 200.0, 0.5)
+    assert (recipe.energy_rate, recipe.rate, recipe.information, recipe.tilt) == (1e-5, 1e-4, 0.0, 1.0)
+    nets = recipe.nets(Spec("counts", (30_000,), 4, (1 / 30_000,) * 30_000))
+    assert [layer.out_features for layer in list(nets["energy"])[::2]] == [200, 200, 4]
+    decays = {name: optimizer.param_groups[0]["weight_decay"] for name, optimizer in recipe.optimizers(nets).items()}
+    assert decays == {"energy": 1e-3, "encoder": 2e-3, "generator": 0.0}
+
+
 @pytest.mark.parametrize("name", [name for name, job in PRESETS.items() if job.data not in TOYS])
 def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
     from test_sources import stand_in
@@ -75,10 +95,11 @@ def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
     job = PRESETS[name]
     monkeypatch.setenv("EBM_CACHE", str(tmp_path))
     if job.data.endswith(".parquet"):
-        job = replace(job, data=sentences_in(tmp_path))
+        job = replace(job, data=(features_in if job.data.startswith("table") else sentences_in)(tmp_path))
     else:
         stand_in(job.data, tmp_path / "torchvision", monkeypatch)
     recipe = replace(job.recipe, width=4, batch=8)
+    job = replace(job, labels=min(job.labels, 2))
     if hasattr(recipe, "langevin"):
         recipe = replace(recipe, langevin=replace(recipe.langevin, steps=3))
     few = replace(job, recipe=recipe, updates=2, samples=0, learners=0, actors=0, out=str(tmp_path / "run"))

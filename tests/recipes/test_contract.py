@@ -8,8 +8,8 @@ import torch
 from running import CPU, local_pool, sentences_in
 
 from pipeline.chains import advance, moved
-from pipeline.data import load
 from pipeline.evaluation.samples import decoded, states, tasks
+from pipeline.job import dataset
 from pipeline.rank import Rank
 from pipeline.recipe import Recipe
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
@@ -18,6 +18,7 @@ from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.short_run import ShortRun
 from pipeline.recipes.short_run_inference import ShortRunInference
+from pipeline.recipes.symbol_vector import SymbolVector
 from pipeline.samplers import Langevin
 
 QUICK = Langevin(3, 1.0, 0.01)
@@ -27,6 +28,7 @@ LATENT = LatentPrior(latent=3, prior_steps=3, posterior_steps=2, batch=8, energy
 JOINT = JointVAE(latent=3, batch=8, width=4)
 ABP = AlternatingBackprop(latent=3, steps=2, batch=8, width=4, decoder="conv")
 SRI = ShortRunInference(latents=(2, 3), steps=2, tune_every=2, tune_items=2, batch=8, width=4)
+SYMBOL = SymbolVector(latent=3, prior_steps=2, batch=8, labelled_batch=4, width=4)
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
@@ -36,19 +38,25 @@ RECIPES = {
     "latent_prior on images": (LATENT, "digits"),
     "latent_prior on points": (LATENT, "eight-gaussians"),
     "latent_prior on text": (LATENT, "text"),
+    "symbol_vector on text": (replace(SYMBOL, labelled_batch=0, symbols=2), "text"),
     "joint_vae on images": (JOINT, "digits"),
     "short_run_inference on images": (SRI, "digits"),
     "short_run_inference on points": (replace(SRI, latents=(2,)), "eight-gaussians"),
     "alternating_backprop on images": (ABP, "digits"),
+    "symbol_vector on images": (SYMBOL, "digits"),
+    "symbol_vector on points without labels": (replace(SYMBOL, labelled_batch=0, symbols=8), "eight-gaussians"),
+    "symbol_vector on counts": (SYMBOL, "counts"),
+    "symbol_vector as a VAE": (replace(SYMBOL, tilt=0.0, network="mlp"), "digits"),
 }
 
 
 @pytest.fixture(params=RECIPES)
 def rank(request, small, tmp_path):
     recipe, data = RECIPES[request.param]
-    data = sentences_in(tmp_path) if data == "text" else data
-    job = replace(small, recipe=recipe, data=data)
-    return lambda: Rank(job, load(data), CPU, local_pool(job))
+    words = "counts" if data == "counts" else "sentences"
+    data = sentences_in(tmp_path) if data in ("text", "counts") else data
+    job = replace(small, recipe=recipe, data=data, words=words)
+    return lambda: Rank(job, dataset(job), CPU, local_pool(job))
 
 
 def test_it_is_a_frozen_value_with_the_methods_of_a_recipe(rank):

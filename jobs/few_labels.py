@@ -1,0 +1,93 @@
+"""What the items without labels were worth: finished runs of symbol-vector coupling against two that do without it.
+
+On the labelled items of each run and those that it held back: (a) encoder and classifier, initialised and optimised as
+in the run, taught the labelled items alone; (b) scikit-learn's LabelSpreading along the graph of 7 nearest neighbours
+(of counts of words: of tf-idf of length 1). Runs that differ in their seed alone, by which labels are drawn, are put
+together, and the figure has the mean and the standard deviation over them.
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+
+from jobs.launch import guarded, parse
+from jobs.model import Findings, Look, Model, opened
+from pipeline.errors import BadInput
+from pipeline.evaluation import few_labels
+from pipeline.learner import build
+from pipeline.rng import fold
+from pipeline.weights import device_of
+
+METHODS = ("symbol_vector", "labels_only", "label_spreading")
+
+
+@dataclass(frozen=True)
+class FewLabels:
+    """The runs, and how long and on how much the others learn."""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folders of runs."""
+    out: str = ""
+    """New folder of the findings; empty: one in the first run's."""
+    updates: int = 500
+    """Updates of (a), on as many items at a time as the run had labelled ones."""
+    items: int = 10_000
+    """Items without labels of the graph of (b), drawn by the run's seed, at most."""
+    threads: int = 1
+    """CPU threads of the process."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU where there is one."""
+
+
+def main() -> None:
+    """The command."""
+    asked = parse(FewLabels, sys.argv[1:], "python -m jobs.few_labels", __doc__ or "")
+    if not asked.runs or min(asked.updates, asked.items) < 1:
+        raise BadInput("there must be a run, and --updates and --items of 1 or more")
+    looks = [Look(run, asked.out, 0, asked.threads, asked.device) for run in asked.runs]
+    models = [opened(look, latent=True) for look in looks]
+    for run, model in zip(asked.runs, models, strict=True):
+        _check(run, model)
+    findings = Findings(looks[0], models[0], "few-labels")
+    rows = [_compared(run, model, asked) for run, model in zip(asked.runs, models, strict=True)]
+    known = sorted({int(row["labels"]) for row in rows})
+    found = {m: {n: [row[m] for row in rows if row["labels"] == n] for n in known} for m in METHODS}
+    metrics = {f"{m}-{n}{what}": float(f(found[m][n])) for n in known for m in METHODS
+               for what, f in (("", np.mean), ("-sd", np.std))}  # fmt: skip
+    findings.figure("few_labels", few_labels.curves(found))
+    findings.result(asked, metrics, runs=rows)
+
+
+def _check(run: str, model: Model) -> None:
+    if "labelled" not in model.job.recipe.streams:
+        raise BadInput(f"{run}: {type(model.job.recipe).__name__} learned from no labelled stream")
+    if not len(model.data.test_rows):
+        raise BadInput(f"{run} held nothing back to compare on: it needs --test-share")
+
+
+def _compared(run: str, model: Model, asked: FewLabels) -> dict[str, float]:
+    """Accuracies on what a run held back."""
+    job, data, recipe = model.job, model.data, model.job.recipe
+    own = few_labels.scores(model.nets, data.test)
+    alone = build(recipe, data.spec, job.seed, device_of(model.nets))
+    size, seed = recipe.streams["labelled"], fold(job.seed, "few labels")
+    few_labels.labels_only(recipe, alone, data, asked.updates, size, seed)
+    others = few_labels.scores(alone, data.test)
+    row = {
+        "labels": round(len(data.labelled) / data.spec.classes),
+        "seed": job.seed,
+        "symbol_vector": few_labels.accuracy(own, data.test),
+        "labels_only": few_labels.accuracy(others, data.test),
+        "label_spreading": few_labels.spread(data, data.test, asked.items, seed),
+        "calibration_symbol_vector": few_labels.calibration(own, data.test),
+        "calibration_labels_only": few_labels.calibration(others, data.test),
+    }
+    print(f"{run}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    return row
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,54 @@
+"""Bags of words from latent vectors (2010.09359's code; background frequencies: 1906.02242)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pipeline.batch import Batch, Spec
+from pipeline.errors import BadInput
+from pipeline.nets.mlp import MLP
+
+DRAWN = 30
+"""Words in a text that is drawn: p(x|z) is of which words there are, not of how many."""
+
+
+class CountsDecoder(nn.Module):
+    """p(x|z) of texts as counts of words: every word is drawn alone, from softmax(g(z) + log of its frequency).
+
+    So g, an MLP with two hidden layers, tells how a text differs from all texts together. Its last layer begins at 0.
+
+    Raises:
+        BadInput: no width, no latent dimension, or data without words.
+    """
+
+    def __init__(self, latent: int, spec: Spec, width: int, slope: float):
+        super().__init__()
+        if latent < 1:
+            raise BadInput(f"--latent {latent}: it must be 1 or more")
+        if len(spec.frequency) != spec.size:
+            raise BadInput("there are no words in the data")
+        self.layers = MLP(latent, (width, width), spec.size, slope)
+        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
+        self.background: Tensor
+        frequency = torch.tensor(spec.frequency, dtype=torch.float32)
+        self.register_buffer("background", frequency.clamp(min=1e-8).log())
+
+    def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n words"]:
+        """The log-probability of each word."""
+        scores: Tensor = self.layers(z) + self.background
+        return scores.log_softmax(1)
+
+    def loss(self, z: Float[Tensor, "n d"], items: Batch, sigma: float) -> Float[Tensor, " n"]:
+        """-sum over words of count times log-probability, in nats; `sigma` is not used."""
+        return -(items["x"] * self(z)).sum(1)
+
+    def told(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
+        """`nats` a word; 0 for a text without any."""
+        return {"nats": loss / items["x"].sum(1).clamp(min=1)}
+
+    def draw(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Float[Tensor, "n words"]:
+        """Counts of `DRAWN` words of each text."""
+        words = torch.multinomial(self(z).exp(), DRAWN, replacement=True, generator=rng)
+        counts = torch.zeros(len(z), len(self.background), device=z.device)
+        return counts.scatter_add_(1, words, torch.ones_like(words, dtype=counts.dtype))
