@@ -129,7 +129,7 @@ class SymbolVector(Recipe):
         """At the encoder's mean m: what the decoder tells, `energy` -log p(x, m) without normalisers, `accuracy`."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
         loss = decoder(nets).loss(mean, items, self.sigma)
-        found = {**decoder(nets).told(loss, items, self.sigma), **known(nets, items)}
+        found = {**decoder(nets).told(loss, items, self.sigma), **known(nets, items if self.labelled_batch else None)}
         return {**found, "energy": loss + self.target("prior", nets, None)(mean)}
 
     def losses(

@@ -149,7 +149,6 @@ def test_classes_that_are_not_there_are_said(rank):
         (SMALL, Spec("vector", (2,), 0), "no labels"),
         (replace(SMALL, symbols=3), SPEC, "--symbols 3"),
         (replace(SMALL, labelled_batch=0), Spec("vector", (2,), 0), "--symbols 0"),
-        (SMALL, Spec("text", (9,), 4, (0.1,) * 10), "--words counts"),
     ],
 )
 def test_data_that_will_not_do_are_said(recipe, spec, said):
