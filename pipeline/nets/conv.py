@@ -7,31 +7,40 @@ from torch import Tensor, nn
 from pipeline.errors import BadInput
 
 
+def halving(shape: tuple[int, ...], width: int, slope: float) -> tuple[list[nn.Module], tuple[int, int, int]]:
+    """Layers that end at 4 pixels a side or fewer, and the shape (c, h, w) that they make of images of `shape`.
+
+    A 3x3 convolution at full size, then 4x4 ones of stride 2 that halve the image and double the width, up to
+    eightfold; LeakyReLU after each.
+    """
+    channels, height, across = shape
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1), nn.LeakyReLU(slope)]
+    inner = width
+    while min(height, across) > 4:
+        outer = min(2 * inner, 8 * width)
+        layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.LeakyReLU(slope)]
+        height, across, inner = height // 2, across // 2, outer
+    return layers, (inner, height, across)
+
+
 class ConvEnergy(nn.Sequential):
     """Images (n, c, h, w) in [-1, 1] -> energies (n,).
 
-    A 3x3 convolution at full size, 4x4 convolutions of stride 2 that halve the image and double the width (up to
-    eightfold) until at most 4 pixels are left, and one valid convolution to a number; LeakyReLU between. No
-    normalisation: it would couple chains. Weights are channels_last.
+    Convolutions that halve the image (`halving`), and one valid convolution to a number. No normalisation: it would
+    couple chains. Weights are channels_last.
 
     Raises:
         BadInput: an image smaller than 4x4, or no width.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int, slope: float):
-        channels, *size = shape
+        _, *size = shape
         if width < 1:
             raise BadInput(f"--width {width}: it must be 1 or more")
         if min(size) < 4:
             raise BadInput(f"images of {size[0]}x{size[1]} are too small for the ConvNet energy: it takes 4x4 and more")
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1), nn.LeakyReLU(slope)]
-        inner = width
-        while min(size) > 4:
-            outer = min(2 * inner, 8 * width)
-            layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.LeakyReLU(slope)]
-            size, inner = [s // 2 for s in size], outer
-        layers.append(nn.Conv2d(inner, 1, (size[0], size[1])))
-        super().__init__(*layers)
+        layers, (inner, *end) = halving(shape, width, slope)
+        super().__init__(*layers, nn.Conv2d(inner, 1, (end[0], end[1])))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:

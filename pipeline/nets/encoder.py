@@ -1,5 +1,6 @@
 """Bottom-up networks: from data to the mean and log standard deviation of a Gaussian over latent vectors."""
 
+import math
 from typing import Literal
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.batch import Spec
 from pipeline.errors import BadInput
+from pipeline.nets.conv import halving
 from pipeline.nets.text import SentenceEncoder
 from pipeline.rng import noise
 
@@ -35,9 +37,7 @@ class GaussianEncoder(nn.Module):
 
 
 class ConvEncoder(GaussianEncoder):
-    """Images (n, c, h, w) -> (mean, log sd): a 3x3 convolution, then 4x4 ones of stride 2 and a linear layer.
-
-    They halve the image and double the width, up to eightfold, until a side has 4 pixels or fewer. No normalisation.
+    """Images (n, c, h, w) -> (mean, log sd): convolutions that halve the image, and a linear layer; no normalisation.
 
     Raises:
         BadInput: no width.
@@ -47,15 +47,9 @@ class ConvEncoder(GaussianEncoder):
         nn.Module.__init__(self)
         if width < 1:
             raise BadInput(f"--width {width}: it must be 1 or more")
-        channels, *size = spec.shape
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1), nn.LeakyReLU(slope)]
-        inner = width
-        while min(size) > 4:
-            outer = min(2 * inner, 8 * width)
-            layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.LeakyReLU(slope)]
-            size, inner = [s // 2 for s in size], outer
-        layers += [nn.Flatten(), *_dropout(dropout), nn.Linear(inner * size[0] * size[1], 2 * latent)]
-        self.layers = nn.Sequential(*layers)
+        layers, end = halving(spec.shape, width, slope)
+        last = nn.Linear(math.prod(end), 2 * latent)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), *_dropout(dropout), last)
 
 
 def encoder(

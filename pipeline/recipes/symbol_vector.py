@@ -129,8 +129,9 @@ class SymbolVector(Recipe):
         """At the encoder's mean m: what the decoder tells, `energy` -log p(x, m) without normalisers, `accuracy`."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
         loss = decoder(nets).loss(mean, items, self.sigma)
-        found = {**decoder(nets).told(loss, items, self.sigma), **known(nets, items if self.labelled_batch else None)}
-        return {**found, "energy": loss + self.target("prior", nets, None)(mean)}
+        learned = known(nets, items) if self.labelled_batch else {}
+        told, prior = decoder(nets).told(loss, items, self.sigma), self.target("prior", nets, None)(mean)
+        return {**told, **learned, "energy": loss + prior}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
