@@ -2,13 +2,13 @@
 
 On the labelled items of each run and those that it held back: (a) encoder and classifier, initialised and optimised as
 in the run, taught the labelled items alone; (b) scikit-learn's LabelSpreading along the graph of 7 nearest neighbours
-(of counts of words: of tf-idf of length 1). Runs that differ in their seed alone, by which labels are drawn, are put
-together, and the figure has the mean and the standard deviation over them.
+(of counts of words: of tf-idf of length 1), or of all pairs, at its best settings. Runs of one --name and number of
+labels, which differ in the seed that draws these, are put together: the figure has their mean and standard deviation.
 """
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -20,8 +20,6 @@ from pipeline.evaluation import few_labels
 from pipeline.learner import build
 from pipeline.rng import fold
 from pipeline.weights import device_of
-
-METHODS = ("symbol_vector", "labels_only", "label_spreading")
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,8 @@ def main() -> None:
         _check(run, model)
     findings = Findings(looks[0], models[0], "few-labels")
     rows = [_compared(run, model, asked) for run, model in zip(asked.runs, models, strict=True)]
-    known = sorted({int(row["labels"]) for row in rows})
-    found = {m: {n: [row[m] for row in rows if row["labels"] == n] for n in known} for m in METHODS}
-    metrics = {f"{m}-{n}{what}": float(f(found[m][n])) for n in known for m in METHODS
+    found = _together(rows)
+    metrics = {f"{m}-{n}{what}": float(f(values)) for m, by_labels in found.items() for n, values in by_labels.items()
                for what, f in (("", np.mean), ("-sd", np.std))}  # fmt: skip
     findings.figure("few_labels", few_labels.curves(found))
     findings.result(asked, metrics, runs=rows)
@@ -68,7 +65,18 @@ def _check(run: str, model: Model) -> None:
         raise BadInput(f"{run} held nothing back to compare on: it needs --test-share")
 
 
-def _compared(run: str, model: Model, asked: FewLabels) -> dict[str, float]:
+def _together(rows: list[dict[str, Any]]) -> dict[str, dict[int, list[float]]]:
+    """Accuracies by method, the runs' by their name, and labels a class; of the others once for each draw of labels."""
+    found: dict[str, dict[int, list[float]]] = {}
+    once = {(row["labels"], row["seed"]): row for row in rows}.values()
+    for method, some in (("accuracy", rows), ("labels_only", once), ("label_spreading", once)):
+        for row in some:
+            name = row["name"] if method == "accuracy" else method.replace("_", " ")
+            found.setdefault(name, {}).setdefault(row["labels"], []).append(row[method])
+    return found
+
+
+def _compared(run: str, model: Model, asked: FewLabels) -> dict[str, Any]:
     """Accuracies on what a run held back."""
     job, data, recipe = model.job, model.data, model.job.recipe
     own = few_labels.scores(model.nets, data.test)
@@ -77,15 +85,16 @@ def _compared(run: str, model: Model, asked: FewLabels) -> dict[str, float]:
     few_labels.labels_only(recipe, alone, data, asked.updates, size, seed)
     others = few_labels.scores(alone, data.test)
     row = {
+        "name": job.name,
         "labels": round(len(data.labelled) / data.spec.classes),
         "seed": job.seed,
-        "symbol_vector": few_labels.accuracy(own, data.test),
+        "accuracy": few_labels.accuracy(own, data.test),
         "labels_only": few_labels.accuracy(others, data.test),
         "label_spreading": few_labels.spread(data, data.test, asked.items, seed),
-        "calibration_symbol_vector": few_labels.calibration(own, data.test),
+        "calibration": few_labels.calibration(own, data.test),
         "calibration_labels_only": few_labels.calibration(others, data.test),
     }
-    print(f"{run}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    print(f"{run}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
     return row
 
 
