@@ -30,7 +30,7 @@ class FewLabels:
     """Folders of runs."""
     out: str = ""
     """New folder of the findings; empty: one in the first run's."""
-    updates: int = 500
+    updates: int = 200
     """Updates of (a), on as many items at a time as the run had labelled ones."""
     items: int = 10_000
     """Items without labels of the graph of (b), drawn by the run's seed, at most."""
