@@ -1,7 +1,12 @@
 """Latent-space energy-based prior: a generator, and an energy that says which of its inputs are likely (2006.08205).
 
 Samples are decoded from chains of K0 steps under the prior; `frechet_start` is of what the same generator
-makes of N(0, I).
+makes of N(0, I). The preset snli takes --data with a column `text`.
+
+Measured on 3,399 SNLI sentences, a fifth held back, one CPU thread, 5 CPU minutes: FPPL 28.6, RPPL 35.7, NLL 35.81 with
+seed 0 and 27.8, 36.9, 35.70 with seed 1, where real sentences have 26.8; symbol_vector's snli-vae, the VAE of the same
+decoder, has 31.5, 34.8, 36.21 with seed 0. The latent vectors give the likelihood; the tilt itself does no more than
+noise (without its chain: 27.8 and 27.0 FPPL). cifar10, celeba: the paper's settings for a GPU, not measured.
 """
 
 from dataclasses import replace

@@ -10,7 +10,7 @@ from pipeline.job import Job
 from pipeline.recipes.short_run_inference import ShortRunInference
 
 DIGITS = Job(name="short_run_inference-digits", data="digits", updates=3000, recipe=ShortRunInference(width=256))
-MNIST = replace(DIGITS, name="short_run_inference-mnist", data="mnist", updates=2000)
+MNIST = replace(DIGITS, name="short_run_inference-mnist", data="mnist", updates=1000)
 
 PRESETS: dict[str, Job[ShortRunInference]] = {
     "digits": DIGITS,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from tqdm import tqdm
 
 from jobs.launch import guarded, parse
@@ -137,6 +138,9 @@ def _figure(tried: list[float], curves: dict[int, Curve], own: dict[int, float])
     start = max(c["divergence"][0] for c in curves.values())
     axes.set(xscale="log", ylim=(least - 0.05 * (start - least), start), xlabel="step size s (dotted: the run's own)")
     axes.set(ylabel="E[log q - log p(x, z)], nats", title="divergence of short-run chains; least at the dots")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.legend()
     return figure
 

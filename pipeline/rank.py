@@ -196,6 +196,7 @@ class Rank:
         self._attempt([Rollback(*one) for one in state["rollbacks"]])
         self.last, self.pool.next = state["last"], state["next"] if under_way else state["update"]
         self.before = Spent(**{f.name: state[f.name] for f in dataclasses.fields(Spent)})
+        self.pool.ready |= {update: {} for update in range(state["update"], self.pool.next)}  # those of no chains, too
         for lane in self.lanes:
             part = checkpoint.read_part(place, f"lane-{lane.index:04d}")
             for chain, bank in part["banks"].items():
@@ -203,7 +204,7 @@ class Rank:
             for update, answers in part["under_way"].items() if under_way else ():
                 for chain, answer in answers.items():
                     unpacked = _unpack(lane, answer)
-                    self.pool.ready.setdefault(update, {})[chain, lane.index] = unpacked
+                    self.pool.ready[update][chain, lane.index] = unpacked
                     self.banks[chain].hold(lane, unpacked.slots)
         return int(state["update"])
 

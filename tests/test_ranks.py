@@ -10,12 +10,13 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from running import CPU, Exploding, Fragile, local_pool
+from running import CPU, Exploding, Fragile, local_pool, sentences_in
+from small_recipes import RECIPES, with_recipe
 from tqdm import tqdm
 
 from pipeline.chains import LocalPool
 from pipeline.data import load
-from pipeline.job import Job, to_json
+from pipeline.job import Job, dataset, to_json
 from pipeline.learner import build, gather
 from pipeline.loop import train
 from pipeline.rank import Rank
@@ -47,9 +48,14 @@ def job(optimizer, lanes):
     return Job(name="ranks", recipe=recipe, data="digits", updates=3, lanes=lanes, learners=0, actors=0, lag=1, out="x")
 
 
+def recipe_job(name, folder):
+    """A small job with a recipe; the folder holds the texts."""
+    return with_recipe(job("adam", 4), name, f"{folder}/text.parquet")
+
+
 def updated(job):
     """The weights after three updates, on whatever rank this process is."""
-    data = load(job.data)
+    data = dataset(job)
     rank = Rank(job, data, CPU, LocalPool(job.recipe, build(job.recipe, data.spec, 1, CPU)))
     for update in range(3):
         rank.step(update)
@@ -80,6 +86,8 @@ def work(rank, folder):
                     for falls in FALLS:
                         found = fallen(folder, falls, rank)
                         Path(f"{folder}/{falls.__name__}-{rank}.json").write_text(json.dumps(found))
+                    for i, name in enumerate(RECIPES):
+                        np.save(f"{folder}/recipe-{i}-{rank}.npy", updated(recipe_job(name, folder)))
                 for optimizer in RATE:
                     np.save(f"{folder}/{optimizer}-{world}-{rank}.npy", updated(job(optimizer, lanes)))
                 dist.destroy_process_group()
@@ -88,6 +96,7 @@ def work(rank, folder):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
+    sentences_in(folder)
     mp.spawn(work, (str(folder),), nprocs=4)
     return folder
 
@@ -103,6 +112,13 @@ def test_learners_equal_one_learner(folder, optimizer, lanes, world):
         assert np.array_equal(ranks[0], one)
     error = np.abs(ranks[0] - one).max()
     assert error <= (1e-5 if optimizer == "sgd" else 0.05 * RATE["adam"])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_learners_equal_one_bit_for_bit_with_every_recipe(folder, name):
+    one = updated(recipe_job(name, folder))
+    for rank in range(2):
+        assert np.array_equal(np.load(folder / f"recipe-{list(RECIPES).index(name)}-{rank}.npy"), one)
 
 
 @pytest.mark.parametrize("falls", FALLS)

@@ -1,61 +1,30 @@
 """What every recipe keeps to."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from running import CPU, local_pool, sentences_in
+from running import CPU, local_pool, run, sentences_in
+from small_recipes import RECIPES, with_recipe
 
-from pipeline.chains import advance, moved
+from pipeline import weights
+from pipeline.chains import advance, frozen, moved
 from pipeline.evaluation.samples import decoded, states, tasks
 from pipeline.job import dataset
+from pipeline.learner import build
 from pipeline.rank import Rank
 from pipeline.recipe import Recipe
-from pipeline.recipes.alternating_backprop import AlternatingBackprop
-from pipeline.recipes.anatomy import Anatomy
-from pipeline.recipes.joint_vae import JointVAE
-from pipeline.recipes.latent_prior import LatentPrior
-from pipeline.recipes.short_run import ShortRun
-from pipeline.recipes.short_run_inference import ShortRunInference
-from pipeline.recipes.symbol_vector import SymbolVector
-from pipeline.samplers import Langevin
-
-QUICK = Langevin(3, 1.0, 0.01)
-SMALL = ShortRun(langevin=QUICK, batch=8, width=4)
-ANATOMY = Anatomy(langevin=QUICK, batch=8, width=4)
-LATENT = LatentPrior(latent=3, prior_steps=3, posterior_steps=2, batch=8, energy_width=8, width=4)
-JOINT = JointVAE(latent=3, batch=8, width=4)
-ABP = AlternatingBackprop(latent=3, steps=2, batch=8, width=4, decoder="conv")
-SRI = ShortRunInference(latents=(2, 3), steps=2, tune_every=2, tune_items=2, batch=8, width=4)
-SYMBOL = SymbolVector(latent=3, prior_steps=2, batch=8, labelled_batch=4, width=4)
-RECIPES = {
-    "short_run on images": (SMALL, "digits"),
-    "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
-    "anatomy from data": (replace(ANATOMY, start_from="data", bank=32), "digits"),
-    "anatomy by sgd": (replace(ANATOMY, net="nonlocal", optimizer="sgd", learning_rate=0.1, decay=0.9), "digits"),
-    "anatomy on points": (replace(ANATOMY, start_from="gaussian"), "rings"),
-    "latent_prior on images": (LATENT, "digits"),
-    "latent_prior on points": (LATENT, "eight-gaussians"),
-    "latent_prior on text": (LATENT, "text"),
-    "symbol_vector on text": (replace(SYMBOL, labelled_batch=0, symbols=2), "text"),
-    "joint_vae on images": (JOINT, "digits"),
-    "short_run_inference on images": (SRI, "digits"),
-    "short_run_inference on points": (replace(SRI, latents=(2,)), "eight-gaussians"),
-    "alternating_backprop on images": (ABP, "digits"),
-    "symbol_vector on images": (SYMBOL, "digits"),
-    "symbol_vector on points without labels": (replace(SYMBOL, labelled_batch=0, symbols=8), "eight-gaussians"),
-    "symbol_vector on counts": (SYMBOL, "counts"),
-    "symbol_vector as a VAE": (replace(SYMBOL, tilt=0.0, network="mlp"), "digits"),
-}
 
 
 @pytest.fixture(params=RECIPES)
-def rank(request, small, tmp_path):
-    recipe, data = RECIPES[request.param]
-    words = "counts" if data == "counts" else "sentences"
-    data = sentences_in(tmp_path) if data in ("text", "counts") else data
-    job = replace(small, recipe=recipe, data=data, words=words)
+def job(request, small, tmp_path):
+    return with_recipe(small, request.param, sentences_in(tmp_path))
+
+
+@pytest.fixture
+def rank(job):
     return lambda: Rank(job, dataset(job), CPU, local_pool(job))
 
 
@@ -107,6 +76,27 @@ def test_scores_are_about_every_item(rank):
     for score in recipe.scores(one.learner.nets, batch, chains).values():
         assert score.shape == (len(batch["data"]["x"]),)
         assert score.isfinite().all()
+
+
+def test_half_a_run_and_its_resumption_are_the_whole_run(job, tmp_path):
+    job = replace(job, updates=4, lag=1)
+    whole = run(job)
+    half = replace(job, out=str(tmp_path / "half"))
+    run(replace(half, updates=2))
+    assert run(half)["weights_sha256"] == whole["weights_sha256"]
+
+
+def test_its_tasks_are_pure_and_can_be_sent(rank):
+    one = rank()
+    one.step(0)
+    tasks = one.tasks(1, 1)
+    nets = frozen(build(one.job.recipe, one.data.spec, 1, CPU))
+    weights.load(nets, weights.flatten(one.learner.nets))
+    for task in tasks:
+        recipe, sent = pickle.loads(pickle.dumps((one.job.recipe, task)))
+        here, there = advance(one.job.recipe, nets, task), advance(recipe, nets, sent)
+        assert np.array_equal(here.x, there.x)
+        assert not np.array_equal(here.x, task.x)
 
 
 def test_starts_are_those_the_recipe_names(rank):

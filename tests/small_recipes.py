@@ -1,0 +1,47 @@
+"""Every recipe, small, with data that it takes."""
+
+from dataclasses import replace
+
+from pipeline.recipes.alternating_backprop import AlternatingBackprop
+from pipeline.recipes.anatomy import Anatomy
+from pipeline.recipes.joint_vae import JointVAE
+from pipeline.recipes.latent_prior import LatentPrior
+from pipeline.recipes.short_run import ShortRun
+from pipeline.recipes.short_run_inference import ShortRunInference
+from pipeline.recipes.symbol_vector import SymbolVector
+from pipeline.samplers import Langevin
+
+QUICK = Langevin(3, 1.0, 0.01)
+SMALL = ShortRun(langevin=QUICK, batch=8, width=4)
+ANATOMY = Anatomy(langevin=QUICK, batch=8, width=4)
+LATENT = LatentPrior(latent=3, prior_steps=3, posterior_steps=2, batch=8, energy_width=8, width=4)
+JOINT = JointVAE(latent=3, batch=8, width=4)
+ABP = AlternatingBackprop(latent=3, steps=2, batch=8, width=4, decoder="conv")
+SRI = ShortRunInference(latents=(2, 3), steps=2, tune_every=2, tune_items=2, batch=8, width=4)
+SYMBOL = SymbolVector(latent=3, prior_steps=2, batch=8, labelled_batch=4, width=4)
+RECIPES = {
+    "short_run on images": (SMALL, "digits"),
+    "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
+    "anatomy from data": (replace(ANATOMY, start_from="data", bank=32), "digits"),
+    "anatomy by sgd": (replace(ANATOMY, net="nonlocal", optimizer="sgd", learning_rate=0.1, decay=0.9), "digits"),
+    "anatomy on points": (replace(ANATOMY, start_from="gaussian"), "rings"),
+    "latent_prior on images": (LATENT, "digits"),
+    "latent_prior on points": (LATENT, "eight-gaussians"),
+    "latent_prior on text": (LATENT, "text"),
+    "symbol_vector on text": (replace(SYMBOL, labelled_batch=0, symbols=2), "text"),
+    "joint_vae on images": (JOINT, "digits"),
+    "short_run_inference on images": (SRI, "digits"),
+    "short_run_inference on points": (replace(SRI, latents=(2,)), "eight-gaussians"),
+    "alternating_backprop on images": (ABP, "digits"),
+    "symbol_vector on images": (SYMBOL, "digits"),
+    "symbol_vector on points without labels": (replace(SYMBOL, labelled_batch=0, symbols=8), "eight-gaussians"),
+    "symbol_vector on counts": (SYMBOL, "counts"),
+    "symbol_vector as a VAE": (replace(SYMBOL, tilt=0.0, network="mlp"), "digits"),
+}
+
+
+def with_recipe(job, name, texts):
+    """The job with that recipe and its data; `texts` is the path of what `sentences_in` wrote."""
+    recipe, data = RECIPES[name]
+    words = "counts" if data == "counts" else "sentences"
+    return replace(job, recipe=recipe, data=texts if data in ("text", "counts") else data, words=words)
