@@ -1,6 +1,9 @@
 """Alternating back-propagation: a generator, and a latent vector a datum that goes on from epoch to epoch (1911.11374).
 
 Samples are decoded from N(0, I); `mse` is of items reconstructed by chains that start afresh.
+
+Measured on digits, --latent 8 --test-share .2 --updates 1500, seed 0, 72 CPU s: reconstruction .042 by chains of 100 K
+(8 principal components: .095), hidden halves .134 by the mean of ten (.218). mnist: not measured.
 """
 
 from dataclasses import replace

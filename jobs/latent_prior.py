@@ -6,7 +6,9 @@ makes of N(0, I). The preset snli takes --data with a column `text`.
 Measured on 3,399 SNLI sentences, a fifth held back, one CPU thread, 5 CPU minutes: FPPL 28.6, RPPL 35.7, NLL 35.81 with
 seed 0 and 27.8, 36.9, 35.70 with seed 1, where real sentences have 26.8; symbol_vector's snli-vae, the VAE of the same
 decoder, has 31.5, 34.8, 36.21 with seed 0. The latent vectors give the likelihood; the tilt itself does no more than
-noise (without its chain: 27.8 and 27.0 FPPL). cifar10, celeba: the paper's settings for a GPU, not measured.
+noise (without its chain: 27.8 and 27.0 FPPL). mnist, a tenth held back, --lanes 1, seed 0, 252 CPU s: Fréchet 170 (156
+at the end of the run) by K0 = 40 steps, 513 by N(0, I), test MSE .047. digits, eight-gaussians: not measured. svhn,
+cifar10, celeba: the paper's settings for a GPU, not measured.
 """
 
 from dataclasses import replace

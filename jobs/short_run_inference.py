@@ -1,6 +1,10 @@
 """A generator of several layers, learned by short-run inference whose step size is chosen by a KL (1912.01909).
 
 Samples are decoded from N(0, I); `mse` is of items reconstructed by chains of their own.
+
+Measured on mnist, a tenth held back, seed 0: test MSE .062, .044, .035 and Fréchet 267, 253, 511 with 1, 3, 5 layers
+(mnist, mnist-3, mnist-5; 102, 201, 262 CPU s), where a VAE with the decoder of one layer has .074 and 721. digits: not
+measured.
 """
 
 from dataclasses import replace

@@ -5,6 +5,9 @@ of the items that --test-share held back. samples/classes.png has a row of sampl
 symbols apart and used alike, which helps where classes are of one size; the paper's objective has none. The preset
 ag-news takes --data with columns `text` and `label`, table one with `features` and `label`. The preset snli-vae has no
 energy: it is the VAE that latent_prior's snli is compared with, of the same decoder; its --data has a column `text`.
+
+Measured with 5 labels a class on digits, seeds 0 to 4, 13 CPU s: accuracy .91 +- .02 (w = 0: .84 +- .03; labels alone
+.76 +- .03; LabelSpreading .96 +- .01). Others: docs/latent.md. svhn, ag-news-paper: the paper's settings, not measured.
 """
 
 from dataclasses import replace
