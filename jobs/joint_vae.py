@@ -1,6 +1,9 @@
 """A VAE and a latent energy-based model that learn from each other, without chains (2006.06059).
 
 `--energy-weight 0` is the VAE alone. With `--held-out LABEL --test-share .2` the energy tells items it never saw.
+
+Measured on mnist, a tenth held back, --lanes 1, seed 0: Fréchet 207 (124 CPU s), the VAE alone 411 (96 CPU s), both at
+test MSE .063. digits: not measured.
 """
 
 from dataclasses import replace
