@@ -130,8 +130,8 @@ def _parquet(path: Path) -> Columns | tuple[Columns, list[str]]:
         raise BadInput(f"{path}: column `{kind}` does not hold {holds}: {str(e).splitlines()[0]}") from e
 
 
-def _features(rows: list[list[float]], labels: list[Any] | None) -> Columns:
-    """Lists of numbers of one length -> float32 `x` (n, d), and int64 `label`."""
+def _features(rows: list[list[float | None]], labels: list[Any] | None) -> Columns:
+    """Lists of numbers of one length -> float32 `x` (n, d), and int64 `label`; a number may be missing, which is refused."""
     lengths = {len(row) for row in rows}
     if len(lengths) > 1 or not min(lengths):
         raise BadInput(f"features must be lists of one length, not of {', '.join(map(str, sorted(lengths)[:3]))}")
