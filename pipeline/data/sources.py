@@ -131,7 +131,7 @@ def _parquet(path: Path) -> Columns | tuple[Columns, list[str]]:
 
 
 def _features(rows: list[list[float | None]], labels: list[Any] | None) -> Columns:
-    """Lists of numbers of one length -> float32 `x` (n, d), and int64 `label`; a number may be missing, which is refused."""
+    """Lists of numbers of one length -> float32 `x` (n, d), and int64 `label`; a missing number is refused."""
     lengths = {len(row) for row in rows}
     if len(lengths) > 1 or not min(lengths):
         raise BadInput(f"features must be lists of one length, not of {', '.join(map(str, sorted(lengths)[:3]))}")
