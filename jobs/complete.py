@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from jobs.launch import guarded, parse
-from jobs.model import Findings, Look, Model, items, opened
+from jobs.model import Findings, Look, Model, items, opened, others
 from pipeline.chains import ChainTask, advance
-from pipeline.data import Dataset, load
+from pipeline.data import Dataset
 from pipeline.errors import BadInput
 from pipeline.evaluation import completion, held_out, samples
 from pipeline.evaluation.completion import Side
@@ -90,10 +90,7 @@ def _items(model: Model, asked: Complete) -> tuple[Dataset, str]:
     if not asked.data:
         tested = len(model.data.test_rows) > 0
         return (model.data.test, "held back") if tested else (model.data, "learned from")
-    data = load(asked.data)
-    if data.spec.shape != model.data.spec.shape:
-        raise BadInput(f"--data {asked.data}: its items are of shape {data.spec.shape}, not {model.data.spec.shape}")
-    return data, asked.data
+    return others(model, asked.data), asked.data
 
 
 def _tasks(model: Model, data: Dataset, known: Tensor, seed: int) -> list[ChainTask]:

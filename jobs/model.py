@@ -15,7 +15,7 @@ from torch import Tensor
 from jobs.launch import device, load_run
 from pipeline import checkpoint
 from pipeline.chains import frozen
-from pipeline.data import Dataset
+from pipeline.data import Dataset, load
 from pipeline.energies import Energy
 from pipeline.errors import BadInput
 from pipeline.job import Job, check_identity, dataset
@@ -116,6 +116,16 @@ def _weigh(nets: Nets, place: Storage) -> None:
     """Give networks the weights of a checkpoint."""
     for name, weights in checkpoint.read_part(place, "learner")["networks"].items():
         nets[name].load_state_dict(weights)
+
+
+def others(model: Model, data: str) -> Dataset:
+    """Data that the run did not learn from. Raises BadInput where they are not of its shape, or read otherwise."""
+    found = load(data)
+    if found.spec.shape != model.data.spec.shape:
+        raise BadInput(f"--data {data}: its items are of shape {found.spec.shape}, not {model.data.spec.shape}")
+    if found.statistics:
+        raise BadInput(f"--data {data}: features and texts are read by what a run learns from; hold some back in it")
+    return found
 
 
 def items(data: Dataset, n: int, seed: int) -> Tensor:

@@ -12,8 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jobs.launch import guarded, parse
-from jobs.model import Findings, Look, items, opened
-from pipeline.data import load
+from jobs.model import Findings, Look, items, opened, others
 from pipeline.errors import BadInput
 from pipeline.evaluation import samples
 from pipeline.evaluation.generator import generate, reconstruct
@@ -42,9 +41,7 @@ def main() -> None:
     if asked.n < 1 or asked.iterations < 1 or not asked.rate > 0:
         raise BadInput("--n and --iterations must be 1 or more, --rate above 0")
     model = opened(asked.look)
-    data = load(asked.data) if asked.data else model.data
-    if data.spec.shape != model.data.spec.shape:
-        raise BadInput(f"--data {asked.data}: its items are of shape {data.spec.shape}, not {model.data.spec.shape}")
+    data = others(model, asked.data) if asked.data else model.data
     findings, device = Findings(asked.look, model, "reconstruct"), device_of(model.nets)
     x = items(data, asked.n, fold(asked.look.seed, "items")).to(device)
     tasks = samples.tasks(model.job.recipe, model.nets, model.data, len(x), model.update, asked.look.seed)

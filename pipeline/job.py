@@ -135,6 +135,8 @@ def check(job: Job[Any]) -> None:
     for name in ("learner", "actor"):
         if getattr(job, f"{name}s") and not getattr(job, f"cpus_per_{name}"):
             raise BadInput(f"--cpus-per-{name} 0: Ray needs a share, however small")
+    if job.labels and "labelled" not in job.recipe.streams:
+        raise BadInput(f"--labels {job.labels}: {type(job.recipe).__name__} with these settings learns from no labels")
     check_chains(job.recipe.chains, job.lanes, job.lag)
     if job.actors > job.lanes:
         raise BadInput(f"{job.actors} actors for {job.lanes} lanes: some would never work; use fewer, or more --lanes")

@@ -56,7 +56,7 @@ def test_images_have_a_row_of_samples_for_each_class(command, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--labelled-batch 0", "learned from no labelled stream"),
+        ("--labels 0 --labelled-batch 0", "learned from no labelled stream"),
         ("--test-share 0", "held nothing back to compare on: it needs --test-share"),
     ],
 )

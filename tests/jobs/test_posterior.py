@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from running import features_in
 
 PNG = b"\x89PNG"
 FLAGS = "--learners 0 --actors 0 --width 16 --batch 8 --steps 3 --samples 0 --updates 4 --test-share .1"
@@ -84,3 +85,17 @@ def test_runs_without_chains_of_the_posterior_are_refused(command, a_run):
     assert code == 2
     assert err.startswith("error: run is no run whose posterior chains start from N(0, I)")
     assert not list(Path(a_run).glob("complete*")) + list(Path(a_run).glob("step_size*"))
+
+
+def test_another_table_is_not_read_by_its_own_statistics(command, tmp_path):
+    table = features_in(tmp_path)
+    flags = "--learners 0 --actors 0 --updates 2 --samples 0 --latent 2 --batch 8 --width 8"
+    assert command(f"alternating_backprop digits --data {table} {flags} --out run")[0] == 0
+    code, _, err = command(f"complete run --hide random --data {table} --out found")
+    assert code == 2
+    assert err.endswith("features and texts are read by what a run learns from; hold some back in it\n")
+
+
+def test_labels_that_nothing_learns_from_are_refused(command):
+    error = "error: --labels 5: LatentPrior with these settings learns from no labels\n"
+    assert command("latent_prior digits --labels 5 --out run")[::2] == (2, error)
