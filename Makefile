@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check format
+.PHONY: help install demo test test-faults check format bench bench-peers
 
 help:  ## Say what can be made
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 install: .venv/installed  ## Make .venv and install the pipeline and its tools
 
@@ -19,6 +19,15 @@ demo: install  ## Train an energy-based model on handwritten digits through Ray 
 
 test: install  ## Run all tests
 	$(BIN)/python -m pytest
+
+test-faults: install  ## Kill actors, learners, drivers and nodes at random, again and again (half an hour)
+	$(BIN)/python -m pytest tests/faults
+
+bench-peers: install  ## Install what the benchmarks compare with
+	$(BIN)/python -m pip install --quiet torchebm ebmkit
+
+bench: install  ## Measure speed and memory, on a machine that does nothing else (half an hour)
+	$(BIN)/python -m benchmarks
 
 check: install  ## Lint, types, and who may import whom
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ from pipeline.chains import LocalPool
 from pipeline.data import located
 from pipeline.errors import BadInput, Unanswered
 from pipeline.health import Diverged
-from pipeline.job import Job, check, dataset, from_json, to_json
+from pipeline.job import Between, Job, check, dataset, from_json, to_json
 from pipeline.learner import build
 from pipeline.loop import train
 from pipeline.report import provenance
@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 RULE = re.compile("[─-]{4,}")
 FLAGS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+REGISTRY = tyro.constructors.ConstructorRegistry()
+"""How flags are read whose types tyro does not know."""
 
 
 def fail(reason: str) -> NoReturn:
@@ -59,11 +61,32 @@ def parse(kind: type[T], args: Sequence[str], prog: str, description: str, defau
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.cli(kind, args=args, prog=prog, description=description, default=default, config=FLAGS)
+            return tyro.cli(
+                kind, args=args, prog=prog, description=description, default=default, config=FLAGS, registry=REGISTRY
+            )
     except SystemExit as e:
         if not e.code:
             raise
         raise BadInput(_complaint(told.getvalue())) from e
+
+
+@REGISTRY.primitive_rule
+def _between(about: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """`int | Between`: a number, or two with a colon between."""
+    if about.type != int | Between:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT|INT:INT",
+        instance_from_str=lambda words: _number_or_between(words[0]),
+        is_instance=lambda value: isinstance(value, int | Between),
+        str_from_instance=lambda value: [":".join(map(str, value)) if isinstance(value, Between) else str(value)],
+    )
+
+
+def _number_or_between(word: str) -> int | Between:
+    numbers = [int(part) for part in word.split(":")]
+    return Between(*numbers) if len(numbers) == 2 else int(word)
 
 
 def _complaint(box: str) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,6 +18,13 @@ FORMAT = 3
 """Of what a checkpoint holds; another is refused."""
 LONGEST = 500
 """Patience that is still short beside the history that divergence is judged by."""
+
+
+class Between(NamedTuple):
+    """A number of workers that may change while they work, from `least` to `most`; on a command line least:most."""
+
+    least: int
+    most: int
 
 
 @dataclass(frozen=True)
