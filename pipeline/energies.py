@@ -1,7 +1,8 @@
 """Energies: functions from n states to n numbers, low where likely.
 
-Every target of the project is made of energies by closures: a network; a tilted Gaussian; a posterior. The densities
-at the end have a known normaliser, so that what is learned can be compared with the truth.
+Every target of the project is made of energies by functions of them: a network; a tilted Gaussian; a posterior. An
+energy may bring its own `gradient`, which chains then take in place of autograd's (`gradient`). The densities at the
+end have a known normaliser, so that what is learned can be compared with the truth.
 """
 
 import math
@@ -17,22 +18,66 @@ Energy: TypeAlias = Callable[[Tensor], Tensor]
 """(n, *d) states -> (n,) energies; low = likely."""
 
 
+def gradient(energy: Energy, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
+    """dU/dx of each state, with no graph: the energy's own, if it has a method `gradient(x)`, or else autograd's.
+
+    An energy's own gradient is trusted to be that of its values, in the dtype of x, and asked for under `no_grad` and
+    without autocast alone, which it need not heed. A sum of energies takes each part's, so one part without does not
+    cost the others theirs.
+    """
+    own: Callable[[Tensor], Tensor] | None = getattr(energy, "gradient", None)
+    if own is None or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+        return by_autograd(energy, x)
+    return own(x)
+
+
+def by_autograd(energy: Energy, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
+    """dU/dx of each state, detached: parameters get no gradient, and no graph outlives the call."""
+    with torch.enable_grad():
+        state = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(energy(state).float().sum(), state)
+    return slope
+
+
 def gaussian(sd: float = 1.0) -> Energy:
     """The energy of N(0, sd^2 I): |x|^2 / (2 sd^2), without its normaliser."""
-
-    def energy(x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
-        return x.flatten(1).square().sum(1) / (2 * sd**2)
-
-    return energy
+    return Gaussian(sd)
 
 
 def tilt(energy: Energy, base: Energy) -> Energy:
     """The exponential tilt of a base density: p(x) ~ exp(-energy(x)) exp(-base(x))."""
+    return Tilted(energy, base)
 
-    def tilted(x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
-        return energy(x) + base(x)
 
-    return tilted
+@dataclass(frozen=True)
+class Gaussian:
+    """|x|^2 / (2 sd^2)."""
+
+    sd: float
+
+    def __call__(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
+        """The energy of each state."""
+        return x.flatten(1).square().sum(1) / (2 * self.sd**2)
+
+    def gradient(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
+        """It is x / sd^2."""
+        return x / self.sd**2
+
+
+@dataclass(frozen=True)
+class Tilted:
+    """The sum of two energies."""
+
+    energy: Energy
+    base: Energy
+
+    def __call__(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
+        """The energy of each state."""
+        return self.energy(x) + self.base(x)
+
+    def gradient(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
+        """The sum of both parts' gradients."""
+        return gradient(self.energy, x) + gradient(self.base, x)
 
 
 @runtime_checkable

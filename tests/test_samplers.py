@@ -93,6 +93,22 @@ def test_noise_is_the_generators_alone():
     assert not torch.equal(once, other)
 
 
+def test_noise_has_its_law_in_any_order_of_memory():
+    x0, sampler = torch.zeros(500, 3, 8, 4), Langevin(2, 0.0, 0.5)
+    kept = x0.contiguous(memory_format=torch.channels_last)
+    assert not kept.is_contiguous()
+    for start in (x0, kept, torch.zeros(500, 4, 8, 3).transpose(1, 3)):
+        x, _ = move(sampler, gaussian(), start)
+        assert x.stride() == start.stride()
+        assert len(x.unique()) > 0.9 * x.numel()  # each number has noise of its own
+        scale = 0.5 * math.sqrt(2)
+        flat = x.flatten(1)
+        assert (flat.mean(0).abs() < 5 * scale / math.sqrt(len(x))).all()
+        assert abs(x.std() / scale - 1) < 4 / math.sqrt(2 * x.numel())
+        correlation = torch.corrcoef(flat.T) - torch.eye(flat.shape[1])
+        assert correlation.abs().max() < 6 / math.sqrt(len(x))
+
+
 def test_differentiable_through_all_steps():
     x0 = torch.tensor([[1.5]], requires_grad=True)
     x, _ = Langevin(6, drift=0.3, noise=0.0)(gaussian(), x0, generator(0))

@@ -4,7 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pipeline.energies import by_autograd
 from pipeline.errors import BadInput
+from pipeline.nets.by_hand import by_hand, known
+
+PIECE = 32
+"""Chains whose gradient a CPU takes at once: what the layers make of more is too much for its caches."""
 
 
 def halving(shape: tuple[int, ...], width: int, slope: float) -> tuple[list[nn.Module], tuple[int, int, int]]:
@@ -47,3 +52,11 @@ class ConvEnergy(nn.Sequential):
         """The energy of each image."""
         dtype = next(self.parameters()).dtype
         return super().forward(x.to(dtype=dtype, memory_format=torch.channels_last)).flatten()
+
+    def gradient(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """dU/dx, for chains (`energies.gradient`)."""
+        if type(self) is not ConvEnergy or not known(self):
+            return by_autograd(self, x)
+        dtype, piece = next(self.parameters()).dtype, PIECE if x.device.type == "cpu" else len(x)
+        pieces = x.to(dtype=dtype, memory_format=torch.channels_last).split(piece)
+        return torch.cat([by_hand(self, some) for some in pieces]).to(x.dtype)

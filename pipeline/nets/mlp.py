@@ -3,7 +3,9 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pipeline.energies import by_autograd
 from pipeline.errors import BadInput
+from pipeline.nets.by_hand import by_hand, known
 
 
 class MLP(nn.Sequential):
@@ -32,3 +34,8 @@ class MLPEnergy(MLP):
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The energy of each vector."""
         return super().forward(x).squeeze(1)
+
+    def gradient(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """dU/dx, for chains (`energies.gradient`)."""
+        plain = type(self) is MLPEnergy and known(self)
+        return by_hand(self, x) if plain else by_autograd(self, x)
