@@ -8,6 +8,7 @@ end have a known normaliser, so that what is learned can be compared with the tr
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -16,19 +17,20 @@ from torch import Tensor
 
 Energy: TypeAlias = Callable[[Tensor], Tensor]
 """(n, *d) states -> (n,) energies; low = likely."""
+Gradient: TypeAlias = Callable[[Tensor], Tensor]
+"""(n, *d) states -> dU/dx of each, (n, *d)."""
 
 
-def gradient(energy: Energy, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
-    """dU/dx of each state, with no graph: the energy's own, if it has a method `gradient(x)`, or else autograd's.
+def gradient(energy: Energy) -> Gradient:
+    """dU/dx of states, with no graph: the energy's own, if it brings one, or else autograd's.
 
-    An energy's own gradient is trusted to be that of its values, in the dtype of x, and asked for under `no_grad` and
-    without autocast alone, which it need not heed. A sum of energies takes each part's, so one part without does not
-    cost the others theirs.
+    An energy brings its own by a method `gradient() -> Gradient`, which is asked for once before many steps, so that
+    it can prepare them; the weights stay as they are meanwhile. What it returns is called under `no_grad`, without
+    autocast, gives the dtype of its states, keeps no memory of them and leaves them as they are. A sum of energies
+    takes each part's, so a part without does not cost the others theirs.
     """
-    own: Callable[[Tensor], Tensor] | None = getattr(energy, "gradient", None)
-    if own is None or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
-        return by_autograd(energy, x)
-    return own(x)
+    own: Callable[[], Gradient] | None = getattr(energy, "gradient", None)
+    return own() if own else partial(by_autograd, energy)
 
 
 def by_autograd(energy: Energy, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
@@ -59,9 +61,10 @@ class Gaussian:
         """The energy of each state."""
         return x.flatten(1).square().sum(1) / (2 * self.sd**2)
 
-    def gradient(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
+    def gradient(self) -> Gradient:
         """It is x / sd^2."""
-        return x / self.sd**2
+        precision = 1 / self.sd**2
+        return lambda x: x * precision
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,14 @@ class Tilted:
         """The energy of each state."""
         return self.energy(x) + self.base(x)
 
-    def gradient(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
+    def gradient(self) -> Gradient:
         """The sum of both parts' gradients."""
-        return gradient(self.energy, x) + gradient(self.base, x)
+        by_energy = gradient(self.energy)
+        if isinstance(self.base, Gaussian):
+            precision = 1 / self.base.sd**2
+            return lambda x: torch.add(by_energy(x), x, alpha=precision)
+        by_base = gradient(self.base)
+        return lambda x: by_energy(x) + by_base(x)
 
 
 @runtime_checkable

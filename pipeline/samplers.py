@@ -8,14 +8,14 @@ Both are values of one class.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.energies import Energy, gradient
+from pipeline.energies import Energy, Gradient, by_autograd, gradient
 
 
 class Stats(NamedTuple):
@@ -90,19 +90,25 @@ class Langevin:
     def __call__(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> tuple[Tensor, Stats]:
         """Move n chains by `steps` steps."""
         differentiable = torch.is_grad_enabled()
-        slope_at = _graph if differentiable else _compiled_gradient() if self.compile else gradient
-        x = x if differentiable else x.clone()
+        slope_at, x = self._gradient(energy), x if differentiable else x.clone()
         grad_norm, directions = torch.zeros(len(x), device=x.device), tuple(range(1, x.dim()))
         drawn, xi = _buffer(x)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             for _ in range(self.steps):
-                slope = slope_at(energy, x)
+                slope = slope_at(x)
                 drawn.normal_(generator=rng)
                 grad_norm += torch.linalg.vector_norm(slope.detach(), dim=directions)
                 x = torch.add(x, slope, alpha=-self.drift) if differentiable else x.add_(slope, alpha=-self.drift)
                 x.add_(xi, alpha=self.noise)
             final = energy(x).float()
         return x, Stats(final, grad_norm / max(self.steps, 1), torch.ones_like(grad_norm))
+
+    def _gradient(self, energy: Energy) -> Gradient:
+        if torch.is_grad_enabled():
+            return partial(_graph, energy)
+        if self.compile:
+            return partial(_compiled_gradient(), energy)
+        return partial(by_autograd, energy) if self.autocast else gradient(energy)
 
 
 def _buffer(x: Tensor) -> tuple[Tensor, Tensor]:

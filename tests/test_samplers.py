@@ -120,6 +120,23 @@ def test_differentiable_through_all_steps():
     assert by_scale.item() == pytest.approx(-0.3 * 6 * 0.7**5 * 1.5, rel=1e-5)
 
 
+class Steep:
+    """An energy whose own gradient is none of its values', so that it shows which was taken."""
+
+    def __call__(self, x):
+        return x.sum(1)
+
+    def gradient(self):
+        return lambda x: torch.full_like(x, 7.0)
+
+
+def test_an_energys_own_gradient_moves_chains_that_nothing_differentiates_or_casts():
+    x0 = torch.zeros(3, 2)
+    assert (move(Langevin(2, 0.5, 0.0), Steep(), x0)[0] == -7).all()
+    assert (move(Langevin(2, 0.5, 0.0, autocast=True), Steep(), x0)[0] == -1).all()
+    assert (Langevin(2, 0.5, 0.0)(Steep(), x0, generator(0))[0] == -1).all()
+
+
 class NoHostSync(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         assert func not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)

@@ -1,67 +1,124 @@
-"""The gradient of a chain of layers by its input, layer by layer and without autograd's graph.
+"""The gradient of a chain of layers by its input, by hand.
 
-What is saved: activations are computed in place, nothing is recorded or looked up, and gradients are overwritten.
+What that saves beside autograd: no graph is recorded or walked, activations are computed in place, gradients are
+overwritten, what both ways need of an activation is computed once, and the last layer, whose gradient no input changes,
+not at all.
 """
 
+import math
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu, leaky_relu_
+
+from pipeline.energies import Gradient
+
+Forth: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From a layer's input, which it may overwrite if it is an activation: its output, and what the way back needs."""
+Back: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From the gradient by the output, which it may overwrite, and what was kept: the gradient by the input."""
 
 aten = torch.ops.aten
 
 
-def known(layers: nn.Sequential) -> bool:
-    """Whether `by_hand` knows all of the layers."""
-    return all(type(layer) in RULES for layer in layers)
+def by_hand(net: nn.Sequential) -> Gradient | None:
+    """The gradient by x (n, *d) of the sum of all that `net` makes of x, for states of the weights' dtype.
 
-
-def by_hand(layers: nn.Sequential, x: Tensor) -> Tensor:
-    """The gradient by x (n, *d) of the sum of all that `layers` make of it, under `no_grad`; x is left as it is.
-
-    Raises:
-        KeyError: a layer is not `known`.
+    It is None for a network that is not linear layers or convolutions, first and last, with activations between that
+    are known here; the last one is linear, or a convolution whose kernel is as large as what it reads.
     """
-    kept: list[Tensor] = []
-    for layer in layers:
-        kept.append(x)
-        if isinstance(layer, nn.LeakyReLU) and layer.negative_slope >= 0 and len(kept) > 1:
-            # its gradient needs the sign of what goes in, which is that of what comes out
-            nn.functional.leaky_relu_(x, layer.negative_slope)
-        else:
-            x = layer(x)
-    back = torch.ones_like(x)
-    for layer, seen in zip(reversed(list(layers)), reversed(kept), strict=True):
-        back = RULES[type(layer)](layer, back, seen)
-    return back
+    *inner, last = net
+    if type(last) not in LINEAR or not inner or type(inner[0]) not in LINEAR:
+        return None
+    if not all(type(layer) in LINEAR or _has_rule(layer) for layer in inner):
+        return None
+    ways = [(LINEAR | ACTIVATIONS)[type(layer)](layer) for layer in inner]
+    end: Tensor = last.weight.detach().sum(0)
+
+    def gradient(x: Tensor) -> Tensor:
+        kept = []
+        for forth, _ in ways:
+            x, seen = forth(x)
+            kept.append(seen)
+        slope = torch.empty_like(x).copy_(end)
+        for _, back in reversed(ways):
+            slope = back(slope, kept.pop())
+        return slope
+
+    return gradient
 
 
-def _linear(layer: nn.Linear, back: Tensor, seen: Tensor) -> Tensor:
-    return back @ layer.weight
+def _has_rule(layer: nn.Module) -> bool:
+    if type(layer) is nn.LeakyReLU:
+        return layer.negative_slope >= 0
+    return type(layer) is nn.GELU and layer.approximate == "none"
 
 
-def _conv(layer: nn.Conv2d, back: Tensor, seen: Tensor) -> Tensor:
-    strides, padding, dilation = layer.stride, layer.padding, layer.dilation
-    only_input = [True, False, False]
-    found: tuple[Tensor, ...] = aten.convolution_backward(
-        back, seen, layer.weight, None, strides, padding, dilation, False, [0, 0], layer.groups, only_input
+def _linear(layer: nn.Linear) -> tuple[Forth, Back]:
+    weight, across = layer.weight, layer.weight.t().contiguous()
+    bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
+    return lambda x: (torch.addmm(bias, x, across), x), lambda slope, _: torch.mm(slope, weight)
+
+
+def _conv(layer: nn.Conv2d) -> tuple[Forth, Back]:
+    of_input_alone = (
+        None,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        False,
+        [0, 0],
+        layer.groups,
+        [True, False, False],
     )
-    return found[0]
+
+    def back(slope: Tensor, seen: Tensor) -> Tensor:
+        found: tuple[Tensor, ...] = aten.convolution_backward(slope, seen, layer.weight, *of_input_alone)
+        return found[0]
+
+    return lambda x: (layer(x), x), back
 
 
-def _leaky_relu(layer: nn.LeakyReLU, back: Tensor, seen: Tensor) -> Tensor:
-    return aten.leaky_relu_backward.grad_input(back, seen, layer.negative_slope, False, grad_input=back)
+def _leaky_relu(layer: nn.LeakyReLU) -> tuple[Forth, Back]:
+    """The gradient goes by the sign of the input, which is that of the output, or by neither."""
+    below = layer.negative_slope
+
+    def forth(x: Tensor) -> tuple[Tensor, Tensor]:
+        leaky_relu_(x, below)
+        return x, x
+
+    def back(slope: Tensor, seen: Tensor) -> Tensor:
+        return aten.leaky_relu_backward.grad_input(slope, seen, below, False, grad_input=slope)
+
+    return forth, back
 
 
-def _gelu(layer: nn.GELU, back: Tensor, seen: Tensor) -> Tensor:
-    return aten.gelu_backward.grad_input(back, seen, approximate=layer.approximate, grad_input=back)
+def _gelu(layer: nn.GELU) -> tuple[Forth, Back]:
+    """Forth x Phi(x), and of few numbers on a CPU its derivative Phi(x) + x phi(x) with it, from the same erf."""
+    half, root, density = torch.tensor(0.5), torch.tensor(0.5).sqrt(), 1 / math.sqrt(2 * math.pi)
+
+    def forth(x: Tensor) -> tuple[Tensor, Tensor]:
+        if not _few(x):
+            return gelu(x), x
+        scaled = x * root
+        bell = torch.square(scaled).neg_().exp_()
+        share = torch.add(half, scaled.erf_(), alpha=0.5)
+        derivative = torch.addcmul(share, x, bell, value=density)
+        return share.mul_(x), derivative
+
+    def back(slope: Tensor, seen: Tensor) -> Tensor:
+        return slope.mul_(seen) if _few(seen) else aten.gelu_backward.grad_input(slope, seen, grad_input=slope)
+
+    return forth, back
 
 
-RULES: dict[type, Callable[..., Tensor]] = {
-    nn.Linear: _linear,
-    nn.Conv2d: _conv,
-    nn.LeakyReLU: _leaky_relu,
-    nn.GELU: _gelu,
-}
-"""From a layer, the gradient by its output, and its input, the gradient by its input. Exact types: a subclass may do
-other things."""
+def _few(x: Tensor) -> bool:
+    """Whether torch's own GELU, which computes erf twice and starts slowly, is the slower one."""
+    return x.device.type == "cpu" and x.numel() <= 40_000
+
+
+LINEAR: dict[type, Callable[[Any], tuple[Forth, Back]]] = {nn.Linear: _linear, nn.Conv2d: _conv}
+ACTIVATIONS: dict[type, Callable[[Any], tuple[Forth, Back]]] = {nn.LeakyReLU: _leaky_relu, nn.GELU: _gelu}
+"""By exact type: a subclass may do something else."""
