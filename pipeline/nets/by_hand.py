@@ -7,7 +7,7 @@ not at all.
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ def by_hand(net: nn.Sequential) -> Gradient | None:
     if not all(type(layer) in LINEAR or _has_rule(layer) for layer in inner):
         return None
     ways = [(LINEAR | ACTIVATIONS)[type(layer)](layer) for layer in inner]
-    end: Tensor = last.weight.detach().sum(0)
+    end = cast(nn.Linear | nn.Conv2d, last).weight.detach().sum(0)
 
     def gradient(x: Tensor) -> Tensor:
         kept = []
