@@ -1,8 +1,8 @@
 """Chain-steps a second under a ConvNet energy of 32x32 images, beside others' loops and beside its convolutions alone.
 
-All take 10 steps of drift 1 and noise .01; ours gives the energy of the end and the gradients' norms besides. The plain
+All take steps of drift 1 and noise .01; ours gives the energy of the end and the gradients' norms besides. The plain
 loop has everything contiguous, as the papers' code has; torchebm and ebmkit have our network, channels_last, and
-states in the layout that is faster with it. The limit is the network's convolutions alone, forth and back to their
+contiguous states, whose noise is drawn faster. The limit is the network's convolutions alone, forth and back to their
 inputs, in the faster layout.
 """
 
@@ -18,9 +18,9 @@ from pipeline.rng import generator, seeded
 from pipeline.samplers import Langevin
 
 WIDTHS = (32, 64)
-ROUNDS = {16: 6, 64: 3, 256: 2}
-"""Rounds of each number of chains."""
-STEPS, DRIFT, NOISE = 10, 1.0, 0.01
+SIZES = {16: (40, 3), 64: (20, 2), 256: (10, 2)}
+"""Numbers of chains, with their steps and rounds."""
+DRIFT, NOISE = 1.0, 0.01
 LIMIT_STEPS = 3
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
@@ -31,8 +31,8 @@ def network(width: int, layout: torch.memory_format) -> ConvEnergy:
     return net.to(memory_format=layout).eval().requires_grad_(False)
 
 
-def convolutions(width: int, x, layout: torch.memory_format) -> None:
-    """Sides are made of it by `partial`: the layers' inputs are computed here, outside of what is timed."""
+def convolutions(width: int, x, layout: torch.memory_format):
+    """Forth and back to their inputs, of numbers that are computed here, outside of what is timed."""
     layers = [layer for layer in network(width, layout) if isinstance(layer, nn.Conv2d)]
     inputs, slopes = [x.contiguous(memory_format=layout)], []
     for layer in layers:
@@ -52,12 +52,12 @@ def convolutions(width: int, x, layout: torch.memory_format) -> None:
     return run
 
 
-def measured(width: int, n: int, rounds: int, others: dict) -> list[Row]:
+def measured(width: int, n: int, steps: int, rounds: int, others: dict) -> list[Row]:
     x = (2 * torch.rand(n, 3, 32, 32, generator=generator(0)) - 1).to(DEVICE)
     last, rng, sampler = (
         x.contiguous(memory_format=torch.channels_last),
         generator(0, DEVICE),
-        Langevin(STEPS, DRIFT, NOISE),
+        Langevin(steps, DRIFT, NOISE),
     )
     ours, theirs = network(width, torch.channels_last), nn.Sequential(*network(width, torch.contiguous_format))
 
@@ -65,13 +65,13 @@ def measured(width: int, n: int, rounds: int, others: dict) -> list[Row]:
         with torch.no_grad():
             sampler(ours, last, rng)
 
-    sides = {"ours": move, "plain loop": partial(plain, theirs, x, STEPS, DRIFT, NOISE)}
+    sides = {"ours": move, "plain loop": partial(plain, theirs, x, steps, DRIFT, NOISE)}
     for name, run in others.items():
-        sides[name] = partial(run, ours, x, STEPS, DRIFT, NOISE)
+        sides[name] = partial(run, ours, x, steps, DRIFT, NOISE)
     for name, layout in LAYOUTS.items():
         sides[name] = convolutions(width, x, layout)
     seconds = in_turns(sides, rounds, DEVICE)
-    rates = {name: n * (LIMIT_STEPS if name in LAYOUTS else STEPS) / spent for name, spent in seconds.items()}
+    rates = {name: n * (LIMIT_STEPS if name in LAYOUTS else steps) / spent for name, spent in seconds.items()}
     rates["limit, its convolutions alone"] = max(rates.pop(name) for name in LAYOUTS)
     mine = rates.pop("ours")
     return [
@@ -81,4 +81,4 @@ def measured(width: int, n: int, rounds: int, others: dict) -> list[Row]:
 
 def rows() -> list[Row]:
     others = peers()
-    return [row for width in WIDTHS for n, rounds in ROUNDS.items() for row in measured(width, n, rounds, others)]
+    return [row for width in WIDTHS for n, size in SIZES.items() for row in measured(width, n, *size, others)]

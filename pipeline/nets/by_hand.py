@@ -6,12 +6,12 @@ not at all.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, leaky_relu_
+from torch.nn.functional import conv2d, gelu, leaky_relu_
 
 from pipeline.energies import Gradient
 
@@ -19,6 +19,9 @@ Forth: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From a layer's input, which it may overwrite if it is an activation: its output, and what the way back needs."""
 Back: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From the gradient by the output, which it may overwrite, and what was kept: the gradient by the input."""
+Layers: TypeAlias = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
+LayersBack: TypeAlias = Callable[[Tensor, list[Tensor]], Tensor]
+"""The same of several."""
 
 aten = torch.ops.aten
 
@@ -26,34 +29,58 @@ aten = torch.ops.aten
 def by_hand(net: nn.Sequential) -> Gradient | None:
     """The gradient by x (n, *d) of the sum of all that `net` makes of x, for states of the weights' dtype.
 
-    It is None for a network that is not linear layers or convolutions, first and last, with activations between that
-    are known here; the last one is linear, or a convolution whose kernel is as large as what it reads.
+    It is None for a network that `through` does not know, or whose last layer is neither linear nor a convolution; such
+    a convolution's kernel is as large as what it reads.
     """
     *inner, last = net
-    if type(last) not in LINEAR or not inner or type(inner[0]) not in LINEAR:
+    ways = through(inner) if isinstance(last, nn.Linear | nn.Conv2d) else None
+    if ways is None:
         return None
-    if not all(type(layer) in LINEAR or _has_rule(layer) for layer in inner):
-        return None
-    ways = [(LINEAR | ACTIVATIONS)[type(layer)](layer) for layer in inner]
+    forth, back = ways
     end = cast(nn.Linear | nn.Conv2d, last).weight.detach().sum(0)
 
     def gradient(x: Tensor) -> Tensor:
-        kept = []
-        for forth, _ in ways:
-            x, seen = forth(x)
-            kept.append(seen)
-        slope = torch.empty_like(x).copy_(end)
-        for _, back in reversed(ways):
-            slope = back(slope, kept.pop())
-        return slope
+        before, kept = forth(x)
+        return back(torch.empty_like(before).copy_(end), kept)
 
     return gradient
 
 
-def _has_rule(layer: nn.Module) -> bool:
-    if type(layer) is nn.LeakyReLU:
-        return layer.negative_slope >= 0
-    return type(layer) is nn.GELU and layer.approximate == "none"
+def through(layers: Iterable[nn.Module]) -> tuple[Layers, LayersBack] | None:
+    """Both ways through layers one after the other, under `no_grad`: from x their output and what to keep of it; from
+    the gradient by the output, which is overwritten, and what was kept, the gradient by x.
+
+    It is None where a layer is not known here, or an activation comes before anything else.
+    """
+    chain = list(layers)
+    first = next((layer for layer in chain if type(layer) is not nn.Unflatten), None)
+    if type(first) in ACTIVATIONS or not all(_is_known(layer) for layer in chain):
+        return None
+    ways = [(LINEAR | ACTIVATIONS)[type(layer)](layer) for layer in chain]
+
+    def forth(x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        kept = []
+        for way, _ in ways:
+            x, seen = way(x)
+            kept.append(seen)
+        return x, kept
+
+    def back(slope: Tensor, kept: list[Tensor]) -> Tensor:
+        for _, way in reversed(ways):
+            slope = way(slope, kept.pop())
+        return slope
+
+    return forth, back
+
+
+def _is_known(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.LeakyReLU):
+        return type(layer) is nn.LeakyReLU and layer.negative_slope >= 0
+    if isinstance(layer, nn.GELU):
+        return type(layer) is nn.GELU and layer.approximate == "none"
+    if isinstance(layer, nn.Unflatten):
+        return layer.dim == 1
+    return type(layer) in LINEAR | ACTIVATIONS
 
 
 def _linear(layer: nn.Linear) -> tuple[Forth, Back]:
@@ -79,6 +106,24 @@ def _conv(layer: nn.Conv2d) -> tuple[Forth, Back]:
         return found[0]
 
     return lambda x: (layer(x), x), back
+
+
+def _transposed(layer: nn.ConvTranspose2d) -> tuple[Forth, Back]:
+    padding = cast(tuple[int, int], layer.padding)
+    how = (None, layer.stride, padding, layer.dilation, layer.groups)
+    return lambda x: (layer(x), x), lambda slope, _: conv2d(slope, layer.weight, *how)
+
+
+def _unflatten(layer: nn.Unflatten) -> tuple[Forth, Back]:
+    return lambda x: (layer(x), x), lambda slope, _: slope.flatten(1)
+
+
+def _tanh(layer: nn.Tanh) -> tuple[Forth, Back]:
+    def forth(x: Tensor) -> tuple[Tensor, Tensor]:
+        x.tanh_()
+        return x, x
+
+    return forth, lambda slope, seen: aten.tanh_backward.grad_input(slope, seen, grad_input=slope)
 
 
 def _leaky_relu(layer: nn.LeakyReLU) -> tuple[Forth, Back]:
@@ -119,6 +164,15 @@ def _few(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.numel() <= 40_000
 
 
-LINEAR: dict[type, Callable[[Any], tuple[Forth, Back]]] = {nn.Linear: _linear, nn.Conv2d: _conv}
-ACTIVATIONS: dict[type, Callable[[Any], tuple[Forth, Back]]] = {nn.LeakyReLU: _leaky_relu, nn.GELU: _gelu}
+LINEAR: dict[type, Callable[[Any], tuple[Forth, Back]]] = {
+    nn.Linear: _linear,
+    nn.Conv2d: _conv,
+    nn.ConvTranspose2d: _transposed,
+    nn.Unflatten: _unflatten,
+}
+ACTIVATIONS: dict[type, Callable[[Any], tuple[Forth, Back]]] = {
+    nn.LeakyReLU: _leaky_relu,
+    nn.GELU: _gelu,
+    nn.Tanh: _tanh,
+}
 """By exact type: a subclass may do something else."""
