@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.timing import quiet
 
-NAMES = ()
+NAMES = ("convnet", "latent", "posterior")
 """Those that there are, in the order in which they run."""
 RESULTS = Path(__file__).parent / "results.json"
 

@@ -7,6 +7,7 @@ not at all.
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -33,7 +34,7 @@ def by_hand(net: nn.Sequential) -> Gradient | None:
     a convolution's kernel is as large as what it reads.
     """
     *inner, last = net
-    ways = through(inner) if isinstance(last, nn.Linear | nn.Conv2d) else None
+    ways = through(inner) if type(last) in (nn.Linear, nn.Conv2d) else None
     if ways is None:
         return None
     forth, back = ways
@@ -50,11 +51,11 @@ def through(layers: Iterable[nn.Module]) -> tuple[Layers, LayersBack] | None:
     """Both ways through layers one after the other, under `no_grad`: from x their output and what to keep of it; from
     the gradient by the output, which is overwritten, and what was kept, the gradient by x.
 
-    It is None where a layer is not known here, or an activation comes before anything else.
+    It is None where a layer is not known here, or an activation, which overwrites, comes first or after another one.
     """
     chain = list(layers)
-    first = next((layer for layer in chain if type(layer) is not nn.Unflatten), None)
-    if type(first) in ACTIVATIONS or not all(_is_known(layer) for layer in chain):
+    kinds = [nn.Tanh, *(type(layer) for layer in chain if type(layer) is not nn.Unflatten)]
+    if any(a in ACTIVATIONS and b in ACTIVATIONS for a, b in pairwise(kinds)) or not all(map(_is_known, chain)):
         return None
     ways = [(LINEAR | ACTIVATIONS)[type(layer)](layer) for layer in chain]
 
@@ -80,6 +81,8 @@ def _is_known(layer: nn.Module) -> bool:
         return type(layer) is nn.GELU and layer.approximate == "none"
     if isinstance(layer, nn.Unflatten):
         return layer.dim == 1
+    if isinstance(layer, nn.Conv2d):
+        return type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     return type(layer) in LINEAR | ACTIVATIONS
 
 

@@ -50,7 +50,7 @@ def check(net, x):
     torch.testing.assert_close(found / scale, exact / scale, atol=1e-5, rtol=0)
 
 
-ACTIVATIONS = [nn.LeakyReLU(0.0), nn.LeakyReLU(0.2), nn.GELU()]
+ACTIVATIONS = [nn.LeakyReLU(0.0), nn.LeakyReLU(0.2), nn.GELU(), nn.Tanh()]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
@@ -81,6 +81,21 @@ def test_a_layer_that_is_not_known_leaves_it_to_autograd(other):
     for net, x in ((mlp((8, 8)), draw(9, 6)), (conv((1, 8, 8)), draw(3, 1, 8, 8))):
         assert by_hand(activated(net, other)) is None
         check(net, x)
+
+
+@pytest.mark.parametrize("second", [nn.LeakyReLU(0.2), nn.Tanh(), nn.GELU()], ids=repr)
+def test_an_activation_that_would_overwrite_anothers_leaves_it_to_autograd(second):
+    net = mlp((8,))
+    net.insert(1, nn.Tanh())
+    net[2] = second
+    assert by_hand(net) is None
+    check(net, draw(9, 6))
+
+
+def test_a_convolution_with_other_borders_leaves_it_to_autograd():
+    net = conv((1, 8, 8))
+    net[0].padding_mode = "circular"
+    assert by_hand(net) is None
 
 
 def test_a_subclass_may_compute_something_else():
