@@ -8,14 +8,14 @@ Both are values of one class.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.energies import Energy
+from pipeline.energies import Energy, Gradient, by_autograd, gradient
 
 
 class Stats(NamedTuple):
@@ -52,9 +52,9 @@ class Sampler(Protocol):
 class Langevin:
     """Unadjusted Langevin dynamics, x <- x - drift dU/dx + noise xi (1904.09770 eq. 4; 1903.12370 eq. 4).
 
-    Under `torch.no_grad` the returned states are detached and no graph is kept; with gradients enabled the result is
-    differentiable through all steps. The state is float32 whatever the precision of the network. Nothing in the loop
-    waits for the device.
+    Under `torch.no_grad` the returned states are detached, no graph is kept, and an energy that has a gradient of its
+    own is asked for it (`energies.gradient`); with gradients enabled the result is differentiable through all steps.
+    The state is float32 whatever the precision of the network. Nothing in the loop waits for the device.
     """
 
     steps: int
@@ -90,16 +90,38 @@ class Langevin:
     def __call__(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> tuple[Tensor, Stats]:
         """Move n chains by `steps` steps."""
         differentiable = torch.is_grad_enabled()
-        gradient = _compiled_gradient() if self.compile and not differentiable else _gradient
-        grad_norm = torch.zeros(len(x), device=x.device)
+        slope_at, x = self._gradient(energy), x if differentiable else x.clone()
+        grad_norm, directions = torch.zeros(len(x), device=x.device), tuple(range(1, x.dim()))
+        drawn, xi = _buffer(x)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             for _ in range(self.steps):
-                slope = gradient(energy, x, differentiable)
-                xi = torch.empty_like(x).normal_(generator=rng)
-                grad_norm += slope.detach().flatten(1).norm(dim=1)
-                x = torch.add(x, slope, alpha=-self.drift).add_(xi, alpha=self.noise)
+                slope = slope_at(x)
+                drawn.normal_(generator=rng)
+                grad_norm += torch.linalg.vector_norm(slope.detach(), dim=directions)
+                x = torch.add(x, slope, alpha=-self.drift) if differentiable else x.add_(slope, alpha=-self.drift)
+                x.add_(xi, alpha=self.noise)
             final = energy(x).float()
         return x, Stats(final, grad_norm / max(self.steps, 1), torch.ones_like(grad_norm))
+
+    def _gradient(self, energy: Energy) -> Gradient:
+        if torch.is_grad_enabled():
+            return partial(_graph, energy)
+        if self.compile:
+            return partial(_compiled_gradient(), energy)
+        return partial(by_autograd, energy) if self.autocast else gradient(energy)
+
+
+def _buffer(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Memory to draw noise into, and the same as a tensor like x.
+
+    A CPU draws into a tensor that is not contiguous number by number, ten times slower: channels_last states have
+    theirs drawn in the order of their memory.
+    """
+    if x.is_contiguous() or x.dim() != 4 or not x.is_contiguous(memory_format=torch.channels_last):
+        drawn = torch.empty_like(x)
+        return drawn, drawn
+    drawn = torch.empty_like(x.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
+    return drawn, drawn.permute(0, 3, 1, 2)
 
 
 class Transport(NamedTuple):
@@ -167,20 +189,19 @@ def _eigenvalues(symmetric: Float[Tensor, "n l l"]) -> Float[Tensor, "n l"]:
     return torch.where(sound[:, None], values, torch.nan)
 
 
-def _gradient(energy: Energy, x: Tensor, differentiable: bool) -> Tensor:
-    """dU/dx and nothing else: parameters get no gradient, and no graph outlives the call unless asked for."""
-    with torch.enable_grad():
-        state = x if x.requires_grad else x.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(energy(state).float().sum(), state, create_graph=differentiable)
+def _graph(energy: Energy, x: Tensor) -> Tensor:
+    """dU/dx, itself differentiable in x and in what the energy is made of."""
+    state = x if x.requires_grad else x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(energy(state).float().sum(), state, create_graph=True)
     return slope
 
 
 @cache
-def _compiled_gradient() -> Callable[[Energy, Tensor, bool], Tensor]:
-    def gradient(energy: Energy, x: Tensor, differentiable: bool) -> Tensor:
+def _compiled_gradient() -> Callable[[Energy, Tensor], Tensor]:
+    def compiled(energy: Energy, x: Tensor) -> Tensor:
         return torch.func.grad(lambda state: energy(state).float().sum())(x)
 
-    return torch.compile(gradient, dynamic=False)
+    return torch.compile(compiled, dynamic=False)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pipeline.energies import EightGaussians, Rings, gaussian, tilt
+from pipeline.energies import EightGaussians, Rings, by_autograd, gaussian, gradient, tilt
 from pipeline.rng import generator
 
 
@@ -17,6 +17,32 @@ def test_gaussian_is_minus_log_density_up_to_its_normaliser():
 def test_tilt_multiplies_densities():
     x = torch.randn(50, 2, generator=generator(0))
     torch.testing.assert_close(tilt(gaussian(1.0), gaussian(1.0))(x), gaussian(math.sqrt(0.5))(x))
+
+
+class Quartic:
+    """An energy that brings its own gradient, and counts how often it is asked for it."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def __call__(self, x):
+        return x.pow(4).flatten(1).sum(1)
+
+    def gradient(self):
+        self.asked += 1
+        return lambda x: 4 * x**3
+
+
+def test_a_sum_has_the_gradient_of_its_parts_whether_they_bring_one_or_not():
+    x = torch.randn(7, 3, 4, generator=generator(0))
+    own = Quartic()
+    energy = tilt(lambda x: x.sin().flatten(1).sum(1), tilt(own, gaussian(0.7)))
+    with torch.no_grad():
+        found = gradient(energy)(x)
+    assert own.asked == 1
+    assert not found.requires_grad
+    torch.testing.assert_close(found, x.cos() + 4 * x**3 + x / 0.49)
+    torch.testing.assert_close(found, by_autograd(energy, x))
 
 
 @pytest.mark.parametrize("density", [EightGaussians(), Rings()])

@@ -93,6 +93,22 @@ def test_noise_is_the_generators_alone():
     assert not torch.equal(once, other)
 
 
+def test_noise_has_its_law_in_any_order_of_memory():
+    x0, sampler = torch.zeros(500, 3, 8, 4), Langevin(2, 0.0, 0.5)
+    kept = x0.contiguous(memory_format=torch.channels_last)
+    assert not kept.is_contiguous()
+    for start in (x0, kept, torch.zeros(500, 4, 8, 3).transpose(1, 3)):
+        x, _ = move(sampler, gaussian(), start)
+        assert x.stride() == start.stride()
+        assert len(x.unique()) > 0.9 * x.numel()  # each number has noise of its own
+        scale = 0.5 * math.sqrt(2)
+        flat = x.flatten(1)
+        assert (flat.mean(0).abs() < 5 * scale / math.sqrt(len(x))).all()
+        assert abs(x.std() / scale - 1) < 4 / math.sqrt(2 * x.numel())
+        correlation = torch.corrcoef(flat.T) - torch.eye(flat.shape[1])
+        assert correlation.abs().max() < 6 / math.sqrt(len(x))
+
+
 def test_differentiable_through_all_steps():
     x0 = torch.tensor([[1.5]], requires_grad=True)
     x, _ = Langevin(6, drift=0.3, noise=0.0)(gaussian(), x0, generator(0))
@@ -102,6 +118,23 @@ def test_differentiable_through_all_steps():
     x, _ = Langevin(6, drift=0.3, noise=0.0)(lambda s: scale * gaussian()(s), x0, generator(0))
     (by_scale,) = torch.autograd.grad(x.sum(), scale)
     assert by_scale.item() == pytest.approx(-0.3 * 6 * 0.7**5 * 1.5, rel=1e-5)
+
+
+class Steep:
+    """An energy whose own gradient is none of its values', so that it shows which was taken."""
+
+    def __call__(self, x):
+        return x.sum(1)
+
+    def gradient(self):
+        return lambda x: torch.full_like(x, 7.0)
+
+
+def test_an_energys_own_gradient_moves_chains_that_nothing_differentiates_or_casts():
+    x0 = torch.zeros(3, 2)
+    assert (move(Langevin(2, 0.5, 0.0), Steep(), x0)[0] == -7).all()
+    assert (move(Langevin(2, 0.5, 0.0, autocast=True), Steep(), x0)[0] == -1).all()
+    assert (Langevin(2, 0.5, 0.0)(Steep(), x0, generator(0))[0] == -1).all()
 
 
 class NoHostSync(TorchDispatchMode):

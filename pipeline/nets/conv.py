@@ -1,10 +1,17 @@
 """The ConvNet energy of 1904.09770 and 1903.12370."""
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pipeline.energies import Gradient, by_autograd
 from pipeline.errors import BadInput
+from pipeline.nets.by_hand import by_hand
+
+PIECE = 64
+"""Chains whose gradient a CPU takes at once: what the layers make of more is too much for its caches."""
 
 
 def halving(shape: tuple[int, ...], width: int, slope: float) -> tuple[list[nn.Module], tuple[int, int, int]]:
@@ -47,3 +54,17 @@ class ConvEnergy(nn.Sequential):
         """The energy of each image."""
         dtype = next(self.parameters()).dtype
         return super().forward(x.to(dtype=dtype, memory_format=torch.channels_last)).flatten()
+
+    def gradient(self) -> Gradient:
+        """dU/dx of images (`energies.gradient`)."""
+        found = by_hand(self) if type(self) is ConvEnergy else None
+        if found is None:
+            return partial(by_autograd, self)
+        dtype = next(self.parameters()).dtype
+
+        def gradient(x: Tensor) -> Tensor:
+            piece = PIECE if x.device.type == "cpu" else max(len(x), 1)
+            pieces = x.to(dtype=dtype, memory_format=torch.channels_last).split(piece)
+            return torch.cat([found(some) for some in pieces]).to(x.dtype)
+
+        return gradient

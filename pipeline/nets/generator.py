@@ -1,6 +1,8 @@
 """Top-down networks: from a latent vector to data (2006.08205, table 8; 1912.01909, 1911.11374)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
@@ -8,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy
+from pipeline.energies import Energy, Gradient, by_autograd
 from pipeline.errors import BadInput
+from pipeline.nets.by_hand import through
 from pipeline.nets.counts import CountsDecoder
 from pipeline.nets.text import SentenceDecoder
 
@@ -56,7 +59,7 @@ class ConvGenerator(nn.Sequential, GaussianDecoder):
 
     A full transposed convolution to the smallest size of at least 4x4 that halving the image gives, then transposed
     4x4 convolutions of stride 2 that double the size and halve the width, which is `width` before the last of them's
-    input is halved once more; LeakyReLU between, tanh at the end. No normalisation.
+    input is halved once more; LeakyReLU between, tanh at the end. No normalisation. Weights are channels_last.
 
     Raises:
         BadInput: no width, or no latent dimension.
@@ -79,6 +82,7 @@ class ConvGenerator(nn.Sequential, GaussianDecoder):
             layers += [nn.LeakyReLU(slope), nn.ConvTranspose2d(inner, outer, 4, 2, 1)]
             inner = outer
         super().__init__(*layers, nn.Tanh())
+        self.to(memory_format=torch.channels_last)
 
 
 class MLPGenerator(nn.Sequential, GaussianDecoder):
@@ -126,8 +130,32 @@ def decoder(nets: Mapping[str, nn.Module]) -> Decoder:
 
 def mismatch(items: Batch, decoder: Decoder, sigma: float) -> Energy:
     """-log p(x|z) as an energy of z, for the items given."""
+    return Mismatch(items, decoder, sigma)
 
-    def energy(z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        return decoder.loss(z, items, sigma)
 
-    return energy
+@dataclass(frozen=True)
+class Mismatch:
+    """-log p(x|z) of n items, up to terms free of z."""
+
+    items: Batch
+    decoder: Decoder
+    sigma: float
+
+    def __call__(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """The loss of each item."""
+        return self.decoder.loss(z, self.items, self.sigma)
+
+    def gradient(self) -> Gradient:
+        """By hand through generators that are a chain of layers (`energies.gradient`)."""
+        net = self.decoder
+        ways = through(net) if type(net) in (ConvGenerator, MLPGenerator) else None  # type: ignore[arg-type]
+        if ways is None:
+            return partial(by_autograd, self)
+        (forth, back), x, precision = ways, self.items["x"], 1 / self.sigma**2
+        weight = precision * self.items["observed"].square() if "observed" in self.items else precision
+
+        def gradient(z: Tensor) -> Tensor:
+            made, kept = forth(z)
+            return back((made - x).mul_(weight), kept)
+
+        return gradient

@@ -1,9 +1,13 @@
 """Multilayer perceptrons; the energy of the two-dimensional experiments is one."""
 
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pipeline.energies import Gradient, by_autograd
 from pipeline.errors import BadInput
+from pipeline.nets.by_hand import by_hand
 
 
 class MLP(nn.Sequential):
@@ -32,3 +36,8 @@ class MLPEnergy(MLP):
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The energy of each vector."""
         return super().forward(x).squeeze(1)
+
+    def gradient(self) -> Gradient:
+        """dU/dx of vectors (`energies.gradient`)."""
+        found = by_hand(self) if type(self) is MLPEnergy else None
+        return found or partial(by_autograd, self)

@@ -1,0 +1,127 @@
+"""Gradients by hand are autograd's."""
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.energies import by_autograd, gaussian, gradient, tilt
+from pipeline.nets.by_hand import by_hand
+from pipeline.nets.conv import PIECE, ConvEnergy
+from pipeline.nets.mlp import MLPEnergy
+from pipeline.nets.nonlocal_conv import NonLocalEnergy
+from pipeline.rng import generator, seeded
+from pipeline.samplers import Langevin
+
+
+def mlp(widths, slope=0.2):
+    with seeded(0):
+        return MLPEnergy(6, widths, slope)
+
+
+def conv(shape, width=4, slope=0.2):
+    with seeded(0):
+        return ConvEnergy(shape, width, slope)
+
+
+def activated(net, activation):
+    """The network, with another activation between its layers."""
+    for i, layer in enumerate(net):
+        if isinstance(layer, nn.LeakyReLU):
+            net[i] = activation
+    return net
+
+
+def draw(*shape):
+    return torch.randn(*shape, generator=generator(1))
+
+
+def check(net, x):
+    """Without a graph, with x and the parameters as they were."""
+    before = x.clone()
+    exact = by_autograd(net, x)
+    with torch.no_grad():
+        found = gradient(net)(x)
+    scale = exact.abs().max()
+    assert scale > 0
+    assert found.dtype == x.dtype
+    assert not found.requires_grad
+    assert torch.equal(x, before)
+    assert all(p.grad is None for p in net.parameters())
+    torch.testing.assert_close(found / scale, exact / scale, atol=1e-5, rtol=0)
+
+
+ACTIVATIONS = [nn.LeakyReLU(0.0), nn.LeakyReLU(0.2), nn.GELU(), nn.Tanh()]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
+@pytest.mark.parametrize("widths", [(5,), (8, 3), (4, 8, 8, 8)], ids=repr)
+def test_of_an_mlp(widths, activation):
+    net = activated(mlp(widths), activation)
+    assert by_hand(net)
+    check(net, draw(9, 6))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
+@pytest.mark.parametrize(("shape", "n"), [((1, 8, 8), 5), ((3, 32, 32), 2), ((3, 12, 9), 2 * PIECE + 1)])
+def test_of_a_convnet(shape, n, activation):
+    net = activated(conv(shape), activation)
+    assert by_hand(net)
+    check(net, draw(n, *shape))
+    check(net, draw(n, *shape).contiguous(memory_format=torch.channels_last))
+
+
+def test_of_a_tilted_network():
+    net, x = mlp((8, 8)), draw(9, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(gradient(tilt(net, gaussian(0.5)))(x), by_autograd(net, x) + 4 * x)
+
+
+@pytest.mark.parametrize("other", [nn.LeakyReLU(-0.5), nn.GELU("tanh"), nn.SiLU(), nn.Dropout(0.0)], ids=repr)
+def test_a_layer_that_is_not_known_leaves_it_to_autograd(other):
+    for net, x in ((mlp((8, 8)), draw(9, 6)), (conv((1, 8, 8)), draw(3, 1, 8, 8))):
+        assert by_hand(activated(net, other)) is None
+        check(net, x)
+
+
+@pytest.mark.parametrize("second", [nn.LeakyReLU(0.2), nn.Tanh(), nn.GELU()], ids=repr)
+def test_an_activation_that_would_overwrite_anothers_leaves_it_to_autograd(second):
+    net = mlp((8,))
+    net.insert(1, nn.Tanh())
+    net[2] = second
+    assert by_hand(net) is None
+    check(net, draw(9, 6))
+
+
+def test_a_convolution_with_other_borders_leaves_it_to_autograd():
+    net = conv((1, 8, 8))
+    net[0].padding_mode = "circular"
+    assert by_hand(net) is None
+
+
+def test_a_subclass_may_compute_something_else():
+    class Squared(MLPEnergy):
+        def forward(self, x):
+            return super().forward(x).square()
+
+    class Halved(ConvEnergy):
+        def forward(self, x):
+            return super().forward(x) / 2
+
+    with seeded(0):
+        check(Squared(6, (8,), 0.2), draw(9, 6))
+        check(Halved((1, 8, 8), 4, 0.2), draw(3, 1, 8, 8))
+
+
+def test_another_network_has_autograds():
+    with seeded(0):
+        check(NonLocalEnergy((1, 8, 8), 2, 0.2), draw(3, 1, 8, 8))
+
+
+def test_chains_end_where_autograds_end():
+    for net, x in ((mlp((8, 8)), draw(9, 6)), (conv((1, 8, 8)), draw(3, 1, 8, 8))):
+        energy, sampler = tilt(net, gaussian()), Langevin(10, 0.05, 0.3)
+        with torch.no_grad():
+            ours, stats = sampler(energy, x, generator(0))
+            by_graph, others = sampler(lambda x, energy=energy: energy(x), x, generator(0))
+        torch.testing.assert_close(ours, by_graph, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(stats.grad_norm, others.grad_norm, atol=1e-5, rtol=1e-5)
