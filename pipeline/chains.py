@@ -221,7 +221,7 @@ class LocalPool:
         """Move the chains that `update` will use, under the weights `flat`, which all its tasks name."""
         load(self.nets, flat)
         self.ready[update] = {(t.chain, t.lane.index): advance(self.recipe, self.nets, t) for t in tasks}
-        self.next = update + 1
+        self.next = max(self.next, update + 1)
 
     def collect(self, update: int) -> Answers:
         """The answers of `update`, once."""

@@ -81,7 +81,7 @@ def test_drift_is_the_change_of_the_energy_in_its_own_spread():
     metrics = learner.update(3, batches, {("model", 0): answer(Lane(0, 1), x, 1, then.astype(np.float32))}, {})
     assert metrics["chains/drift"] == pytest.approx(0.25, rel=1e-3)
     assert metrics["chains/lag"] == 2
-    assert 0 < metrics["chains/ess"] < 1
+    assert 0 < metrics["chains/drift_ess"] < 1
 
 
 @pytest.mark.parametrize("bad", ["data", "chains"])

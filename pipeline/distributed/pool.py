@@ -47,7 +47,7 @@ class Pool:
         """Send the tasks that `update` will use; the weights `flat` are put once and fetched by who lacks them."""
         weights = [ray.put(flat)]
         self._sent[update] = {(task.chain, task.lane.index): self._send(task, weights) for task in tasks}
-        self.next = update + 1
+        self.next = max(self.next, update + 1)
 
     def collect(self, update: int) -> dict[tuple[str, int], Any]:
         """The answers of `update`, once all are there.
