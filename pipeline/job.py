@@ -65,8 +65,8 @@ class Job(Generic[R]):
     lag: int = 0
     """Updates by which the weights that move the chains may be older than those that learn from them."""
     max_drift: float = 0.0
-    """Drift of the energy under --lag (sd of its change over its sd) above which an update waits for fresh chains; 0: no
-    bound."""
+    """Drift of the energy under --lag (sd of its change over its sd) above which an update waits for fresh chains;
+    0: no bound."""
     seed: int = 0
     """Seed of everything random."""
     threads: int = 1
