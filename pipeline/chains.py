@@ -193,9 +193,11 @@ class AnyPool(Protocol):
     """Answers that came back before they were asked for."""
     remote: bool
     """Whether other processes do the work."""
+    faults: dict[str, int]
+    """Tasks `resent` because they were late or lost, and tries that `died` with an actor that is gone for good."""
 
     def submit(self, update: int, tasks: list[ChainTask], flat: Float32[ndarray, " p"]) -> None:
-        """Begin the tasks that `update` will use, under the weights `flat`."""
+        """Begin the tasks that `update` will use, under the weights `flat`; again, if it was collected already."""
 
     def collect(self, update: int) -> Answers:
         """The answers of `update`, once all are there."""
@@ -216,6 +218,7 @@ class LocalPool:
 
     def __init__(self, recipe: Recipe, nets: Nets):
         self.recipe, self.nets, self.next, self.ready = recipe, frozen(nets), 0, dict[int, Answers]()
+        self.faults = {"resent": 0, "died": 0}
 
     def submit(self, update: int, tasks: list[ChainTask], flat: Float32[ndarray, " p"]) -> None:
         """Move the chains that `update` will use, under the weights `flat`, which all its tasks name."""

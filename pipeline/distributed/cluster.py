@@ -14,6 +14,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's own default; said, so t
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process more, for a warning that we need not
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")  # a busy machine imports torch for long
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon the driver sees that the workers are done
+os.environ.setdefault("RAY_max_direct_call_object_size", str(2**20))  # states travel in messages, not by the store
 
 import ray
 from ray._private.state import state as cluster_state

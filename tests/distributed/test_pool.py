@@ -71,8 +71,19 @@ def test_a_late_task_goes_to_another_actor_as_well(actors, monkeypatch):
     for update in range(4):
         pool.submit(update, tasks(3), FLAT)
         assert pool.collect(update) == {("model", p): ("alive", 10 * p) for p in range(3)}
-        asked.append(len(pool._open[0]))
+        asked.append(sum(actor == 0 for actor, _ in pool._open.values()))
     assert 1 <= asked[0] == asked[3]  # the stuck one was asked in the first update, and not once more after
+    assert pool.faults == {"resent": asked[0], "died": 0}
+
+
+def test_a_straggler_does_not_make_the_pool_more_patient(actors, ray_session, monkeypatch):
+    monkeypatch.setattr(pool_module, "PATIENCE", 1.0)
+    monkeypatch.setattr(pool_module, "LOOK", 0.1)
+    pool = Pool(actors(("stuck", 1), ("alive",)))
+    ray_session.get([actor.__ray_ready__.remote() for actor in pool.actors])
+    pool.submit(0, tasks(8), FLAT)
+    pool.collect(0)
+    assert pool._patience() == 1.0  # five medians of what the others took, not of what the late ones did
 
 
 def test_an_actor_that_is_gone_for_good_leaves_its_task_to_another(actors, ray_session):
@@ -80,6 +91,17 @@ def test_an_actor_that_is_gone_for_good_leaves_its_task_to_another(actors, ray_s
     pool.submit(0, tasks(2), FLAT)
     ray_session.kill(pool.actors[0])
     assert pool.collect(0) == {("model", p): ("alive", 10 * p) for p in range(2)}
+    assert pool.faults["died"] == pool.faults["resent"] >= 1
+
+
+def test_an_update_may_be_submitted_again_while_later_ones_are_out(actors):
+    pool = Pool(actors(("a",), ("b",)))
+    for update in range(3):
+        pool.submit(update, tasks(2), FLAT)
+    assert len(pool.collect(0)) == 2
+    pool.submit(0, tasks(3), FLAT)
+    assert pool.next == 3
+    assert [len(pool.collect(update)) for update in range(3)] == [3, 2, 2]
 
 
 def test_a_task_that_nobody_answers_is_named(actors, monkeypatch):
