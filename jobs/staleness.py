@@ -84,7 +84,7 @@ def _case(job: Job[Any], updates: int, bound: float, **recipe: Any) -> Case:
 CASES = {
     "digits, short-run": _case(SHORT_RUN["digits"], 180, 0.15, width=16, anneal=90),
     "digits, persistent": _case(
-        ANATOMY["digits-convergent"], 180, 0.3, width=16, bank=600, start_from="data", learning_rate=0.1, decay=0.99
+        ANATOMY["digits-convergent"], 180, 0.3, width=16, bank=600, learning_rate=0.03, decay=0.995
     ),
     "eight Gaussians, short-run": _case(SHORT_RUN["eight-gaussians"], 420, 0.5),
     "eight Gaussians, persistent": _case(ANATOMY["eight-gaussians-convergent"], 420, 0.3, bank=1000),
