@@ -50,6 +50,8 @@ class Staleness:
     """Updates by which the weights that move the chains may be older than those that learn from them."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the runs."""
+    cases: tuple[str, ...] = ()
+    """Of digits-short-run, digits-persistent, eight-gaussians-short-run, eight-gaussians-persistent; empty: all."""
     actors: int = 2
     """Ray actors that move chains; 0: they move in this process, and nothing overlaps."""
     updates: int = 0
@@ -82,12 +84,12 @@ def _case(job: Job[Any], updates: int, bound: float, **recipe: Any) -> Case:
 
 
 CASES = {
-    "digits, short-run": _case(SHORT_RUN["digits"], 180, 0.15, width=16, anneal=90),
-    "digits, persistent": _case(
+    "digits-short-run": _case(SHORT_RUN["digits"], 180, 0.15, width=16, anneal=90),
+    "digits-persistent": _case(
         ANATOMY["digits-convergent"], 180, 0.3, width=16, bank=600, learning_rate=0.03, decay=0.995
     ),
-    "eight Gaussians, short-run": _case(SHORT_RUN["eight-gaussians"], 420, 0.5),
-    "eight Gaussians, persistent": _case(ANATOMY["eight-gaussians-convergent"], 420, 0.3, bank=1000),
+    "eight-gaussians-short-run": _case(SHORT_RUN["eight-gaussians"], 420, 0.5),
+    "eight-gaussians-persistent": _case(ANATOMY["eight-gaussians-convergent"], 420, 0.3, bank=1000),
 }
 
 
@@ -109,7 +111,9 @@ def main() -> None:
     """The command."""
     asked = parse(Staleness, sys.argv[1:], "python -m jobs.staleness", __doc__ or "")
     arms = [Arm(lag, False) for lag in asked.lags] + [Arm(lag, True) for lag in [max(asked.lags, default=0)] if lag]
-    jobs = {key: _job(asked, *key) for key in product(CASES, asked.seeds, arms)}
+    if unknown := set(asked.cases) - CASES.keys():
+        raise BadInput(f"--cases {' '.join(sorted(unknown))}: there are {', '.join(CASES)}")
+    jobs = {key: _job(asked, *key) for key in product(asked.cases or CASES, asked.seeds, arms)}
     _check(asked, list(jobs.values()))
     torch.set_num_threads(1)
     found = []
@@ -122,15 +126,15 @@ def main() -> None:
     out, names = Storage.at(asked.out), [str(arm) for arm in arms]
     out.write_json("result.json", {"asked": dataclasses.asdict(asked), "runs": found})
     out.write("staleness.md", (text := _table(found, names)).encode())
-    out.write("staleness.png", _drawn(_figure(found, names)))
+    _figure(found, names).savefig(image := io.BytesIO(), format="png", dpi=120)
+    out.write("staleness.png", image.getvalue())
     print(f"{text}\n{'figure':24} {asked.out}/staleness.png\n{'result':24} {asked.out}/result.json")
 
 
 def _job(asked: Staleness, case: str, seed: int, arm: Arm) -> Job[Any]:
     job, bound = CASES[case]
     updates = asked.updates or job.updates
-    words = [*case.replace(",", "").split(), f"lag{arm.lag}", *(["bounded"] if arm.bounded else []), f"seed{seed}"]
-    storage = Storage.at(f"{asked.out}/{'-'.join(words).lower()}")
+    folder = f"{case}-lag{arm.lag}{'-bounded' * arm.bounded}-seed{seed}"
     return dataclasses.replace(
         job,
         name="staleness",
@@ -140,7 +144,7 @@ def _job(asked: Staleness, case: str, seed: int, arm: Arm) -> Job[Any]:
         max_drift=bound * arm.bounded,
         seed=seed,
         actors=asked.actors,
-        out=storage.path,
+        out=Storage.at(f"{asked.out}/{folder}").path,
     )
 
 
@@ -287,12 +291,6 @@ def _figure(found: Sequence[Found], arms: Sequence[str]) -> Figure:
     for axes in panels.flat:
         axes.legend(fontsize=7)
     return figure
-
-
-def _drawn(figure: Figure) -> bytes:
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    return image.getvalue()
 
 
 if __name__ == "__main__":
