@@ -182,6 +182,8 @@ def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
         print(f"{name:24} {value:.4g}")
     print(f"{'wall time':24} {seconds:.0f} s here, {found['wall_seconds']:.0f} s of learning in all")
     print(f"{'gradient evaluations':24} {found['gradient_evaluations']:,}")
+    if job.max_drift:
+        print(f"{'drift waits':24} {found['drift_waits']} of {found['updates']} updates waited for fresh chains")
     if found["rollbacks"]:
         print(f"{'rollbacks':24} {found['rollbacks']}")
     print(f"{'weights':24} sha256 {found['weights_sha256']}")

@@ -64,6 +64,9 @@ class Job(Generic[R]):
     """Ray actors that move chains; 0: chains move where the learner is. At most as many as lanes."""
     lag: int = 0
     """Updates by which the weights that move the chains may be older than those that learn from them."""
+    max_drift: float = 0.0
+    """Drift of the energy under --lag (sd of its change over its sd) above which an update waits for fresh chains;
+    0: no bound."""
     seed: int = 0
     """Seed of everything random."""
     threads: int = 1
@@ -145,6 +148,8 @@ def check(job: Job[Any]) -> None:
     if job.labels and "labelled" not in job.recipe.streams:
         raise BadInput(f"--labels {job.labels}: {type(job.recipe).__name__} with these settings learns from no labels")
     check_chains(job.recipe.chains, job.lanes, job.lag)
+    if job.max_drift and not job.lag:
+        raise BadInput(f"--max-drift {job.max_drift} without --lag: at lag 0 chains are never stale")
     if job.actors > job.lanes:
         raise BadInput(f"{job.actors} actors for {job.lanes} lanes: some would never work; use fewer, or more --lanes")
     if job.learners and job.lanes % job.learners:

@@ -54,7 +54,12 @@ class Learner:
         return fold(self.seed, self.attempt, what, update, lane.index)
 
     def update(
-        self, update: int, batches: Mapping[int, dict[str, Batch]], answers: Answers, last: Mapping[str, float]
+        self,
+        update: int,
+        batches: Mapping[int, dict[str, Batch]],
+        answers: Answers,
+        last: Mapping[str, float],
+        fresh: bool = False,
     ) -> dict[str, float]:
         """Take the losses on each lane's part, and one step of each player; return the metrics, averaged over lanes.
 
@@ -63,6 +68,7 @@ class Learner:
             batches: by index of the lane, by stream.
             answers: the chains of this update, by (chain, index of the lane).
             last: the metrics of the update before; empty at update 0.
+            fresh: whether the chains are those that were moved once more, since the first had drifted too far.
 
         Raises:
             Diverged: chain states, a loss, a gradient or the new weights are not finite; on all ranks alike.
@@ -74,7 +80,7 @@ class Learner:
             dist.all_reduce(total)
         lanes = self.lanes[0].of
         gradient, tail = total[: -len(names) - lanes] / lanes, total[-len(names) - lanes :].tolist()
-        self._stop_if_flagged(update, [round(f) for f in tail[len(names) :]], answers)
+        self._stop_if_flagged(update, [round(f) for f in tail[len(names) :]], answers, fresh)
         self._step(players, gradient)
         if not torch.stack([p.isfinite().all() for net in self.nets.values() for p in net.parameters()]).all():
             raise health.Diverged("weights", update, update, -1, self.seed)
@@ -112,7 +118,11 @@ class Learner:
         return gradient
 
     def _chain_metrics(self, update: int, chain: str, answer: ChainBatch, batch: dict[str, Batch]) -> dict[str, Any]:
-        """What is logged of one lane's chains; `drift`: sd of U_now(x) - U_then(x) in units of the sd of U_now(x)."""
+        """What is logged of one lane's chains.
+
+        `drift`: sd of U_now(x) - U_then(x) in units of the sd of U_now(x); `drift_ess`, at temperature 1: the share of
+        the chains that would be left after weights exp(U_then - U_now).
+        """
         found: dict[str, Any] = {
             "grad_norm": answer.grad_norm.mean(),
             "accept": answer.accept.mean(),
@@ -123,23 +133,46 @@ class Learner:
             "temperature": answer.temperature,
         }
         if answer.version < update:
-            context = self.recipe.chains[chain].context
-            for net in self.nets.values():
-                net.eval()
-            x, (then, *_) = moved(answer, self.device)
-            with torch.no_grad():
-                now = self.recipe.target(chain, self.nets, batch[context] if context else None)(x).float()
-            found["drift"] = (now - then).std() / now.std()
+            now, then = self._energies(chain, answer, batch)
+            found["drift"] = _drift(now, then)
             if answer.temperature == 1:
                 ratio = (then - now).softmax(0)
-                found["ess"] = 1 / ratio.square().sum() / len(ratio)
+                found["drift_ess"] = 1 / ratio.square().sum() / len(ratio)
         return found
 
-    def _stop_if_flagged(self, update: int, flags: list[int], answers: Answers) -> None:
+    def drift(self, update: int, batches: Mapping[int, dict[str, Batch]], answers: Answers) -> float:
+        """How far the weights have left those that moved an update's chains; the same on every rank, and a barrier.
+
+        Per chain the mean over all lanes of sd(U_now(x) - U_then(x)) / sd(U_now(x)), as it is logged; of several
+        chains the greatest. 0 where no weights have moved since; not finite where any lane's is not.
+        """
+        own = {
+            (chain, lane.index): float(_drift(*self._energies(chain, answer, batches[lane.index])))
+            for lane in self.lanes
+            for chain in self.recipe.chains
+            if (answer := answers[chain, lane.index]).version < update
+        }
+        lanes = {key: value for part in gather(own) for key, value in part.items()}
+        of = self.lanes[0].of  # summed in the order of the lanes, whichever rank they are on
+        means = [sum(lanes.get((chain, p), 0.0) for p in range(of)) / of for chain in self.recipe.chains]
+        return float(np.max(means, initial=0.0))
+
+    def _energies(self, chain: str, answer: ChainBatch, batch: dict[str, Batch]) -> tuple[Tensor, Tensor]:
+        """(n,) energies of a lane's chains: under the weights as they are now, and as they were where they moved."""
+        context = self.recipe.chains[chain].context
+        for net in self.nets.values():
+            net.eval()
+        x, (then, *_) = moved(answer, self.device)
+        with torch.no_grad():
+            now = self.recipe.target(chain, self.nets, batch[context] if context else None)(x).float()
+        return now, then
+
+    def _stop_if_flagged(self, update: int, flags: list[int], answers: Answers, fresh: bool) -> None:
         for p, flag in enumerate(flags):
             if flag:
                 version = next((a.version for a in answers.values()), update)
-                what = next((f"chain {chain}" for chain in self.recipe.chains), "losses")
+                kind = "fresh chain" if fresh else "chain"
+                what = next((f"{kind} {chain}" for chain in self.recipe.chains), "losses")
                 seed = self.fold(what, update, Lane(p, len(flags)))
                 raise health.Diverged(health.named(flag), update, version, p, seed)
 
@@ -171,6 +204,11 @@ class Learner:
                 for key, value in slots.items():
                     if isinstance(value, Tensor) and value.shape == p.shape:
                         slots[key] = torch.empty_like(p).copy_(value)
+
+
+def _drift(now: Tensor, then: Tensor) -> Tensor:
+    """Of energies (n,), without unit; a constant between them is none."""
+    return (now - then).std() / now.std()
 
 
 def _learnable(net: torch.nn.Module) -> list[torch.nn.Parameter]:

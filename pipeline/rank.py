@@ -1,6 +1,7 @@
 """One rank's share of a run: what its lanes need, one update, and its part of a checkpoint."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ class Spent:
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     gradient_evaluations: int = 0
+    waits: int = 0
+    """Updates that waited for fresh chains."""
 
 
 class Rollback(NamedTuple):
@@ -69,22 +72,23 @@ class Rank:
             parts[stream] = data.batch(index, self.device)
         return parts
 
-    def tasks(self, update: int, version: int) -> list[ChainTask]:
-        """The chains that `update` will use, one task a lane and chain."""
-        recipe, nets, drawn = self.job.recipe, self.learner.nets, []
+    def tasks(self, update: int, version: int, again: bool = False) -> list[ChainTask]:
+        """The chains that `update` will use, one task a lane and chain; with other seeds where drawn `again`."""
+        recipe, nets, drawn, kind = self.job.recipe, self.learner.nets, [], "fresh " if again else ""
         for net in nets.values():
             net.eval()
         for lane in self.lanes:
             batch = self.batch(update, lane) if recipe.chains else {}
             for name, chain in recipe.chains.items():
-                rng = generator(self.learner.fold(f"start {name}", update, lane), self.device)
+                rng = generator(self.learner.fold(f"{kind}start {name}", update, lane), self.device)
                 with torch.no_grad():
                     fresh = recipe.start(name, chain.number // lane.of, rng, nets, batch).cpu().numpy()
                 context = {k: v.cpu().numpy() for k, v in batch[chain.context].items()} if chain.context else None
                 index = context["index"] if context and chain.bank == "datum" else None
-                seed = self.learner.fold(f"bank {name}", update, lane)
+                seed = self.learner.fold(f"{kind}bank {name}", update, lane)
                 slots, x = self.banks[name].draw(lane, fresh, seed, index)
-                sampler, seed = recipe.sampler(name, nets, update), self.learner.fold(f"chain {name}", update, lane)
+                seed = self.learner.fold(f"{kind}chain {name}", update, lane)
+                sampler = recipe.sampler(name, nets, update)
                 drawn.append(ChainTask(name, lane, slots, x, context, sampler, seed, version))
         return drawn
 
@@ -93,25 +97,47 @@ class Rank:
         began = time.perf_counter()
         while self.pool.next <= update + self.job.lag:  # the first lag + 1 updates move under the first weights
             self.pool.submit(self.pool.next, self.tasks(self.pool.next, update), weights.flatten(self.learner.nets))
-        answers = self.pool.collect(update)
-        for (chain, _), answer in answers.items():
-            self.banks[chain].put(answer.lane, answer.slots, answer.x)
-            self.own.gradient_evaluations += answer.evaluations
-            self.own.cpu_seconds += answer.cpu_seconds * self.pool.remote
-        waited = time.perf_counter()
+        answers, told, fresh = self._collected(update), dict[str, float](), False
         batches = {lane.index: self.batch(update, lane) for lane in self.lanes}
-        self.last = self.learner.update(update, batches, answers, self.last)
+        if self.job.max_drift:
+            drift = self.learner.drift(update, batches, answers)
+            fresh = not (math.isfinite(drift) and drift <= self.job.max_drift)
+            answers = self._refreshed(update, answers) if fresh else answers
+            told = {"chains/stale_drift": drift, "chains/fresh": float(fresh)}
+        waited = time.perf_counter()
+        self.last = self.learner.update(update, batches, answers, self.last, fresh)
         if name := self.watch.see(self.last):
             version = next((answer.version for answer in answers.values()), update)
             raise Diverged(name, update, version, -1, self.job.seed, self.watch.fault(name))
         now = time.perf_counter()
         return {
             **self.last,
+            **told,
             "attempt": float(self.learner.attempt),
             "time/chains": waited - began,
             "time/learn": now - waited,
             "time/update": now - began,
         }, answers
+
+    def _collected(self, update: int) -> Answers:
+        """The answers of `update`; their states are back in the bank."""
+        answers = self.pool.collect(update)
+        for (chain, _), answer in answers.items():
+            self.banks[chain].put(answer.lane, answer.slots, answer.x)
+            self.own.gradient_evaluations += answer.evaluations
+            self.own.cpu_seconds += answer.cpu_seconds * self.pool.remote
+        return answers
+
+    def _refreshed(self, update: int, stale: Answers) -> Answers:
+        """Answers that moved under the weights as they are, in the place of those that drifted too far.
+
+        Raises:
+            Diverged: a stale answer is not finite; on all ranks alike.
+        """
+        self._stop_if_diverged({update: stale})  # since nothing else will look at them
+        self.own.waits += 1
+        self.pool.submit(update, self.tasks(update, update, again=True), weights.flatten(self.learner.nets))
+        return self._collected(update)
 
     def spent(self) -> Spent:
         """The cost so far over all ranks; a barrier."""
@@ -121,6 +147,7 @@ class Rank:
             self.before.wall_seconds + time.perf_counter() - self.began[0],
             self.before.cpu_seconds + sum(row[0] for row in rows),
             self.before.gradient_evaluations + sum(row[1] for row in rows),
+            self.before.waits + self.own.waits,  # of which every rank has the same
         )
 
     def due(self, update: int) -> bool:
@@ -195,7 +222,7 @@ class Rank:
         self.watch.load_state_dict(own["watch"])
         self._attempt([Rollback(*one) for one in state["rollbacks"]])
         self.last, self.pool.next = state["last"], state["next"] if under_way else state["update"]
-        self.before = Spent(**{f.name: state[f.name] for f in dataclasses.fields(Spent)})
+        self.before = Spent(**{f.name: state[f.name] for f in dataclasses.fields(Spent) if f.name in state})
         self.pool.ready |= {update: {} for update in range(state["update"], self.pool.next)}  # those of no chains, too
         for lane in self.lanes:
             part = checkpoint.read_part(place, f"lane-{lane.index:04d}")

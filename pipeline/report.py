@@ -129,6 +129,7 @@ def result(job: Mapping[str, Any], state: Mapping[str, Any], metrics: Mapping[st
         "wall_seconds": state["wall_seconds"],
         "cpu_seconds": state["cpu_seconds"],
         "gradient_evaluations": state["gradient_evaluations"],
+        "drift_waits": state["waits"],
         "rollbacks": len(state["rollbacks"]),
         "diverged": [why for _, _, why in state["rollbacks"]],
         "weights_sha256": sha,

@@ -81,7 +81,22 @@ def test_drift_is_the_change_of_the_energy_in_its_own_spread():
     metrics = learner.update(3, batches, {("model", 0): answer(Lane(0, 1), x, 1, then.astype(np.float32))}, {})
     assert metrics["chains/drift"] == pytest.approx(0.25, rel=1e-3)
     assert metrics["chains/lag"] == 2
-    assert 0 < metrics["chains/ess"] < 1
+    assert 0 < metrics["chains/drift_ess"] < 1
+
+
+def test_drift_of_an_update_is_the_mean_over_lanes_and_is_finite_only_if_every_lanes_is():
+    learner = Learner(OneParameter(data_noise=0.0), VECTOR, deal(3), 0, CPU)
+    x = np.random.default_rng(0).normal(size=(300, 1)).astype(np.float32)
+    batches, answers = parts(learner.lanes, x, x)
+    assert learner.drift(0, batches, answers) == 0
+    for p, theta in enumerate((1.5, 1.0, 3.0)):  # while it is 2 now
+        own = answers["model", p].x
+        answers["model", p] = answer(Lane(p, 3), own, 1, (theta * np.square(own).sum(1) / 2).astype(np.float32))
+    assert learner.drift(1, batches, answers) == 0
+    assert learner.drift(3, batches, answers) == pytest.approx((0.25 + 0.5 + 0.5) / 3, rel=1e-4)
+    assert learner.update(3, batches, answers, {})["chains/drift"] == pytest.approx(1.25 / 3, rel=1e-4)
+    answers["model", 1].energy[7] = np.nan
+    assert np.isnan(learner.drift(3, batches, answers))
 
 
 @pytest.mark.parametrize("bad", ["data", "chains"])

@@ -14,6 +14,7 @@ from running import CPU, Exploding, Fragile, local_pool, sentences_in
 from small_recipes import RECIPES, with_recipe
 from tqdm import tqdm
 
+from pipeline import learner
 from pipeline.chains import LocalPool
 from pipeline.data import load
 from pipeline.job import Job, dataset, to_json
@@ -48,18 +49,34 @@ def job(optimizer, lanes):
     return Job(name="ranks", recipe=recipe, data="digits", updates=3, lanes=lanes, learners=0, actors=0, lag=1, out="x")
 
 
+DRIFTING = replace(job("adam", 4), max_drift=0.05, lag=2)
+"""Some of whose updates wait for fresh chains."""
+
+
 def recipe_job(name, folder):
     """A small job with a recipe; the folder holds the texts."""
     return with_recipe(job("adam", 4), name, f"{folder}/text.parquet")
 
 
+def begun(job):
+    """What carries a job here, on whatever rank this process is."""
+    data = dataset(job)
+    return Rank(job, data, CPU, LocalPool(job.recipe, build(job.recipe, data.spec, 1, CPU)))
+
+
 def updated(job):
     """The weights after three updates, on whatever rank this process is."""
-    data = dataset(job)
-    rank = Rank(job, data, CPU, LocalPool(job.recipe, build(job.recipe, data.spec, 1, CPU)))
+    rank = begun(job)
     for update in range(3):
         rank.step(update)
     return flatten(rank.learner.nets)
+
+
+def waited(job):
+    """The weights after six updates, and which of them waited for fresh chains."""
+    rank = begun(job)
+    fresh = [rank.step(update)[0]["chains/fresh"] for update in range(6)]
+    return np.array([*flatten(rank.learner.nets), *fresh])
 
 
 def fallen(folder, falls, rank=0):
@@ -86,6 +103,7 @@ def work(rank, folder):
                     for falls in FALLS:
                         found = fallen(folder, falls, rank)
                         Path(f"{folder}/{falls.__name__}-{rank}.json").write_text(json.dumps(found))
+                    np.save(f"{folder}/drifting-{rank}.npy", waited(DRIFTING))
                     for i, name in enumerate(RECIPES):
                         np.save(f"{folder}/recipe-{i}-{rank}.npy", updated(recipe_job(name, folder)))
                 for optimizer in RATE:
@@ -112,6 +130,26 @@ def test_learners_equal_one_learner(folder, optimizer, lanes, world):
         assert np.array_equal(ranks[0], one)
     error = np.abs(ranks[0] - one).max()
     assert error <= (1e-5 if optimizer == "sgd" else 0.05 * RATE["adam"])
+
+
+def test_two_learners_wait_for_fresh_chains_when_one_does(folder, monkeypatch):
+    lanes, drift = [], learner._drift
+    monkeypatch.setattr(learner, "_drift", lambda *energies: lanes.append(float(drift(*energies))) or drift(*energies))
+    measure = learner.Learner.drift
+    apart = []
+
+    def measured(self, *args):
+        lanes.clear()
+        mean = measure(self, *args)
+        apart.append(lanes and len({sum(lanes[r::2]) / 2 > DRIFTING.max_drift for r in range(2)}) > 1)
+        return mean
+
+    monkeypatch.setattr(learner.Learner, "drift", measured)
+    one = waited(DRIFTING)
+    assert any(apart)  # where each rank by itself would have decided otherwise
+    assert 0 < sum(one[-6:]) < 5
+    for rank in range(2):
+        assert np.array_equal(np.load(folder / f"drifting-{rank}.npy"), one)
 
 
 @pytest.mark.parametrize("name", RECIPES)

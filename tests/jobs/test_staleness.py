@@ -1,0 +1,86 @@
+"""The study of staleness, tiny: it has every arm, goes on where it was left, and says what diverged."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs import staleness
+from pipeline import checkpoint
+from pipeline.storage import Storage
+
+TINY = "--cases digits-short-run digits-persistent --lags 1 --seeds 0 --actors 0 --updates 18"
+
+
+def told(folder):
+    """What was found, without what is measured by the clock."""
+    runs = json.loads((Path(folder) / "result.json").read_text())["runs"]
+    return [{k: v for k, v in one.items() if k != "seconds"} for one in runs]
+
+
+def test_a_study_has_every_arm_and_goes_on_where_it_was_left(command):
+    line = f"staleness {TINY} --samples 20 --out study"
+    code, out, err = command(line)
+    assert code == 0, err
+    runs, table = told("study"), Path("study/staleness.md").read_text()
+    assert [(one["case"], one["arm"]) for one in runs] == [
+        (f"digits-{chains}", arm) for chains in ("short-run", "persistent") for arm in ("lag 1", "lag 1, bounded")
+    ]
+    assert len(table.splitlines()) == 2 + len(runs)
+    assert table in out
+    assert Path("study/staleness.png").read_bytes().startswith(b"\x89PNG")
+    for one in runs:
+        assert one["updates"] == [3, 6, 9, 12, 15, 18]
+        assert len(one["quality"]) == 6
+        assert one["drift"] > 0
+        assert (one["waits"] > 0) <= ("bounded" in one["arm"])
+    assert any(one["waits"] for one in runs)
+    half, gone = (Path("study") / f"digits-persistent-lag1{arm}-seed0" for arm in ("-bounded", ""))
+    for name in ("result.json", "quality.json"):
+        (half / name).unlink()
+    for update in (12, 15, 18):
+        shutil.rmtree(checkpoint.folder(Storage.at(str(half / "checkpoints")), update).path)
+    shutil.rmtree(gone)
+    whole = Path("study/digits-short-run-lag1-seed0/result.json").stat().st_mtime_ns
+    assert command(line)[0] == 0
+    assert told("study") == runs
+    assert Path("study/digits-short-run-lag1-seed0/result.json").stat().st_mtime_ns == whole
+    code, _, err = command(line.replace("--updates 18", "--updates 24"))
+    assert code == 2
+    assert "is a run with other settings: choose another --out" in err
+
+
+def test_a_run_that_diverges_is_found_to_and_is_not_run_again(tmp_path, monkeypatch, small):
+    asked = staleness.Staleness(actors=0, updates=18, out=str(tmp_path / "study"))
+    job = staleness._job(asked, "digits-short-run", 0, staleness.Arm(1, False))
+    job = replace(job, recipe=replace(small.recipe, learning_rate=1e30, bank=0, restart=0.0), checkpoint_every=18)
+    why = staleness._run(job)
+    assert "not finite at update" in why
+    monkeypatch.setattr(staleness, "go", lambda *_: pytest.fail("it was run again"))
+    assert staleness._run(job) == why
+    judged = staleness._judged(job, 20)
+    assert judged["quality"] == []
+    one = {"case": "digits-short-run", "arm": "lag 1", "max_drift": 0.0, "seed": 0, "diverged": why}
+    found = [{**one, **staleness._measured(job), **judged}]
+    assert staleness._table(found, ["lag 1"]).splitlines()[2].endswith("1 of 1 |")
+    assert "1 of 1 diverged" in staleness._figure(found, ["lag 1"]).axes[0].get_legend_handles_labels()[1][0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--updates 20", "--updates 20: a multiple of 6"),
+        ("--updates 12 --lags 0 1", "and 18 or more at these lags"),
+        ("--cases rings", "--cases rings: there are digits-short-run"),
+        ("--samples 1", "--samples 2 or more"),
+        ("--actors 3", "3 actors for 2 lanes"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(command, flags, said):
+    code, _, err = command(f"staleness {flags} --out study")
+    assert code == 2
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert not Path("study").exists()
