@@ -22,6 +22,15 @@ class Blackboard:
 
     def __init__(self) -> None:
         self.said: dict[str, Any] = {}
+        self.fault: dict[str, Any] = {}
+
+    def fail(self, fault: dict[str, Any]) -> None:
+        """Say what ends the run; what is said first stays."""
+        self.fault = self.fault or fault
+
+    def failed(self) -> dict[str, Any]:
+        """What ends the run; empty as long as nothing does."""
+        return self.fault
 
     def write(self, said: dict[str, Any]) -> None:
         """Replace it."""
