@@ -1,5 +1,6 @@
 """run(job): Ray Train around the learner, Ray actors around the chains. It knows no paper."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from typing import Any
 import ray
 import ray.train.torch
 import torch
-import torch.distributed as dist
 from ray._private.state import actors as actor_table
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -140,8 +140,8 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
 def _learn(config: dict[str, Any]) -> dict[str, Any]:
     """What each Ray Train worker does. Faults that a restart would repeat are answers; others end the worker.
 
-    A fault of one rank is said on the blackboard before the rank leaves the others, whose next word to it fails then:
-    they, or those that Ray Train restarts in their place, find it there, and give the same answer.
+    A fault of one rank of several is said on the blackboard before its process ends, which breaks what the others wait
+    for: they, and those that Ray Train starts in their place, find it there, and give it as their answer.
     """
     job, board = config["job"], config["board"]
     torch.set_num_threads(job.threads)
@@ -154,8 +154,8 @@ def _learn(config: dict[str, Any]) -> dict[str, Any]:
     except FAULTS as e:
         fault = {type(e).__name__: str(e)}
         ray.get(board.fail.remote(fault))
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        if world()[1] > 1:  # the others wait for this rank's word, and notice only that its process ends
+            os._exit(1)
         return fault
     except RuntimeError:
         if fault := ray.get(board.failed.remote()):
