@@ -26,8 +26,8 @@ from pipeline.storage import Storage
 from pipeline.weights import flatten
 
 RATE = {"adam": 1e-3, "sgd": 0.1}
-WORLDS = {4: (2, 4), 12: (3,)}
-"""By number of lanes: of how many learners."""
+WORLDS = {4: (2, 3, 4), 12: (3,)}
+"""By number of lanes: of how many learners; three share four lanes unevenly, as learners do whose number changes."""
 
 
 FALLS = {Fragile: 3, Exploding: 55}
