@@ -17,14 +17,17 @@ from pipeline.storage import Storage
 SPEC = Spec("image", (1, 8, 8), 10)
 
 
-@dataclass(frozen=True)
-class Broken(Anatomy):
-    """A recipe with a bug at update 3."""
+def broken():
+    """A class of recipes with a bug at update 3, made here, so that it travels to the learners by value."""
 
-    def losses(self, nets, batch, chains, rng, update):
-        if update == 3:
-            raise KeyError("no such thing")
-        return super().losses(nets, batch, chains, rng, update)
+    @dataclass(frozen=True)
+    class Broken(Anatomy):
+        def losses(self, nets, batch, chains, rng, update):
+            if update == 3:
+                raise KeyError("no such thing")
+            return Anatomy.losses(self, nets, batch, chains, rng, update)
+
+    return Broken
 
 
 def test_a_fault_of_one_learner_ends_all_with_its_line(ray_session, small):
@@ -44,7 +47,7 @@ def test_a_fault_of_one_learner_ends_all_with_its_line(ray_session, small):
 
 def test_learners_that_come_no_further_are_given_up_with_what_they_died_of(ray_session, small, monkeypatch):
     monkeypatch.setattr(distributed, "RESTARTS", 1)
-    recipe = Broken(langevin=small.recipe.langevin, batch=16, width=4)
+    recipe = broken()(langevin=small.recipe.langevin, batch=16, width=4)
     job = replace(small, recipe=recipe, learners=1, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     with pytest.raises(Lost, match=r"died more than 1 times since checkpoint update-00000002; at last of: .*no such"):
