@@ -17,16 +17,17 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from pipeline import owner
 from pipeline.batch import Spec
 from pipeline.chains import LocalPool
 from pipeline.data import located
-from pipeline.errors import BadInput, Unanswered
+from pipeline.errors import BadInput, Lost, TakenOver, Unanswered, Unwritable
 from pipeline.health import Diverged
 from pipeline.job import Between, Job, check, dataset, from_json, to_json
 from pipeline.learner import build
 from pipeline.loop import train
 from pipeline.report import provenance
-from pipeline.storage import Storage
+from pipeline.storage import PART, Storage
 
 T = TypeVar("T")
 
@@ -43,12 +44,12 @@ def fail(reason: str) -> NoReturn:
 
 
 def guarded(main: Callable[[], None]) -> None:
-    """Run a command: bad input is one line and exit code 2, a diverged run one line and exit code 1."""
+    """Run a command: bad input is one line and exit code 2; what ends a run on its way, one line and exit code 1."""
     try:
         main()
     except BadInput as e:
         fail(str(e))
-    except (Diverged, Unanswered) as e:
+    except (Diverged, Unanswered, Unwritable, TakenOver, Lost) as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
@@ -72,8 +73,8 @@ def parse(kind: type[T], args: Sequence[str], prog: str, description: str, defau
 
 @REGISTRY.primitive_rule
 def _between(about: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-    """`int | Between`: a number, or two with a colon between."""
-    if about.type != int | Between:
+    """`int | Between`, perhaps `| None`: a number, or two with a colon between."""
+    if about.type not in (int | Between, int | Between | None):
         return None
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
@@ -121,7 +122,7 @@ def start(job: Job[Any]) -> None:
     build(job.recipe, spec, job.seed, torch.device("cpu"))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
-    if storage.seen():
+    if storage.seen() and storage.names() != [f"job.json{PART}"]:  # of a command that died before there was a run
         raise BadInput(f"--out {out} exists: a run is never overwritten; go on with it by python -m jobs.resume {out}")
     job = dataclasses.replace(job, out=storage.path if storage.local else out, data=located(job.data))
     go(job, spec)
@@ -136,13 +137,12 @@ def go(job: Job[Any], spec: Spec) -> None:
 
         with cluster.joined():
             cluster.wait_for_resources(job)
-            _record(job)
-            found = distributed.run(job, spec, where)
+            found = distributed.run(job, spec, where, _record(job))
     else:
-        _record(job)
+        command = _record(job)
         torch.set_num_threads(job.threads)
         nets = build(job.recipe, spec, job.seed, where)
-        found = train(job, where, LocalPool(job.recipe, nets), partial(tqdm, mininterval=1.0)) or {}
+        found = train(job, where, LocalPool(job.recipe, nets), partial(tqdm, mininterval=1.0), command) or {}
     _conclude(job, found, time.perf_counter() - began)
 
 
@@ -166,11 +166,14 @@ def device(asked: str) -> torch.device:
     return torch.device(auto if asked == "auto" else asked)
 
 
-def _record(job: Job[Any]) -> None:
+def _record(job: Job[Any]) -> str:
+    """Write job.json, and take the run over from whoever worked on it; what names this command to its learners."""
+    out = Storage.at(job.out)
     try:
-        Storage.at(job.out).write_json("job.json", {**to_json(job), "provenance": provenance()})
-    except OSError as e:
-        raise BadInput(f"--out {job.out} cannot be written to: {str(e).splitlines()[0]}") from e
+        out.write_json("job.json", {**to_json(job), "provenance": provenance()})
+        return owner.claim(out)
+    except Unwritable as e:
+        raise BadInput(f"--out {e}") from e
 
 
 def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
@@ -184,6 +187,9 @@ def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
     print(f"{'gradient evaluations':24} {found['gradient_evaluations']:,}")
     if job.max_drift:
         print(f"{'drift waits':24} {found['drift_waits']} of {found['updates']} updates waited for fresh chains")
+    for name, count in found["faults"].items():
+        if count:
+            print(f"{name.replace('_', ' '):24} {count}")
     if found["rollbacks"]:
         print(f"{'rollbacks':24} {found['rollbacks']}")
     print(f"{'weights':24} sha256 {found['weights_sha256']}")

@@ -13,7 +13,7 @@ import tyro
 from jobs.launch import go, guarded, load_run, parse
 from pipeline import checkpoint
 from pipeline.errors import BadInput
-from pipeline.job import check, check_identity, dataset
+from pipeline.job import Between, check, check_identity, dataset
 from pipeline.storage import Storage
 
 
@@ -25,8 +25,8 @@ class Resume:
     """Folder of the run."""
     updates: int | None = None
     """Updates of the weights, in all."""
-    learners: int | None = None
-    """Ray Train workers; 0: learn in this process."""
+    learners: int | Between | None = None
+    """Ray Train workers; 0: learn in this process. least:most, as many as there is room for."""
     actors: int | None = None
     """Ray actors that move chains; 0: chains move where the learner is."""
     threads: int | None = None

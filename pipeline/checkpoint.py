@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+import torch
+from numpy import ndarray
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from pipeline.chains import ChainBatch
+from pipeline.lanes import Lane
 from pipeline.storage import Storage
 
 TENSOR = "tensor:"
@@ -127,3 +131,21 @@ def read_state(place: Storage) -> dict[str, Any]:
 def read_part(place: Storage, name: str) -> Any:
     """A part's tree, its tensors on the CPU."""
     return join(place.read_json("state.json")["parts"][name], load_tensors(place.read(f"{name}.safetensors")))
+
+
+def tensors(arrays: Mapping[str, ndarray]) -> dict[str, Tensor]:
+    """Arrays as a part holds them."""
+    return {name: torch.from_numpy(a) for name, a in arrays.items()}
+
+
+def pack(answer: ChainBatch) -> dict[str, Any]:
+    """An answer as the part of its lane holds it."""
+    fields = answer._asdict()
+    del fields["lane"]
+    return {k: torch.tensor(v) if isinstance(v, ndarray) else v for k, v in fields.items()}
+
+
+def unpack(lane: Lane, fields: Mapping[str, Any]) -> ChainBatch:
+    """The answer that `pack` took apart."""
+    arrays: dict[str, Any] = {k: v.numpy() if isinstance(v, Tensor) else v for k, v in fields.items()}
+    return ChainBatch(lane=lane, **arrays)

@@ -7,3 +7,15 @@ class BadInput(Exception):
 
 class Unanswered(Exception):
     """A task came back from none of the actors it was given to; its text names the task."""
+
+
+class Unwritable(OSError):
+    """A file of the run cannot be written (a full disk, a folder that is gone); its text names the file."""
+
+
+class TakenOver(Exception):
+    """The run was begun or resumed elsewhere in the meantime; its text says by whom."""
+
+
+class Lost(Exception):
+    """The learners died again and again without coming further; its text says of what."""

@@ -58,8 +58,8 @@ class Job(Generic[R]):
     """Most frequent words of texts that are told apart; those that are there once are not."""
     lanes: int = 2
     """Shares into which data, chains and seeds are cut; part of what is computed, so a resumed run keeps it."""
-    learners: int = 1
-    """Ray Train workers; 0: learn in this process. They divide the lanes."""
+    learners: int | Between = 1
+    """Ray Train workers; 0: learn in this process. They divide the lanes. least:most, as many as there is room for."""
     actors: int = 2
     """Ray actors that move chains; 0: chains move where the learner is. At most as many as lanes."""
     lag: int = 0
@@ -152,7 +152,11 @@ def check(job: Job[Any]) -> None:
         raise BadInput(f"--max-drift {job.max_drift} without --lag: at lag 0 chains are never stale")
     if job.actors > job.lanes:
         raise BadInput(f"{job.actors} actors for {job.lanes} lanes: some would never work; use fewer, or more --lanes")
-    if job.learners and job.lanes % job.learners:
+    if isinstance(job.learners, Between):
+        least, most = job.learners
+        if not 1 <= least <= most <= job.lanes:
+            raise BadInput(f"--learners {least}:{most}: it must be 1 <= least <= most <= lanes ({job.lanes})")
+    elif job.learners and job.lanes % job.learners:
         raise BadInput(f"{job.learners} learners do not divide {job.lanes} lanes")
 
 

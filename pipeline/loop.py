@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from pipeline import weights
+from pipeline import owner, weights
 from pipeline.chains import Answers, AnyPool, advance
 from pipeline.data import Dataset
 from pipeline.errors import BadInput
@@ -17,8 +17,9 @@ from pipeline.evaluation import diagnostics, held_out, perplexity, samples
 from pipeline.health import Diverged
 from pipeline.job import Job, dataset, to_json
 from pipeline.learner import gather, world
-from pipeline.rank import Rank, Spent
+from pipeline.rank import Rank
 from pipeline.report import METRICS, Report, result
+from pipeline.spent import Spent
 from pipeline.storage import Storage
 
 SHOWN = 100
@@ -40,15 +41,33 @@ class Progress(Protocol):
 
 
 def train(
-    job: Job[Any], device: torch.device, pool: AnyPool, progress: Callable[..., Progress]
+    job: Job[Any],
+    device: torch.device,
+    pool: AnyPool,
+    progress: Callable[..., Progress],
+    command: str = "",
+    restarts: Callable[[], int] = lambda: 0,
 ) -> dict[str, Any] | None:
     """Run a job on this rank, from its newest checkpoint; rank 0 returns what it wrote to result.json.
+
+    Args:
+        job: with job.json in its folder.
+        device: of the learner.
+        pool: what moves the chains.
+        progress: makes a progress bar.
+        command: what `owner.claim` said; empty: this call is the command, and takes the run over.
+        restarts: says how often the command's actors were restarted so far.
 
     Raises:
         Diverged: a number is not finite or out of all proportion, and the job does not roll back (any more).
         BadInput: the data or the checkpoint are not the job's.
+        Unanswered: a task came back from no actor.
+        Unwritable: the run folder cannot be written to.
+        TakenOver: another command works on the run. Like the last two, this is raised on one rank alone.
     """
-    run = Rank(job, _agreed(job), device, pool)
+    data, out = _agreed(job), Storage.at(job.out)
+    own = owner.join(out, command or owner.claim(out)) if world()[0] == 0 else None
+    run = Rank(job, data, device, pool, own, restarts)
     start = run.restore()
     while True:
         try:
@@ -69,9 +88,11 @@ def _attempted(run: Rank, start: int, progress: Callable[..., Progress]) -> dict
             run.save_if_due(update + 1)
         run.spent()
         return None
+    assert run.owner
+    run.check_owner()
     if run.data.statistics:
         Storage.at(job.out).write_json("data.json", run.data.statistics)
-    with closing(Report(Storage.at(job.out), start, job.log_every)) as report:
+    with closing(Report(Storage.at(job.out), start, job.log_every, run.owner)) as report:
         with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar:
             bar.update(start)
             for update in range(start, job.updates):
@@ -110,14 +131,15 @@ def _agreed(job: Job[Any]) -> Dataset:
 def _tell(run: Rank, report: Report, update: int, metrics: Mapping[str, float], answers: Answers) -> None:
     job, done = run.job, update + 1
     if update % job.log_every == 0 or done == job.updates:
-        report.log(update, metrics)
+        report.log(update, {**metrics, **{f"faults/{name}": n for name, n in run.faults().items() if n}})
     if run.due(done):
+        run.check_owner()
         for (chain, lane), answer in answers.items():
             if lane == 0:
                 report.histogram(f"{chain}/energy", torch.tensor(answer.energy), update)
                 report.histogram(f"{chain}/grad_norm", torch.tensor(answer.grad_norm), update)
         for name, value in diagnostics.oscillation(*_d_and_v(run)).items():
-            report.board.add_scalar(f"diagnostics/{name}", value, update)
+            report.scalar(f"diagnostics/{name}", value, update)
         if run.data.spec.kind == "image":
             report.samples(f"update-{done:08d}", _shown(run, answers, done), update)
         if run.data.spec.kind == "text":
@@ -169,13 +191,14 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
         _classes(run, report)
     metrics = {**verdict.metrics, **_held_out(run, report)}
     for name, value in metrics.items():
-        report.board.add_scalar(f"final/{name}", value, job.updates)
+        report.scalar(f"final/{name}", value, job.updates)
     if min(map(len, _d_and_v(run))) > diagnostics.LAGS:
         report.figure("diagnostics", diagnostics.traces(*_d_and_v(run), job.updates), job.updates)
     if verdict.figure:
         report.figure("densities", verdict.figure, job.updates)
     report.sync()
-    state = {**dataclasses.asdict(spent), "rollbacks": run.rollbacks}
+    state = {**dataclasses.asdict(spent), "rollbacks": run.rollbacks, "faults": run.faults()}
+    run.check_owner()
     found = result(to_json(job), state, metrics, weights.digest(nets))
     Storage.at(job.out).write_json("result.json", found)
     return found

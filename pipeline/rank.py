@@ -1,37 +1,28 @@
 """One rank's share of a run: what its lanes need, one update, and its part of a checkpoint."""
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy import ndarray
 
 from pipeline import checkpoint, weights
 from pipeline.batch import Batch
-from pipeline.chains import Answers, AnyPool, Bank, ChainBatch, ChainTask
+from pipeline.chains import Answers, AnyPool, Bank, ChainTask
 from pipeline.data import Dataset
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Unwritable
 from pipeline.health import Diverged, Watch
 from pipeline.job import Job, check_identity, identity
 from pipeline.lanes import Lane, batch_indices, deal
 from pipeline.learner import Learner, gather, world
+from pipeline.owner import Owner
 from pipeline.rng import fold, generator
+from pipeline.spent import FAULTS, Spent
 from pipeline.storage import Storage
-
-
-@dataclasses.dataclass
-class Spent:
-    """What a run has cost so far, over all its processes and attempts."""
-
-    wall_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    gradient_evaluations: int = 0
-    waits: int = 0
-    """Updates that waited for fresh chains."""
 
 
 class Rollback(NamedTuple):
@@ -47,8 +38,27 @@ class Rollback(NamedTuple):
 class Rank:
     """One rank's share of a run: its lanes, learner, banks and pool."""
 
-    def __init__(self, job: Job[Any], data: Dataset, device: torch.device, pool: AnyPool):
+    def __init__(
+        self,
+        job: Job[Any],
+        data: Dataset,
+        device: torch.device,
+        pool: AnyPool,
+        owner: Owner | None = None,
+        restarts: Callable[[], int] = lambda: 0,
+    ):
+        """A rank at update 0.
+
+        Args:
+            job: the run.
+            data: its data.
+            device: of the learner.
+            pool: what moves the chains.
+            owner: rank 0's right to write into the run folder; None: of a rank that writes only its parts.
+            restarts: says how often this command's actors were restarted so far; rank 0 asks it.
+        """
         self.job, self.data, self.device, self.pool = job, data, device, pool
+        self.owner, self.restarts = owner, restarts
         self.rank, ranks = world()
         if data.size < job.lanes and any(chain.bank == "datum" for chain in job.recipe.chains.values()):
             raise BadInput(f"{data.size} items for {job.lanes} lanes: a chain a datum needs as many items as lanes")
@@ -59,7 +69,8 @@ class Rank:
         self.last: dict[str, float] = {}
         self.watch = Watch(job.patience)
         self.rollbacks: list[Rollback] = []
-        self.before, self.own = Spent(), Spent()
+        self.before, self.own, self.known = Spent(), Spent(), Spent()
+        self.uncounted = {**self._faults(), "actor_restarts": 0}
         self.began = time.perf_counter(), time.process_time()
 
     def batch(self, update: int, lane: Lane) -> dict[str, Batch]:
@@ -142,13 +153,29 @@ class Rank:
     def spent(self) -> Spent:
         """The cost so far over all ranks; a barrier."""
         cpu = self.own.cpu_seconds + time.process_time() - self.began[1]
-        rows = gather((cpu, self.own.gradient_evaluations))
-        return Spent(
-            self.before.wall_seconds + time.perf_counter() - self.began[0],
-            self.before.cpu_seconds + sum(row[0] for row in rows),
-            self.before.gradient_evaluations + sum(row[1] for row in rows),
-            self.before.waits + self.own.waits,  # of which every rank has the same
-        )
+        faults = {name: count - self.uncounted[name] for name, count in self._faults().items()}
+        rows = gather({"cpu_seconds": cpu, "gradient_evaluations": self.own.gradient_evaluations, **faults})
+        summed = {name: getattr(self.before, name) + sum(row[name] for row in rows) for name in rows[0]}
+        wall = self.before.wall_seconds + time.perf_counter() - self.began[0]
+        self.known = Spent(
+            wall_seconds=wall, waits=self.before.waits + self.own.waits, **summed
+        )  # every rank waits alike
+        return self.known
+
+    def _faults(self) -> dict[str, int]:
+        """What this rank's pool has seen, and, on rank 0, how often this command's actors were restarted."""
+        restarts = self.restarts() if self.rank == 0 else 0
+        return dict(zip(FAULTS, (self.pool.faults["resent"], self.pool.faults["died"], restarts), strict=True))
+
+    def faults(self) -> dict[str, int]:
+        """What the run has survived, over all its processes, as counted at the last checkpoint or by `spent`."""
+        counts = {name: getattr(self.known, name) for name in FAULTS}
+        return {**counts, "learner_restarts": self.owner.restarts if self.owner else 0}
+
+    def check_owner(self) -> None:
+        """Go on only while this rank is one that may write into the run folder. Raises TakenOver."""
+        if self.owner:
+            self.owner.check()
 
     def due(self, update: int) -> bool:
         """Whether a run that has made `update` updates writes a checkpoint: at its end, and whenever it is healthy."""
@@ -168,27 +195,42 @@ class Rank:
 
         Raises:
             Diverged: an answer under way is not finite; on all ranks alike, and nothing is written.
+            Unwritable: it cannot be written; what was written of it is removed again, if that can be done.
+            TakenOver: another command or group of learners works on the run.
         """
         place, under_way = checkpoint.folder(self.checkpoints, update), self.pool.drain()
         self._stop_if_diverged(under_way)
+        self.check_owner()
         if self.rank == 0 and place.exists():
             place.delete()
         gather(None)
+        try:
+            self._write(place, update, under_way)
+        except Unwritable:
+            with contextlib.suppress(OSError):
+                place.delete()
+            raise
+        if self.rank == 0:
+            checkpoint.prune(self.checkpoints, self.job.keep)
+
+    def _write(self, place: Storage, update: int, under_way: Mapping[int, Answers]) -> None:
         own = {**self.learner.state_dict(), "watch": self.watch.state_dict()}
         parts = [checkpoint.write_part(place, "learner", own)] if self.rank == 0 else []
         for lane in self.lanes:
-            banks = {name: _tensors(bank.state_dict(lane)) for name, bank in self.banks.items()}
+            banks = {name: checkpoint.tensors(bank.state_dict(lane)) for name, bank in self.banks.items()}
             answers = {
-                u: {c: _pack(a) for (c, p), a in found.items() if p == lane.index} for u, found in under_way.items()
+                u: {c: checkpoint.pack(a) for (c, p), a in found.items() if p == lane.index}
+                for u, found in under_way.items()
             }
             parts.append(checkpoint.write_part(place, f"lane-{lane.index:04d}", {"banks": banks, "under_way": answers}))
         written, spent = [part for parts in gather(parts) for part in parts], self.spent()
         if self.rank == 0:
             state = {"update": update, "rollbacks": self.rollbacks, "last": self.last, "next": self.pool.next}
             state |= {"identity": identity(self.job, self.data.key), "healthy": self._healthy(update)}
-            state["settled"] = self.watch.settled
+            state |= {"settled": self.watch.settled, "command": self.owner.start if self.owner else ""}
+            state["restarts_of_command"] = self._faults()["actor_restarts"]
+            self.check_owner()
             checkpoint.commit(place, written, {**state, **dataclasses.asdict(spent)})
-            checkpoint.prune(self.checkpoints, self.job.keep)
 
     def _stop_if_diverged(self, under_way: Mapping[int, Answers]) -> None:
         bad = [
@@ -222,7 +264,9 @@ class Rank:
         self.watch.load_state_dict(own["watch"])
         self._attempt([Rollback(*one) for one in state["rollbacks"]])
         self.last, self.pool.next = state["last"], state["next"] if under_way else state["update"]
-        self.before = Spent(**{f.name: state[f.name] for f in dataclasses.fields(Spent) if f.name in state})
+        self.before = self.known = Spent(**{f.name: state.get(f.name, 0) for f in dataclasses.fields(Spent)})
+        if self.owner and state.get("command") == self.owner.start:
+            self.uncounted["actor_restarts"] = state["restarts_of_command"]
         self.pool.ready |= {update: {} for update in range(state["update"], self.pool.next)}  # those of no chains, too
         for lane in self.lanes:
             part = checkpoint.read_part(place, f"lane-{lane.index:04d}")
@@ -230,7 +274,7 @@ class Rank:
                 self.banks[chain].load_state_dict(lane, {k: t.numpy() for k, t in bank.items()})
             for update, answers in part["under_way"].items() if under_way else ():
                 for chain, answer in answers.items():
-                    unpacked = _unpack(lane, answer)
+                    unpacked = checkpoint.unpack(lane, answer)
                     self.pool.ready[update][chain, lane.index] = unpacked
                     self.banks[chain].hold(lane, unpacked.slots)
         return int(state["update"])
@@ -256,13 +300,14 @@ class Rank:
             raise fault
         spent = self.spent()
         if self.rank == 0:
+            self.check_owner()
             self._forget_unhealthy()
         del self.learner, self.banks  # their memory is what the next attempt's need
-        again = Rank(self.job, self.data, self.device, self.pool)
+        again = Rank(self.job, self.data, self.device, self.pool, self.owner, self.restarts)
         self.pool.forget()
         to = again.restore(under_way=False)
         again._attempt([*self.rollbacks, Rollback(fault.update, to, str(fault))])
-        again.before = spent
+        again.before, again.uncounted = spent, again._faults()
         return again, to
 
     def _forget_unhealthy(self) -> None:
@@ -275,19 +320,3 @@ class Rank:
         for name in names:
             if not healthy or name > healthy[-1]:
                 (self.checkpoints / name).delete()
-
-
-def _tensors(arrays: Mapping[str, ndarray]) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(a) for name, a in arrays.items()}
-
-
-def _pack(answer: ChainBatch) -> dict[str, Any]:
-    """An answer as a checkpoint holds it, by its lane."""
-    fields = answer._asdict()
-    del fields["lane"]
-    return {k: torch.tensor(v) if isinstance(v, ndarray) else v for k, v in fields.items()}
-
-
-def _unpack(lane: Lane, fields: Mapping[str, Any]) -> ChainBatch:
-    arrays: dict[str, Any] = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in fields.items()}
-    return ChainBatch(lane=lane, **arrays)

@@ -3,15 +3,17 @@
 Files that grow are written locally. A run folder that lies on object storage gets them at every checkpoint.
 """
 
+import functools
 import json
 import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import matplotlib.figure
 import torch
@@ -20,7 +22,11 @@ from pyarrow import fs
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from pipeline.storage import Storage
+from pipeline.owner import Owner
+from pipeline.storage import PART, Storage, writing
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 METRICS = "metrics.jsonl"
 BINS = 1e20
@@ -40,15 +46,38 @@ def _commit() -> str:
     return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
 
 
-class Report:
-    """What rank 0 tells about a run while it runs."""
+def _told(method: Callable[Concatenate["Report", P], T]) -> Callable[Concatenate["Report", P], T]:
+    """A method that writes into the run folder: it raises Unwritable where that is not to be done."""
 
-    def __init__(self, out: Storage, update: int, log_every: int):
+    @functools.wraps(method)
+    def guarded(self: "Report", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with writing(self.out.path):
+            return method(self, *args, **kwargs)
+
+    return guarded
+
+
+def _quiet(args: threading.ExceptHookArgs) -> None:
+    """No traceback of TensorBoard's own thread where the disk is full: what is told next raises the fault."""
+    if not (isinstance(args.exc_value, OSError) and "tensorboard" in type(args.thread).__module__):
+        threading.__excepthook__(args)
+
+
+class Report:
+    """What rank 0 tells about a run while it runs. All methods raise Unwritable."""
+
+    def __init__(self, out: Storage, update: int, log_every: int, owner: Owner):
         """Open a run folder, new or resumed at `update`: what was logged past it is cut off.
 
-        So is the line that ended the run before, if the whole run would not have it.
+        So is the line that ended the run before, if the whole run would not have it. Lines are cut off in a new file,
+        so that they stay whole if this process dies, and whoever still writes to the old one writes to no file.
         """
-        self.out = out
+        self.out, self.owner = out, owner
+        self._open(update, log_every)
+
+    @_told
+    def _open(self, update: int, log_every: int) -> None:
+        out = self.out
         self.folder = Path(out.path) if out.local else Path(tempfile.mkdtemp(prefix="ebm-report-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         if out.exists("result.json"):
@@ -57,10 +86,13 @@ class Report:
             rows = [json.loads(line) for line in out.read(METRICS).splitlines() if line.endswith(b"}")]
             whole = update if (update - 1) % log_every == 0 else update - 1
             kept = [json.dumps(row) + "\n" for row in rows if row["update"] < whole]
-            (self.folder / METRICS).write_text("".join(kept))
+            (self.folder / f"{METRICS}{PART}").write_text("".join(kept))
+            (self.folder / f"{METRICS}{PART}").replace(self.folder / METRICS)
+        threading.excepthook = _quiet
         self.metrics = (self.folder / METRICS).open("a")
         self.board = SummaryWriter(str(self.folder), purge_step=update)
 
+    @_told
     def log(self, update: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics.jsonl, one point of every curve. `update` counts from 0."""
         self.metrics.write(json.dumps({"update": update, **metrics}) + "\n")
@@ -68,11 +100,18 @@ class Report:
         for name, value in metrics.items():
             self.board.add_scalar(name, value, update)
 
+    @_told
+    def scalar(self, name: str, value: float, update: int) -> None:
+        """One point of a curve."""
+        self.board.add_scalar(name, value, update)
+
+    @_told
     def histogram(self, name: str, values: Tensor, update: int) -> None:
         """The distribution of a quantity over chains or items, as far as TensorBoard's bins (up to 1e20) reach."""
         if values.abs().max() < BINS:
             self.board.add_histogram(name, values, update)
 
+    @_told
     def samples(self, name: str, x: Float[Tensor, "n c h w"], update: int) -> None:
         """A grid of at most 100 images in [-1, 1], in TensorBoard and as samples/<name>.png."""
         from torchvision.utils import save_image  # here, since it takes a second that --help need not wait for
@@ -82,31 +121,38 @@ class Report:
         (self.folder / "samples").mkdir(exist_ok=True)
         save_image(image, self.folder / "samples" / f"{name}.png")
 
+    @_told
     def text(self, name: str, sentences: list[str], update: int) -> None:
         """Sentences, in TensorBoard (at most 100) and as samples/<name>.txt."""
         (self.folder / "samples").mkdir(exist_ok=True)
         (self.folder / "samples" / f"{name}.txt").write_text("".join(f"{sentence}\n" for sentence in sentences))
         self.board.add_text("samples", "".join(f"    {sentence}\n" for sentence in sentences[:100]), update)
 
+    @_told
     def figure(self, name: str, figure: matplotlib.figure.Figure, update: int) -> None:
         """A figure, in TensorBoard and as figures/<name>.png."""
         (self.folder / "figures").mkdir(exist_ok=True)
         figure.savefig(self.folder / "figures" / f"{name}.png", dpi=120)
         self.board.add_figure(name, figure, update)
 
+    @_told
     def sync(self) -> None:
-        """Make what was told so far durable where the run folder lies."""
+        """Make what was told so far durable where the run folder lies. Raises TakenOver where that is another's."""
         self.board.flush()
         if not self.out.local:
+            self.owner.check()
             fs.copy_files(str(self.folder), self.out.path, destination_filesystem=self.out.fs)
 
+    @_told
     def close(self) -> None:
         """Tell no more."""
-        self.sync()
+        try:
+            self.sync()
+        finally:
+            self.metrics.close()
+            if not self.out.local:
+                shutil.rmtree(self.folder)
         self.board.close()
-        self.metrics.close()
-        if not self.out.local:
-            shutil.rmtree(self.folder)
 
 
 def grid(x: Float[Tensor, "n c h w"], columns: int = 10) -> Float[Tensor, "3 height width"]:
@@ -132,6 +178,7 @@ def result(job: Mapping[str, Any], state: Mapping[str, Any], metrics: Mapping[st
         "drift_waits": state["waits"],
         "rollbacks": len(state["rollbacks"]),
         "diverged": [why for _, _, why in state["rollbacks"]],
+        "faults": state["faults"],
         "weights_sha256": sha,
         "metrics": dict(metrics),
     }

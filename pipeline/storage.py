@@ -1,12 +1,28 @@
 """A folder on any filesystem that pyarrow knows: a path, `s3://bucket/folder`, `gs://bucket/folder`."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pyarrow import fs
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Unwritable
+
+PART = ".part"
+"""What the name of a file ends with that is not yet whole."""
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[None]:
+    """What is done in the block is writing at `path`. Raises Unwritable, in one line, where that is not to be done."""
+    try:
+        yield
+    except Unwritable:
+        raise
+    except OSError as e:
+        raise Unwritable(f"{path} cannot be written to: {str(e).splitlines()[0]}") from e
 
 
 class Storage(NamedTuple):
@@ -56,13 +72,23 @@ class Storage(NamedTuple):
             return bytes(f.read())
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole: under another name first where the filesystem is local."""
-        self.fs.create_dir(self.path, recursive=True)
+        """Write a file whole: under another name first where the filesystem is local. Raises Unwritable."""
         target = f"{self.path}/{name}"
-        with self.fs.open_output_stream(target + ".part" if self.local else target) as f:
+        with writing(target):
+            self.fs.create_dir(self.path, recursive=True)
+            if not self.local:
+                return self._stream(target, data)
+            try:
+                self._stream(f"{target}{PART}", data)
+            except OSError:
+                with contextlib.suppress(OSError):  # there may be no room for as much as a name
+                    self.fs.delete_file(f"{target}{PART}")
+                raise
+            self.fs.move(f"{target}{PART}", target)
+
+    def _stream(self, path: str, data: bytes) -> None:
+        with self.fs.open_output_stream(path) as f:
             f.write(data)
-        if self.local:
-            self.fs.move(target + ".part", target)
 
     def read_json(self, name: str) -> Any:
         """A file's JSON."""
@@ -73,9 +99,11 @@ class Storage(NamedTuple):
         self.write(name, (json.dumps(value, indent=2) + "\n").encode())
 
     def remove(self, name: str) -> None:
-        """Remove a file."""
-        self.fs.delete_file(f"{self.path}/{name}")
+        """Remove a file. Raises Unwritable."""
+        with writing(f"{self.path}/{name}"):
+            self.fs.delete_file(f"{self.path}/{name}")
 
     def delete(self) -> None:
-        """Remove the folder and what is in it."""
-        self.fs.delete_dir(self.path)
+        """Remove the folder and what is in it. Raises Unwritable."""
+        with writing(self.path):
+            self.fs.delete_dir(self.path)

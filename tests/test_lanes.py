@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from pipeline.chains import Bank
 from pipeline.lanes import Lane, batch_indices, deal
+from pipeline.recipe import ChainSettings
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 12])
@@ -31,3 +33,21 @@ def test_order_is_a_function_of_seed_and_update():
 def test_too_few_items_are_drawn_with_replacement_by_all_lanes():
     drawn = np.concatenate([batch_indices(Lane(p, 8), 3, 4, u, seed=0) for p in range(8) for u in range(10)])
     assert set(drawn) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("world", range(1, 9))
+def test_each_datum_and_slot_is_in_one_place_whatever_the_ranks(world):
+    for lanes in range(1, 17):
+        for items in (lanes, 37, 64):
+            dealt = [lane for rank in range(world) for lane in deal(lanes, rank, world)]
+            owned = [i for lane in dealt for i in range(lane.index, items, lane.of)]
+            assert sorted(owned) == list(range(items))
+            slots = [(lane.index + lane.of * j) for lane in dealt for j in range(lane.size(items))]
+            assert sorted(slots) == list(range(items))
+            bank = Bank(ChainSettings(number=lanes, bank=items), dealt, items)
+            assert sum(map(len, bank.put_once.values())) == items
+            epoch = [batch_indices(lane, items, lane.size(items), update=0, seed=3) for lane in dealt]
+            if items >= lanes:
+                assert sorted(np.concatenate(epoch)) == list(range(items))
+            shares = [len(deal(lanes, rank, world)) for rank in range(world)]
+            assert max(shares) - min(shares) <= 1

@@ -21,7 +21,7 @@ from ray._private.state import state as cluster_state
 from ray.autoscaler.sdk import request_resources
 
 from pipeline.errors import BadInput
-from pipeline.job import Job
+from pipeline.job import Between, Job
 
 AUTOSCALE_WAIT = 1200.0
 """Seconds to wait for a cluster that adds machines by itself, where --wait says nothing."""
@@ -55,11 +55,12 @@ def joined() -> Iterator[None]:
         ray.shutdown()
 
 
-def bundles(job: Job[Any]) -> list[dict[str, float]]:
-    """What each learner and each actor asks Ray for."""
+def bundles(job: Job[Any], most: bool = False) -> list[dict[str, float]]:
+    """What each learner and each actor asks Ray for; of learners whose number may change, the least or the most."""
     learner = {"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner}
     actor = {"CPU": job.cpus_per_actor, "GPU": job.gpus_per_actor}
-    wanted = [learner] * job.learners + [actor] * job.actors
+    learners = job.learners[most] if isinstance(job.learners, Between) else job.learners
+    wanted = [learner] * learners + [actor] * job.actors
     return [{name: amount for name, amount in bundle.items() if amount} for bundle in wanted]
 
 
@@ -96,7 +97,8 @@ def wait_for_resources(job: Job[Any]) -> None:
     Raises:
         BadInput: it has not, and neither scales by itself nor did --wait SECONDS bring it.
     """
-    wanted, asked = bundles(job), f"{job.learners} learners and {job.actors} actors need"
+    wanted = bundles(job)
+    asked = f"{len(wanted) - job.actors} learners and {job.actors} actors need"
     lacks = missing(wanted, machines())
     if not lacks:
         if busy := missing(wanted, [ray.available_resources()]):
@@ -108,7 +110,7 @@ def wait_for_resources(job: Job[Any]) -> None:
     if not patience:
         raise BadInput(f"{asked} {lacks}; ask for less (--actors, --cpus-per-actor, ...), or --wait for more to join")
     print(f"{asked} {lacks}: waiting up to {patience:g} s", file=sys.stderr)
-    request_resources(bundles=wanted)
+    request_resources(bundles=bundles(job, most=True))
     try:
         deadline = time.monotonic() + patience
         while lacks := missing(wanted, machines()):

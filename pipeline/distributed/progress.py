@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 INTERVAL = 0.5
@@ -22,6 +23,15 @@ class Blackboard:
 
     def __init__(self) -> None:
         self.said: dict[str, Any] = {}
+        self.fault: dict[str, Any] = {}
+
+    def fail(self, fault: dict[str, Any]) -> None:
+        """Say what ends the run; what is said first stays."""
+        self.fault = self.fault or fault
+
+    def failed(self) -> dict[str, Any]:
+        """What ends the run; empty as long as nothing does."""
+        return self.fault
 
     def write(self, said: dict[str, Any]) -> None:
         """Replace it."""
@@ -59,7 +69,9 @@ class Teller:
 @contextmanager
 def shown() -> Iterator[ActorHandle]:
     """A blackboard whose words are drawn as a bar while the block lasts."""
-    board, stop = ray.remote(num_cpus=0)(Blackboard).remote(), threading.Event()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # it must not be lost
+    board = ray.remote(num_cpus=0, scheduling_strategy=here)(Blackboard).remote()
+    stop = threading.Event()
     thread = threading.Thread(target=_draw, args=(board, stop), daemon=True)
     thread.start()
     try:

@@ -1,7 +1,8 @@
 """run(job): Ray Train around the learner, Ray actors around the chains. It knows no paper."""
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -10,25 +11,31 @@ from typing import Any
 import ray
 import ray.train.torch
 import torch
+from ray._private.state import actors as actor_table
 from ray.actor import ActorHandle
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 from tqdm import tqdm
 
+from pipeline import checkpoint, owner
 from pipeline.batch import Spec
 from pipeline.chains import LocalPool
 from pipeline.distributed.actors import ChainActor
 from pipeline.distributed.pool import Pool
 from pipeline.distributed.progress import Teller, shown
-from pipeline.errors import BadInput, Unanswered
+from pipeline.errors import BadInput, Lost, TakenOver, Unanswered, Unwritable
 from pipeline.health import Diverged
-from pipeline.job import Job
+from pipeline.job import Between, Job
 from pipeline.learner import build, world
 from pipeline.loop import train
 from pipeline.storage import Storage
 
 RESTARTS = 3
-"""Deaths of a learner that a run survives."""
+"""Deaths of learners that a run survives without a new checkpoint between them; with one, any number."""
+RESIZE = 60.0
+"""Seconds between two looks at whether there is room for more learners, where their number may change."""
+FAULTS = (BadInput, Unanswered, Unwritable, TakenOver)
+"""What a restart would repeat: it is an answer."""
 RETRIES = 3
 """Deaths of its actor that a task survives; tasks are pure, so Ray may simply run them again."""
 
@@ -47,36 +54,66 @@ def actors(job: Job[Any], spec: Spec) -> Iterator[list[ActorHandle]]:
             ray.kill(handle)
 
 
-def run(job: Job[Any], spec: Spec, device: torch.device) -> dict[str, Any]:
+def restarts(handles: Sequence[ActorHandle]) -> int:
+    """How often the actors were restarted so far, all together."""
+    return sum(actor_table(handle._actor_id.hex()).get("NumRestarts", 0) for handle in handles)
+
+
+def run(job: Job[Any], spec: Spec, device: torch.device, command: str = "") -> dict[str, Any]:
     """Run a job on the cluster that Ray is connected to; what it wrote to result.json.
 
     Args:
         job: with `out` absolute, and job.json written there.
         spec: of its data.
         device: of the learner where the job has no learners, so that this process is it.
+        command: what `owner.claim` said; empty: the run is claimed here.
 
     Raises:
-        Diverged, BadInput, Unanswered: as `pipeline.loop.train` does.
+        Diverged, BadInput, Unanswered, Unwritable, TakenOver: as `pipeline.loop.train` does.
+        Lost: as `fit` does.
     """
     with actors(job, spec) as handles:
         if job.learners:
-            return fit(job, spec, handles)
+            return fit(job, spec, handles, command)
         torch.set_num_threads(job.threads)
-        found = train(job, device, Pool(handles), partial(tqdm, mininterval=1.0))
+        progress = partial(tqdm, mininterval=1.0)
+        found = train(job, device, Pool(handles), progress, command, partial(restarts, handles))
         assert found is not None
         return found
 
 
-def fit(job: Job[Any], spec: Spec, handles: list[ActorHandle]) -> dict[str, Any]:
-    """Run a job's learners as Ray Train workers, its chains on the actors given, or with the learners if none are."""
+def fit(job: Job[Any], spec: Spec, handles: list[ActorHandle], command: str = "") -> dict[str, Any]:
+    """Run a job's learners as Ray Train workers, its chains on the actors given, or with the learners if none are.
+
+    Raises:
+        Lost: the learners died once more than RESTARTS times without a new checkpoint.
+        Diverged, BadInput, Unanswered, Unwritable, TakenOver: as `pipeline.loop.train` does.
+    """
+    command, checkpoints = command or owner.claim(Storage.at(job.out)), Storage.at(job.out) / "checkpoints"
     with shown() as board:
-        answer = _trainer(job, {"job": job, "spec": spec, "actors": handles, "board": board}).fit().return_value
+        config = {"job": job, "spec": spec, "actors": handles, "board": board, "command": command}
+        while True:
+            before = checkpoint.newest(checkpoints)
+            try:
+                answer = _trainer(job, config).fit().return_value
+                break
+            except TrainingFailedError as e:
+                if checkpoint.newest(checkpoints) == before:
+                    raise Lost(_why(e, before)) from e
     if "diverged" in answer:
         raise Diverged(**answer["diverged"])
-    for kind in (BadInput, Unanswered):
+    for kind in FAULTS:
         if kind.__name__ in answer:
             raise kind(answer[kind.__name__])
     return dict(answer["result"])
+
+
+def _why(fault: TrainingFailedError, newest: str | None) -> str:
+    """The last line of what a learner, or what looks after them, died of."""
+    died = [str(e) for e in getattr(fault, "worker_failures", {}).values()] or [str(fault)]
+    last = next((line for line in reversed(died[0].splitlines()) if line.strip()), type(fault).__name__)
+    since = f"since checkpoint {newest}" if newest else "before the first checkpoint"
+    return f"the learners died more than {RESTARTS} times {since}; at last of: {last.strip()}"
 
 
 def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
@@ -85,7 +122,8 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
         _learn,
         train_loop_config=config,
         scaling_config=ScalingConfig(
-            num_workers=job.learners,
+            num_workers=tuple(job.learners) if isinstance(job.learners, Between) else job.learners,
+            elastic_resize_monitor_interval_s=RESIZE,
             use_gpu=job.gpus_per_learner > 0,
             resources_per_worker={"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner},
         ),
@@ -100,16 +138,35 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
 
 
 def _learn(config: dict[str, Any]) -> dict[str, Any]:
-    """What each Ray Train worker does. Faults that a restart would repeat are answers; others end the worker."""
-    job, spec, handles = config["job"], config["spec"], config["actors"]
+    """What each Ray Train worker does. Faults that a restart would repeat are answers; others end the worker.
+
+    A fault of one rank of several is said on the blackboard before its process ends, which breaks what the others wait
+    for: they, and those that Ray Train starts in their place, find it there, and give it as their answer.
+    """
+    job, board = config["job"], config["board"]
     torch.set_num_threads(job.threads)
-    device = ray.train.torch.get_device()
-    rank, ranks = world()
+    if fault := ray.get(board.failed.remote()):
+        return dict(fault)
     try:
-        own = handles[rank::ranks] or handles[rank % max(len(handles), 1) :][:1]  # with fewer actors some are shared
-        pool = Pool(own) if own else LocalPool(job.recipe, build(job.recipe, spec, 0, device))
-        return {"result": train(job, device, pool, partial(Teller, config["board"]))}
+        return {"result": _trained(config)}
     except Diverged as e:
         return {"diverged": asdict(e)}
-    except (BadInput, Unanswered) as e:
-        return {type(e).__name__: str(e)}
+    except FAULTS as e:
+        fault = {type(e).__name__: str(e)}
+        ray.get(board.fail.remote(fault))
+        if world()[1] > 1:  # the others wait for this rank's word, and notice only that its process ends
+            os._exit(1)
+        return fault
+    except RuntimeError:
+        if fault := ray.get(board.failed.remote()):
+            return dict(fault)
+        raise
+
+
+def _trained(config: dict[str, Any]) -> dict[str, Any] | None:
+    job, spec, handles = config["job"], config["spec"], config["actors"]
+    device = ray.train.torch.get_device()
+    rank, ranks = world()
+    own = handles[rank::ranks] or handles[rank % max(len(handles), 1) :][:1]  # with fewer actors some are shared
+    pool = Pool(own) if own else LocalPool(job.recipe, build(job.recipe, spec, 0, device))
+    return train(job, device, pool, partial(Teller, config["board"]), config["command"], partial(restarts, handles))

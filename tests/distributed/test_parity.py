@@ -59,23 +59,30 @@ def test_actors_give_the_plain_loops_numbers_even_if_one_dies(ray_session, small
     assert found["weights_sha256"] == plain(job)
 
 
-def test_one_learner_and_two_actors_one_of_which_dies(ray_session, small, plain):
+def test_one_learner_and_two_actors_of_which_a_learner_and_an_actor_die(ray_session, small, plain):
     long = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=300))
     job = replace(small, recipe=long, learners=1, actors=2, updates=12, cpus_per_actor=0.25, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
-    metrics = Path(job.out) / "metrics.jsonl"
+    whole = run(replace(job, learners=0, actors=0, out=job.out + "-plain"))
     with actors(job, load(job.data).spec) as handles:
         pid = ray_session.get(handles[1].pid.remote())
-        threading.Thread(target=kill_when_logged, args=(metrics, pid), daemon=True).start()
+        threading.Thread(target=kill_both, args=(Path(job.out), pid), daemon=True).start()
         found = fit(job, SPEC, handles)
         assert ray_session.get(handles[1].pid.remote()) != pid
-    assert found["weights_sha256"] == plain(job)
+    assert found["weights_sha256"] == whole["weights_sha256"]
+    assert found["gradient_evaluations"] == whole["gradient_evaluations"]
+    assert (found["faults"]["actor_restarts"], found["faults"]["learner_restarts"]) == (1, 1)
 
 
-def kill_when_logged(metrics, pid):
-    while not metrics.exists() or not metrics.read_text():
+def kill_both(out, actor):
+    """Kill an actor once there is a line, and the learner, by its board's name, once there is a checkpoint."""
+    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
         time.sleep(0.02)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(actor, signal.SIGKILL)
+    while not (out / "checkpoints" / "update-00000004" / "manifest.json").exists():
+        time.sleep(0.02)
+    (board,) = out.glob("events.out.tfevents.*")
+    os.kill(int(board.name.split(".")[-2]), signal.SIGKILL)
 
 
 def test_two_learners_that_share_an_actor_equal_one(ray_session, small, plain):

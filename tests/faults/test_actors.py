@@ -1,0 +1,57 @@
+"""Actors that are killed again and again while they work."""
+
+import os
+import signal
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from running import CPU, run
+
+from pipeline.batch import Spec
+from pipeline.distributed.pool import Pool
+from pipeline.distributed.train import actors, restarts
+from pipeline.job import to_json
+from pipeline.loop import train
+from pipeline.storage import Storage
+
+KILLS = 10
+APART = 4
+"""Updates between two kills: by then what was under way at the first has been answered."""
+
+
+class Killer:
+    """A progress bar that kills one actor after the other, at a random time after every fourth update."""
+
+    def __init__(self, ray, handles):
+        self.ray, self.handles, self.done = ray, handles, 0
+        self.rng = np.random.default_rng(0)
+
+    def update(self, n=1):
+        self.done += n
+        number, rest = divmod(self.done, APART)
+        if n and not rest and 1 <= number <= KILLS:
+            pid = self.ray.get(self.handles[number % len(self.handles)].pid.remote())
+            threading.Timer(self.rng.uniform(0, 0.3), os.kill, (pid, signal.SIGKILL)).start()
+
+    def set_description(self, desc, refresh=True):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_ten_kills_change_no_number(ray_session, small, lag):
+    long = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=300))
+    job = replace(small, recipe=long, actors=2, lag=lag, updates=APART * (KILLS + 1), cpus_per_actor=0.25)
+    whole = run(replace(job, actors=0, out=job.out + "-plain"))
+    Storage.at(job.out).write_json("job.json", to_json(job))
+    with actors(job, Spec("image", (1, 8, 8), 10)) as handles:
+        pool, count = Pool(handles), lambda: restarts(handles)
+        found = train(job, CPU, pool, lambda **settings: Killer(ray_session, handles), restarts=count)
+    assert found["faults"]["actor_restarts"] == KILLS
+    assert found["weights_sha256"] == whole["weights_sha256"]
+    assert found["gradient_evaluations"] == whole["gradient_evaluations"]
+    print(f"lag {lag}: {found['faults']}, {found['wall_seconds']:.0f} s, {found['cpu_seconds']:.0f} CPU s")

@@ -1,0 +1,54 @@
+"""Learners of which one alone has a fault, and learners that die without coming further."""
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.batch import Spec
+from pipeline.distributed import train as distributed
+from pipeline.errors import Lost, Unwritable
+from pipeline.job import to_json
+from pipeline.recipes.anatomy import Anatomy
+from pipeline.storage import Storage
+
+SPEC = Spec("image", (1, 8, 8), 10)
+
+
+def broken():
+    """A class of recipes with a bug at update 3, made here, so that it travels to the learners by value."""
+
+    @dataclass(frozen=True)
+    class Broken(Anatomy):
+        def losses(self, nets, batch, chains, rng, update):
+            if update == 3:
+                raise KeyError("no such thing")
+            return Anatomy.losses(self, nets, batch, chains, rng, update)
+
+    return Broken
+
+
+def test_a_fault_of_one_learner_ends_all_with_its_line(ray_session, small):
+    job = replace(small, learners=2, updates=4000, checkpoint_every=50, cpus_per_learner=0.25)
+    Storage.at(job.out).write_json("job.json", to_json(job))
+    metrics = Path(job.out) / "metrics.jsonl"
+
+    def spoil():
+        while not metrics.exists() or not metrics.read_text():
+            time.sleep(0.02)
+        (Path(job.out) / "samples").write_text("where a folder is wanted")
+
+    threading.Thread(target=spoil, daemon=True).start()
+    with pytest.raises(Unwritable, match="cannot be written to"):
+        distributed.fit(job, SPEC, [])
+
+
+def test_learners_that_come_no_further_are_given_up_with_what_they_died_of(ray_session, small, monkeypatch):
+    monkeypatch.setattr(distributed, "RESTARTS", 1)
+    recipe = broken()(langevin=small.recipe.langevin, batch=16, width=4)
+    job = replace(small, recipe=recipe, learners=1, cpus_per_learner=0.25)
+    Storage.at(job.out).write_json("job.json", to_json(job))
+    with pytest.raises(Lost, match=r"died more than 1 times since checkpoint update-00000002; at last of: .*no such"):
+        distributed.fit(job, SPEC, [])
