@@ -1,28 +1,34 @@
 """Draw samples from a run, finished or not, by its newest checkpoint.
 
-The chains are the run's own: its start, steps, drift and noise are part of the model.
+The chains are the run's own: its start, steps, drift and noise are part of the model. Into a folder samples come in
+blocks, a Parquet file each, and block i depends on (run, seed, i) alone: any number of actors writes the same files,
+and a second call writes only what is missing.
 """
 
 import io
 import sys
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import tyro
-from numpy import ndarray
-from PIL import Image
 from tqdm import tqdm
 
 from jobs.launch import guarded, parse
 from jobs.model import Look, Model, opened
-from pipeline.chains import advance
+from pipeline import bulk, weights
 from pipeline.errors import BadInput
-from pipeline.evaluation import samples
+from pipeline.job import Between
+from pipeline.report import grid
+from pipeline.storage import Storage
+
+BLOCK = {"image": 500, "vector": 10_000, "text": 1000, "counts": 1000}
+"""Samples of a block, by kind of data: some seconds, or minutes, of work."""
 
 
 @dataclass(frozen=True)
@@ -32,66 +38,151 @@ class Sample:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     out: str
-    """New file: .parquet (PNG images, features or text) or .npy (samples as they are: float32, not clipped to [-1, 1];
-    int64 numbers of words)."""
+    """A new file, .parquet (PNG images, features or text) or .npy (samples as they are: float32, not clipped to
+    [-1, 1]; int64 numbers of words). Or a folder (a path, s3:// or gs://), new or to go on with: Parquet files of PNG
+    images, features or text, with each chain's energy and seed."""
     n: int = 1000
     """Number of samples to draw."""
+    actors: int | Between = 0
+    """Ray actors that draw the blocks of a folder: a number, or least:most, between which their number follows the
+    work; 0: this process draws them."""
     label: int | None = None
     """Class of the samples, for recipes that have a chain for each; None: the model's samples."""
+    steps: int = 0
+    """Steps of the chains, for long runs; 0: the recipe's own."""
+    start: Literal["noise", "data", "bank"] = "noise"
+    """Where chains start: as the recipe says, from the run's data (not where states are latent vectors), its bank."""
+    block: int = 0
+    """Samples of a block, which is part of what is computed; 0: 500 images, 10,000 vectors, 1,000 texts."""
     seed: int = 0
     """Seed of starts and noise."""
     threads: int = 1
-    """CPU threads of the process."""
+    """CPU threads of each process."""
+    cpus_per_actor: float = 1.0
+    """CPUs that Ray sets aside for an actor."""
+    gpus_per_actor: float = 0.0
+    """GPUs that Ray sets aside for an actor."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU where there is one."""
+    """Of this process, where it draws; auto: a GPU where there is one."""
 
 
 def main() -> None:
     """The command."""
     asked = parse(Sample, sys.argv[1:], "python -m jobs.sample", __doc__ or "")
+    _check(asked)
+    model = opened(Look(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device), latent=True)
+    source = _source(asked, model)
+    if Path(asked.out).suffix in (".parquet", ".npy"):
+        _file(asked, model, source)
+    else:
+        _folder(asked, model, source)
+
+
+def _check(asked: Sample) -> None:
+    """Raise BadInput for what no run could make right."""
     out = Path(asked.out).expanduser()
-    if out.suffix not in (".parquet", ".npy"):
-        raise BadInput(f"--out {out}: the name must end in .parquet or .npy")
-    if out.exists() or not out.absolute().parent.is_dir():
-        raise BadInput(f"--out {out} {'exists' if out.exists() else 'is in a folder that does not exist'}")
+    least, most = asked.actors if isinstance(asked.actors, Between) else (asked.actors, asked.actors)
     if asked.n < 1:
         raise BadInput(f"--n {asked.n}: it must be 1 or more")
-    model = opened(Look(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device), latent=True)
-    x = draw(asked, model)
-    if out.suffix == ".npy":
-        np.save(out, x)
-    elif model.data.spec.kind == "text":
-        pq.write_table(pa.table({"text": model.data.sentences(torch.from_numpy(x))}), out)
+    if asked.steps < 0 or asked.block < 0:
+        raise BadInput("--steps and --block must be 0 or more")
+    if least > most or least < 0 or (isinstance(asked.actors, Between) and least < 1):
+        raise BadInput(f"--actors {least}:{most}: from 1 or more to as many or more")
+    if asked.cpus_per_actor <= 0 or asked.gpus_per_actor < 0:
+        raise BadInput("--cpus-per-actor must be above 0, --gpus-per-actor 0 or more")
+    if out.suffix in (".parquet", ".npy"):
+        if asked.actors:
+            raise BadInput(f"--actors with --out {out}: a file is drawn by this process; name a folder for actors")
+        if out.exists() or not out.absolute().parent.is_dir():
+            raise BadInput(f"--out {out} {'exists' if out.exists() else 'is in a folder that does not exist'}")
+    elif out.suffix and "://" not in asked.out and not asked.out.endswith("/"):
+        raise BadInput(f"--out {out}: a file's name must end in .parquet or .npy, and that of a folder with a dot in /")
+
+
+def _source(asked: Sample, model: Model) -> bulk.Source:
+    """What is drawn. Raises BadInput where the run has no such chains."""
+    recipe, kind = model.job.recipe, model.data.spec.kind
+    if asked.start != "noise" and asked.label is not None:
+        raise BadInput(f"--start {asked.start} with --label: chains of a class start as the recipe says")
+    if asked.start == "data" and recipe.energy(model.nets) is None:
+        raise BadInput(f"--start data: the states of {asked.run} are latent vectors; use --start noise")
+    bank = model.bank() if asked.start == "bank" else None
+    if asked.start == "bank" and bank is None:
+        raise BadInput(f"--start bank: {asked.run} has no bank")
+    chain = recipe.model if asked.label is None else "class"
+    if asked.steps and not recipe.sampler(chain, model.nets, model.update).evaluations:
+        raise BadInput(f"--steps {asked.steps}: {asked.run} draws from N(0, I), and no chain moves that")
+    drawing = bulk.Drawing(asked.seed, asked.block or BLOCK[kind], asked.steps, asked.start, asked.label)
+    states = None if bank is None else bank.numpy()
+    flat, storage = weights.flatten(model.nets), Storage.at(asked.out)
+    return bulk.Source(model.job, flat, model.update, states, drawing, storage.path if storage.local else asked.out)
+
+
+def _file(asked: Sample, model: Model, source: bulk.Source) -> None:
+    writer, parts = bulk.Writer(source, model.data, model.nets), []
+    for i, rows in _shown(bulk.blocks(asked.n, source.drawing.size), model):
+        parts.append(writer.draw(i, rows))
+    block = bulk.Block(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    if source.out.endswith(".npy"):
+        np.save(source.out, block.x)
     else:
-        pq.write_table(_table(x), out)
-    print(f"{len(x)} samples in {out}")
+        pq.write_table(bulk.table(block, model.data, 0), source.out)
+    print(f"{len(block.x)} samples in {asked.out}")
 
 
-def draw(asked: Sample, model: Model) -> ndarray:
-    """(n, *shape) samples of the model: float32, or int64 numbers of words."""
-    recipe, nets = model.job.recipe, model.nets
-    if asked.label is None:
-        tasks = samples.tasks(recipe, nets, model.data, asked.n, model.update, asked.seed)
+def _folder(asked: Sample, model: Model, source: bulk.Source) -> None:
+    writer = bulk.Writer(source, model.data, model.nets)
+    writer.draw(0, 1)  # whatever cannot be drawn is said before anything is written
+    began, todo = time.perf_counter(), bulk.missing(source, asked.n)
+    if asked.actors and todo:
+        from pipeline.distributed import cluster  # here: without actors Ray is not imported
+        from pipeline.distributed import sample as distributed
+
+        with cluster.joined():
+            resources = asked.cpus_per_actor, asked.gpus_per_actor, asked.threads
+            told = _told(distributed.drawn(source, todo, asked.actors, *resources), todo, model)
     else:
-        labels = np.full(asked.n, asked.label)
-        tasks = samples.of_classes(recipe, nets, model.data, labels, model.update, asked.seed)
-    moved = [advance(recipe, nets, task) for task in tqdm(tasks, desc=f"update {model.update}", unit="task")]
-    states = torch.from_numpy(np.concatenate([answer.x for answer in moved]))
-    return samples.decoded(recipe, nets, states, asked.seed).numpy()
+        told = _told((writer.write(i, rows) for i, rows in todo), todo, model)
+    _conclude(asked, model, source, told, time.perf_counter() - began)
 
 
-def _table(x: ndarray) -> pa.Table:
-    if x.ndim == 2:
-        return pa.table({"features": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1])})
-    pixels = np.round((x.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
-    cells = [{"bytes": _png(image.squeeze()), "path": f"{i}.png"} for i, image in enumerate(pixels)]
-    return pa.table({"image": pa.array(cells, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))})
+def _shown(blocks: list[tuple[int, int]], model: Model) -> Iterable[tuple[int, int]]:
+    with tqdm(total=sum(rows for _, rows in blocks), desc=f"update {model.update}", unit="sample") as bar:
+        for i, rows in blocks:
+            yield i, rows
+            bar.update(rows)
 
 
-def _png(image: ndarray) -> bytes:
-    data = io.BytesIO()
-    Image.fromarray(image).save(data, "PNG")
-    return data.getvalue()
+def _told(words: Iterable[Mapping[str, Any]], todo: list[tuple[int, int]], model: Model) -> list[Mapping[str, Any]]:
+    """What is said of each block, while a bar shows how many are done."""
+    told = []
+    with tqdm(total=sum(rows for _, rows in todo), desc=f"update {model.update}", unit="sample") as bar:
+        for one in words:
+            told.append(one)
+            bar.update(round(one["rows"]))
+    return told
+
+
+def _conclude(asked: Sample, model: Model, source: bulk.Source, told: list[Mapping[str, Any]], seconds: float) -> None:
+    folder, drawn = Storage.at(source.out), round(sum(one["rows"] for one in told))
+    if model.data.spec.kind == "image":
+        first = bulk.Writer(source, model.data, model.nets).draw(0, min(100, asked.n)).x
+        folder.write("grid.png", _picture(torch.from_numpy(first)))
+        print(f"{'grid of the first':24} {asked.out.rstrip('/')}/grid.png")
+    if drawn:
+        mean = sum(one["rows"] * one["energy"] for one in told) / drawn
+        square = sum(one["rows"] * (one["sd"] ** 2 + one["energy"] ** 2) for one in told) / drawn
+        print(f"{'energy':24} {mean:.4g} ± {max(square - mean**2, 0) ** 0.5:.2g}")
+        print(f"{'wall time':24} {seconds:.0f} s, {drawn / seconds:.3g} samples/s")
+    print(f"{'samples':24} {asked.n} in {asked.out}, {drawn} of them drawn now")
+
+
+def _picture(x: torch.Tensor) -> bytes:
+    from torchvision.utils import save_image  # here, since it takes a second that --help need not wait for
+
+    file = io.BytesIO()
+    save_image(grid(x), file, format="png")
+    return file.getvalue()
 
 
 if __name__ == "__main__":

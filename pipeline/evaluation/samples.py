@@ -61,7 +61,8 @@ def of_classes(recipe: Recipe, nets: Nets, data: Dataset, labels: ndarray, updat
         raise BadInput(f"{type(recipe).__name__} has no classes that samples could be drawn of")
     if labels.min() < 0 or labels.max() >= classes:
         raise BadInput(f"--label {labels.max()}: there are the classes 0 to {classes - 1}")
-    parts = np.array_split(labels.astype(np.int64), -(-len(labels) // PIECE[data.spec.kind]))
+    piece = PIECE[data.spec.kind]
+    parts = [labels[i : i + piece].astype(np.int64) for i in range(0, len(labels), piece)]
     sampler, drawn = recipe.sampler("class", nets, update), []
     for i, part in enumerate(parts):
         x = recipe.start("class", len(part), generator(fold(seed, "class start", i), device), nets, {}).cpu().numpy()
