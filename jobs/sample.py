@@ -133,15 +133,19 @@ def _file(asked: Sample, model: Model, source: bulk.Source) -> None:
 def _folder(asked: Sample, model: Model, source: bulk.Source) -> None:
     writer = bulk.Writer(source, model.data, model.nets)
     writer.draw(0, 1)  # whatever cannot be drawn is said before anything is written
-    began, todo = time.perf_counter(), bulk.missing(source, asked.n)
-    if asked.actors and todo:
+    began = time.perf_counter()
+    if asked.actors:
         from pipeline.distributed import cluster  # here: without actors Ray is not imported
         from pipeline.distributed import sample as distributed
 
         with cluster.joined():
-            resources = asked.cpus_per_actor, asked.gpus_per_actor, asked.threads
-            told = _told(distributed.drawn(source, todo, asked.actors, *resources), todo, model)
+            resources = asked.cpus_per_actor, asked.gpus_per_actor
+            distributed.check(asked.actors, *resources)
+            todo = bulk.missing(source, asked.n)
+            words = distributed.drawn(source, todo, asked.actors, *resources, asked.threads) if todo else ()
+            told = _told(words, todo, model)
     else:
+        todo = bulk.missing(source, asked.n)
         told = _told((writer.write(i, rows) for i, rows in todo), todo, model)
     _conclude(asked, model, source, told, time.perf_counter() - began)
 

@@ -30,10 +30,18 @@ class Drawer:
         return {name: np.array([one[name] for one in told]) for name in told[0]}
 
 
+def check(actors: int | Between, cpus: float, gpus: float) -> None:
+    """Raise BadInput where the cluster has no room for the fewest actors, each with its CPUs and GPUs."""
+    least = actors if isinstance(actors, int) else actors.least
+    asks = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
+    if lacks := cluster.missing([asks] * least, cluster.machines()):
+        raise BadInput(f"{least} actors need {lacks}; ask for less (--actors, --cpus-per-actor, --gpus-per-actor)")
+
+
 def drawn(
     source: Source, blocks: list[tuple[int, int]], actors: int | Between, cpus: float, gpus: float, threads: int
 ) -> Iterator[dict[str, Any]]:
-    """Write blocks, on the cluster that Ray is connected to; what is said of each, as they are done, in no order.
+    """Write blocks on Ray's cluster, which has room; what is said of each as they are done, in no order.
 
     Args:
         source: of the samples.
@@ -42,14 +50,8 @@ def drawn(
         cpus: that Ray sets aside for an actor.
         gpus: the same.
         threads: of an actor.
-
-    Raises:
-        BadInput: the cluster has no room for the fewest actors.
     """
     least, most = actors if isinstance(actors, Between) else (actors, actors)
-    asks = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
-    if lacks := cluster.missing([asks] * least, cluster.machines()):
-        raise BadInput(f"{least} actors need {lacks}; ask for less (--actors, --cpus-per-actor, --gpus-per-actor)")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars, context.print_on_execution_start = False, False
     logging.getLogger("ray.data").setLevel(logging.WARNING)

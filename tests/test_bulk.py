@@ -1,0 +1,101 @@
+"""Samples in bulk: blocks that depend on (model, seed, number) alone, of every recipe."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from running import CPU, sentences_in
+from small_recipes import RECIPES, with_recipe
+
+from pipeline import bulk, weights
+from pipeline.data import load
+from pipeline.errors import BadInput
+from pipeline.evaluation import samples
+from pipeline.job import dataset
+from pipeline.learner import build
+from pipeline.recipes.short_run import ShortRun
+from pipeline.samplers import Langevin
+from pipeline.storage import Storage
+
+
+def source(job, **settings):
+    nets = build(job.recipe, dataset(job).spec, 0, CPU)
+    drawing = bulk.Drawing(**{"seed": 3, "size": 250, **settings})
+    return bulk.Source(job, weights.flatten(nets), 5, None, drawing, f"{job.out}-samples")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_block_is_a_function_of_its_number_and_its_rows_go_on(small, tmp_path, name):
+    one = source(with_recipe(small, name, sentences_in(tmp_path)))
+    some, all_, other = (one.writer(CPU).draw(i, rows) for i, rows in ((1, 20), (1, 250), (0, 250)))
+    assert (len(some.x), len(all_.x)) == (20, 250)
+    for short, long, apart in zip(some, all_, other, strict=True):
+        assert np.isfinite(long).all()
+        assert np.array_equal(short, long[:20])
+        assert not np.array_equal(apart, long)
+
+
+def test_energies_are_those_of_the_rows(small):
+    one = source(small)
+    writer = one.writer(CPU)
+    block, energy = writer.draw(0, 130), one.job.recipe.energy(writer.nets)
+    pieces = samples.PIECE["image"]
+    assert len(set(block.seed[:pieces])) == len(set(block.seed[pieces:])) == 1
+    assert block.seed[0] != block.seed[-1]
+    x = load("digits").batch(np.arange(1))["x"].new_tensor(block.x)
+    np.testing.assert_allclose(energy(x).detach().numpy(), block.energy, rtol=1e-4, atol=1e-5)
+
+
+def test_long_chains_are_cut_into_stretches_and_end_elsewhere(small):
+    short, long = (source(small, steps=steps).writer(CPU) for steps in (3, 4))
+    assert not np.array_equal(short.draw(0, 20).x, long.draw(0, 20).x)
+    many = source(small, steps=samples.STRETCH + 2, size=20).writer(CPU)
+    assert np.isfinite(many.draw(0, 20).energy).all()
+
+
+def test_chains_start_from_data_and_from_the_bank(small):
+    job = replace(small, recipe=ShortRun(langevin=Langevin(steps=1, drift=0.0, noise=0.0), width=4))
+    of_data = source(job, start="data").writer(CPU).draw(0, 50).x
+    items = dataset(job).batch(np.arange(dataset(job).size))["x"].numpy().reshape(-1, 64)
+    assert {x.tobytes() for x in of_data.reshape(50, 64)} <= {x.tobytes() for x in items}
+    bank = np.random.default_rng(0).normal(size=(7, 1, 8, 8)).astype(np.float32)
+    of_bank = replace(source(job, start="bank"), bank=bank).writer(CPU).draw(0, 50).x
+    assert {x.tobytes() for x in of_bank} == {x.tobytes() for x in bank}
+
+
+def test_only_what_is_missing_is_asked_for(small):
+    one = source(small)
+    folder = Storage.at(one.out)
+    assert bulk.missing(one, 600) == [(0, 250), (1, 250), (2, 100)]
+    writer = one.writer(CPU)
+    for i, rows in bulk.missing(one, 600):
+        writer.write(i, rows)
+    assert bulk.missing(one, 600) == bulk.missing(one, 10) == []
+    assert bulk.missing(one, 800) == [(2, 250), (3, 50)]
+    folder.remove(bulk.shard(1))
+    assert bulk.missing(one, 600) == [(1, 250)]
+
+
+def test_samples_of_another_kind_are_refused(small):
+    one = source(small)
+    bulk.missing(one, 10)
+    before = Storage.at(one.out).names()
+    for other in (source(small, seed=4), source(small, size=100), replace(one, update=6)):
+        with pytest.raises(BadInput, match="has samples of another"):
+            bulk.missing(other, 10)
+    assert Storage.at(one.out).names() == before
+
+
+def test_a_folder_of_samples_is_data(small):
+    one = source(small)
+    writer = one.writer(CPU)
+    for i, rows in bulk.missing(one, 300):
+        writer.write(i, rows)
+    found = load(one.out)
+    assert (found.size, found.spec.shape) == (300, (1, 8, 8))
+    x = np.concatenate([writer.draw(i, rows).x for i, rows in bulk.blocks(300, 250)])
+    assert np.abs(found.batch(np.arange(300))["x"].numpy() - x.clip(-1, 1)).max() <= 1 / 255 + 1e-6
+    rows = pq.read_table(f"{one.out}/{bulk.shard(1)}")
+    assert rows.column_names == ["image", "energy", "seed"]
+    assert rows["image"][0].as_py()["path"] == "250.png"
