@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,6 +29,9 @@ from pipeline.storage import Storage
 
 BLOCK = {"image": 500, "vector": 10_000, "text": 1000, "counts": 1000}
 """Samples of a block, by kind of data: some seconds, or minutes, of work."""
+
+Told: TypeAlias = Mapping[str, Any]
+"""What `bulk.Writer.write` says of a block."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,12 @@ def main() -> None:
     _check(asked)
     model = opened(Look(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device), latent=True)
     source = _source(asked, model)
+    writer = bulk.Writer(source, model.data, model.nets)
+    writer.draw(0, 1)  # whatever cannot be drawn is said before anything is written
     if Path(asked.out).suffix in (".parquet", ".npy"):
-        _file(asked, model, source)
+        _file(asked, writer)
     else:
-        _folder(asked, model, source)
+        _folder(asked, writer)
 
 
 def _check(asked: Sample) -> None:
@@ -118,22 +123,22 @@ def _source(asked: Sample, model: Model) -> bulk.Source:
     return bulk.Source(model.job, flat, model.update, states, drawing, storage.path if storage.local else asked.out)
 
 
-def _file(asked: Sample, model: Model, source: bulk.Source) -> None:
-    writer, parts = bulk.Writer(source, model.data, model.nets), []
-    for i, rows in _shown(bulk.blocks(asked.n, source.drawing.size), model):
-        parts.append(writer.draw(i, rows))
+def _file(asked: Sample, writer: bulk.Writer) -> None:
+    source, parts = writer.source, []
+    with _bar(asked.n, source.update) as bar:
+        for i, rows in bulk.blocks(asked.n, source.drawing.size):
+            parts.append(writer.draw(i, rows))
+            bar.update(rows)
     block = bulk.Block(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     if source.out.endswith(".npy"):
         np.save(source.out, block.x)
     else:
-        pq.write_table(bulk.table(block, model.data, 0), source.out)
+        pq.write_table(bulk.table(block, writer.data, 0), source.out)
     print(f"{len(block.x)} samples in {asked.out}")
 
 
-def _folder(asked: Sample, model: Model, source: bulk.Source) -> None:
-    writer = bulk.Writer(source, model.data, model.nets)
-    writer.draw(0, 1)  # whatever cannot be drawn is said before anything is written
-    began = time.perf_counter()
+def _folder(asked: Sample, writer: bulk.Writer) -> None:
+    source, began = writer.source, time.perf_counter()
     if asked.actors:
         from pipeline.distributed import cluster  # here: without actors Ray is not imported
         from pipeline.distributed import sample as distributed
@@ -143,34 +148,31 @@ def _folder(asked: Sample, model: Model, source: bulk.Source) -> None:
             distributed.check(asked.actors, *resources)
             todo = bulk.missing(source, asked.n)
             words = distributed.drawn(source, todo, asked.actors, *resources, asked.threads) if todo else ()
-            told = _told(words, todo, model)
+            told = _told(words, todo, source.update)
     else:
         todo = bulk.missing(source, asked.n)
-        told = _told((writer.write(i, rows) for i, rows in todo), todo, model)
-    _conclude(asked, model, source, told, time.perf_counter() - began)
+        told = _told((writer.write(i, rows) for i, rows in todo), todo, source.update)
+    _conclude(asked, writer, told, time.perf_counter() - began)
 
 
-def _shown(blocks: list[tuple[int, int]], model: Model) -> Iterable[tuple[int, int]]:
-    with tqdm(total=sum(rows for _, rows in blocks), desc=f"update {model.update}", unit="sample") as bar:
-        for i, rows in blocks:
-            yield i, rows
-            bar.update(rows)
+def _bar(n: int, update: int) -> tqdm:
+    return tqdm(total=n, desc=f"update {update}", unit="sample")
 
 
-def _told(words: Iterable[Mapping[str, Any]], todo: list[tuple[int, int]], model: Model) -> list[Mapping[str, Any]]:
+def _told(words: Iterable[Told], todo: list[tuple[int, int]], update: int) -> list[Told]:
     """What is said of each block, while a bar shows how many are done."""
     told = []
-    with tqdm(total=sum(rows for _, rows in todo), desc=f"update {model.update}", unit="sample") as bar:
+    with _bar(sum(rows for _, rows in todo), update) as bar:
         for one in words:
             told.append(one)
             bar.update(round(one["rows"]))
     return told
 
 
-def _conclude(asked: Sample, model: Model, source: bulk.Source, told: list[Mapping[str, Any]], seconds: float) -> None:
-    folder, drawn = Storage.at(source.out), round(sum(one["rows"] for one in told))
-    if model.data.spec.kind == "image":
-        first = bulk.Writer(source, model.data, model.nets).draw(0, min(100, asked.n)).x
+def _conclude(asked: Sample, writer: bulk.Writer, told: list[Told], seconds: float) -> None:
+    folder, drawn = Storage.at(writer.source.out), round(sum(one["rows"] for one in told))
+    if writer.data.spec.kind == "image":
+        first = writer.draw(0, min(100, asked.n)).x
         folder.write("grid.png", _picture(torch.from_numpy(first)))
         print(f"{'grid of the first':24} {asked.out.rstrip('/')}/grid.png")
     if drawn:

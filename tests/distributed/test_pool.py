@@ -64,9 +64,11 @@ def test_drained_answers_stay_to_be_collected(actors):
     assert pool.collect(1) == drained[1]
 
 
-def test_a_late_task_goes_to_another_actor_as_well(actors, monkeypatch):
-    monkeypatch.setattr(pool_module, "PATIENCE", 0.5)
+def test_a_late_task_goes_to_another_actor_as_well(actors, ray_session, monkeypatch):
+    monkeypatch.setattr(pool_module, "PATIENCE", 2.0)
+    monkeypatch.setattr(pool_module, "LOOK", 0.02)
     pool = Pool(actors(("stuck", 1), ("alive",)))
+    ray_session.get([actor.__ray_ready__.remote() for actor in pool.actors])
     asked = []
     for update in range(4):
         pool.submit(update, tasks(3), FLAT)

@@ -263,7 +263,9 @@ def test_a_run_on_text_tells_perplexities_likelihood_and_sentences(command, tmp_
     assert "run/samples/final.txt" in out
     for name in ("a.parquet", "a.npy"):
         assert command(f"sample run --n 60 --out {name}")[0] == 0
-    assert pq.read_table("a.parquet")["text"].to_pylist() == sentences
+    drawn = pq.read_table("a.parquet")["text"].to_pylist()
+    assert len(drawn) == 60
+    assert {word for sentence in drawn for word in sentence.split()} <= set(words[2:])
     assert np.load("a.npy").dtype == np.int64
     assert load("a.parquet").spec.kind == "text"
 
