@@ -117,6 +117,24 @@ def forget_after(checkpoints: Storage, name: str) -> None:
         (checkpoints / later).delete()
 
 
+def forget_unhealthy(checkpoints: Storage, fell: int | None) -> None:
+    """Remove what is newer than the checkpoint to roll back to, the newest healthy one; all, if there is none.
+
+    Args:
+        checkpoints: the run's.
+        fell: number of updates at the checkpoint that the run went back to last, or None. If it is that one again, the
+            run goes back one further, or to the start if that is from before there was a history to judge it by.
+    """
+    states = {name: read_state(checkpoints / name) for name in names(checkpoints)}
+    healthy = [name for name, state in states.items() if state["healthy"]]
+    again = healthy and update_of(healthy[-1]) == fell
+    if again and (len(healthy) > 1 or not states[healthy[-1]]["settled"]):
+        healthy.pop()
+    for name in states:
+        if not healthy or name > healthy[-1]:
+            (checkpoints / name).delete()
+
+
 def prune(checkpoints: Storage, keep: int) -> None:
     """Remove all but the newest `keep`."""
     for name in [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)][:-keep]:

@@ -5,6 +5,7 @@ What is done about it, stop or roll back, is the loop's.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -69,6 +70,16 @@ def flag(*quantities: list[Tensor]) -> Tensor:
 def named(flag: int) -> str:
     """The first quantity that a lane's flag names."""
     return next(q for i, q in enumerate(QUANTITIES) if flag >> i & 1)
+
+
+class Rollback(NamedTuple):
+    """A divergence that a run came back from."""
+
+    update: int
+    """Where it diverged."""
+    to: int
+    """Where it went on from, with the next attempt's random numbers."""
+    why: str
 
 
 class Watch:

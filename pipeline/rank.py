@@ -5,7 +5,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from pipeline.batch import Batch
 from pipeline.chains import Answers, AnyPool, Bank, ChainTask
 from pipeline.data import Dataset
 from pipeline.errors import BadInput, Unwritable
-from pipeline.health import Diverged, Watch
+from pipeline.health import Diverged, Rollback, Watch
 from pipeline.job import Job, check_identity, identity
 from pipeline.lanes import Lane, batch_indices, deal
 from pipeline.learner import Learner, gather, world
@@ -23,16 +23,6 @@ from pipeline.owner import Owner
 from pipeline.rng import fold, generator
 from pipeline.spent import FAULTS, Spent
 from pipeline.storage import Storage
-
-
-class Rollback(NamedTuple):
-    """A divergence that a run came back from."""
-
-    update: int
-    """Where it diverged."""
-    to: int
-    """Where it went on from, with the next attempt's random numbers."""
-    why: str
 
 
 class Rank:
@@ -157,9 +147,8 @@ class Rank:
         rows = gather({"cpu_seconds": cpu, "gradient_evaluations": self.own.gradient_evaluations, **faults})
         summed = {name: getattr(self.before, name) + sum(row[name] for row in rows) for name in rows[0]}
         wall = self.before.wall_seconds + time.perf_counter() - self.began[0]
-        self.known = Spent(
-            wall_seconds=wall, waits=self.before.waits + self.own.waits, **summed
-        )  # every rank waits alike
+        summed["waits"] = self.before.waits + self.own.waits  # of which every rank has the same
+        self.known = Spent(wall_seconds=wall, **summed)
         return self.known
 
     def _faults(self) -> dict[str, int]:
@@ -301,7 +290,7 @@ class Rank:
         spent = self.spent()
         if self.rank == 0:
             self.check_owner()
-            self._forget_unhealthy()
+            checkpoint.forget_unhealthy(self.checkpoints, self.rollbacks[-1].to if self.rollbacks else None)
         del self.learner, self.banks  # their memory is what the next attempt's need
         again = Rank(self.job, self.data, self.device, self.pool, self.owner, self.restarts)
         self.pool.forget()
@@ -309,14 +298,3 @@ class Rank:
         again._attempt([*self.rollbacks, Rollback(fault.update, to, str(fault))])
         again.before, again.uncounted = spent, again._faults()
         return again, to
-
-    def _forget_unhealthy(self) -> None:
-        names = checkpoint.names(self.checkpoints)
-        states = {n: checkpoint.read_state(self.checkpoints / n) for n in names}
-        healthy = [n for n in names if states[n]["healthy"]]
-        again = healthy and self.rollbacks and checkpoint.update_of(healthy[-1]) == self.rollbacks[-1].to
-        if again and (len(healthy) > 1 or not states[healthy[-1]]["settled"]):
-            healthy.pop()
-        for name in names:
-            if not healthy or name > healthy[-1]:
-                (self.checkpoints / name).delete()
