@@ -23,6 +23,7 @@ from pipeline.distributed import train as distributed
 from pipeline.job import Job, dataset, to_json
 from pipeline.learner import build
 from pipeline.loop import train
+from pipeline.process import prepare
 from pipeline.recipes.short_run import ShortRun
 from pipeline.samplers import Langevin
 from pipeline.storage import Storage
@@ -47,7 +48,7 @@ def run(one: Job) -> list[dict]:
     if one.learners or one.actors:
         distributed.run(one, spec, cpu)
     else:
-        torch.set_num_threads(one.threads)
+        prepare(one.threads)
         train(one, cpu, LocalPool(one.recipe, build(one.recipe, spec, 0, cpu)), partial(tqdm, disable=True))
         torch.set_num_threads(1)
     return [json.loads(line) for line in (Path(one.out) / "metrics.jsonl").read_text().splitlines()][2:]

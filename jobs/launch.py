@@ -26,6 +26,7 @@ from pipeline.health import Diverged
 from pipeline.job import Between, Job, check, dataset, from_json, to_json
 from pipeline.learner import build
 from pipeline.loop import train
+from pipeline.process import prepare
 from pipeline.report import provenance
 from pipeline.storage import PART, Storage
 
@@ -140,7 +141,7 @@ def go(job: Job[Any], spec: Spec) -> None:
             found = distributed.run(job, spec, where, _record(job))
     else:
         command = _record(job)
-        torch.set_num_threads(job.threads)
+        prepare(job.threads)
         nets = build(job.recipe, spec, job.seed, where)
         found = train(job, where, LocalPool(job.recipe, nets), partial(tqdm, mininterval=1.0), command) or {}
     _conclude(job, found, time.perf_counter() - began)

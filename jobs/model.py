@@ -20,6 +20,7 @@ from pipeline.energies import Energy
 from pipeline.errors import BadInput
 from pipeline.job import Job, check_identity, dataset
 from pipeline.learner import build
+from pipeline.process import prepare
 from pipeline.report import grid
 from pipeline.samplers import Langevin
 from pipeline.storage import Storage
@@ -91,7 +92,7 @@ def opened(look: Look, latent: bool = False) -> Model:
     place = Storage.at(job.out) / "checkpoints" / newest
     if look.threads < 1 or look.seed < 0:
         raise BadInput("--threads must be 1 or more, --seed 0 or more")
-    torch.set_num_threads(look.threads)
+    prepare(look.threads)
     data = dataset(job)
     nets = frozen(build(job.recipe, data.spec, job.seed, device(look.device)))
     state = checkpoint.read_state(place)

@@ -35,6 +35,7 @@ from pipeline.errors import BadInput
 from pipeline.evaluation import samples
 from pipeline.health import Diverged
 from pipeline.job import Job, check, dataset, to_json
+from pipeline.process import prepare
 from pipeline.storage import Storage
 
 CHECKPOINTS = 6
@@ -115,7 +116,7 @@ def main() -> None:
         raise BadInput(f"--cases {' '.join(sorted(unknown))}: there are {', '.join(CASES)}")
     jobs = {key: _job(asked, *key) for key in product(asked.cases or CASES, asked.seeds, arms)}
     _check(asked, list(jobs.values()))
-    torch.set_num_threads(1)
+    prepare(1)
     found = []
     with _ray(asked):
         for (case, seed, arm), job in jobs.items():

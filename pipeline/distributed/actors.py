@@ -10,6 +10,7 @@ from numpy import ndarray
 from pipeline.batch import Spec
 from pipeline.chains import ChainBatch, ChainTask, advance, frozen
 from pipeline.learner import build
+from pipeline.process import prepare
 from pipeline.recipe import Recipe
 from pipeline.weights import load
 
@@ -18,7 +19,7 @@ class ChainActor:
     """Moves chains for whoever asks. It has no state that an answer depends on, so it may die at any time."""
 
     def __init__(self, recipe: Recipe, spec: Spec, threads: int):
-        torch.set_num_threads(threads)
+        prepare(threads)
         device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self.recipe, self.nets = recipe, frozen(build(recipe, spec, 0, device))
         self.version: Any = None

@@ -14,13 +14,14 @@ from pipeline.bulk import Source
 from pipeline.distributed import cluster
 from pipeline.errors import BadInput
 from pipeline.job import Between
+from pipeline.process import prepare
 
 
 class Drawer:
     """One of the pool's actors: the model once, then a block a call. Blocks are pure, so it may die at any time."""
 
     def __init__(self, source: list[ray.ObjectRef], threads: int):
-        torch.set_num_threads(threads)
+        prepare(threads)
         device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self.writer = ray.get(source[0]).writer(device)
 

@@ -28,6 +28,7 @@ from pipeline.health import Diverged
 from pipeline.job import Between, Job
 from pipeline.learner import build, world
 from pipeline.loop import train
+from pipeline.process import prepare
 from pipeline.storage import Storage
 
 RESTARTS = 3
@@ -75,7 +76,7 @@ def run(job: Job[Any], spec: Spec, device: torch.device, command: str = "") -> d
     with actors(job, spec) as handles:
         if job.learners:
             return fit(job, spec, handles, command)
-        torch.set_num_threads(job.threads)
+        prepare(job.threads)
         progress = partial(tqdm, mininterval=1.0)
         found = train(job, device, Pool(handles), progress, command, partial(restarts, handles))
         assert found is not None
@@ -144,7 +145,7 @@ def _learn(config: dict[str, Any]) -> dict[str, Any]:
     for: they, and those that Ray Train starts in their place, find it there, and give it as their answer.
     """
     job, board = config["job"], config["board"]
-    torch.set_num_threads(job.threads)
+    prepare(job.threads)
     if fault := ray.get(board.failed.remote()):
         return dict(fault)
     try:

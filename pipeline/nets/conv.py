@@ -10,7 +10,7 @@ from pipeline.energies import Gradient, by_autograd
 from pipeline.errors import BadInput
 from pipeline.nets.by_hand import by_hand
 
-PIECE = 64
+PIECE = 32
 """Chains whose gradient a CPU takes at once: what the layers make of more is too much for its caches."""
 
 
