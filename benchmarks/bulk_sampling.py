@@ -1,0 +1,48 @@
+"""Images a second and core of bulk sampling on Ray Data, beside the same blocks drawn by one process alone.
+
+The network of the preset `digits` of short_run, as initialised, 40 steps; two actors, each with a core. The steady
+state is from the first block that is done to the last; the rest is what it takes Ray to start, and to end.
+"""
+
+import tempfile
+import time
+from dataclasses import replace
+
+import torch
+
+from benchmarks.timing import Row, faster, smaller
+from jobs.short_run import DIGITS
+from pipeline import bulk, weights
+from pipeline.data import load
+from pipeline.distributed import cluster, sample
+from pipeline.learner import build
+from pipeline.process import prepare
+
+SIZE, BLOCKS, ALONE = 500, 60, 8
+
+
+def rows() -> list[Row]:
+    prepare(1)
+    nets = build(DIGITS.recipe, load("digits").spec, 0, torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as folder, cluster.joined():
+        source = bulk.Source(DIGITS, weights.flatten(nets), 0, None, bulk.Drawing(0, SIZE), f"{folder}/many")
+        began = time.perf_counter()
+        done = [time.perf_counter() for _ in sample.drawn(source, bulk.blocks(SIZE * BLOCKS, SIZE), 2, 1.0, 0.0, 1)]
+        ended = time.perf_counter()
+        alone = replace(source, out=f"{folder}/alone").writer(torch.device("cpu"))
+        spent = []
+        for i in range(ALONE):
+            before = time.perf_counter()
+            alone.write(i, SIZE)
+            spent.append(time.perf_counter() - before)
+    steady = SIZE * (len(done) - 1) / (done[-1] - done[0]) / 2
+    idle = ended - began - SIZE * BLOCKS / (2 * steady)
+    return [
+        faster("bulk sampling, digits, K = 40, on Ray Data: one process", "images/s a core", steady, SIZE / min(spent)),
+        smaller("bulk sampling, Ray Data's start and end: a block drawn alone", "s", idle, min(spent)),
+    ]
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print(row)
