@@ -1,5 +1,6 @@
 """Learners and actors only carry lanes: the numbers do not know how many there are, nor which of them died."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,13 +8,16 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from running import CPU, run
+from tqdm import tqdm
 
 from pipeline.batch import Spec
 from pipeline.data import load
+from pipeline.distributed import pool as pool_module
 from pipeline.distributed.pool import Pool
 from pipeline.distributed.train import actors, fit
 from pipeline.job import to_json
@@ -83,6 +87,26 @@ def kill_both(out, actor):
         time.sleep(0.02)
     (board,) = out.glob("events.out.tfevents.*")
     os.kill(int(board.name.split(".")[-2]), signal.SIGKILL)
+
+
+def test_an_actor_that_hangs_is_worked_round_and_its_tasks_count_once(ray_session, small, plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool_module, "PATIENCE", 1.0)
+    monkeypatch.setattr(pool_module, "LOOK", 0.02)
+    job = replace(small, actors=2, lag=1, cpus_per_actor=0.25)
+    Storage.at(job.out).write_json("job.json", to_json(job))
+    with actors(job, SPEC) as handles:
+        pid, _ = ray_session.get([handle.pid.remote() for handle in handles])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            found = train(job, CPU, Pool(handles), partial(tqdm, disable=True))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert found["weights_sha256"] == plain(job)
+    assert found["faults"]["tasks_resent"] >= 1
+    undisturbed = json.loads((tmp_path / "plain" / "result.json").read_text())
+    assert found["gradient_evaluations"] == undisturbed["gradient_evaluations"]
+    lines = [json.loads(line) for line in (Path(job.out) / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["faults/tasks_resent"] == found["faults"]["tasks_resent"]
 
 
 def test_two_learners_that_share_an_actor_equal_one(ray_session, small, plain):
