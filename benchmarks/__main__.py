@@ -30,11 +30,15 @@ def machine() -> dict[str, object]:
     return {"cpu": model, "cores": os.cpu_count(), "gpu": gpu, "torch": torch.__version__}
 
 
+def _told(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
+
+
 def table(results: dict[str, dict]) -> str:
     lines = ["| measured | ours | other | ratio | unit |", "|---|---|---|---|---|"]
     for found in results.values():
         lines += [
-            f"| {row['name']} | {row['ours']:.4g} | {row['other']:.4g} | {row['ratio']:.2f} | {row['unit']} |"
+            f"| {row['name']} | {_told(row['ours'])} | {_told(row['other'])} | {row['ratio']:.2f} | {row['unit']} |"
             for row in found["rows"]
         ]
     return "\n".join(lines)
