@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from jobs.launch import guarded, parse
-from jobs.model import Findings, Look, Model, items, opened, others
+from jobs.model import Findings, Look, items, opened, others
 from pipeline.chains import ChainTask, advance
 from pipeline.data import Dataset
 from pipeline.errors import BadInput
 from pipeline.evaluation import completion, held_out, samples
 from pipeline.evaluation.completion import Side
+from pipeline.model import Model
 from pipeline.nets.generator import GaussianDecoder
 from pipeline.rng import fold, generator
 

@@ -14,10 +14,11 @@ import numpy as np
 import tyro
 
 from jobs.launch import guarded, parse
-from jobs.model import Findings, Look, Model, opened
+from jobs.model import Findings, Look, opened
 from pipeline.errors import BadInput
 from pipeline.evaluation import few_labels
 from pipeline.learner import build
+from pipeline.model import Model
 from pipeline.rng import fold
 from pipeline.weights import device_of
 

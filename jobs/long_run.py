@@ -16,10 +16,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jobs.launch import guarded, parse
-from jobs.model import Findings, Look, Model, items, opened
+from jobs.model import Findings, Look, items, opened
 from pipeline.errors import BadInput
 from pipeline.evaluation import likelihood, samples
 from pipeline.evaluation.diagnostics import along
+from pipeline.model import Model
 from pipeline.report import grid
 from pipeline.rng import fold, generator
 from pipeline.weights import device_of
@@ -78,7 +79,7 @@ def _start(model: Model, start: str, asked: LongRun) -> Tensor:
             raise BadInput(f"--starts data: the states of {asked.look.run} are latent vectors; use --starts noise")
         return items(model.data, asked.n, fold(asked.look.seed, "data"))
     if start == "bank":
-        bank = model.bank()
+        bank = model.bank
         if bank is None:
             raise BadInput(f"--starts bank: {asked.look.run} has no bank")
         return bank[torch.randperm(len(bank), generator=generator(fold(asked.look.seed, "bank")))[: asked.n]]

@@ -1,30 +1,22 @@
-"""A run's model at its newest checkpoint, for commands that look at it, and the folder of what they find."""
+"""What commands that look at a run's model have in common: what they are asked, and the folder of what they find."""
 
 import dataclasses
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import matplotlib.figure
 import numpy as np
-import torch
 import tyro
 from torch import Tensor
 
 from jobs.launch import device, load_run
-from pipeline import checkpoint
-from pipeline.chains import frozen
 from pipeline.data import Dataset, load
-from pipeline.energies import Energy
 from pipeline.errors import BadInput
-from pipeline.job import Job, check_identity, dataset
-from pipeline.learner import build
+from pipeline.model import Model, newest
 from pipeline.process import prepare
 from pipeline.report import grid
-from pipeline.samplers import Langevin
 from pipeline.storage import Storage
-from pipeline.weights import Nets
 
 
 @dataclass(frozen=True)
@@ -43,38 +35,6 @@ class Look:
     """auto: a GPU where there is one."""
 
 
-class Model(NamedTuple):
-    """A run's networks, frozen, as its newest checkpoint has them."""
-
-    job: Job[Any]
-    data: Dataset
-    nets: Nets
-    update: int
-    place: Storage
-    """The checkpoint."""
-
-    @property
-    def energy(self) -> Energy:
-        """Of the chains of the recipe's model."""
-        return self.job.recipe.target(self.job.recipe.model, self.nets, None)
-
-    @property
-    def langevin(self) -> Langevin:
-        """The kernel of the model's chains. Raises BadInput where it is no Langevin dynamics."""
-        sampler = self.job.recipe.sampler(self.job.recipe.model, self.nets, self.update)
-        if not isinstance(sampler, Langevin):
-            raise BadInput(f"{self.job.out}: its chains are no Langevin dynamics")
-        return sampler
-
-    def bank(self) -> Tensor | None:
-        """(n, *d) states of the model's bank that have moved, over all lanes; None without a bank."""
-        chain, found = self.job.recipe.model, []
-        for lane in range(self.job.lanes):
-            bank = checkpoint.read_part(self.place, f"lane-{lane:04d}")["banks"].get(chain)
-            found += [bank["states"][bank["put_once"].bool()]] if bank else []
-        return torch.cat(found) if found else None
-
-
 def opened(look: Look, latent: bool = False) -> Model:
     """The model of a run, on the device and with the threads asked for.
 
@@ -86,37 +46,15 @@ def opened(look: Look, latent: bool = False) -> Model:
         BadInput: there is no run, no checkpoint, no energy of data where one is needed, or the data are others.
     """
     job = load_run(look.run)
-    newest = checkpoint.newest(Storage.at(job.out) / "checkpoints")
-    if newest is None:
-        raise BadInput(f"{look.run} has no checkpoint yet")
-    place = Storage.at(job.out) / "checkpoints" / newest
     if look.threads < 1 or look.seed < 0:
         raise BadInput("--threads must be 1 or more, --seed 0 or more")
     prepare(look.threads)
-    data = dataset(job)
-    nets = frozen(build(job.recipe, data.spec, job.seed, device(look.device)))
-    state = checkpoint.read_state(place)
-    check_identity(job, data.key, state["identity"], f"{look.run}/checkpoints/{newest}")
-    _weigh(nets, place)
-    if not latent and job.recipe.energy(nets) is None:
+    model = newest(job, device(look.device))
+    if not latent and job.recipe.energy(model.nets) is None:
         raise BadInput(
             f"{look.run}: {type(job.recipe).__name__} has no energy of data, and its chains no data for states"
         )
-    return Model(job, data, nets, state["update"], place)
-
-
-def through(model: Model) -> Iterator[Model]:
-    """The model at each of its run's checkpoints, oldest first; its networks are the same objects each time."""
-    checkpoints = Storage.at(model.job.out) / "checkpoints"
-    for name in checkpoint.names(checkpoints):
-        _weigh(model.nets, checkpoints / name)
-        yield model._replace(update=checkpoint.update_of(name), place=checkpoints / name)
-
-
-def _weigh(nets: Nets, place: Storage) -> None:
-    """Give networks the weights of a checkpoint."""
-    for name, weights in checkpoint.read_part(place, "learner")["networks"].items():
-        nets[name].load_state_dict(weights)
+    return model
 
 
 def others(model: Model, data: str) -> Dataset:

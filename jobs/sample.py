@@ -20,10 +20,11 @@ import tyro
 from tqdm import tqdm
 
 from jobs.launch import guarded, parse
-from jobs.model import Look, Model, opened
+from jobs.model import Look, opened
 from pipeline import bulk, weights
 from pipeline.errors import BadInput
 from pipeline.job import Between
+from pipeline.model import Model
 from pipeline.report import grid
 from pipeline.storage import Storage
 
@@ -111,7 +112,7 @@ def _source(asked: Sample, model: Model) -> bulk.Source:
         raise BadInput(f"--start {asked.start} with --label: chains of a class start as the recipe says")
     if asked.start == "data" and recipe.energy(model.nets) is None:
         raise BadInput(f"--start data: the states of {asked.run} are latent vectors; use --start noise")
-    bank = model.bank() if asked.start == "bank" else None
+    bank = model.bank if asked.start == "bank" else None
     if asked.start == "bank" and bank is None:
         raise BadInput(f"--start bank: {asked.run} has no bank")
     chain = recipe.model if asked.label is None else "class"

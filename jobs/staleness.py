@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from jobs.anatomy import PRESETS as ANATOMY
 from jobs.launch import go, guarded, load_run, parse
-from jobs.model import Look, Model, opened, through
+from jobs.model import Look, opened
 from jobs.short_run import PRESETS as SHORT_RUN
 from pipeline import checkpoint
 from pipeline.chains import advance
@@ -35,6 +35,7 @@ from pipeline.errors import BadInput
 from pipeline.evaluation import samples
 from pipeline.health import Diverged
 from pipeline.job import Job, check, dataset, to_json
+from pipeline.model import Model, through
 from pipeline.process import prepare
 from pipeline.storage import Storage
 
@@ -216,7 +217,7 @@ def _judged(job: Job[Any], n: int) -> Found:
 
 def _states(model: Model, n: int) -> torch.Tensor:
     """What the model is judged by: its bank, or n fresh samples, from the same starts and noise at each checkpoint."""
-    recipe, bank = model.job.recipe, model.bank()
+    recipe, bank = model.job.recipe, model.bank
     if bank is not None:
         return bank
     tasks = samples.tasks(recipe, model.nets, model.data, n, model.update, seed=0)

@@ -15,10 +15,11 @@ from matplotlib.ticker import LogLocator
 from tqdm import tqdm
 
 from jobs.launch import guarded, parse
-from jobs.model import Findings, Look, Model, opened, through
+from jobs.model import Findings, Look, opened
 from pipeline.batch import Batch
 from pipeline.errors import BadInput
 from pipeline.evaluation.bound import gaussian_normaliser, importance_bound, log_weights
+from pipeline.model import Model, through
 from pipeline.nets.generator import GaussianDecoder
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.short_run_inference import ShortRunInference

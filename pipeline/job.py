@@ -47,6 +47,8 @@ class Job(Generic[R]):
     """Use only the first so many items of the data; 0: all."""
     test_share: float = 0.0
     """Share of the items that learning never sees; the final metrics about single items are taken on them."""
+    validation_share: float = 0.0
+    """Share of the items that learning never sees and no final metric is taken on: to choose between runs by."""
     held_out: int | None = None
     """Label that learning never sees: all its items are held back, beside --test-share of the others, and the final
     metrics say how well they are told apart; None: none."""
@@ -162,7 +164,17 @@ def check(job: Job[Any]) -> None:
 
 def dataset(job: Job[Any]) -> Dataset:
     """The job's data. Raises BadInput where they are not to be had."""
-    return load(job.data, job.limit, job.test_share, job.held_out, job.labels, job.seed, job.words, job.vocabulary)
+    return load(
+        job.data,
+        job.limit,
+        job.test_share,
+        job.held_out,
+        job.labels,
+        job.seed,
+        job.words,
+        job.vocabulary,
+        job.validation_share,
+    )
 
 
 def _numbers(value: Any, name: str = "") -> list[tuple[str, int | float]]:

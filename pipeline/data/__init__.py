@@ -43,6 +43,8 @@ class Dataset(NamedTuple):
     """The truth the data were drawn from, where it is known."""
     labelled: ndarray
     """(k,) of `rows` whose label is known to learning; all of them, unless few are chosen."""
+    validation_rows: ndarray
+    """(v,) of the table that are held back for choosing between runs, and that no final metric is taken on."""
     hidden: bool = False
     """Whether batches go without labels."""
 
@@ -65,6 +67,11 @@ class Dataset(NamedTuple):
     def test(self) -> "Dataset":
         """The items held back."""
         return self._replace(rows=self.test_rows)
+
+    @property
+    def validation(self) -> "Dataset":
+        """The items held back for choosing between runs."""
+        return self._replace(rows=self.validation_rows)
 
     def stream(self, name: str) -> "Dataset":
         """The items of a recipe's stream: `labelled` has those of known label; the others have all, without labels
@@ -102,6 +109,7 @@ def load(
     seed: int = 0,
     words: Words = "sentences",
     vocabulary: int = 10_000,
+    validation_share: float = 0.0,
 ) -> Dataset:
     """The data set that a name or path stands for.
 
@@ -114,6 +122,7 @@ def load(
         seed: of the draw of these.
         words: what texts are read as.
         vocabulary: words of texts that are told apart, at most.
+        validation_share: share of the items that are held back beside those, and of what is held back of a label.
 
     Raises:
         BadInput: there is none, it cannot be read, or nothing is left of it.
@@ -125,28 +134,37 @@ def load(
         table = cached(cache / "data" / f"{digest}.arrow", read)
     except BadInput as e:
         raise BadInput(str(e) if data in str(e) else f"{data}: {e}") from e
-    rows, test_rows = _split(table, min(limit or len(table), len(table)), test_share)
+    size = min(limit or len(table), len(table))
+    rows, test_rows, validation_rows = _split(size, test_share, validation_share)
     if held_out is not None:
         rows, out = _without(table, rows, held_out, data)
-        test_rows = np.sort(np.concatenate([test_rows, out]))
+        part = validation_share / (validation_share + test_share) if validation_share else 0.0
+        out = np.random.default_rng(0).permutation(out) if part else out
+        test_rows = np.sort(np.concatenate([test_rows, out[round(part * len(out)) :]]))
+        validation_rows = np.sort(np.concatenate([validation_rows, out[: round(part * len(out))]]))
     labelled = _drawn(table, rows, labels, seed, data) if labels else rows
     chosen = "" if held_out is None and not test_share else f"-{test_share:g}-{held_out}"
+    chosen += f"-validation-{validation_share:g}" if validation_share else ""
     chosen += f"-{labels}-{seed}" if labels else ""
     chosen += f"-{words}-{vocabulary}" if table.words else ""
     try:
         seen = view(table, rows, data in DENSITIES, words, vocabulary)
     except BadInput as e:
         raise BadInput(f"{data}: {e}") from e
-    return Dataset(table.content + chosen, table, rows, test_rows, seen, DENSITIES.get(data), labelled)
+    return Dataset(table.content + chosen, table, rows, test_rows, seen, DENSITIES.get(data), labelled, validation_rows)
 
 
-def _split(table: Table, size: int, test_share: float) -> tuple[ndarray, ndarray]:
-    """Rows to learn from and rows to evaluate on, each in the table's order."""
-    tested = round(test_share * size)
-    if not 0 <= test_share < 1 or tested == size:
-        raise BadInput(f"--test-share {test_share}: it must be 0 or more, and leave items to learn from")
-    order = np.random.default_rng(0).permutation(size) if tested else np.arange(size)
-    return np.sort(order[tested:]), np.sort(order[:tested])
+def _split(size: int, test_share: float, validation_share: float) -> tuple[ndarray, ndarray, ndarray]:
+    """Rows to learn from, to evaluate on and to choose by, each in the table's order."""
+    if not (test_share >= 0 and validation_share >= 0 and test_share + validation_share < 1):
+        shares = f"--test-share {test_share}, --validation-share {validation_share}"
+        raise BadInput(f"{shares}: each must be 0 or more, and both leave items to learn from")
+    tested, chosen_by = round(test_share * size), round(validation_share * size)
+    if tested + chosen_by >= size:
+        raise BadInput(f"--test-share {test_share}: it must leave items to learn from")
+    order = np.random.default_rng(0).permutation(size) if tested + chosen_by else np.arange(size)
+    parts = np.split(order, [tested, tested + chosen_by])
+    return np.sort(parts[2]), np.sort(parts[0]), np.sort(parts[1])
 
 
 def _drawn(table: Table, rows: ndarray, labels: int, seed: int, data: str) -> ndarray:

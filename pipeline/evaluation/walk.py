@@ -1,0 +1,57 @@
+"""Long chains of a model, moved by any pool: from noise, data or the bank, seen again and again on their way."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, TypeAlias, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pipeline.chains import AnyPool, ChainTask
+from pipeline.evaluation import samples
+from pipeline.model import Model
+from pipeline.rng import fold
+from pipeline.samplers import Langevin
+from pipeline.weights import flatten
+
+Start: TypeAlias = Literal["noise", "data", "bank"]
+"""Where chains start: as the recipe says, from data (not where states are latent vectors), from the run's bank."""
+
+
+class Seen(NamedTuple):
+    """Chains at one place of their way."""
+
+    x: Float[Tensor, "n *d"]
+    energy: Float[Tensor, " n"]
+    """U of the states, in the scale that the chains move under."""
+    grad_norm: Float[Tensor, " n"]
+    """|dU/dx| on the way there, averaged."""
+
+
+def begun(model: Model, start: Start, n: int, seed: int) -> list[ChainTask] | None:
+    """Tasks of n of the model's chains; None where the model has no such start."""
+    recipe, data = model.job.recipe, model.data
+    if (start == "bank" and model.bank is None) or (start == "data" and recipe.energy(model.nets) is None):
+        return None
+    tasks = samples.tasks(recipe, model.nets, data, n, model.update, fold(seed, start), from_data=start == "data")
+    if start == "bank":
+        assert model.bank is not None
+        index = [np.random.default_rng(fold(t.seed, "bank")).integers(len(model.bank), size=len(t.x)) for t in tasks]
+        tasks = [task._replace(x=model.bank[i].numpy()) for task, i in zip(tasks, index, strict=True)]
+    return tasks
+
+
+def walked(pool: AnyPool, model: Model, tasks: list[ChainTask], steps: int, times: int) -> Iterator[Seen]:
+    """Chains after `steps`, 2 `steps`, ..., `times` * `steps` steps; what a pool does is the same for any actors."""
+    chain, flat = model.job.recipe.model, flatten(model.nets)
+    for i in range(times):
+        sampler = dataclasses.replace(cast(Langevin, tasks[0].sampler), steps=steps)
+        tasks = [task._replace(sampler=sampler, seed=fold(task.seed, "stretch", i)) for task in tasks]
+        pool.submit(pool.next, tasks, flat)
+        answers = pool.collect(pool.next - 1)
+        parts = [answers[chain, task.lane.index] for task in tasks]
+        tasks = [task._replace(x=part.x) for task, part in zip(tasks, parts, strict=True)]
+        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in Seen._fields)
+        yield Seen(*(torch.from_numpy(column) for column in columns))
