@@ -125,8 +125,14 @@ class Distance(NamedTuple):
     """What the distance is without a model's fault: data's even items to odd ones, or of n exact samples."""
 
 
-def distance(data: Dataset, device: torch.device) -> Distance | None:
-    """How samples are compared with the data, or None where they cannot be."""
+def distance(data: Dataset, device: torch.device, reference: Dataset | None = None) -> Distance | None:
+    """How samples are compared with the data, or None where they cannot be.
+
+    Args:
+        data: what was learned from; features are of a classifier of these.
+        device: of the classifier.
+        reference: images that samples are compared with, say `data.test`; None: the data.
+    """
     truth = data.density
     if truth is not None:
         points = likelihood.grid(truth.half)
@@ -136,10 +142,10 @@ def distance(data: Dataset, device: torch.device) -> Distance | None:
 
         return Distance("kl", far, lambda n: {"kl_floor": far(truth.sample(n, generator(0)))})
     if data.spec.kind == "image" and data.spec.classes:
-        net = frechet.classifier(data, device)
-        index = np.arange(data.size) if data.size <= 10_000 else np.linspace(0, data.size - 1, 10_000).astype(np.int64)
+        net, of = frechet.classifier(data, device), reference or data
+        index = np.arange(of.size) if of.size <= 10_000 else np.linspace(0, of.size - 1, 10_000).astype(np.int64)
         parts = np.array_split(index, len(index) // 500 + 1)
-        real = torch.cat([frechet.features(net, data.batch(part, device)["x"]) for part in parts])
+        real = torch.cat([frechet.features(net, of.batch(part, device)["x"]) for part in parts])
         floor = {"frechet_floor": frechet.frechet(real[::2], real[1::2])}
         return Distance("frechet", lambda x: frechet.frechet(frechet.features(net, x), real), lambda n: floor)
     return None
