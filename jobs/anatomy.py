@@ -20,6 +20,7 @@ higher, and falls; noise .06 on eight Gaussians, not .125; on rings, starts U[-4
 """
 
 from dataclasses import replace
+from typing import Any
 
 from jobs.launch import experiment
 from pipeline.job import Job
@@ -117,6 +118,29 @@ PRESETS: dict[str, Job[Anatomy]] = {
         _preset("flowers", "nonconvergent", GPU, PAPER_NONCONVERGENT),
     )
 }
+
+
+def space(trial: Any, recipe: Anatomy, budget: int) -> Anatomy:
+    """What `jobs.search anatomy` tries: K, noise, the data's noise (never below it), restarts, optimizer, rate.
+
+    The drift stays, since the network's scale is free. The rate falls over the updates that the budget allows.
+    """
+    noise = trial.suggest_float("noise", 5e-3, 0.2, log=True)
+    langevin = replace(recipe.langevin, noise=noise, steps=trial.suggest_int("steps", 10, 200, log=True))
+    updates = max(1, budget // (recipe.batch * langevin.steps))
+    optimizer = trial.suggest_categorical("optimizer", ["sgd", "adam"])
+    rates = (1e-2, 1.0) if optimizer == "sgd" else (1e-4, 1e-2)
+    return replace(
+        recipe,
+        langevin=langevin,
+        data_noise=trial.suggest_float("data_noise", noise, 0.4, log=True) if recipe.data_noise else 0.0,
+        restart=trial.suggest_float("restart", 0.0, 0.1) if recipe.bank else 0.0,
+        optimizer=optimizer,
+        learning_rate=trial.suggest_float(f"learning_rate_{optimizer}", *rates, log=True),
+        learning_rate_end=0.0,
+        decay=trial.suggest_float("rate_falls_to", 1e-3, 1.0, log=True) ** (1 / updates),
+    )
+
 
 if __name__ == "__main__":
     experiment("anatomy", PRESETS, __doc__)

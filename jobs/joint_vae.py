@@ -7,6 +7,7 @@ test MSE .063. digits: not measured.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from jobs.launch import experiment
 from pipeline.job import Job
@@ -18,6 +19,19 @@ PRESETS: dict[str, Job[JointVAE]] = {
     "digits": DIGITS,
     "mnist": replace(DIGITS, name="joint_vae-mnist", data="mnist"),
 }
+
+
+def space(trial: Any, recipe: JointVAE, budget: int) -> JointVAE:
+    """What `jobs.search joint-vae` tries: sigma, the losses' weights and both rates; it runs no chains."""
+    return replace(
+        recipe,
+        sigma=trial.suggest_float("sigma", 0.1, 1.0, log=True),
+        energy_weight=trial.suggest_float("energy_weight", 0.1, 10.0, log=True),
+        penalty=trial.suggest_float("penalty", 0.01, 1.0, log=True),
+        energy_rate=trial.suggest_float("energy_rate", 1e-5, 1e-3, log=True),
+        rate=trial.suggest_float("rate", 1e-4, 3e-3, log=True),
+    )
+
 
 if __name__ == "__main__":
     experiment("joint_vae", PRESETS, __doc__)

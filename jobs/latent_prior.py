@@ -12,6 +12,7 @@ N(0, I) 35.7. eight-gaussians: not measured. svhn, cifar10, celeba: the paper's 
 """
 
 from dataclasses import replace
+from typing import Any
 
 from jobs.launch import experiment
 from pipeline.job import Job
@@ -89,6 +90,22 @@ PRESETS: dict[str, Job[LatentPrior]] = {
     ),
     "snli": SNLI,
 }
+
+
+def space(trial: Any, recipe: LatentPrior, budget: int) -> LatentPrior:
+    """What `jobs.search latent-prior` tries: sigma, the posterior's step beside it, the prior's, both Ks and rates."""
+    sigma = trial.suggest_float("sigma", 0.05, 1.0, log=True)
+    return replace(
+        recipe,
+        sigma=sigma,
+        posterior_step=sigma * trial.suggest_float("posterior_step_over_sigma", 0.03, 1.0, log=True),
+        posterior_steps=trial.suggest_int("posterior_steps", 5, 60, log=True),
+        prior_step=trial.suggest_float("prior_step", 0.05, 0.8, log=True),
+        prior_steps=trial.suggest_int("prior_steps", 10, 100, log=True),
+        energy_rate=trial.suggest_float("energy_rate", 1e-5, 5e-3, log=True),
+        generator_rate=trial.suggest_float("generator_rate", 1e-4, 5e-3, log=True),
+    )
+
 
 if __name__ == "__main__":
     experiment("latent_prior", PRESETS, __doc__)

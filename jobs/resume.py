@@ -1,6 +1,6 @@
-"""Go on with a run from its newest whole checkpoint.
+"""Go on with a run from its newest whole checkpoint, or with a search (jobs.search), as it was begun.
 
-Only its length, the machines it uses, what it logs and what is done about divergence can be set anew.
+Of a run, only its length, the machines it uses, what it logs and what is done about divergence can be set anew.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from jobs import search
 from jobs.launch import go, guarded, load_run, parse
 from pipeline import checkpoint
 from pipeline.errors import BadInput
@@ -22,7 +23,7 @@ class Resume:
     """Where no value is given, the run keeps its own."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run."""
+    """Folder of the run or search."""
     updates: int | None = None
     """Updates of the weights, in all."""
     learners: int | Between | None = None
@@ -67,6 +68,12 @@ def main() -> None:
     """The command."""
     asked = parse(Resume, sys.argv[1:], "python -m jobs.resume", __doc__ or "")
     changes = {k: v for k, v in dataclasses.asdict(asked).items() if k != "run" and v is not None}
+    if Storage.at(asked.run).seen(search.PLAN):
+        if changes:
+            raise BadInput(
+                f"--{next(iter(changes)).replace('_', '-')}: a search goes on as it was begun, without flags"
+            )
+        return search.resume(asked.run)
     job = dataclasses.replace(load_run(asked.run), **changes)
     check(job)
     checkpoints = Storage.at(job.out) / "checkpoints"

@@ -11,6 +11,7 @@ cifar10, celeba: the paper's settings for a GPU, not yet measured.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from jobs.launch import experiment
 from pipeline.job import Job
@@ -64,6 +65,28 @@ PRESETS: dict[str, Job[ShortRun]] = {
         learners=0,
     ),
 }
+
+
+def space(trial: Any, recipe: ShortRun, budget: int) -> ShortRun:
+    """What `jobs.search short-run` tries: K, drift, noise, data noise (not below the chains'), rate and its fall.
+
+    The fall begins between an eighth of the updates that the budget allows and its end.
+    """
+    noise = trial.suggest_float("noise", 2e-3, 0.1, log=True)
+    langevin = Langevin(
+        steps=trial.suggest_int("steps", 5, 100, log=True),
+        drift=trial.suggest_float("drift", 0.1, 5.0, log=True),
+        noise=noise,
+    )
+    updates = max(8, budget // (recipe.batch * langevin.steps))
+    return replace(
+        recipe,
+        langevin=langevin,
+        data_noise=trial.suggest_float("data_noise", noise, 0.3, log=True) if recipe.data_noise else 0.0,
+        learning_rate=trial.suggest_float("learning_rate", 5e-5, 5e-3, log=True),
+        anneal=round(updates * trial.suggest_float("anneal_from", 1 / 8, 1.0, log=True)),
+    )
+
 
 if __name__ == "__main__":
     experiment("short_run", PRESETS, __doc__)

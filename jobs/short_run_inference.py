@@ -8,6 +8,7 @@ measured.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from jobs.launch import experiment
 from pipeline.job import Job
@@ -25,6 +26,19 @@ PRESETS: dict[str, Job[ShortRunInference]] = {
     "mnist-3": replace(MNIST, name="short_run_inference-mnist-3", recipe=replace(MNIST.recipe, latents=(16,) * 3)),
     "mnist-5": replace(MNIST, name="short_run_inference-mnist-5", recipe=replace(MNIST.recipe, latents=(16,) * 5)),
 }
+
+
+def space(trial: Any, recipe: ShortRunInference, budget: int) -> ShortRunInference:
+    """What `jobs.search short-run-inference` tries: sigma, the first step beside it, K and the rate."""
+    sigma = trial.suggest_float("sigma", 0.03, 0.6, log=True)
+    return replace(
+        recipe,
+        sigma=sigma,
+        step=sigma * trial.suggest_float("step_over_sigma", 0.03, 1.0, log=True),
+        steps=trial.suggest_int("steps", 5, 60, log=True),
+        learning_rate=trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
+    )
+
 
 if __name__ == "__main__":
     experiment("short_run_inference", PRESETS, __doc__)

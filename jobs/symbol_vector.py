@@ -11,6 +11,7 @@ Measured with 5 labels a class on digits, seeds 0 to 4, 13 CPU s: accuracy .91 +
 """
 
 from dataclasses import replace
+from typing import Any
 
 from jobs.launch import experiment
 from pipeline.job import Job
@@ -109,6 +110,21 @@ PRESETS: dict[str, Job[SymbolVector]] = {
         checkpoint_every=250,
     ),
 }
+
+
+def space(trial: Any, recipe: SymbolVector, budget: int) -> SymbolVector:
+    """What `jobs.search symbol-vector` tries: sigma, the prior's step and K, weights of labels and information, rates."""
+    return replace(
+        recipe,
+        sigma=trial.suggest_float("sigma", 0.1, 1.0, log=True),
+        prior_step=trial.suggest_float("prior_step", 0.05, 0.8, log=True),
+        prior_steps=trial.suggest_int("prior_steps", 10, 100, log=True),
+        label_weight=trial.suggest_float("label_weight", 1.0, 500.0, log=True) if recipe.labelled_batch else 0.0,
+        information=trial.suggest_float("information", 1.0, 100.0, log=True) if recipe.information else 0.0,
+        energy_rate=trial.suggest_float("energy_rate", 1e-5, 3e-3, log=True),
+        rate=trial.suggest_float("rate", 1e-4, 5e-3, log=True),
+    )
+
 
 if __name__ == "__main__":
     experiment("symbol_vector", PRESETS, __doc__)

@@ -47,6 +47,7 @@ def train(
     progress: Callable[..., Progress],
     command: str = "",
     restarts: Callable[[], int] = lambda: 0,
+    judged: bool = True,
 ) -> dict[str, Any] | None:
     """Run a job on this rank, from its newest checkpoint; rank 0 returns what it wrote to result.json.
 
@@ -57,6 +58,7 @@ def train(
         progress: makes a progress bar.
         command: what `owner.claim` said; empty: this call is the command, and takes the run over.
         restarts: says how often the command's actors were restarted so far.
+        judged: whether final metrics are taken.
 
     Raises:
         Diverged: a number is not finite or out of all proportion, and the job does not roll back (any more).
@@ -71,7 +73,7 @@ def train(
     start = run.restore()
     while True:
         try:
-            return _attempted(run, start, progress)
+            return _attempted(run, start, progress, judged)
         except Diverged as e:
             fault = e.with_traceback(None)  # whose frames would hold on to the networks
         run, start = run.rolled_back(fault)
@@ -79,7 +81,7 @@ def train(
             _set_aside(run, start, fault)
 
 
-def _attempted(run: Rank, start: int, progress: Callable[..., Progress]) -> dict[str, Any] | None:
+def _attempted(run: Rank, start: int, progress: Callable[..., Progress], judged: bool) -> dict[str, Any] | None:
     """The updates from `start` to the last, as far as they come; rank 0 returns what it wrote to result.json."""
     job = run.job
     if run.rank > 0:
@@ -101,7 +103,7 @@ def _attempted(run: Rank, start: int, progress: Callable[..., Progress]) -> dict
                 bar.set_description(_line(job, metrics), refresh=False)
                 bar.update(1)
                 run.save_if_due(update + 1)
-        return _finish(run, report, run.spent(), progress)
+        return _finish(run, report, run.spent(), _final(run, report, progress) if judged else {})
 
 
 def _set_aside(run: Rank, to: int, fault: Diverged) -> None:
@@ -174,8 +176,8 @@ def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
     return ", ".join([job.name, *attempt, *shown])
 
 
-def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Progress]) -> dict[str, Any]:
-    """Final samples, metrics, and result.json."""
+def _final(run: Rank, report: Report, progress: Callable[..., Progress]) -> dict[str, float]:
+    """Final samples and metrics."""
     job, nets, data = run.job, run.learner.nets, run.data
     verdict = samples.Verdict({}, None)
     if job.samples:
@@ -192,10 +194,16 @@ def _finish(run: Rank, report: Report, spent: Spent, progress: Callable[..., Pro
     metrics = {**verdict.metrics, **_held_out(run, report)}
     for name, value in metrics.items():
         report.scalar(f"final/{name}", value, job.updates)
-    if min(map(len, _d_and_v(run))) > diagnostics.LAGS:
-        report.figure("diagnostics", diagnostics.traces(*_d_and_v(run), job.updates), job.updates)
     if verdict.figure:
         report.figure("densities", verdict.figure, job.updates)
+    return metrics
+
+
+def _finish(run: Rank, report: Report, spent: Spent, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """The figure of how learning went, and result.json."""
+    job, nets = run.job, run.learner.nets
+    if min(map(len, _d_and_v(run))) > diagnostics.LAGS:
+        report.figure("diagnostics", diagnostics.traces(*_d_and_v(run), job.updates), job.updates)
     report.sync()
     state = {**dataclasses.asdict(spent), "rollbacks": run.rollbacks, "faults": run.faults()}
     run.check_owner()

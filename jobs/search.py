@@ -1,0 +1,252 @@
+"""Search the Langevin settings of a recipe on Ray Tune: drift, noise, steps, the data's noise, rates.
+
+Trials start from a preset and differ in what `space` beside the presets suggests. Each is a run in <out>/trials, as any
+other: `jobs.evaluate`, `jobs.sample` and TensorBoard take it. What they are judged by is never the loss: it is a
+quality on items held back, taken after equal shares of a budget of gradient evaluations, so that a long chain has to
+pay for itself.
+ASHA stops those that fall behind. At the end the best ones, and the preset, run again with new seeds and are judged by
+other items: <out>/preset.py has the winner, costs.png and slices.png what was seen. A killed search goes on by
+`python -m jobs.resume <out>`.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from jobs import (
+    alternating_backprop,
+    anatomy,
+    joint_vae,
+    latent_prior,
+    short_run,
+    short_run_inference,
+    symbol_vector,
+)
+from jobs.launch import guarded, parse
+from pipeline.data import Dataset, located
+from pipeline.errors import BadInput
+from pipeline.evaluation import quality, samples
+from pipeline.evaluation.trials import ranked
+from pipeline.job import Job, check, dataset, to_json
+from pipeline.learner import build
+from pipeline.report import provenance
+from pipeline.storage import Storage
+from pipeline.trial import Yardstick, evaluations
+
+PLAN = "search.json"
+"""What was asked, in the search's folder."""
+RECIPES: Mapping[str, Any] = {
+    "short-run": short_run,
+    "anatomy": anatomy,
+    "latent-prior": latent_prior,
+    "short-run-inference": short_run_inference,
+    "symbol-vector": symbol_vector,
+    "joint-vae": joint_vae,
+    "alternating-backprop": alternating_backprop,
+}
+"""The jobs that have a space."""
+USUAL = {
+    "short-run": ("kl", "frechet"),
+    "anatomy": ("grid_kl", "frechet_long"),
+    "latent-prior": ("kl", "frechet"),
+    "short-run-inference": ("mse", "mse"),
+    "symbol-vector": ("kl", "accuracy"),
+    "joint-vae": ("kl", "frechet"),
+    "alternating-backprop": ("mse", "mse"),
+}
+"""What each is judged by where nothing is said, on densities that are known and on other data."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and how."""
+
+    recipe: Annotated[
+        Literal[
+            "short-run",
+            "anatomy",
+            "latent-prior",
+            "short-run-inference",
+            "symbol-vector",
+            "joint-vae",
+            "alternating-backprop",
+        ],
+        tyro.conf.Positional,
+    ]
+    """The recipe whose settings are searched."""
+    preset: str = ""
+    """Preset that trials start from; empty: the recipe's first."""
+    trials: int = 32
+    """Settings that are tried."""
+    objective: Literal["", "frechet", "frechet_long", "kl", "grid_kl", "mse", "nll", "accuracy", "auprc"] = ""
+    """What trials are judged by; empty: what fits recipe and data (auprc with --held-out)."""
+    budget: int = 0
+    """Gradient evaluations of a whole trial; 0: as many as the preset's run takes."""
+    suggestions: Literal["tpe", "random"] = "tpe"
+    """Where settings come from: Optuna's tree-structured Parzen estimator, which learns of trials, or chance."""
+    early_stopping: Literal["asha", "none"] = "asha"
+    """asha: after 1/9 and 1/3 of the budget only the best third of the trials so far goes on."""
+    reports: int = 9
+    """Times that a whole trial is judged, after equal shares of the budget."""
+    samples: int = 1000
+    """Samples, or items at most, that it is judged on."""
+    confirm: int = 3
+    """How many of the best run again with new seeds, beside the preset; 0: none."""
+    seeds: int = 3
+    """New seeds of each of those."""
+    data: str = ""
+    """As of every job; empty: the preset's."""
+    limit: int = 0
+    """Use only the first so many items of the data; 0: as the preset."""
+    validation_share: float = 0.2
+    """Share of the items that trials are judged by; learning never sees them."""
+    test_share: float = 0.2
+    """Share of the items that the best are judged by at the end, and nothing else."""
+    held_out: int | None = None
+    """Label that learning never sees, for auprc; None: as the preset."""
+    labels: int = 0
+    """Items a class whose label is known to learning; 0: as the preset."""
+    trial_actors: int = 0
+    """Ray actors that move each trial's chains; 0: they move in the trial's process."""
+    cpus_per_trial: float = 1.0
+    """CPUs that Ray sets aside for a trial, beside its actors."""
+    gpus_per_trial: float = 0.0
+    """GPUs that Ray sets aside for a trial, beside its actors."""
+    cpus_per_actor: float = 0.5
+    """CPUs that Ray sets aside for an actor of a trial."""
+    gpus_per_actor: float = 0.0
+    """GPUs that Ray sets aside for an actor of a trial."""
+    threads: int = 1
+    """CPU threads of each process."""
+    seed: int = 0
+    """Seed of the suggestions and of the trials' runs; new seeds come after it."""
+    out: str = ""
+    """New folder of the search: a path, s3:// or gs:// that every machine sees; empty: runs/search-<preset>-<time>."""
+
+
+def main() -> None:
+    """The command."""
+    asked = parse(Search, sys.argv[1:], "python -m jobs.search", __doc__ or "")
+    job = _job(asked)
+    data = _checked(asked, job)
+    out = asked.out or f"runs/search-{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if (storage := Storage.at(out)).seen():
+        raise BadInput(
+            f"--out {out} exists: a search is never overwritten; go on with it by python -m jobs.resume {out}"
+        )
+    asked = replace(asked, out=storage.path if storage.local else out, data=located(job.data))
+    go(asked, _job(asked), data, new=True)
+
+
+def resume(out: str) -> None:
+    """Go on with a search that was killed, or say again what came of one that has ended."""
+    storage = Storage.at(out)
+    try:
+        found = storage.read_json(PLAN)
+        asked = Search(**found["asked"])
+    except (TypeError, ValueError, KeyError) as e:
+        raise BadInput(f"{out}/{PLAN} is not a search of this version: {str(e).splitlines()[0]}") from e
+    asked = replace(asked, out=storage.path if storage.local else out)
+    job = _job(asked)
+    if to_json(job) != found["job"]:
+        raise BadInput(f"{out}: the preset {asked.preset or job.name} is another than when the search began")
+    go(asked, job, _checked(asked, job), new=False)
+
+
+def _job(asked: Search) -> Job[Any]:
+    """The preset, as every trial begins from it. Raises BadInput where there is none."""
+    presets = RECIPES[asked.recipe].PRESETS
+    name = asked.preset or next(iter(presets))
+    if name not in presets:
+        raise BadInput(f"--preset {name}: there are {', '.join(presets)}")
+    preset = presets[name]
+    known = asked.data in ("", preset.data) and dataset(preset).density is not None
+    chosen = {key: value for key in ("data", "limit", "held_out", "labels") if (value := getattr(asked, key))}
+    return replace(
+        preset,
+        **chosen,
+        learners=0,
+        actors=asked.trial_actors,
+        lanes=max(preset.lanes, asked.trial_actors),
+        seed=asked.seed,
+        threads=asked.threads,
+        validation_share=0.0 if known else asked.validation_share,
+        test_share=0.0 if known else asked.test_share,
+        cpus_per_actor=asked.cpus_per_actor,
+        gpus_per_actor=asked.gpus_per_actor,
+        samples=0,
+        long_run=0,
+        out="",
+    )
+
+
+def _checked(asked: Search, job: Job[Any]) -> Dataset:
+    """The data. Raises BadInput for what no trial could make right."""
+    for name in ("trials", "reports", "seeds", "threads"):
+        if getattr(asked, name) < 1:
+            raise BadInput(f"--{name} {getattr(asked, name)}: it must be 1 or more")
+    if asked.samples < 2 or asked.budget < 0 or asked.confirm < 0 or asked.seed < 0:
+        raise BadInput("--samples must be 2 or more, --budget, --confirm and --seed 0 or more")
+    if not asked.cpus_per_trial > 0:
+        raise BadInput(f"--cpus-per-trial {asked.cpus_per_trial}: Ray needs a share, however small")
+    check(job)
+    data = dataset(job)
+    quality.check(_objective(asked, job, data), job, data)
+    build(job.recipe, data.spec, job.seed, torch.device("cpu"))
+    return data
+
+
+def _objective(asked: Search, job: Job[Any], data: Dataset) -> quality.Objective:
+    usual = USUAL[asked.recipe][data.density is None]
+    if job.held_out is not None:
+        usual = "auprc"
+    if data.spec.kind == "text" and usual != "accuracy":
+        usual = "nll"
+    return quality.OBJECTIVES[asked.objective or usual]
+
+
+def go(asked: Search, job: Job[Any], data: Dataset, new: bool) -> None:
+    """Search, confirm, and say what came of it; every part goes on where it was left off."""
+    from jobs.chosen import again, conclude, recipe, tried  # here: --help need not wait for Ray
+    from pipeline.distributed import cluster, search
+
+    objective, storage = _objective(asked, job, data), Storage.at(asked.out)
+    nets = build(job.recipe, data.spec, job.seed, torch.device("cpu"))
+    budget = asked.budget or job.updates * evaluations(job.recipe, nets)
+    plan = search.Search(
+        job,
+        RECIPES[asked.recipe].space,
+        Yardstick(objective.name, budget, asked.reports, asked.samples),
+        asked.trials,
+        asked.suggestions,
+        asked.early_stopping,
+        asked.seed,
+        asked.out,
+        asked.cpus_per_trial,
+        asked.gpus_per_trial,
+    )
+    with cluster.joined():
+        search.check(plan)
+        if new:
+            about = {"asked": dataclasses.asdict(asked), "job": to_json(job), "provenance": provenance()}
+            storage.write_json(PLAN, about)
+        samples.distance(data, torch.device("cpu"))  # its classifier is trained once, before trials all do so
+        search.search(plan)
+        best = ranked(tried(f"{asked.out}/trials", plan, data), objective)[: asked.confirm]
+        recipes = {"preset": job.recipe} | {f"best-{i + 1}": recipe(plan, one.settings) for i, one in enumerate(best)}
+        seeds = range(asked.seed + 1, asked.seed + 1 + asked.seeds)
+        if asked.confirm:
+            search.confirm(
+                plan, {again(n, s): replace(job, recipe=r, seed=s) for n, r in recipes.items() for s in seeds}
+            )
+    conclude(plan, objective, data, recipes, list(seeds) if asked.confirm else [])
+
+
+if __name__ == "__main__":
+    guarded(main)

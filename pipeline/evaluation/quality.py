@@ -1,0 +1,166 @@
+"""What a model is worth, in one number, on items that were held back from learning: what a search goes by.
+
+It is never the training loss: differences of energies hover about 0 for good and bad models alike.
+"""
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from pipeline.chains import Answers, AnyPool, ChainTask
+from pipeline.data import Dataset
+from pipeline.errors import BadInput
+from pipeline.evaluation import held_out, likelihood, perplexity, samples, walk
+from pipeline.health import Diverged
+from pipeline.job import Job
+from pipeline.model import Model
+from pipeline.rng import fold
+from pipeline.weights import device_of, flatten
+
+LONG = 10
+"""Multiples of K that `frechet_long` runs chains from data for."""
+
+
+class Objective(NamedTuple):
+    """A quality by name, and which way is better."""
+
+    name: str
+    better: Literal["min", "max"]
+    about: str
+
+    @property
+    def worst(self) -> float:
+        """What a diverged model is worth."""
+        return math.inf if self.better == "min" else -math.inf
+
+
+OBJECTIVES = {
+    one.name: one
+    for one in (
+        Objective(
+            "frechet", "min", "Fréchet distance of fresh samples to the items held back, over a classifier's features"
+        ),
+        Objective(
+            "frechet_long",
+            "min",
+            "the greater of that (of the bank's states where there is a bank), and that of chains "
+            f"of {LONG} K steps from data",
+        ),
+        Objective("kl", "min", "KL(truth, fresh samples) on a grid, nats, where the density is known"),
+        Objective("grid_kl", "min", "KL(truth, exp(-U/T)) on a grid, nats, where the density is known"),
+        Objective("mse", "min", "squared error of reconstruction, a coordinate"),
+        Objective("nll", "min", "negative log-likelihood of sentences, nats"),
+        Objective("accuracy", "max", "share of items whose label is told"),
+        Objective("auprc", "max", "average precision of energies in telling the label held out"),
+    )
+}
+
+
+def check(objective: Objective, job: Job[Any], data: Dataset) -> None:
+    """Raise BadInput where the job's models cannot be judged by the objective."""
+    name, plane = objective.name, data.density is not None
+    if name in ("kl", "grid_kl") and not plane:
+        raise BadInput(f"--objective {name}: the density of {job.data} is not known")
+    if name.startswith("frechet") and not (data.spec.kind == "image" and data.spec.classes):
+        raise BadInput(f"--objective {name}: it needs images with labels")
+    if name == "nll" and data.spec.kind != "text":
+        raise BadInput("--objective nll: it needs text")
+    if name == "auprc" and job.held_out is None:
+        raise BadInput("--objective auprc: it needs a label that is held out (--held-out)")
+    if name not in ("kl", "grid_kl") and not (len(data.validation_rows) and len(data.test_rows)):
+        raise BadInput(f"--objective {name}: it needs items held back (--validation-share, --test-share)")
+    if name == "accuracy" and not data.spec.classes:
+        raise BadInput("--objective accuracy: it needs labels")
+
+
+def quality(model: Model, objective: Objective, part: Dataset, n: int, seed: int, pool: AnyPool) -> float:
+    """What the model is worth on a part of its data, or, where the density is known, by the truth.
+
+    Args:
+        model: of a run.
+        objective: one that `check` lets pass.
+        part: items that the model has not learned from.
+        n: samples that are drawn, or, at most, items that are scored.
+        seed: of the chains.
+        pool: what moves them.
+
+    Raises:
+        BadInput: the recipe has no such score.
+        Diverged: samples are not finite.
+    """
+    name, recipe, device = objective.name, model.job.recipe, device_of(model.nets)
+    if name == "grid_kl":
+        return _grid_kl(model)
+    if name == "nll":
+        return float(perplexity.nll(recipe, model.nets, part)["nll"])
+    if name in ("kl", "frechet", "frechet_long"):
+        distance = samples.distance(model.data, device, part)
+        assert distance is not None
+        if name == "frechet_long":
+            return max(distance.of(x) for x in (_short(model, n, seed, pool), _long(model, n, seed, pool)))
+        return distance.of(_fresh(model, n, seed, pool))
+    return _scored(model, name, part, min(n, part.size), seed, pool)
+
+
+def _moved(model: Model, tasks: list[ChainTask], pool: AnyPool) -> Answers:
+    pool.submit(pool.next, tasks, flatten(model.nets))
+    return pool.collect(pool.next - 1)
+
+
+def _finite(model: Model, x: Tensor) -> Tensor:
+    if not x.isfinite().all():
+        raise Diverged("samples", model.update, model.update, -1, model.job.seed)
+    return x
+
+
+def _fresh(model: Model, n: int, seed: int, pool: AnyPool) -> Tensor:
+    """Data decoded from n fresh chains."""
+    recipe = model.job.recipe
+    tasks = samples.tasks(recipe, model.nets, model.data, n, model.update, seed)
+    states = _finite(model, samples.states(_moved(model, tasks, pool), recipe.model))
+    return samples.decoded(recipe, model.nets, states, seed)
+
+
+def _short(model: Model, n: int, seed: int, pool: AnyPool) -> Tensor:
+    """What learning sees of the model: states of its bank, or fresh samples where it has none."""
+    if model.bank is None or len(model.bank) < 2:
+        return _fresh(model, n, seed, pool)
+    chosen = np.random.default_rng(fold(seed, "bank")).permutation(len(model.bank))[:n]
+    return samples.decoded(model.job.recipe, model.nets, model.bank[chosen], seed)
+
+
+def _long(model: Model, n: int, seed: int, pool: AnyPool) -> Tensor:
+    tasks = walk.begun(model, "data", n, seed)
+    if tasks is None:
+        raise BadInput("--objective frechet_long: the model's chains have latent vectors for states, and no data")
+    *_, last = walk.walked(pool, model, tasks, model.langevin.steps, LONG)
+    return _finite(model, last.x)
+
+
+def _grid_kl(model: Model) -> float:
+    truth, energy, device = model.data.density, model.job.recipe.energy(model.nets), device_of(model.nets)
+    if energy is None:
+        raise BadInput("--objective grid_kl: the model has no energy of data")
+    assert truth is not None
+    points = likelihood.grid(truth.half)
+    temperature = model.job.recipe.sampler(model.job.recipe.model, model.nets, model.update).temperature
+    learned = likelihood.grid_log_density(lambda x: energy(x.to(device)).cpu(), points, temperature)
+    return likelihood.kl(truth, learned, points)
+
+
+def _scored(model: Model, name: str, part: Dataset, n: int, seed: int, pool: AnyPool) -> float:
+    recipe, nets = model.job.recipe, model.nets
+    part = part._replace(
+        rows=np.sort(np.random.default_rng(0).permutation(part.rows)[:n])
+    )  # not the first labels alone
+    tasks = held_out.tasks(recipe, nets, part, n, model.update, seed)
+    scores = held_out.scores(recipe, nets, part, n, _moved(model, tasks, pool) if tasks else {})
+    wanted = "energy" if name == "auprc" else name
+    if wanted not in scores:
+        raise BadInput(f"--objective {name}: {type(recipe).__name__} scores {', '.join(scores) or 'nothing'}")
+    if name != "auprc":
+        return float(scores[name].mean())
+    labels = part.batch(np.arange(n))["label"].numpy()
+    return float(held_out.detection(scores["energy"], labels == model.job.held_out)["auprc"])
