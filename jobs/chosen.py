@@ -164,9 +164,8 @@ def _say(plan: Search, objective: Objective, result: Mapping[str, Any], recipes:
     print(f"{'objective':24} {objective.name} ({way} is best): {objective.about}")
     ends = ("whole", "stopped_early", "diverged", "failed")
     print(f"{'trials':24} " + ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in ends))
-    print(
-        f"{'gradient evaluations':24} {counts['gradient_evaluations']:,} in all, {plan.yardstick.budget:,} a whole trial"
-    )
+    spent, whole = counts["gradient_evaluations"], plan.yardstick.budget
+    print(f"{'gradient evaluations':24} {spent:,} in all, {whole:,} a whole trial")
     for name, found in result["confirmed"].items():
         values = [float("inf") if value is None else value for value in found["quality"]]
         settings = " ".join(f"--{k.replace('_', '-')} {_word(v)}" for k, v in found["settings"].items())

@@ -113,7 +113,7 @@ PRESETS: dict[str, Job[SymbolVector]] = {
 
 
 def space(trial: Any, recipe: SymbolVector, budget: int) -> SymbolVector:
-    """What `jobs.search symbol-vector` tries: sigma, the prior's step and K, weights of labels and information, rates."""
+    """What `jobs.search symbol-vector` tries: sigma, the prior's step and K, weights of labels and information."""
     return replace(
         recipe,
         sigma=trial.suggest_float("sigma", 0.1, 1.0, log=True),

@@ -116,10 +116,11 @@ def _stretch(
         seen = model.newest(job, device)
         value = quality(seen, objective, getattr(data, yardstick.part), yardstick.samples, 0, pool())
     except Diverged as e:
-        made = e.update if not found else job.updates
+        made = job.updates if found else e.update
         cost = found.get("cpu_seconds", before[-1].cpu_seconds if before else 0.0)
         return Report(made, made * per_update, objective.worst, cost, str(e))
-    return Report(job.updates, job.updates * per_update, value, found["cpu_seconds"])
+    why = f"diverged: {objective.name} is not a number" if math.isnan(value) else ""
+    return Report(job.updates, job.updates * per_update, objective.worst if why else value, found["cpu_seconds"], why)
 
 
 def _silent(**kwargs: Any) -> tqdm:
@@ -131,7 +132,7 @@ def _tell(out: Storage, name: str, settings: Mapping[str, Any], report: Report) 
     """The trial in TensorBoard's HParams tab, and its quality against gradient evaluations; on local storage."""
     if not out.local:
         return
-    with SummaryWriter(out.path, filename_suffix=".search") as board:
+    with SummaryWriter(f"{out.path}/search") as board:  # not where a run that goes on takes back what was told
         for summary in hparams(dict(settings), {name: report.quality}):
             board.file_writer.add_summary(summary)
         board.add_scalar(name, report.quality, report.gradient_evaluations)

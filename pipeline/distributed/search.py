@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # trials log for themselves
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends the command, and jobs.resume goes on
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # with verbose=0: silent, since the driver has a bar of its own
 
 from pipeline.distributed import cluster  # before ray, whose environment it sets
@@ -189,7 +191,9 @@ def _tuned(
                 verbose=0,
             ),
         )
-    tuner.fit()
+    if errors := tuner.fit().errors:
+        lines = [line for line in str(errors[0]).splitlines() if line.strip()]
+        print(f"warning: {len(errors)} of {total} {name} failed, the first by {lines[-1].strip()}", file=sys.stderr)
 
 
 def _bundles(plan: Search) -> list[dict[str, float]]:
