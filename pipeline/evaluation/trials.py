@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy import ndarray
 
 from pipeline.evaluation.quality import Objective
 
@@ -49,7 +48,7 @@ def ranked(trials: Sequence[Tried], objective: Objective) -> list[Tried]:
     return sorted((t for t in trials if not t.diverged), key=lambda t: (not t.whole, sign * t.quality))
 
 
-def front(cost: Sequence[float] | ndarray, quality: Sequence[float] | ndarray, objective: Objective) -> list[int]:
+def front(cost: Sequence[float | int], quality: Sequence[float | int], objective: Objective) -> list[int]:
     """Indices of the Pareto front, by rising cost: nothing that costs as little or less is as good or better."""
     sign, best, kept = (1 if objective.better == "min" else -1), math.inf, []
     order = sorted(range(len(cost)), key=lambda i: (cost[i], sign * quality[i]))
@@ -87,7 +86,7 @@ def costs(trials: Sequence[Tried], objective: Objective) -> Figure:
     return figure
 
 
-def _front(axes: Axes, points: list[tuple[float, float]], objective: Objective) -> None:
+def _front(axes: Axes, points: list[tuple[float | int, float]], objective: Objective) -> None:
     chosen = front([x for x, _ in points], [y for _, y in points], objective)
     x, y = [points[i][0] for i in chosen], [points[i][1] for i in chosen]
     axes.step(x, y, where="post", color="black", linewidth=1.2, marker="o", markersize=4, label="Pareto front")
@@ -95,7 +94,7 @@ def _front(axes: Axes, points: list[tuple[float, float]], objective: Objective) 
         axes.legend(fontsize=8)
 
 
-def _scaled(axes: Axes, which: str, values: Sequence[float]) -> None:
+def _scaled(axes: Axes, which: str, values: Sequence[float | int]) -> None:
     if values and min(values) > 0 and max(values) > WIDE * min(values):
         axes.set(**{f"{which}scale": "log"})
 

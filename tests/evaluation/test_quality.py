@@ -1,0 +1,107 @@
+"""What a model is worth in one number."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from running import CPU, local_pool
+
+from pipeline.data import load
+from pipeline.errors import BadInput
+from pipeline.evaluation import likelihood
+from pipeline.evaluation.quality import OBJECTIVES, check, quality
+from pipeline.health import Diverged
+from pipeline.job import dataset
+from pipeline.learner import build
+from pipeline.model import Model
+from pipeline.recipes.alternating_backprop import AlternatingBackprop
+from pipeline.recipes.anatomy import Anatomy
+from pipeline.samplers import Langevin
+from pipeline.storage import Storage
+
+
+class Truth(torch.nn.Module):
+    """T times the energy of a density, as a network whose chains are at temperature T."""
+
+    def __init__(self, density, temperature, tilt=0.0):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(temperature))
+        self.density, self.tilt = density, tilt
+
+    def forward(self, x):
+        return self.scale * (self.density.energy(x) + self.tilt * x[:, 0])
+
+
+def model(job, **nets):
+    data = dataset(job)
+    found = build(job.recipe, data.spec, 0, CPU) | nets
+    return Model(job, data, found, 0, Storage.at(job.out), None)
+
+
+@pytest.fixture
+def plane(small):
+    recipe = Anatomy(langevin=Langevin(50, 1.0, 0.06), batch=8, width=4)
+    return replace(small, data="eight-gaussians", recipe=recipe)
+
+
+def test_the_true_energy_is_worth_nothing_less_and_a_tilted_one_its_divergence(plane):
+    truth, temperature = dataset(plane).density, plane.recipe.langevin.temperature
+    pool = local_pool(plane)
+    true = model(plane, energy=Truth(truth, temperature))
+    assert quality(true, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(0, abs=1e-5)
+    tilted = model(plane, energy=Truth(truth, temperature, tilt=1.0))
+    points = likelihood.grid(truth.half)
+    p = (-truth.energy(points)).double().softmax(0)
+    expected = float((p * points[:, 0]).sum() + (p * torch.exp(-points[:, 0].double())).sum().log())
+    assert quality(tilted, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(expected, rel=1e-4)
+
+
+def test_samples_that_are_not_finite_are_divergence_and_no_number(plane):
+    class Steep(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(-1e30))
+
+        def forward(self, x):
+            return self.scale * x.square().sum(1)
+
+    steep = model(plane, energy=Steep())
+    pool = local_pool(plane)
+    pool.nets = steep.nets
+    with pytest.raises(Diverged, match="samples not finite"):
+        quality(steep, OBJECTIVES["kl"], steep.data, 50, 0, pool)
+
+
+def test_accuracy_auprc_and_mse_are_of_the_items_held_back(small):
+    job = replace(small, recipe=AlternatingBackprop(latent=3, steps=2, batch=8, width=4), test_share=0.1)
+    job = replace(job, validation_share=0.1, held_out=3)
+    data = dataset(job)
+    labels = data.validation.batch(torch.arange(len(data.validation_rows)).numpy())["label"]
+    assert 0.3 < float((labels == 3).float().mean()) < 0.5  # half of that label's items, and a tenth of the others
+    assert not (data.batch(torch.arange(data.size).numpy())["label"] == 3).any()
+    one, pool = model(job), local_pool(job)
+    assert 0 < quality(one, OBJECTIVES["mse"], data.validation, 50, 0, pool) < 4
+    assert 0 < quality(one, OBJECTIVES["auprc"], data.validation, 50, 0, pool) <= 1
+    with pytest.raises(BadInput, match="--objective accuracy: AlternatingBackprop scores mse, energy"):
+        quality(one, OBJECTIVES["accuracy"], data.validation, 50, 0, pool)
+
+
+@pytest.mark.parametrize(
+    ("objective", "data", "why"),
+    [
+        ("kl", "digits", "--objective kl: the density of digits is not known"),
+        ("frechet", "eight-gaussians", "--objective frechet: it needs images with labels"),
+        ("nll", "digits", "--objective nll: it needs text"),
+        ("auprc", "digits", "--objective auprc: it needs a label that is held out"),
+        ("mse", "digits", "--objective mse: it needs items held back"),
+    ],
+)
+def test_what_cannot_judge_a_job_is_said_in_one_line(small, objective, data, why):
+    job = replace(small, data=data)
+    with pytest.raises(BadInput, match=why):
+        check(OBJECTIVES[objective], job, dataset(job))
+
+
+def test_shares_that_leave_nothing_to_learn_from():
+    with pytest.raises(BadInput, match=r"--test-share 0.5, --validation-share 0.5: .* leave items to learn from"):
+        load("digits", test_share=0.5, validation_share=0.5)

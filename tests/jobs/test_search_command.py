@@ -1,0 +1,123 @@
+"""`python -m jobs.search`: its spaces, its complaints, and what it ends with."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from jobs import chosen, search
+from jobs.launch import load_run
+from pipeline.data import load
+from pipeline.evaluation.quality import OBJECTIVES
+from pipeline.job import check
+from pipeline.trial import evaluations
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+PRESETS = [(name, preset) for name, module in search.RECIPES.items() for preset in module.PRESETS]
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_whatever_a_space_suggests_is_a_job(name, preset):
+    module = search.RECIPES[name]
+    job = module.PRESETS[preset]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        trial = study.ask()
+        recipe = module.space(trial, job.recipe, 10**6)
+        check(replace(job, recipe=recipe))
+        assert module.space(optuna.trial.FixedTrial(trial.params), job.recipe, 10**6) == recipe
+        if getattr(job.recipe, "data_noise", 0):
+            assert recipe.data_noise >= recipe.langevin.noise
+        for setting, distribution in trial.distributions.items():
+            low, high = getattr(distribution, "low", 1), getattr(distribution, "high", 1)
+            if low > 0 and high / low > 20:
+                assert distribution.log, f"{setting}: log-uniform where scales demand it"
+    assert set(chosen.changes(job.recipe, recipe)) <= {*_fields(job.recipe)}
+
+
+def _fields(recipe):
+    nested = [getattr(recipe, "langevin", None)]
+    return [name for one in [recipe, *nested] if one is not None for name in vars(one)]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("short-run --preset mnits", "--preset mnits: there are digits, mnist, "),
+        ("short-run --trials 0", "--trials 0: it must be 1 or more"),
+        ("short-run --objective kl", "--objective kl: the density of digits is not known"),
+        ("anatomy --preset rings-convergent --objective frechet", "it needs images with labels"),
+        ("latent-prior --objective auprc", "--objective auprc: it needs a label that is held out (--held-out)"),
+        ("short-run --validation-share 0", "--objective frechet: it needs items held back (--validation-share"),
+        ("short-run --cpus-per-trial 500", "a trial needs 500 CPU"),
+        ("short-run --trial-actors 3", "cannot be dealt to 3 lanes"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(command, line, why, ray_session):
+    code, out, err = command(f"search {line} --out new")
+    assert code == 2
+    assert why in err
+    assert err.count("\n") == 1
+    assert not Path("new").exists()
+
+
+def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
+    line = "search short-run --preset eight-gaussians --budget 3000 --reports 3 --samples 30 --trials 2 --confirm 1"
+    code, out, err = command(f"{line} --seeds 1 --cpus-per-trial .25 --out found")
+    assert code == 0, err
+    result = json.loads(Path("found/result.json").read_text())
+    assert sum(result["counts"][name] for name in ("whole", "stopped_early", "diverged", "failed")) == 2
+    assert set(result["confirmed"]) == {"preset", "best-1"}
+    assert all(len(one["quality"]) == 1 for one in result["confirmed"].values())
+    means = {name: sum(one["quality"]) for name, one in result["confirmed"].items()}
+    assert result["best"] == min(means, key=means.get)
+    trial = result["trials"][0]
+    assert result["confirmed"]["best-1"]["settings"].items() >= {"noise": trial["settings"]["noise"]}.items()
+    run = load_run(f"found/trials/{trial['name']}")
+    assert chosen.changes(run.recipe, run.recipe) == {}
+    for name in ("costs.png", "slices.png"):
+        assert Path("found", name).read_bytes().startswith(b"\x89PNG")
+    assert f"best                     {result['best']}" in out
+    pasted = Path("found/preset.py").read_text()
+    assert 'replace(PRESETS["eight-gaussians"], updates=' in pasted
+    command_line = next(row for row in pasted.splitlines() if row.startswith("# python -m jobs."))
+    code, _, err = command(f"{command_line.removeprefix('# python -m jobs.')} --samples 0 --updates 2 --out pasted")
+    assert code == 0, err
+    assert command("search short-run --out found")[::2] == (
+        2,
+        "error: --out found exists: a search is never overwritten; go on with it by python -m jobs.resume found\n",
+    )
+    assert command("resume found --updates 7")[::2] == (
+        2,
+        "error: --updates: a search goes on as it was begun, without flags\n",
+    )
+    code, again, err = command("resume found")
+    assert code == 0, err
+    assert json.loads(Path("found/result.json").read_text()) == result
+
+
+def test_what_is_judged_by_where_nothing_is_said():
+    def usual(line, data):
+        name, preset, *held_out = line.split()
+        job = search.RECIPES[name].PRESETS[preset]
+        job = replace(job, held_out=int(held_out[0]) if held_out else None)
+        return search._objective(search.Search(name), job, load(data)).name
+
+    assert usual("short-run digits", "digits") == "frechet"
+    assert usual("short-run eight-gaussians", "eight-gaussians") == "kl"
+    assert usual("anatomy eight-gaussians-convergent", "eight-gaussians") == "grid_kl"
+    assert usual("anatomy digits-convergent", "digits") == "frechet_long"
+    assert usual("latent-prior digits 4", "digits") == "auprc"
+    assert usual("symbol-vector digits", "digits") == "accuracy"
+    assert set(OBJECTIVES) > {"frechet", "kl", "grid_kl", "auprc", "accuracy", "mse"}
+
+
+def test_the_usual_budget_is_what_the_preset_takes():
+    from pipeline.learner import build
+
+    job = search.RECIPES["short-run"].PRESETS["digits"]
+    data = load("digits")
+    nets = build(job.recipe, data.spec, 0, __import__("torch").device("cpu"))
+    assert job.updates * evaluations(job.recipe, nets) == 600 * 64 * 40
