@@ -157,7 +157,7 @@ def search(plan: Search) -> None:
         search_alg=searcher,
         scheduler=Halving(plan) if plan.early_stopping == "asha" else FIFOScheduler(),
         num_samples=plan.trials,
-        metric=None,
+        reuse_actors=True,  # a process that imports torch for each trial would cost more than many a trial
     )
     _tuned(plan, "trials", _trial, config, {}, plan.trials)
 
@@ -165,7 +165,7 @@ def search(plan: Search) -> None:
 def confirm(plan: Search, jobs: Mapping[str, Job[Any]]) -> None:
     """Run each of the jobs to the end of the budget in `confirm/<name>`, judged by what no trial was judged by."""
     again = replace(plan, yardstick=replace(plan.yardstick, reports=1, part="test"))
-    config = tune.TuneConfig(num_samples=1)
+    config = tune.TuneConfig(num_samples=1, reuse_actors=True)
     _tuned(again, "confirm", partial(_again, jobs), config, {"name": tune.grid_search(list(jobs))}, len(jobs))
 
 
