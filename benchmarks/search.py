@@ -1,0 +1,80 @@
+"""What Ray Tune costs a trial, and how trials an hour grow with cores: without Tune, on one core, on two.
+
+Random settings of short runs on eight Gaussians, no early stopping, so that every side makes the same trials. Processes
+are started before time is taken, as they are in a search of many trials.
+"""
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.timing import Row, faster, smaller
+from jobs.short_run import PRESETS, space
+from pipeline.chains import LocalPool
+from pipeline.data import load
+from pipeline.distributed import search
+from pipeline.learner import build
+from pipeline.trial import Yardstick, tried
+
+TRIALS = 8
+BUDGET = 1_500_000
+"""Gradient evaluations of a trial: some seconds."""
+
+
+def plan(folder: str, trials: int) -> search.Search:
+    preset = PRESETS["eight-gaussians"]
+    recipe = replace(preset.recipe, langevin=replace(preset.recipe.langevin, steps=50))
+    job = replace(preset, recipe=recipe, samples=0, learners=0, actors=0)
+    yardstick = Yardstick("kl", BUDGET, reports=3, samples=200)
+    return search.Search(job, steady, yardstick, trials, "random", "none", 0, folder, 1.0, 0.0)
+
+
+def steady(trial, recipe, budget):
+    """A space whose trials all cost the same."""
+    found = space(trial, recipe, budget)
+    return replace(found, langevin=replace(found.langevin, steps=recipe.langevin.steps))
+
+
+def with_tune(cores: int) -> tuple[float, list[dict]]:
+    """Seconds a trial, and the settings tried; what a first trial a core takes, with its process, is not counted."""
+    import ray
+
+    ray.init(address="local", num_cpus=cores, include_dashboard=False, logging_level="error", log_to_driver=False)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.time()
+        search.search(plan(folder, TRIALS + cores))
+        found = search.records(f"{folder}/trials")
+        ends = sorted((Path(folder) / "trials" / name / "trial.json").stat().st_mtime for name in found)
+        print(f"{cores} cores: first trial after {ends[0] - began:.1f} s")
+        settings = [record["settings"] for record in found.values()]
+    ray.shutdown()
+    return (ends[-1] - ends[cores - 1]) / TRIALS, settings
+
+
+def without_tune(settings: list[dict]) -> float:
+    data = load("eight-gaussians")
+    with tempfile.TemporaryDirectory() as folder:
+        of = plan(folder, 0)
+        began = time.time()
+        for i, one in enumerate(settings[:TRIALS]):
+            job = replace(of.job, recipe=search.suggested(of, one), out=f"{folder}/{i}")
+            device = torch.device("cpu")
+
+            def pool(job=job, device=device):
+                return LocalPool(job.recipe, build(job.recipe, data.spec, 0, device))
+
+            list(tried(job, of.yardstick, one, device, pool))
+        return (time.time() - began) / TRIALS
+
+
+def rows() -> list[Row]:
+    one, settings = with_tune(1)
+    two, _ = with_tune(2)
+    plain = without_tune(settings)
+    return [
+        smaller(f"search: a trial of {BUDGET:,} evaluations on one core: the same without Tune", "s", one, plain),
+        faster("search: trials an hour on two cores: on one", "trials/h", 3600 / two, 3600 / one),
+    ]
