@@ -104,7 +104,7 @@ def _counts(plan: Search, trials: Sequence[Tried]) -> dict[str, float]:
         "whole": sum(t.whole and not t.diverged for t in trials),
         "stopped_early": sum(not t.whole and not t.diverged for t in trials),
         "diverged": sum(t.diverged for t in trials),
-        "failed": plan.trials - len(trials),
+        "failed": max(0, plan.trials - len(trials)),
         "gradient_evaluations": sum(t.cost for t in trials),
         "cpu_seconds": sum(t.reports[-1]["cpu_seconds"] for t in trials),
     }

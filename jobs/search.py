@@ -30,7 +30,7 @@ from jobs import (
 )
 from jobs.launch import guarded, parse
 from pipeline.data import Dataset, located
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Unwritable
 from pipeline.evaluation import quality, samples
 from pipeline.evaluation.trials import ranked
 from pipeline.job import Job, check, dataset, to_json
@@ -235,7 +235,10 @@ def go(asked: Search, job: Job[Any], data: Dataset, new: bool) -> None:
         search.check(plan)
         if new:
             about = {"asked": dataclasses.asdict(asked), "job": to_json(job), "provenance": provenance()}
-            storage.write_json(PLAN, about)
+            try:
+                storage.write_json(PLAN, about)
+            except Unwritable as e:
+                raise BadInput(f"--out {e}") from e
         samples.distance(data, torch.device("cpu"))  # its classifier is trained once, before trials all do so
         search.search(plan)
         best = ranked(tried(f"{asked.out}/trials", plan, data), objective)[: asked.confirm]

@@ -90,5 +90,3 @@ def test_trials_stand_in_tensorboards_hparams_tab(trial):
     assert "search/frechet" in events.Tags()["scalars"]
     assert {"_hparams_/session_start_info", "_hparams_/experiment"} <= set(events.summary_metadata)
     assert [point.step for point in events.Scalars("search/frechet")] == [160, 320, 480]
-
-

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from pipeline.evaluation.quality import Objective
 
@@ -95,8 +96,13 @@ def _front(axes: Axes, points: list[tuple[float | int, float]], objective: Objec
 
 
 def _scaled(axes: Axes, which: str, values: Sequence[float | int]) -> None:
+    """A logarithmic axis for values that need one, with few labels."""
     if values and min(values) > 0 and max(values) > WIDE * min(values):
         axes.set(**{f"{which}scale": "log"})
+        axis = axes.xaxis if which == "x" else axes.yaxis
+        axis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
 
 
 def slices(trials: Sequence[Tried], objective: Objective) -> Figure:

@@ -56,7 +56,7 @@ def _fields(recipe):
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(command, line, why, ray_session):
-    code, out, err = command(f"search {line} --out new")
+    code, _, err = command(f"search {line} --out new")
     assert code == 2
     assert why in err
     assert err.count("\n") == 1
@@ -93,7 +93,7 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
         2,
         "error: --updates: a search goes on as it was begun, without flags\n",
     )
-    code, again, err = command("resume found")
+    code, _, err = command("resume found")
     assert code == 0, err
     assert json.loads(Path("found/result.json").read_text()) == result
 
