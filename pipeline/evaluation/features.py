@@ -76,7 +76,8 @@ def of_squeezenet(path: str, device: torch.device | str = "cpu") -> Features:
         features, logits = net(x.to(device))
         return features.cpu(), logits.cpu()
 
-    return Features(f"squeezenet {_hash(path)}", of)
+    names = (f"{name}_squeezenet" for name in ("frechet", "kernel_distance", "class_score"))
+    return Features(f"squeezenet {_hash(path)}", of, *names)
 
 
 def of_inception(path: str = "", device: torch.device | str = "cpu") -> Features:
