@@ -68,8 +68,13 @@ def ways(
 def drifted(
     bench: Bench, way: Comparison, starts: Sequence[Start], n: int, multiples: Sequence[float], bar: Bar
 ) -> tuple[list[Measured], dict[Start, Way]]:
-    """The distance to the reference at each multiple of K from each start; and the chains."""
-    found, told = ways(bench.pool, bench.model, starts, n, multiples, fold(bench.seed, "drift"), bar), list[Measured]()
+    """The distance to the reference, of n items that were learned from, and of n chains of each start at each multiple
+    of K; and the chains.
+    """
+    seed, data = fold(bench.seed, "drift"), bench.model.data
+    some = data.batch(np.random.default_rng(seed).permutation(data.size)[:n])["x"]
+    told = [Measured(f"{way.name}_data", way.distance(some), bench.protocol("drift of data", (), n, way.features))]
+    found = ways(bench.pool, bench.model, starts, n, multiples, seed, bar)
     for start, chains in found.items():
         for m, x in chains.data.items():
             protocol = bench.protocol("drift", (start,), n, way.features, multiple=m)
@@ -90,13 +95,13 @@ def energies(found: Mapping[Start, Way], steps: int) -> Figure:
     return figure
 
 
-def distances(curves: Mapping[str, Mapping[float, float]], floor: float, name: str, steps: int) -> Figure:
-    """Distances by start and multiple of `steps` steps, above what items of the data have."""
+def distances(curves: Mapping[Start, Mapping[float, float]], floor: float, name: str, steps: int) -> Figure:
+    """Distances by start and multiple of `steps` steps, above that of as many items of the data."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for start, curve in curves.items():
         axes.plot([m * steps for m in curve], list(curve.values()), label=f"from {start}", marker=".")
-    axes.axhline(floor, color="black", linewidth=0.6, linestyle="--", label="the data themselves")
+    axes.axhline(floor, color="black", linewidth=0.6, linestyle="--", label="as many of the data")
     axes.set(xscale="symlog", yscale="log", xlabel="Langevin steps", ylabel=name, title="distance to the data")
     axes.legend()
     return figure

@@ -3,7 +3,7 @@
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,7 +156,7 @@ def netcdf(found: Traces, protocol: dict[str, Any]) -> bytes:
         return path.read_bytes()
 
 
-def figure(found: Traces, each: dict[str, dict[str, float]], unit: str) -> Figure:
+def figure(found: Traces, each: Mapping[str, Mapping[str, float]]) -> Figure:
     """Energies of some chains of each start along their way, their autocorrelation, and R-hat of each quantity."""
     figure = Figure(figsize=(13, 3.8), layout="constrained")
     trace, correlation, rhat = figure.subplots(1, 3)
@@ -169,7 +169,7 @@ def figure(found: Traces, each: dict[str, dict[str, float]], unit: str) -> Figur
         lags = np.arange(min(kept.shape[1], 100))
         correlation.plot(lags * found.every, autocorrelation(kept)[: len(lags)], color=f"C{i}", label=f"from {start}")
     trace.axvspan(0, found.warm_up * found.every, color="black", alpha=0.07, label="warm-up")
-    trace.set(xlabel="Langevin steps", ylabel=unit, title="energy of some chains")
+    trace.set(xlabel="Langevin steps", ylabel="energy / temperature", title="energy of some chains")
     correlation.axhline(0, color="black", linewidth=0.6, linestyle="--")
     correlation.set(xlabel="lag, in Langevin steps", title="autocorrelation of the energy, within chains")
     rhat.bar(list(each), [one["rhat"] - 1 for one in each.values()], bottom=1)

@@ -32,10 +32,17 @@ class Seen(NamedTuple):
     """|dU/dx| on the way there, averaged."""
 
 
+def has(model: Model, start: Start) -> bool:
+    """Whether chains of the model can start there."""
+    if start == "bank":
+        return model.bank is not None
+    return start == "noise" or model.job.recipe.energy(model.nets) is not None
+
+
 def begun(model: Model, start: Start, n: int, seed: int) -> list[ChainTask] | None:
     """Tasks of n of the model's chains; None where the model has no such start."""
     recipe, data = model.job.recipe, model.data
-    if (start == "bank" and model.bank is None) or (start == "data" and recipe.energy(model.nets) is None):
+    if not has(model, start):
         return None
     tasks = samples.tasks(recipe, model.nets, data, n, model.update, fold(seed, start), from_data=start == "data")
     if start == "bank":
