@@ -129,8 +129,8 @@ def _of_latent(bench: Bench, items: int, chains: int, prior_chains: int, tempera
     error = float(((1 / found.ess - 1 / chains).clamp(min=0).sum() / some**2 + 1 / prior.ess - 1 / prior_chains).sqrt())
     both = float((nats.var() / some + error**2).sqrt())
     note = "" if ess >= COLLAPSED else f"ess below {COLLAPSED} of {chains} chains an item: it may be far higher"
-    what, settings = "likelihood by annealing of latent vectors", {"chains": chains, "temperatures": temperatures}
-    protocol = bench.protocol(what, (), some, prior_chains=prior_chains, **settings)
+    what = "likelihood by annealing of latent vectors"
+    protocol = bench.protocol(what, (), some, chains=chains, temperatures=temperatures, prior_chains=prior_chains)
     return [Measured("log_likelihood", float(nats.mean()), protocol, both, ess, note)]
 
 
