@@ -61,8 +61,8 @@ class Evaluate:
     all that it has."""
     multiples: tuple[float, ...] = (1, 10, 100)
     """Where drift is looked at, in multiples of the run's K steps; 0: at the start."""
-    drift_chains: int = 300
-    """Chains of each start that drift is measured on."""
+    drift_chains: int = 0
+    """Chains of each start that drift is measured on; 0: 300 of images, 1,000 of other data."""
     chains: int = 16
     """Chains of each start whose mixing is judged."""
     draws: int = 200
@@ -126,7 +126,8 @@ def _measured(
                 findings.figure("samples", _sheet(bench.model, x))
             return found
         case "drift":
-            found, chains = drift.drifted(bench, ways[0], starts, asked.drift_chains, asked.multiples, _bar("drift"))
+            n = asked.drift_chains or (300 if bench.model.data.spec.kind == "image" else 1000)
+            found, chains = drift.drifted(bench, ways[0], starts, n, asked.multiples, _bar("drift"))
             _draw_drift(asked, bench.model, ways[0], found, chains, findings)
             return found
         case "mixing":
@@ -147,13 +148,15 @@ def _measured(
 
 def _check(asked: Evaluate) -> None:
     """Raise BadInput for what no run could make right."""
-    least = {"n": LEAST, "reference": 2 * LEAST, "drift_chains": 2, "chains": 1, "draws": traces.LEAST, "warm_up": 0}
+    least = {"n": LEAST, "reference": 2 * LEAST, "drift_chains": 0, "chains": 1, "draws": traces.LEAST, "warm_up": 0}
     least |= {"every": 0, "annealed": 2, "temperatures": 2, "items": 2, "item_chains": 2, "actors": 0}
     for name, smallest in least.items():
         if getattr(asked, name) < smallest:
             raise BadInput(f"--{name.replace('_', '-')} {getattr(asked, name)}: it must be {smallest} or more")
     if min(asked.multiples, default=-1) < 0 or not max(asked.multiples):
         raise BadInput("--multiples: 0 or more each, and not all 0")
+    if asked.drift_chains == 1:
+        raise BadInput("--drift-chains 1: a distance needs two or more")
     if asked.cpus_per_actor <= 0 or asked.gpus_per_actor < 0:
         raise BadInput("--cpus-per-actor must be above 0, --gpus-per-actor 0 or more")
     if asked.export:

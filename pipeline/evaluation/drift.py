@@ -102,7 +102,14 @@ def distances(curves: Mapping[Start, Mapping[float, float]], floor: float, name:
     for start, curve in curves.items():
         axes.plot([m * steps for m in curve], list(curve.values()), label=f"from {start}", marker=".")
     axes.axhline(floor, color="black", linewidth=0.6, linestyle="--", label="as many of the data")
-    axes.set(xscale="symlog", yscale="log", xlabel="Langevin steps", ylabel=name, title="distance to the data")
+    at_start = any(0 in curve for curve in curves.values())
+    axes.set(
+        xscale="symlog" if at_start else "log",
+        yscale="log",
+        xlabel="Langevin steps",
+        ylabel=name,
+        title="distance to the data",
+    )
     axes.legend()
     return figure
 
@@ -112,7 +119,7 @@ def sheets(model: Model, seen: Mapping[str, Tensor], columns: int) -> Figure:
     if model.data.density is not None:
         points = likelihood.grid(model.data.density.half)
         planes = {name: likelihood.kde_log_density(x, points) for name, x in seen.items()}
-        return samples.densities(model.data.density, planes)
+        return samples.densities(model.data.density, planes, 5)
     rows = -(-len(seen) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.8 * rows), layout="constrained")
     for axes, (name, x) in zip(figure.subplots(rows, columns, squeeze=False).flat, seen.items(), strict=True):
