@@ -25,8 +25,8 @@ from pipeline.rng import fold, generator, noise
 from pipeline.samplers import HMC, Stats
 from pipeline.weights import device_of
 
-PIECE = 100
-"""Annealed chains in one task."""
+PIECE = {True: 100, False: 250}
+"""Annealed chains in one task, by whether they are of images."""
 PILOTS = 50
 """Chains whose acceptance chooses the steps of those that count."""
 ACCEPTANCE = 0.8
@@ -113,7 +113,7 @@ def normaliser(
     """Log of the integral of exp(-U / temperature), U of the model's chain, by `chains` annealed ones: n = 1 ratio."""
     rng = generator(fold(seed, "pilot"), device_of(model.nets))
     sampler = annealing(base, model.energy, temperature, PILOTS, temperatures, rng)
-    sizes = [len(part) for part in np.array_split(np.arange(chains), -(-chains // PIECE))]
+    sizes = [len(part) for part in np.array_split(np.arange(chains), -(-chains // PIECE[len(base.shape) > 1]))]
     tasks = [
         _task(model, model.job.recipe.model, Lane(i, len(sizes)), size, sampler, None, seed)
         for i, size in enumerate(sizes)
@@ -137,9 +137,9 @@ class Posterior(NamedTuple):
 def integrals(
     pool: AnyPool, model: Model, chain: str, items: Batch, base: Base, chains: int, temperatures: int, seed: int
 ) -> Posterior:
-    """By `chains` annealed chains of each item, in tasks of at most as many items as make PIECE chains (or one)."""
+    """By `chains` annealed chains of each item, in tasks of as many items as make PIECE chains, or of one."""
     n, device, tasks = len(items["x"]), device_of(model.nets), []
-    cuts = np.array_split(np.arange(n), -(-n // max(PIECE // chains, 1)))
+    cuts = np.array_split(np.arange(n), -(-n // max(PIECE[len(base.shape) > 1] // chains, 1)))
     for i, index in enumerate(cuts):
         some = {name: t[torch.from_numpy(index).to(t.device)] for name, t in items.items()}
         energy = model.job.recipe.target(chain, model.nets, some)
