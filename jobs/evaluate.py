@@ -23,7 +23,7 @@ from pipeline.data import Dataset
 from pipeline.errors import BadInput
 from pipeline.evaluation import drift, traces
 from pipeline.evaluation.comparison import LEAST, Comparison, compared, comparisons
-from pipeline.evaluation.features import Features, Kind, chosen
+from pipeline.evaluation.features import Each, Features, Kind, chosen
 from pipeline.evaluation.log_density import likelihoods, no_likelihood, no_scores, scores
 from pipeline.evaluation.protocol import Bench, Measured, Split
 from pipeline.evaluation.walk import Seen, Start, has
@@ -82,7 +82,8 @@ class Evaluate:
     export: str = ""
     """New file of the chains of mixing, in ArviZ's format (.nc): arviz.from_netcdf opens it."""
     actors: int = 0
-    """Ray actors that move all chains; 0: this process does. The numbers are the same, bit for bit on CPUs."""
+    """Ray actors that move all chains, beside as many tasks for features; 0: this process does all of it. The numbers
+    are the same, bit for bit on CPUs."""
     cpus_per_actor: float = 0.5
     """CPUs that Ray sets aside for an actor."""
     gpus_per_actor: float = 0.0
@@ -98,8 +99,8 @@ def main() -> None:
     model = opened(asked.look, latent=True)
     reference, features, starts = _reference(asked, model), _features(asked, model), _starts(asked, model)
     groups = _groups(asked, model, features)
-    with _pool(asked, model) as pool:
-        bench = Bench(model, pool, asked.split, reference, asked.look.seed)
+    with _workers(asked, model) as (pool, each):
+        bench = Bench(model, pool, asked.split, reference, asked.look.seed, each)
         compare = {"samples", "drift"} & set(groups)
         ways = comparisons(bench, features, asked.reference) if compare else []
         findings = Findings(asked.look, model, "evaluate")
@@ -218,21 +219,26 @@ def _groups(asked: Evaluate, model: Model, features: list[Features]) -> list[Gro
 
 
 @contextlib.contextmanager
-def _pool(asked: Evaluate, model: Model) -> Iterator[AnyPool]:
-    """Who moves the chains. Raises BadInput where the cluster has no room for the actors."""
+def _workers(asked: Evaluate, model: Model) -> Iterator[tuple[AnyPool, Each]]:
+    """Who moves chains, and who computes features: this process also where it has a GPU.
+
+    Raises BadInput where the cluster has no room for the actors.
+    """
     if not asked.actors:
-        yield LocalPool(model.job.recipe, model.nets)
+        yield LocalPool(model.job.recipe, model.nets), map
         return
     from pipeline.distributed import cluster  # here: without actors Ray is not imported
     from pipeline.distributed import train as distributed
     from pipeline.distributed.pool import Pool
+    from pipeline.distributed.spread import Spread
 
     own = {name: getattr(asked, name) for name in ("actors", "cpus_per_actor", "gpus_per_actor", "wait")}
     job = dataclasses.replace(model.job, learners=0, threads=asked.look.threads, **own)
     with cluster.joined():
         cluster.wait_for_resources(job)
         with distributed.actors(job, model.data.spec) as handles:
-            yield Pool(handles)
+            alone = device_of(model.nets).type != "cpu"
+            yield Pool(handles), map if alone else Spread(asked.actors, asked.look.threads)
 
 
 def _bar(what: str) -> Callable[[Iterable[Seen], int], Iterable[Seen]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.data import Dataset
 from pipeline.errors import BadInput
 from pipeline.evaluation import frechet, perplexity, samples
-from pipeline.evaluation.features import Features, Seen
+from pipeline.evaluation.features import Each, Features, Seen
 from pipeline.evaluation.frechet import Mean
 from pipeline.evaluation.protocol import Bench, Measured, Protocol
 from pipeline.evaluation.walk import moved
@@ -50,16 +50,16 @@ def by_density(bench: Bench) -> Comparison:
     return Comparison(found.name, "", distance, lambda x: {found.name: distance(x)}, lambda n: dict(found.floor(n)))
 
 
-def by_features(features: Features, reference: Dataset, most: int) -> Comparison:
-    """Over features of at most so many items of the reference."""
+def by_features(features: Features, reference: Dataset, most: int, each: Each = map) -> Comparison:
+    """Over features of at most so many items of the reference; `each` says who computes them."""
     index = np.arange(reference.size)
     if reference.size > most:
         index = np.linspace(0, reference.size - 1, most).astype(np.int64)
     parts = np.array_split(index, len(index) // 500 + 1)
-    real = features(torch.cat([reference.batch(part)["x"] for part in parts]))
+    real = features(torch.cat([reference.batch(part)["x"] for part in parts]), each)
 
     def distance(x: Tensor) -> float:
-        return frechet.frechet(features(x).features, real.features) if torch.isfinite(x).all() else math.nan
+        return frechet.frechet(features(x, each).features, real.features) if torch.isfinite(x).all() else math.nan
 
     def told(seen: Seen, other: Tensor) -> dict[str, Told]:
         found: dict[str, Told] = {features.frechet: frechet.frechet(seen.features, other)}
@@ -68,7 +68,7 @@ def by_features(features: Features, reference: Dataset, most: int) -> Comparison
 
     def all_(x: Tensor) -> dict[str, Told]:
         if torch.isfinite(x).all():
-            return told(features(x), real.features)
+            return told(features(x, each), real.features)
         return dict.fromkeys(told(real, real.features), math.nan)
 
     def floor(n: int) -> dict[str, Told]:
@@ -84,7 +84,7 @@ def comparisons(bench: Bench, features: Sequence[Features], most: int) -> list[C
         few = f"{bench.reference.size} items, at most {most} of them"
         raise BadInput(f"--split {bench.split} --reference {most}: {few}, are too few to compare with ({2 * LEAST})")
     known = [by_density(bench)] if bench.model.data.density is not None else []
-    return [*known, *(by_features(one, bench.reference, most) for one in features)]
+    return [*known, *(by_features(one, bench.reference, most, bench.each) for one in features)]
 
 
 def compared(bench: Bench, ways: Sequence[Comparison], n: int) -> tuple[list[Measured], Tensor]:

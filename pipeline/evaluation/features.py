@@ -2,11 +2,11 @@
 
 import contextlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,8 @@ PIECE = 100
 
 Kind: TypeAlias = Literal["classifier", "inception", "squeezenet", "coordinates"]
 """A small classifier of the data set itself; Inception-v3; SqueezeNet; the data's own numbers, as they are."""
+Each: TypeAlias = Callable[[Callable[[Tensor], Any], Iterable[Tensor]], Iterable[Any]]
+"""`map`, or what spreads a function over processes."""
 
 
 class Seen(NamedTuple):
@@ -45,10 +47,9 @@ class Features:
     kernel: str = "kernel_distance"
     score: str = "class_score"
 
-    @torch.no_grad()
-    def __call__(self, x: Tensor) -> Seen:
-        """Features of data (n, *d), a piece after the other."""
-        features, logits = zip(*(self.of(part) for part in x.split(PIECE)), strict=True)
+    def __call__(self, x: Tensor, each: Each = map) -> Seen:
+        """Features of data (n, *d), piece by piece."""
+        features, logits = zip(*each(self.of, x.split(PIECE)), strict=True)
         known = [part.double() for part in logits if part is not None]
         return Seen(torch.cat([part.double() for part in features]), torch.cat(known) if known else None)
 
@@ -59,6 +60,7 @@ def of_classifier(data: Dataset, device: torch.device | str = "cpu") -> Features
         raise BadInput("--features classifier: it takes images with labels to learn one")
     net: Classifier = classifier(data, device)
 
+    @torch.no_grad()
     def of(x: Tensor) -> tuple[Tensor, Tensor]:
         features = net.features(x.to(device))
         return features.cpu(), net.head(features).cpu()
@@ -72,6 +74,7 @@ def of_squeezenet(path: str, device: torch.device | str = "cpu") -> Features:
     if torch.device(device).type == "cpu":
         net = net.to(memory_format=torch.channels_last)
 
+    @torch.no_grad()
     def of(x: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = net(x.to(device))
         return features.cpu(), logits.cpu()
@@ -105,6 +108,7 @@ def of_inception(path: str = "", device: torch.device | str = "cpu") -> Features
         what = f"--inception-weights {path} holds" if path else "what was downloaded holds"
         raise BadInput(f"{what} no Inception-v3 of torch-fidelity: {_line(e)}") from e
 
+    @torch.no_grad()
     def of(x: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = net(_bytes(x).to(device))
         return features.cpu(), logits.cpu()

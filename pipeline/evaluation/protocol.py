@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pipeline.chains import AnyPool
 from pipeline.data import Dataset
+from pipeline.evaluation.features import Each
 from pipeline.model import Model
 from pipeline.samplers import Langevin
 
@@ -81,6 +82,8 @@ class Bench:
     split: Split
     reference: Dataset
     seed: int
+    each: Each = map
+    """Who computes features."""
 
     def protocol(self, what: str, start: tuple[str, ...], n: int, by: str = "", **more: int | float | str) -> Protocol:
         """Of a number that is taken by the model's own chains; `by` names features."""
