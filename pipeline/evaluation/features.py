@@ -4,6 +4,7 @@ import contextlib
 import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -42,7 +43,7 @@ class Features:
     name: str
     """With a hash of the weights, where they come from a file."""
     of: Callable[[Tensor], tuple[Tensor, Tensor | None]]
-    """(n, *d) data on the CPU -> (n, f) features and (n, k) logits, on the CPU."""
+    """(n, *d) data on the CPU -> (n, f) features and (n, k) logits, on the CPU; it can be sent to other processes."""
     frechet: str = "frechet"
     kernel: str = "kernel_distance"
     score: str = "class_score"
@@ -58,14 +59,7 @@ def of_classifier(data: Dataset, device: torch.device | str = "cpu") -> Features
     """Of the small classifier of the data set's own classes. Raises BadInput where there are none."""
     if data.spec.kind != "image" or not data.spec.classes:
         raise BadInput("--features classifier: it takes images with labels to learn one")
-    net: Classifier = classifier(data, device)
-
-    @torch.no_grad()
-    def of(x: Tensor) -> tuple[Tensor, Tensor]:
-        features = net.features(x.to(device))
-        return features.cpu(), net.head(features).cpu()
-
-    return Features(f"classifier of {data.key}", of)
+    return Features(f"classifier of {data.key}", partial(_by_classifier, classifier(data, device), device))
 
 
 def of_squeezenet(path: str, device: torch.device | str = "cpu") -> Features:
@@ -74,13 +68,8 @@ def of_squeezenet(path: str, device: torch.device | str = "cpu") -> Features:
     if torch.device(device).type == "cpu":
         net = net.to(memory_format=torch.channels_last)
 
-    @torch.no_grad()
-    def of(x: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = net(x.to(device))
-        return features.cpu(), logits.cpu()
-
     names = (f"{name}_squeezenet" for name in ("frechet", "kernel_distance", "class_score"))
-    return Features(f"squeezenet {_hash(path)}", of, *names)
+    return Features(f"squeezenet {_hash(path)}", partial(_by_network, net, device), *names)
 
 
 def of_inception(path: str = "", device: torch.device | str = "cpu") -> Features:
@@ -108,18 +97,14 @@ def of_inception(path: str = "", device: torch.device | str = "cpu") -> Features
         what = f"--inception-weights {path} holds" if path else "what was downloaded holds"
         raise BadInput(f"{what} no Inception-v3 of torch-fidelity: {_line(e)}") from e
 
-    @torch.no_grad()
-    def of(x: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = net(_bytes(x).to(device))
-        return features.cpu(), logits.cpu()
-
     source = _hash(path) if path else Path(fidelity.URL_INCEPTION_V3).stem
+    of = partial(_by_bytes, net, device)
     return Features(f"inception-v3 {source}", of, "fid", "kid", "inception_score")
 
 
 def coordinates() -> Features:
     """The data's own numbers."""
-    return Features("coordinates", lambda x: (x.flatten(1), None))
+    return Features("coordinates", _as_they_are)
 
 
 def chosen(kind: Kind, data: Dataset, inception: str, weights: str, device: torch.device) -> Features:
@@ -137,6 +122,26 @@ def chosen(kind: Kind, data: Dataset, inception: str, weights: str, device: torc
             raise BadInput("--features squeezenet: name the file of its weights by --squeezenet PATH.npz")
         return of_squeezenet(weights, device)
     return of_inception(inception, device) if kind == "inception" else coordinates()
+
+
+@torch.no_grad()
+def _by_classifier(net: Classifier, device: torch.device | str, x: Tensor) -> tuple[Tensor, Tensor]:
+    features = net.features(x.to(device))
+    return features.cpu(), net.head(features).cpu()
+
+
+@torch.no_grad()
+def _by_network(net: nn.Module, device: torch.device | str, x: Tensor) -> tuple[Tensor, Tensor]:
+    features, logits = net(x.to(device))
+    return features.cpu(), logits.cpu()
+
+
+def _by_bytes(net: nn.Module, device: torch.device | str, x: Tensor) -> tuple[Tensor, Tensor]:
+    return _by_network(net, device, _bytes(x))
+
+
+def _as_they_are(x: Tensor) -> tuple[Tensor, None]:
+    return x.flatten(1), None
 
 
 def _bytes(x: Float[Tensor, "n c h w"]) -> Tensor:

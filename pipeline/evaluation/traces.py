@@ -3,6 +3,7 @@
 import json
 import math
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,14 +143,16 @@ def netcdf(found: Traces, protocol: dict[str, Any]) -> bytes:
         return {"energy": found.energy[:, some], "x": found.quantities[:, some]}
 
     about = {"protocol": json.dumps(protocol), "starts": json.dumps(found.starts), "steps_per_draw": found.every}
-    data = arviz.from_dict(
-        posterior=part(slice(found.warm_up, None)),
-        warmup_posterior=part(slice(0, found.warm_up)) if found.warm_up else None,
-        save_warmup=found.warm_up > 0,
-        coords={"quantity": found.names},
-        dims={"x": ["quantity"]},
-        attrs=about,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "More chains")  # than draws: they are not mistaken for each other here
+        data = arviz.from_dict(
+            posterior=part(slice(found.warm_up, None)),
+            warmup_posterior=part(slice(0, found.warm_up)) if found.warm_up else None,
+            save_warmup=found.warm_up > 0,
+            coords={"quantity": found.names},
+            dims={"x": ["quantity"]},
+            attrs=about,
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "chains.nc"
         data.to_netcdf(str(path), engine="h5netcdf")
