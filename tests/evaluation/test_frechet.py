@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pipeline.data import load
-from pipeline.evaluation.frechet import class_score, classifier, features, frechet, kernel_distance
+from pipeline.evaluation.frechet import _discrepancy, class_score, classifier, features, frechet, kernel_distance
 from pipeline.rng import generator
 
 
@@ -62,3 +62,17 @@ def test_class_score_counts_the_classes_that_are_told_apart():
     p = torch.tensor([0.75, 0.25])
     exact = ((1 * (1 / p[0]).log() + 0.5 * (0.5 / p[0]).log() + 0.5 * (0.5 / p[1]).log()) / 2).exp()
     assert half.value == pytest.approx(float(exact), abs=0.05)
+
+
+def test_they_are_torch_fidelitys():
+    from torch_fidelity import metric_fid, metric_isc, metric_kid
+
+    a, b = (torch.randn(200, 16, generator=generator(s)).double() * (1 + s / 5) for s in (0, 1))
+    mu_sigma = [{"mu": x.mean(0).numpy(), "sigma": np.cov(x.numpy(), rowvar=False)} for x in (a, b)]
+    assert [frechet(a, b)] == pytest.approx(list(metric_fid.fid_statistics_to_metric(*mu_sigma, False).values()))
+    kernels = [metric_kid.kernel_poly(x.numpy(), y.numpy()) for x, y in ((a, a), (a, b), (b, b))]
+    assert _discrepancy(a, b) == pytest.approx(metric_kid.mmd2(*kernels))
+    logits = 3 * a
+    shuffled = torch.cat([logits[i::10] for i in range(10)])  # whose parts are contiguous there
+    theirs = metric_isc.isc_features_to_metric(shuffled, splits=10, shuffle=False)
+    assert class_score(logits).value == pytest.approx(theirs["inception_score_mean"])
