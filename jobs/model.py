@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from jobs.launch import device, load_run
 from pipeline.data import Dataset, load
 from pipeline.errors import BadInput
+from pipeline.evaluation.protocol import Measured
 from pipeline.model import Model, newest
 from pipeline.process import prepare
 from pipeline.report import grid
@@ -96,11 +98,7 @@ class Findings:
 
     def images(self, name: str, x: Tensor, columns: int) -> None:
         """Write <name>.png: images (n, c, h, w) in [-1, 1], `columns` a row."""
-        figure = matplotlib.figure.Figure(figsize=(columns, -(-len(x) // columns)))
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.imshow(grid(x.cpu(), columns).permute(1, 2, 0))
-        axes.axis("off")
-        self.figure(name, figure)
+        self.figure(name, pictures(x, columns))
 
     def result(self, asked: Any, metrics: dict[str, float], **more: Any) -> None:
         """Write result.json, and say the metrics."""
@@ -109,3 +107,27 @@ class Findings:
         for name, value in metrics.items():
             print(f"{name:24} {value:.4g}")
         print(f"{'result':24} {self.out}/result.json")
+
+    def measured(self, asked: Any, found: Sequence[Measured], **more: Any) -> None:
+        """As `result`, of numbers that say how they were taken: `metrics` with a hash each, `protocols` by hash."""
+        about = {"update": self.model.update, "asked": dataclasses.asdict(asked)}
+        metrics = {one.name: one.content() for one in found}
+        protocols = {one.protocol.hash: one.protocol.content() for one in found}
+        self.storage.write_json("result.json", {**about, "metrics": metrics, "protocols": protocols, **more})
+        print(f"{'metric':32} {'value':>10} {'error':>10} {'ess':>8}  protocol")
+        for one in found:
+            columns = [f"{one.value:10.4g}"]
+            columns += [
+                " " * width if x is None else f"{x:{width}.3g}" for x, width in ((one.standard_error, 10), (one.ess, 8))
+            ]
+            print(f"{one.name:32} {' '.join(columns)}  {one.protocol.hash}{f'  {one.note}' if one.note else ''}")
+        print(f"{'result':32} {self.out}/result.json")
+
+
+def pictures(x: Tensor, columns: int) -> matplotlib.figure.Figure:
+    """Images (n, c, h, w) in [-1, 1], `columns` a row."""
+    figure = matplotlib.figure.Figure(figsize=(columns, -(-len(x) // columns)))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(grid(x.cpu(), columns).permute(1, 2, 0))
+    axes.axis("off")
+    return figure

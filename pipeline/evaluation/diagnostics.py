@@ -5,18 +5,13 @@ oscillates about 0; oscillation with negative autocorrelation at short lags tell
 Whether the chains have converged shows in long chains alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from numpy import ndarray
-from torch import Tensor
-
-from pipeline.energies import Energy
-from pipeline.samplers import Sampler
 
 LAGS = 15
 """Updates over which correlations are taken."""
@@ -69,13 +64,3 @@ def traces(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, until: in
     for axes in (top, cross, auto):
         axes.axhline(0, color="black", linewidth=0.6, linestyle="--")
     return figure
-
-
-def along(
-    energy: Energy, sampler: Sampler, x: Float[Tensor, "n *d"], calls: int, rng: torch.Generator
-) -> Iterator[tuple[Tensor, Float[Tensor, " n"]]]:
-    """Chains of `calls` calls of the sampler: the states and their energies after each."""
-    for _ in range(calls):
-        with torch.no_grad():
-            x, stats = sampler(energy, x, rng)
-        yield x, stats.energy

@@ -1,6 +1,7 @@
 """Likelihood where it can be had: on a grid in the plane, and by annealed importance sampling of latent vectors."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -82,19 +83,43 @@ def annealed(
         rng: of the transitions.
     """
     m, n, *_ = x.shape
-    state, log_weight, accepted = x.flatten(0, 1), x.new_zeros(m * n), 0.0
+    found = weighed(base, target, x.flatten(0, 1), [hmc] * (temperatures - 1), rng)
+    return averaged(found.log_weight.view(m, n), float(found.accept.mean()))
+
+
+def averaged(log_weight: Float[Tensor, "m n"], accept: float) -> Annealed:
+    """The ratios that the log weights of m chains each amount to."""
+    ess = 1 / log_weight.softmax(0).square().sum(0)
+    return Annealed(log_weight.logsumexp(0) - math.log(len(log_weight)), ess, accept)
+
+
+class Weighed(NamedTuple):
+    """Chains at the end of their annealing."""
+
+    x: Float[Tensor, "n *d"]
+    log_weight: Float[Tensor, " n"]
+    """Its exponential has the ratio of normalisers for its mean."""
+    accept: Float[Tensor, " n"]
+    """Share of proposals that were accepted; 1 where there were none."""
+
+
+@torch.no_grad()
+def weighed(
+    base: Energy, target: Energy, x: Float[Tensor, "n *d"], moves: Sequence[HMC], rng: torch.Generator
+) -> Weighed:
+    """Chains from exact draws x of exp(-base) to exp(-target), and their weights: one of `moves` at each b between."""
+    log_weight, accepted, temperatures = x.new_zeros(len(x)), x.new_zeros(len(x)), len(moves) + 1
     schedule = [(k / temperatures) ** 2 for k in range(temperatures + 1)]
-    for before, b in pairwise(schedule):
-        log_weight += (b - before) * (base(state) - target(state))
-        if b < 1:
-            state, stats = hmc(_between(base, target, b), state, rng)
-            accepted += stats.accept.mean().item() / (temperatures - 1)
-    weights = log_weight.view(m, n)
-    ess = 1 / weights.softmax(0).square().sum(0)
-    return Annealed(weights.logsumexp(0) - math.log(m), ess, accepted)
+    for i, (before, b) in enumerate(pairwise(schedule)):
+        log_weight += (b - before) * (base(x) - target(x))
+        if i < len(moves):
+            x, stats = moves[i](between(base, target, b), x, rng)
+            accepted += stats.accept / len(moves)
+    return Weighed(x, log_weight, accepted if moves else accepted + 1)
 
 
-def _between(base: Energy, target: Energy, b: float) -> Energy:
+def between(base: Energy, target: Energy, b: float) -> Energy:
+    """(1 - b) base + b target."""
     return lambda x: (1 - b) * base(x) + b * target(x)
 
 

@@ -189,11 +189,15 @@ def judge(recipe: Recipe, nets: Nets, data: Dataset, drawn: Mapping[str, Tensor]
     return Verdict({**metrics, **distance_.floor(len(drawn["short_run"]))}, densities(data.density, planes))
 
 
-def densities(truth: Density, planes: Mapping[str, Tensor]) -> Figure:
-    """The truth and other log-densities on its grid side by side, each in the scale of its own maximum."""
+def densities(truth: Density, planes: Mapping[str, Tensor], columns: int = 10) -> Figure:
+    """The truth and other log-densities on its grid, `columns` a row, each in the scale of its own maximum."""
     planes = {"truth": -truth.energy(likelihood.grid(truth.half)).double(), **planes}
-    figure = Figure(figsize=(3 * len(planes), 3.4), layout="constrained")
-    for axes, (name, log_density) in zip(figure.subplots(1, len(planes)), planes.items(), strict=True):
+    columns, rows = min(columns, len(planes)), -(-len(planes) // columns)
+    figure = Figure(figsize=(3 * columns, 3.4 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[len(planes) :]:
+        axes.axis("off")
+    for axes, (name, log_density) in zip(panels, planes.items(), strict=False):
         side, extent = round(len(log_density) ** 0.5), (-truth.half, truth.half) * 2
         axes.imshow(log_density.exp().view(side, side).T, origin="lower", extent=extent, cmap="magma")
         axes.set_title(name, fontsize=9)

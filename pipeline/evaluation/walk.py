@@ -1,7 +1,8 @@
 """Long chains of a model, moved by any pool: from noise, data or the bank, seen again and again on their way."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.chains import AnyPool, ChainTask
+from pipeline.chains import Answers, AnyPool, ChainTask
 from pipeline.evaluation import samples
+from pipeline.lanes import Lane
 from pipeline.model import Model
 from pipeline.rng import fold
 from pipeline.samplers import Langevin
@@ -30,10 +32,17 @@ class Seen(NamedTuple):
     """|dU/dx| on the way there, averaged."""
 
 
+def has(model: Model, start: Start) -> bool:
+    """Whether chains of the model can start there."""
+    if start == "bank":
+        return model.bank is not None
+    return start == "noise" or model.job.recipe.energy(model.nets) is not None
+
+
 def begun(model: Model, start: Start, n: int, seed: int) -> list[ChainTask] | None:
     """Tasks of n of the model's chains; None where the model has no such start."""
     recipe, data = model.job.recipe, model.data
-    if (start == "bank" and model.bank is None) or (start == "data" and recipe.energy(model.nets) is None):
+    if not has(model, start):
         return None
     tasks = samples.tasks(recipe, model.nets, data, n, model.update, fold(seed, start), from_data=start == "data")
     if start == "bank":
@@ -43,14 +52,26 @@ def begun(model: Model, start: Start, n: int, seed: int) -> list[ChainTask] | No
     return tasks
 
 
+def moved(pool: AnyPool, model: Model, tasks: list[ChainTask]) -> Answers:
+    """The answers of tasks, none of whose lanes are alike, under the model's weights."""
+    pool.submit(pool.next, tasks, flatten(model.nets))
+    return pool.collect(pool.next - 1)
+
+
+def together(model: Model, starts: Sequence[Start], n: int, seed: int) -> dict[Start, list[ChainTask]]:
+    """Tasks of n chains of each start that the model has, which a pool may move at once: no two have one lane."""
+    found = {start: tasks for start in starts if (tasks := begun(model, start, n, seed)) is not None}
+    of, numbers = sum(map(len, found.values())), count()
+    return {start: [task._replace(lane=Lane(next(numbers), of)) for task in tasks] for start, tasks in found.items()}
+
+
 def walked(pool: AnyPool, model: Model, tasks: list[ChainTask], steps: int, times: int) -> Iterator[Seen]:
     """Chains after `steps`, 2 `steps`, ..., `times` * `steps` steps; what a pool does is the same for any actors."""
-    chain, flat = model.job.recipe.model, flatten(model.nets)
+    chain = model.job.recipe.model
     for i in range(times):
         sampler = dataclasses.replace(cast(Langevin, tasks[0].sampler), steps=steps)
         tasks = [task._replace(sampler=sampler, seed=fold(task.seed, "stretch", i)) for task in tasks]
-        pool.submit(pool.next, tasks, flat)
-        answers = pool.collect(pool.next - 1)
+        answers = moved(pool, model, tasks)
         parts = [answers[chain, task.lane.index] for task in tasks]
         tasks = [task._replace(x=part.x) for task, part in zip(tasks, parts, strict=True)]
         columns = (np.concatenate([getattr(part, name) for part in parts]) for name in Seen._fields)

@@ -1,11 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
-from pipeline.energies import gaussian
-from pipeline.evaluation.diagnostics import along, correlations, oscillation, traces
-from pipeline.rng import generator
-from pipeline.samplers import Langevin
+from pipeline.evaluation.diagnostics import correlations, oscillation, traces
 
 
 def autoregressive(phi, n, seed=0):
@@ -42,16 +38,6 @@ def test_a_dead_series_has_no_correlation_and_is_drawn():
     found = correlations(np.zeros(50), np.ones(50))
     assert np.isfinite(np.concatenate(found)).all()
     assert len(traces(np.zeros(50), np.ones(50), until=100).axes) == 4
-
-
-def test_long_chains_are_the_sampler_called_again():
-    sampler, x = Langevin(4, 0.1, 0.3), torch.randn(50, 3, generator=generator(0))
-    steps = list(along(gaussian(), sampler, x, 5, generator(1)))
-    with torch.no_grad():
-        whole, stats = Langevin(20, 0.1, 0.3)(gaussian(), x, generator(1))
-    torch.testing.assert_close(steps[-1][0], whole)
-    torch.testing.assert_close(steps[-1][1], stats.energy)
-    assert len(steps) == 5
 
 
 def test_an_overshooting_optimizer_shows_as_oscillation():

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pipeline.data import load
-from pipeline.evaluation.frechet import classifier, features, frechet
+from pipeline.evaluation.frechet import _discrepancy, class_score, classifier, features, frechet, kernel_distance
 from pipeline.rng import generator
 
 
@@ -33,3 +33,46 @@ def test_classifier_is_the_same_each_time_and_knows_the_digits():
     batch = data.batch(np.arange(data.size))
     assert torch.equal(features(once, batch["x"]), features(again, batch["x"]))
     assert (once(batch["x"]).argmax(1) == batch["label"]).float().mean() > 0.98
+
+
+def test_kernel_distance_is_the_sum_over_moments():
+    # (xy + 1)^3 = sum_j binomial(3, j) x^j y^j: N(0, 1) and N(.5, 1) by their raw moments
+    a, b = (torch.randn(20_000, 1, generator=generator(s), dtype=torch.float64) for s in (0, 1))
+    exact = 3 * 0.5**2 + 3 * 0.25**2 + (0.5**3 + 3 * 0.5) ** 2
+    found = kernel_distance(a, b + 0.5)
+    assert abs(found.value - exact) < 4 * found.standard_error < 1
+    alike = kernel_distance(a, b)
+    assert abs(alike.value) < 4 * alike.standard_error
+
+
+def test_kernel_distance_has_no_bias_in_few_items():
+    parts = [kernel_distance(*torch.randn(2, 40, 3, generator=generator(s))).value for s in range(400)]
+    assert abs(np.mean(parts)) < 4 * np.std(parts) / 20
+
+
+def test_class_score_counts_the_classes_that_are_told_apart():
+    sure = 100 * torch.eye(4)[torch.arange(400) // 10 % 4]
+    assert class_score(sure).value == pytest.approx(4)
+    assert class_score(sure)[1] == pytest.approx(0, abs=1e-12)
+    assert class_score(sure[:10].repeat(10, 1)).value == pytest.approx(1)
+    assert class_score(torch.zeros(100, 4)).value == pytest.approx(1)
+    half = class_score(
+        torch.tensor([[0.0, 0.0], [100.0, 0.0]]).repeat(100, 1)[torch.randperm(200, generator=generator(0))]
+    )
+    p = torch.tensor([0.75, 0.25])
+    exact = ((1 * (1 / p[0]).log() + 0.5 * (0.5 / p[0]).log() + 0.5 * (0.5 / p[1]).log()) / 2).exp()
+    assert half.value == pytest.approx(float(exact), abs=0.05)
+
+
+def test_they_are_torch_fidelitys():
+    from torch_fidelity import metric_fid, metric_isc, metric_kid
+
+    a, b = (torch.randn(200, 16, generator=generator(s)).double() * (1 + s / 5) for s in (0, 1))
+    mu_sigma = [{"mu": x.mean(0).numpy(), "sigma": np.cov(x.numpy(), rowvar=False)} for x in (a, b)]
+    assert [frechet(a, b)] == pytest.approx(list(metric_fid.fid_statistics_to_metric(*mu_sigma, False).values()))
+    kernels = [metric_kid.kernel_poly(x.numpy(), y.numpy()) for x, y in ((a, a), (a, b), (b, b))]
+    assert _discrepancy(a, b) == pytest.approx(metric_kid.mmd2(*kernels))
+    logits = 3 * a
+    shuffled = torch.cat([logits[i::10] for i in range(10)])  # whose parts are contiguous there
+    theirs = metric_isc.isc_features_to_metric(shuffled, splits=10, shuffle=False)
+    assert class_score(logits).value == pytest.approx(theirs["inception_score_mean"])

@@ -1,0 +1,103 @@
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data import load
+from pipeline.errors import BadInput
+from pipeline.evaluation import frechet
+from pipeline.evaluation.features import chosen, coordinates, of_classifier, of_inception, of_squeezenet
+from pipeline.nets.squeezenet import SqueezeNet, _seen
+from pipeline.rng import generator, seeded
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def layers():
+    with seeded(0):
+        net = SqueezeNet()
+    return {"/".join(name.rsplit(".", 1)).replace(".", "/"): t.numpy() for name, t in net.state_dict().items()}
+
+
+def test_a_classifier_sees_what_the_frechet_distance_sees():
+    data = load("digits")
+    x, net = data.batch(np.arange(230))["x"], frechet.classifier(data)
+    seen = of_classifier(data)(x)
+    torch.testing.assert_close(seen.features, frechet.features(net, x))
+    torch.testing.assert_close(seen.logits, net(x).double())
+    assert torch.equal(coordinates()(x).features, x.flatten(1).double())
+    with pytest.raises(BadInput, match="--features classifier: they are of images"):
+        chosen("classifier", load("rings"), "", "", CPU)
+
+
+def test_squeezenet_by_a_file_of_weights(tmp_path, layers):
+    np.savez(tmp_path / "net.npz", **layers)
+    features = of_squeezenet(str(tmp_path / "net.npz"))
+    assert len(layers) == 52  # of 26 layers
+    assert layers["fire9/conv3x3_2/weight"].shape == (256, 64, 3, 3)
+    x = torch.rand(3, 1, 8, 8, generator=generator(0)) * 2 - 1
+    seen = features(x)
+    assert (seen.features.shape, seen.logits.shape) == ((3, 512), (3, 1000))
+    torch.testing.assert_close(seen.features, features(x.expand(-1, 3, -1, -1)).features)
+    torch.testing.assert_close(seen.features[1:], features(x[1:]).features)
+    assert features.name.startswith("squeezenet ")
+    assert "fid" not in (features.frechet, features.kernel, features.score)
+
+
+def test_squeezenet_sees_blue_first_in_bytes_less_their_mean():
+    red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    seen = _seen(red * 1.5)
+    assert seen.shape == (1, 3, 227, 227)
+    for channel, value in enumerate((-104.0, -117.0, 255 - 123.0)):
+        torch.testing.assert_close(seen[0, channel], torch.full((227, 227), value), rtol=0, atol=1e-3)
+
+
+def test_what_is_no_squeezenet_is_said_in_a_line(tmp_path, layers):
+    path = tmp_path / "net.npz"
+    with pytest.raises(BadInput, match="there is no such file"):
+        of_squeezenet(str(path))
+    path.write_bytes(b"PK\x03\x04 broken")
+    with pytest.raises(BadInput, match=r"not an .npz that can be read"):
+        of_squeezenet(str(path))
+    np.savez(path, **{name: a for name, a in layers.items() if name != "fire3/conv1x1_1/bias"})
+    with pytest.raises(BadInput, match=r'no SqueezeNet v1.0: .*"fire3.conv1x1_1.bias"'):
+        of_squeezenet(str(path))
+    np.savez(path, **{**layers, "conv1/weight": np.zeros((96, 3, 3, 3), np.float32)})
+    with pytest.raises(BadInput, match=r"size mismatch for conv1.weight"):
+        of_squeezenet(str(path))
+    with pytest.raises(BadInput, match="--features squeezenet: name the file"):
+        chosen("squeezenet", load("digits"), "", "", CPU)
+
+
+def test_what_is_no_inception_is_said_in_a_line(tmp_path):
+    path = tmp_path / "inception.pth"
+    with pytest.raises(BadInput, match="there is no such file"):
+        of_inception(str(path))
+    path.write_text("no weights")
+    with pytest.raises(BadInput, match="not a file of weights"):
+        of_inception(str(path))
+    torch.save({"a": [print]}, path)  # what would run on reading is not read
+    with pytest.raises(BadInput, match="not a file of weights"):
+        of_inception(str(path))
+
+
+def test_inception_as_torch_fidelity_runs_it(tmp_path, monkeypatch):
+    from torch_fidelity import feature_extractor_inceptionv3 as fidelity
+
+    def fails(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr(fidelity, "load_state_dict_from_url", fails)
+    with pytest.raises(BadInput, match=r"cannot be downloaded .*no network.* name their file by --inception-weights"):
+        of_inception()
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(BadInput, match="holds no Inception-v3"):
+        of_inception(str(tmp_path / "other.pth"))
+    monkeypatch.setattr(fidelity, "load_state_dict_from_url", lambda *_, **__: {})
+    monkeypatch.setattr(fidelity.FeatureExtractorInceptionV3, "load_state_dict", lambda net, weights: None)
+    features = of_inception()
+    seen = features(torch.rand(2, 1, 8, 8, generator=generator(0)))
+    assert (seen.features.shape, seen.logits.shape) == ((2, 2048), (2, 1008))
+    assert (features.frechet, features.kernel, features.score) == ("fid", "kid", "inception_score")
