@@ -4,13 +4,13 @@ Short runs and the contrast d cannot tell convergent learning from learning that
 So chains from data, from the run's bank and from its noise make up to 100 K steps, K being the run's own number.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, get_args
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
@@ -27,19 +27,33 @@ REACH = 100
 """Length of the long chains in multiples of K: where the paper's figures look, and a chain that leaves has left."""
 MARKS = (1, 10, REACH)
 """Where states are compared with the data, in multiples of K."""
+PLACES = (1, 2, 5, 10, 20, 50, REACH)
+"""Where mean energies are told of."""
 NUMBER = {"image": 50, "vector": 250, "text": 50, "counts": 50}
 """Chains of each start, enough for a distance to have a floor far below that of noise."""
+RHAT = 1.1
+"""R-hat up to which chains agree: Gelman and Rubin's bound. That of 1.01 is for estimates, from longer chains."""
+LEAVES = 2.0
+"""Factor of the own short runs' distance (or the data's, if that is more) at which long chains have left the data."""
+DRIFT = 1.0
+"""Standard deviations of the energies by which their mean may move after K steps: more, and a typical state has become
+an unlikely one."""
+ONE_SIDED, GROWTH = 0.95, 3.0
+"""|mean sign| of d above which it does not oscillate about 0; growth of |d| that tells expansion from a bias."""
 LEAST = 10
 """Multiples of K that a look reaches at least, unless a number is not finite; a shorter one says nothing."""
 LATELY = 200
 """Updates of the run's own d that the evidence speaks of."""
 
 
+Name: TypeAlias = Literal["convergent", "short-run only", "diverging", "undecided"]
+
+
 class Trail(NamedTuple):
     """What long chains of one start did; places are in multiples of K."""
 
     energy: dict[int, float]
-    """Mean energy over temperature at the marks."""
+    """Mean energy over temperature."""
     extent: dict[int, float]
     """Root mean square of the states, at 0 as well."""
     distance: dict[int, float]
@@ -88,6 +102,91 @@ class Evidence(NamedTuple):
     """|mean| of the signs of the run's d over the last updates: 1 where the data are always on the same side."""
     growth: float
     """The median of |d| over the last updates over that of as many before them."""
+
+
+class Verdict(NamedTuple):
+    """What a look comes to."""
+
+    name: Name
+    why: str
+    """The evidence, in one line."""
+
+
+def verdict(evidence: Evidence) -> Verdict:
+    """What long chains and the run's own history say, by the criteria of 1903.12370.
+
+    *diverging*: a number of the long chains is not finite, a metric of the run is outside its history, or its d is one-
+    sided and grows. *convergent*: short chains are near the data, and the long ones from data and from the run's own
+    start stay there and agree in their energies. *short-run only*: short chains are near the data, and long ones are
+    not, or do not agree. *undecided*: not even short chains are near the data yet, so neither can be said.
+    """
+    if why := _diverging(evidence):
+        return Verdict("diverging", why)
+    short, long = _near(evidence), _away(evidence)
+    if not short.near:
+        return Verdict("undecided", f"{short.why}; {long or _steady(evidence)}")
+    return Verdict("short-run only", f"{short.why}; {long}") if long else Verdict("convergent", _steady(evidence))
+
+
+def _diverging(evidence: Evidence) -> str:
+    """Why the run diverges, or empty."""
+    if not evidence.finite:
+        return f"long chains are not finite after {evidence.reach * evidence.steps:,} steps"
+    if evidence.outside:
+        name, count = next(iter(evidence.outside.items()))
+        return f"{name} has been far from all before for {count} updates"
+    if evidence.one_sided > ONE_SIDED and evidence.growth > GROWTH:
+        return f"d is on one side of 0 ({evidence.one_sided:.2f} of 1) and has grown {evidence.growth:.1f}fold"
+    return ""
+
+
+class _Near(NamedTuple):
+    near: bool
+    why: str
+
+
+def _near(evidence: Evidence) -> _Near:
+    """Whether the run's own chains of K steps are near the data."""
+    own, noise = evidence.trails[evidence.own], evidence.trails["noise"]
+    if not evidence.metric:
+        near = evidence.one_sided <= ONE_SIDED
+        return _Near(near, f"d is {'about 0' if near else f'on one side of 0 ({evidence.one_sided:.2f} of 1)'}")
+    half = math.sqrt(evidence.floor * noise.distance[0])
+    told = f"{evidence.metric} {own.distance[1]:.3g} of chains of K = {evidence.steps} steps from {evidence.own}"
+    return _Near(
+        own.distance[1] < half, f"{told} (as many of the data {evidence.floor:.3g}, noise {noise.distance[0]:.3g})"
+    )
+
+
+def _serving(evidence: Evidence) -> dict[str, Trail]:
+    """The chains that the model is to serve: from data, where they are states, and from the run's own start."""
+    return {start: trail for start, trail in evidence.trails.items() if start in ("data", evidence.own)}
+
+
+def _away(evidence: Evidence) -> str:
+    """How long chains leave, or do not agree; empty where they stay and do."""
+    found, end = [], evidence.reach
+    reference = max(evidence.floor, evidence.trails[evidence.own].distance.get(1, evidence.floor))
+    for start, trail in _serving(evidence).items():
+        if evidence.metric and not trail.distance[end] <= LEAVES * reference:
+            found.append(f"{evidence.metric} {trail.distance[end]:.3g} after {end} K from {start}")
+        if not abs(trail.drift) <= DRIFT:
+            found.append(f"energies from {start} move by {trail.drift:+.1f} sd")
+    if not evidence.rhat <= RHAT:
+        found.append(f"R-hat {evidence.rhat:.2f}")
+    return ", ".join(found)
+
+
+def _steady(evidence: Evidence) -> str:
+    """How chains stay."""
+    trails, end = _serving(evidence), evidence.reach
+    far = {
+        start: f" at {evidence.metric} {trail.distance[end]:.3g}" if evidence.metric else ""
+        for start, trail in trails.items()
+    }
+    stay = " and ".join(f"from {start}{far[start]} (energies move by {t.drift:+.1f} sd)" for start, t in trails.items())
+    draws = sum(trail.ess for trail in trails.values())
+    return f"chains of {end} K stay, {stay}; R-hat {evidence.rhat:.3f}, {draws:.0f} effective draws"
 
 
 def look(
@@ -163,14 +262,15 @@ def _far(distance: Distance, x: Tensor) -> float:
 
 
 def _floor(model: Model, distance: Distance | None, number: int, seed: int) -> float:
-    """The distance of as many items of the data, drawn without replacement."""
-    index = np.random.default_rng(fold(seed, "floor")).permutation(model.data.size)[:number]
-    return distance.of(model.data.batch(index)["x"]) if distance else float("nan")
+    """The distance of as many items of the data, drawn as the chains' are; the mean of four draws."""
+    if distance is None:
+        return float("nan")
+    index = np.random.default_rng(fold(seed, "floor")).integers(model.data.size, size=(4, number))
+    return float(np.mean([distance.of(model.data.batch(i)["x"]) for i in index]))
 
 
 def _trail(energy: Float[ndarray, "n k"], extent: dict[int, float], far: dict[int, float], ratio: float) -> Trail:
-    marks = [mark for mark in extent if mark]
-    at = {mark: float(energy[:, mark - 1].mean()) for mark in marks}
+    at = {k: float(energy[:, k - 1].mean()) for k in sorted({*PLACES, energy.shape[1]}) if k <= energy.shape[1]}
     late = energy[:, energy.shape[1] // 2 :].mean()
     with np.errstate(all="ignore"):  # what is not finite is told as it is
         drift = float((late - energy[:, 0].mean()) / energy[:, 0].std())
@@ -187,8 +287,9 @@ def _mixed(energy: Float[ndarray, "n k"]) -> tuple[float, float]:
 
 
 def _growth(d: list[float]) -> float:
-    """Of the median |d| over the last updates, over that of as many before."""
-    if len(d) < 2 * LATELY:
+    """Of the median |d| over the last updates, at most half of them, over that of as many before; 1 of a few."""
+    window = min(LATELY, len(d) // 2)
+    if window < LATELY // 4:
         return 1.0
-    before, lately = (float(np.median(np.abs(part))) for part in (d[-2 * LATELY : -LATELY], d[-LATELY:]))
+    before, lately = (float(np.median(np.abs(part))) for part in (d[-2 * window : -window], d[-window:]))
     return lately / before if before else float("inf")
