@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -118,8 +118,6 @@ def observers(job: Job[Any], spec: Spec, command: str) -> Iterator[None]:
             _conclude(watcher, watching, str(e), time.monotonic() - began)
             raise
         _conclude(watcher, watching, "", time.monotonic() - began)
-        if count := restarts(handles):
-            print(f"observers were restarted {count} times", file=sys.stderr)
     finally:
         for handle in handles:
             ray.kill(handle)
@@ -129,22 +127,24 @@ def _begun(job: Job[Any]) -> int:
     """Where the run goes on from; what was observed past it is cut off."""
     name = checkpoint.newest(Storage.at(job.out) / "checkpoints")
     update = checkpoint.update_of(name) if name else 0
-    cut(Storage.at(job.out), update)
+    with suppress(OSError):  # the observer will say so
+        cut(Storage.at(job.out), update)
     return update
 
 
 def _conclude(watcher: ActorHandle, watching: ray.ObjectRef, why: str, seconds: float) -> None:
     """Wait for the last look, but not for long, and say what went wrong."""
-    limit = max(LEAST, SHARE * seconds)
+    limit, died = max(LEAST, SHARE * seconds), 0
     try:
         if ray.get(watcher.end.remote(why, limit), timeout=GRACE):
             print(f"observing the last checkpoint, for {limit:.0f} s at most", file=sys.stderr)
         faults = ray.get(watching, timeout=limit + GRACE)
+        died = restarts([watcher])
     except ray.exceptions.GetTimeoutError:
         faults = ["no answer in time"]
-    except ray.exceptions.RayError as e:
-        faults = [f"{type(e).__name__}: {str(e).splitlines()[0]}"]
+    except Exception as e:  # whatever it is, it must not become the run's
+        faults = [f"{type(e).__name__}: {(str(e).splitlines() or [''])[-1].strip()}"]
+    if died:
+        print(f"the observer died and came back {died} times", file=sys.stderr)
     if faults:
-        print(
-            f"the observer failed {len(faults)} times, at last by {faults[-1]}; the run is as it was", file=sys.stderr
-        )
+        print(f"the observer failed {len(faults)} times, at last: {faults[-1]}; the run is as it was", file=sys.stderr)
