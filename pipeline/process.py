@@ -27,15 +27,17 @@ def prepare(threads: int) -> None:
 def yielding() -> None:
     """Let every other process go first: this one takes the time that is left, on all its threads.
 
-    Where Linux groups processes by session before it looks at their niceness, the session is one of its own.
+    Where Linux groups processes by session before it looks at their niceness, that of the group counts; so it is
+    lowered as well, but only where the session is this process's own: others in it would starve.
     """
     if sys.platform != "linux":
         os.nice(19)
         return
-    with contextlib.suppress(OSError):  # it leads a group already
+    with contextlib.suppress(OSError):  # it leads a group of processes already
         os.setsid()
-    with contextlib.suppress(OSError):  # there are no such groups, or not for this user
-        Path("/proc/self/autogroup").write_text("19")
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # there are no such groups
+            Path("/proc/self/autogroup").write_text("19")
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(ProcessLookupError):  # which has ended
             os.setpriority(os.PRIO_PROCESS, int(thread), 19)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from running import CPU, local_pool, run
+from small_recipes import JOINT, SMALL
 from torch import nn
 
 from pipeline import observer, owner
@@ -17,10 +18,11 @@ from pipeline.errors import BadInput, TakenOver
 from pipeline.evaluation import samples
 from pipeline.evaluation.convergence import DRIFT, LEAVES, REACH, RHAT, Evidence, Trail, look, verdict
 from pipeline.health import Watch
-from pipeline.job import dataset
+from pipeline.job import Job, dataset
 from pipeline.model import Model
 from pipeline.observer import Observer, cut, rows
 from pipeline.recipes.anatomy import Anatomy
+from pipeline.recipes.short_run import ShortRun
 from pipeline.rng import generator
 from pipeline.samplers import HMC, Langevin
 from pipeline.storage import Storage
@@ -135,13 +137,13 @@ def model_of(job, energy, factor):
 
 @pytest.fixture
 def plane(small):
-    recipe = Anatomy(langevin=Langevin(20, 1.0, 0.06), start_scale=1.5, batch=16, bank=300, width=4)
+    recipe = Anatomy(langevin=Langevin(10, 1.0, 0.06), start_scale=1.5, batch=16, bank=300, width=4)
     return replace(small, data="eight-gaussians", recipe=recipe)
 
 
 def looked(model, **settings):
     pool = LocalPool(model.job.recipe, {"energy": Exact(model.nets["energy"].energy, 0.0)})
-    return look(model, pool, samples.distance(model.data, CPU), 100, **settings)
+    return look(model, pool, samples.distance(model.data, CPU), 60, **settings)
 
 
 def test_chains_under_the_datas_own_energy_are_convergent_and_a_look_is_a_function(plane):
@@ -154,8 +156,8 @@ def test_chains_under_the_datas_own_energy_are_convergent_and_a_look_is_a_functi
 
 
 def test_chains_that_slowly_fall_to_one_place_are_short_run_only(plane):
-    job = replace(plane, recipe=replace(plane.recipe, langevin=Langevin(20, 1.0, 0.01)))
-    found, _ = looked(model_of(job, lambda x: x.square().sum(1) / 2, 0.0025))
+    job = replace(plane, recipe=replace(plane.recipe, langevin=Langevin(10, 1.0, 0.01)))
+    found, _ = looked(model_of(job, lambda x: x.square().sum(1) / 2, 0.005))
     assert verdict(found).name == "short-run only", verdict(found).why
     assert found.trails["data"].drift < -DRIFT
 
@@ -175,18 +177,21 @@ def test_a_look_cut_short_says_how_far_it_came_or_nothing(plane):
     assert looked(model, stop=lambda: True) is None
 
 
+class Metropolis(ShortRun):
+    """Chains that are no Langevin dynamics."""
+
+    def sampler(self, chain, nets, update):
+        return HMC(1, 1, 0.1)
+
+
 def test_what_has_no_long_chains_is_refused():
-    from small_recipes import JOINT, SMALL
-
-    from pipeline.job import Job
-
     spec = Spec("image", (1, 8, 8), 10)
     job = Job(name="x", recipe=SMALL, data="digits", updates=1, observe=1)
     observer.check(job, spec)
     with pytest.raises(BadInput, match="--observe 1: the model draws without a chain"):
         observer.check(replace(job, recipe=JOINT), spec)
     with pytest.raises(BadInput, match="no Langevin dynamics"):
-        observer.check(replace(job, recipe=replace(SMALL, langevin=HMC(1, 1, 0.1))), spec)
+        observer.check(replace(job, recipe=Metropolis()), spec)
 
 
 def observer_of(job):
