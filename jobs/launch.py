@@ -17,7 +17,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from pipeline import owner
+from pipeline import observer, owner
 from pipeline.batch import Spec
 from pipeline.chains import LocalPool
 from pipeline.data import located
@@ -132,13 +132,19 @@ def start(job: Job[Any]) -> None:
 def go(job: Job[Any], spec: Spec) -> None:
     """Run a checked job in its folder, new or not, with Ray or without."""
     began, where = time.perf_counter(), device(job.device)
-    if job.learners or job.actors:
+    if job.observe:
+        observer.check(job, spec)
+    if job.learners or job.actors or job.observe:
         from pipeline.distributed import cluster  # here: a run without Ray does not import it
         from pipeline.distributed import train as distributed
 
         with cluster.joined():
             cluster.wait_for_resources(job)
-            found = distributed.run(job, spec, where, _record(job))
+            try:
+                found = distributed.run(job, spec, where, _record(job))
+            except Diverged:
+                _observed(job)
+                raise
     else:
         command = _record(job)
         prepare(job.threads)
@@ -177,6 +183,12 @@ def _record(job: Job[Any]) -> str:
         raise BadInput(f"--out {e}") from e
 
 
+def _observed(job: Job[Any]) -> None:
+    """Say what the run's observers have found."""
+    if job.observe and (rows := observer.rows(Storage.at(job.out))):
+        print(f"{'verdict':24} {observer.told(rows[-1])}")
+
+
 def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
     if job.samples and not found["metrics"]:
         print("no final metrics: they need images with labels, text, or a known density")
@@ -188,6 +200,7 @@ def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
     print(f"{'gradient evaluations':24} {found['gradient_evaluations']:,}")
     if job.max_drift:
         print(f"{'drift waits':24} {found['drift_waits']} of {found['updates']} updates waited for fresh chains")
+    _observed(job)
     for name, count in found["faults"].items():
         if count:
             print(f"{name.replace('_', ' '):24} {count}")

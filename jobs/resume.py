@@ -42,6 +42,12 @@ class Resume:
     """GPUs that Ray sets aside for a learner."""
     gpus_per_actor: float | None = None
     """GPUs that Ray sets aside for an actor."""
+    observe: int | None = None
+    """Ray actors of low priority that say whether the run converges; 0: none."""
+    cpus_per_observer: float | None = None
+    """CPUs that Ray sets aside for an observer; 0: it takes the time that others leave."""
+    gpus_per_observer: float | None = None
+    """GPUs that Ray sets aside for an observer."""
     wait: float | None = None
     """Seconds to wait for a cluster that has not yet the CPUs and GPUs asked for."""
     on_divergence: Literal["stop", "rollback"] | None = None

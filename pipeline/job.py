@@ -104,6 +104,13 @@ class Job(Generic[R]):
     """GPUs that Ray sets aside for a learner."""
     gpus_per_actor: float = 0.0
     """GPUs that Ray sets aside for an actor."""
+    observe: int = 0
+    """Ray actors of low priority: long chains at the newest checkpoint, which say whether the run converges. They
+    change no number of the run. 0: none."""
+    cpus_per_observer: float = 0.0
+    """CPUs that Ray sets aside for an observer; 0: it takes the time that others leave."""
+    gpus_per_observer: float = 0.0
+    """GPUs that Ray sets aside for an observer."""
     wait: float = 0.0
     """Seconds to wait for a cluster that has not yet the CPUs and GPUs asked for; 0: say so at once."""
 

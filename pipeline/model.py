@@ -11,6 +11,7 @@ from pipeline.chains import frozen
 from pipeline.data import Dataset
 from pipeline.energies import Energy
 from pipeline.errors import BadInput
+from pipeline.health import Watch
 from pipeline.job import Job, check_identity, dataset
 from pipeline.learner import build
 from pipeline.samplers import Langevin
@@ -32,6 +33,10 @@ class Model(NamedTuple):
     """The checkpoint."""
     bank: Tensor | None
     """(n, *d) states of the model's bank that have moved, over all lanes; None without a bank."""
+    watch: Watch
+    """What the run's divergence was judged by up to there."""
+    attempt: int = 0
+    """Rollbacks that the run had made."""
 
     @property
     def energy(self) -> Energy:
@@ -54,7 +59,7 @@ def newest(job: Job[Any], device: torch.device) -> Model:
         BadInput: there is no checkpoint, the data are not to be had, or either is of another run.
     """
     checkpoints, data = Storage.at(job.out) / "checkpoints", dataset(job)
-    model = Model(job, data, frozen(build(job.recipe, data.spec, job.seed, device)), 0, checkpoints, None)
+    model = Model(job, data, frozen(build(job.recipe, data.spec, job.seed, device)), 0, checkpoints, None, Watch(0))
     for _ in range(TRIES):
         name = checkpoint.newest(checkpoints)
         if name is None:
@@ -76,12 +81,13 @@ def through(model: Model) -> Iterator[Model]:
 
 def _at(model: Model, place: Storage) -> Model:
     """The model at a checkpoint, whose weights its networks are given."""
-    job, state = model.job, checkpoint.read_state(place)
+    job, state, watch = model.job, checkpoint.read_state(place), Watch(model.job.patience)
     check_identity(job, model.data.key, state["identity"], place.path)
-    found = checkpoint.read_part(place, "learner")["networks"], _bank(job, place)
-    for name, weights in found[0].items():
+    own, bank = checkpoint.read_part(place, "learner"), _bank(job, place)
+    for name, weights in own["networks"].items():
         model.nets[name].load_state_dict(weights)
-    return model._replace(update=state["update"], place=place, bank=found[1])
+    watch.load_state_dict(own["watch"])
+    return Model(job, model.data, model.nets, state["update"], place, bank, watch, len(state["rollbacks"]))
 
 
 def _bank(job: Job[Any], place: Storage) -> Tensor | None:

@@ -55,12 +55,22 @@ def join(out: Storage, start: str) -> Owner:
     Raises:
         TakenOver: another command works on the run.
     """
+    hold(out, start)
     found = _read(out)
-    if found.get("start") != start:
-        raise TakenOver(_taken(out, found))
     owner = Owner(out, start, found["group"] + 1, found["learner_restarts"] + (found["group"] > 0))
     out.write_json(FILE, {**found, "group": owner.group, "learner_restarts": owner.restarts})
     return owner
+
+
+def hold(out: Storage, start: str) -> None:
+    """Go on only while the command that is named `start` works on the run, with whichever group.
+
+    Raises:
+        TakenOver: another command does.
+    """
+    found = _read(out)
+    if found.get("start") != start:
+        raise TakenOver(_taken(out, found))
 
 
 def _read(out: Storage) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """ChainActor: networks, their weights cached by version, and the pure step."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import ray
 import torch
 from numpy import ndarray
+from ray._private.state import actors as actor_table
+from ray.actor import ActorHandle
 
 from pipeline.batch import Spec
 from pipeline.chains import ChainBatch, ChainTask, advance, frozen
@@ -35,3 +38,8 @@ class ChainActor:
     def pid(self) -> int:
         """The actor's process."""
         return os.getpid()
+
+
+def restarts(handles: Sequence[ActorHandle]) -> int:
+    """How often the actors were restarted so far, all together."""
+    return sum(actor_table(handle._actor_id.hex()).get("NumRestarts", 0) for handle in handles)

@@ -56,12 +56,14 @@ def joined() -> Iterator[None]:
 
 
 def bundles(job: Job[Any], most: bool = False) -> list[dict[str, float]]:
-    """What each learner and each actor asks Ray for; of learners whose number may change, the least or the most."""
+    """What each learner, actor and observer asks Ray for; of a range of learners, the least or the most."""
     learner = {"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner}
     actor = {"CPU": job.cpus_per_actor, "GPU": job.gpus_per_actor}
     learners = job.learners[most] if isinstance(job.learners, Between) else job.learners
-    wanted = [learner] * learners + [actor] * job.actors
-    return [{name: amount for name, amount in bundle.items() if amount} for bundle in wanted]
+    observer = {"CPU": job.cpus_per_observer, "GPU": job.gpus_per_observer}
+    wanted = [learner] * learners + [actor] * job.actors + [observer] * job.observe
+    asked = [{name: amount for name, amount in bundle.items() if amount} for bundle in wanted]
+    return [bundle for bundle in asked if bundle]
 
 
 def missing(wanted: list[dict[str, float]], machines: list[dict[str, float]]) -> str:
@@ -98,7 +100,9 @@ def wait_for_resources(job: Job[Any]) -> None:
         BadInput: it has not, and neither scales by itself nor did --wait SECONDS bring it.
     """
     wanted = bundles(job)
-    asked = f"{len(wanted) - job.actors} learners and {job.actors} actors need"
+    learners = job.learners.least if isinstance(job.learners, Between) else job.learners
+    watching = f" and {job.observe} observers" if job.observe else ""
+    asked = f"{learners} learners and {job.actors} actors{watching} need"
     lacks = missing(wanted, machines())
     if not lacks:
         if busy := missing(wanted, [ray.available_resources()]):

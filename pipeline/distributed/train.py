@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -11,7 +11,6 @@ from typing import Any
 import ray
 import ray.train.torch
 import torch
-from ray._private.state import actors as actor_table
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -20,7 +19,8 @@ from tqdm import tqdm
 from pipeline import checkpoint, owner
 from pipeline.batch import Spec
 from pipeline.chains import LocalPool
-from pipeline.distributed.actors import ChainActor
+from pipeline.distributed.actors import ChainActor, restarts
+from pipeline.distributed.observe import observers
 from pipeline.distributed.pool import Pool
 from pipeline.distributed.progress import Teller, shown
 from pipeline.errors import BadInput, Lost, TakenOver, Unanswered, Unwritable
@@ -55,11 +55,6 @@ def actors(job: Job[Any], spec: Spec) -> Iterator[list[ActorHandle]]:
             ray.kill(handle)
 
 
-def restarts(handles: Sequence[ActorHandle]) -> int:
-    """How often the actors were restarted so far, all together."""
-    return sum(actor_table(handle._actor_id.hex()).get("NumRestarts", 0) for handle in handles)
-
-
 def run(job: Job[Any], spec: Spec, device: torch.device, command: str = "") -> dict[str, Any]:
     """Run a job on the cluster that Ray is connected to; what it wrote to result.json.
 
@@ -73,12 +68,14 @@ def run(job: Job[Any], spec: Spec, device: torch.device, command: str = "") -> d
         Diverged, BadInput, Unanswered, Unwritable, TakenOver: as `pipeline.loop.train` does.
         Lost: as `fit` does.
     """
-    with actors(job, spec) as handles:
+    command = command or owner.claim(Storage.at(job.out))
+    with observers(job, spec, command), actors(job, spec) as handles:
         if job.learners:
             return fit(job, spec, handles, command)
         prepare(job.threads)
         progress = partial(tqdm, mininterval=1.0)
-        found = train(job, device, Pool(handles), progress, command, partial(restarts, handles))
+        pool = Pool(handles) if handles else LocalPool(job.recipe, build(job.recipe, spec, job.seed, device))
+        found = train(job, device, pool, progress, command, partial(restarts, handles))
         assert found is not None
         return found
 
