@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import os
 import sys
-from pathlib import Path
 
 import torch
 
@@ -25,19 +24,10 @@ def prepare(threads: int) -> None:
 
 
 def yielding() -> None:
-    """Let every other process go first: this one takes the time that is left, on all its threads.
-
-    Where Linux groups processes by session before it looks at their niceness, that of the group counts; so it is
-    lowered as well, but only where the session is this process's own: others in it would starve.
-    """
+    """Let every other process go first: this one takes the time that is left, on all its threads."""
     if sys.platform != "linux":
         os.nice(19)
         return
-    with contextlib.suppress(OSError):  # it leads a group of processes already
-        os.setsid()
-    if os.getsid(0) == os.getpid():
-        with contextlib.suppress(OSError):  # there are no such groups
-            Path("/proc/self/autogroup").write_text("19")
-    for thread in os.listdir("/proc/self/task"):
+    for thread in os.listdir("/proc/self/task"):  # of which each has a niceness of its own
         with contextlib.suppress(ProcessLookupError):  # which has ended
             os.setpriority(os.PRIO_PROCESS, int(thread), 19)
