@@ -214,7 +214,8 @@ def curves(evidence: Evidence) -> Figure:
     axes.legend()
     for other in more:
         other.axhline(evidence.floor, color="black", linewidth=0.6, linestyle="--", label="as many of the data")
-        other.set(xscale="symlog", yscale="log", xlabel="Langevin steps", title=f"{evidence.metric} to the data")
+        other.set_xscale("symlog", linthresh=evidence.steps)
+        other.set(xlim=(0, None), yscale="log", xlabel="Langevin steps", title=f"{evidence.metric} to the data")
         other.legend()
     return figure
 
