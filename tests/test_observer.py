@@ -15,7 +15,7 @@ from pipeline import observer, owner
 from pipeline.batch import Spec
 from pipeline.chains import LocalPool
 from pipeline.errors import BadInput, TakenOver
-from pipeline.evaluation import samples
+from pipeline.evaluation import convergence, samples
 from pipeline.evaluation.convergence import DRIFT, LEAVES, REACH, RHAT, Evidence, Trail, look, verdict
 from pipeline.health import Watch
 from pipeline.job import Job, dataset
@@ -199,7 +199,13 @@ def observer_of(job):
     return Observer(job, 0, CPU, local_pool(job), command)
 
 
-def test_an_observer_writes_a_line_and_pictures_a_checkpoint_and_is_cut_off_where_a_run_goes_on(plane):
+@pytest.fixture
+def few(monkeypatch):
+    """Few chains, where what they say does not matter."""
+    monkeypatch.setitem(convergence.NUMBER, "vector", 20)
+
+
+def test_an_observer_writes_a_line_and_pictures_a_checkpoint_and_is_cut_off_where_a_run_goes_on(plane, few):
     run(plane)
     watching = observer_of(plane)
     assert watching.news()
@@ -219,7 +225,7 @@ def test_an_observer_writes_a_line_and_pictures_a_checkpoint_and_is_cut_off_wher
     assert rows(Storage.at(plane.out)) == []
 
 
-def test_an_observer_of_a_run_that_was_taken_over_writes_no_more(plane):
+def test_an_observer_of_a_run_that_was_taken_over_writes_no_more(plane, few):
     run(plane)
     watching = observer_of(plane)
     owner.claim(Storage.at(plane.out))
