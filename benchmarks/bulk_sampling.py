@@ -1,6 +1,6 @@
 """Images a second and core of bulk sampling on Ray Data, beside the same blocks drawn by one process alone.
 
-The network of the preset `digits` of short_run, as initialised, 40 steps; two actors, each with a core. The steady
+The network of the preset `digits-40` of short_run, as initialised, 40 steps; two actors, each with a core. The steady
 state is from the first block that is done to the last; the rest is what it takes Ray to start, and to end.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.timing import Row, faster, smaller
-from jobs.short_run import DIGITS
+from jobs.short_run import DIGITS_40
 from pipeline import bulk, weights
 from pipeline.data import load
 from pipeline.distributed import cluster, sample
@@ -23,9 +23,9 @@ SIZE, BLOCKS, ALONE = 500, 60, 8
 
 def rows() -> list[Row]:
     prepare(1)
-    nets = build(DIGITS.recipe, load("digits").spec, 0, torch.device("cpu"))
+    nets = build(DIGITS_40.recipe, load("digits").spec, 0, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder, cluster.joined():
-        source = bulk.Source(DIGITS, weights.flatten(nets), 0, None, bulk.Drawing(0, SIZE), f"{folder}/many")
+        source = bulk.Source(DIGITS_40, weights.flatten(nets), 0, None, bulk.Drawing(0, SIZE), f"{folder}/many")
         began = time.perf_counter()
         done = [time.perf_counter() for _ in sample.drawn(source, bulk.blocks(SIZE * BLOCKS, SIZE), 2, 1.0, 0.0, 1)]
         ended = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Short-run MCMC (1904.09770) on digits as a plain script, with the settings of the preset `digits`."""
+"""Short-run MCMC (1904.09770) on digits as a plain script, with the settings of the preset `digits-40`."""
 
 import time
 

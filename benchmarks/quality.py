@@ -1,4 +1,4 @@
-"""CPU seconds to a given quality: the preset `digits` of short_run beside the same in a plain script (plain_short_run).
+"""CPU seconds to a given quality: the preset `digits-40` of short_run beside the same in a plain script.
 
 One process and one thread each, in turns, three seeds: the same network, batch, steps and rates, other random numbers.
 The pipeline's seconds hold all that it does besides: logging, checkpoints, grids of samples.
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from benchmarks import plain_short_run
 from benchmarks.timing import Row, smaller
-from jobs.short_run import DIGITS
+from jobs.short_run import DIGITS_40
 from pipeline import checkpoint
 from pipeline.chains import LocalPool, advance, frozen
 from pipeline.data import load
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 def of_pipeline(seed: int, folder: Path, distance) -> list[tuple[float, float]]:
     """(CPU seconds, Fréchet distance) at each checkpoint."""
-    job = replace(DIGITS, learners=0, actors=0, lanes=1, seed=seed, updates=UPDATES, samples=0, keep=1000)
+    job = replace(DIGITS_40, learners=0, actors=0, lanes=1, seed=seed, updates=UPDATES, samples=0, keep=1000)
     job = replace(job, checkpoint_every=EVERY, out=str(folder / str(seed)))
     data = load("digits")
     Storage.at(job.out).write_json("job.json", to_json(job))

@@ -18,16 +18,24 @@ from pipeline.job import Job
 from pipeline.recipes.short_run import ShortRun
 from pipeline.samplers import Langevin
 
-DIGITS = Job(
-    name="short_run-digits",
+DIGITS_40 = Job(
+    name="short_run-digits-40",
     data="digits",
     updates=600,
     recipe=ShortRun(
         langevin=Langevin(steps=40, drift=1.0, noise=0.01), width=32, data_noise=0.05, learning_rate=5e-4, anneal=300
     ),
 )
-MNIST = replace(DIGITS, name="short_run-mnist", data="mnist", updates=4300)
-MNIST = replace(MNIST, recipe=replace(DIGITS.recipe, width=16, anneal=1500))
+DIGITS = replace(  # found by jobs.search short-run --preset digits-40, stopped at half its gradient evaluations
+    DIGITS_40,
+    name="short_run-digits",
+    updates=2000,
+    recipe=ShortRun(
+        langevin=Langevin(steps=6, drift=2.87, noise=0.042), width=32, data_noise=0.19, learning_rate=2.1e-4, anneal=583
+    ),
+)
+MNIST = replace(DIGITS_40, name="short_run-mnist", data="mnist", updates=4300)
+MNIST = replace(MNIST, recipe=replace(DIGITS_40.recipe, width=16, anneal=1500))
 PAPER = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch=64, data_noise=0.03, learning_rate=1e-4)
 CIFAR10 = Job(
     name="short_run-cifar10",
@@ -44,6 +52,7 @@ CIFAR10 = Job(
 
 PRESETS: dict[str, Job[ShortRun]] = {
     "digits": DIGITS,
+    "digits-40": DIGITS_40,
     "mnist": MNIST,
     "fashion-mnist": replace(MNIST, name="short_run-fashion-mnist", data="fashion-mnist"),
     "cifar10": CIFAR10,

@@ -86,7 +86,7 @@ def _case(job: Job[Any], updates: int, bound: float, **recipe: Any) -> Case:
 
 
 CASES = {
-    "digits-short-run": _case(SHORT_RUN["digits"], 180, 0.15, width=16, anneal=90),
+    "digits-short-run": _case(SHORT_RUN["digits-40"], 180, 0.15, width=16, anneal=90),
     "digits-persistent": _case(
         ANATOMY["digits-convergent"], 180, 0.3, width=16, bank=600, learning_rate=0.03, decay=0.995
     ),

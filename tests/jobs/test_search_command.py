@@ -117,7 +117,7 @@ def test_what_is_judged_by_where_nothing_is_said():
 def test_the_usual_budget_is_what_the_preset_takes():
     from pipeline.learner import build
 
-    job = search.RECIPES["short-run"].PRESETS["digits"]
+    job = search.RECIPES["short-run"].PRESETS["digits-40"]
     data = load("digits")
     nets = build(job.recipe, data.spec, 0, __import__("torch").device("cpu"))
     assert job.updates * evaluations(job.recipe, nets) == 600 * 64 * 40
