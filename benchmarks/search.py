@@ -25,7 +25,7 @@ BUDGET = 1_500_000
 
 
 def plan(folder: str, trials: int) -> search.Search:
-    preset = PRESETS["eight-gaussians"]
+    preset = PRESETS["eight-gaussians-100"]
     recipe = replace(preset.recipe, langevin=replace(preset.recipe.langevin, steps=50))
     job = replace(preset, recipe=recipe, samples=0, learners=0, actors=0)
     yardstick = Yardstick("kl", BUDGET, reports=3, samples=200)

@@ -34,6 +34,22 @@ DIGITS = replace(  # found by jobs.search short-run --preset digits-40, stopped 
         langevin=Langevin(steps=6, drift=2.87, noise=0.042), width=32, data_noise=0.19, learning_rate=2.1e-4, anneal=583
     ),
 )
+GAUSSIANS_100 = Job(
+    name="short_run-eight-gaussians-100",
+    data="eight-gaussians",
+    updates=2000,
+    recipe=ShortRun(
+        langevin=Langevin(steps=100, drift=1.0, noise=0.01),
+        batch=100,
+        start_from="gaussian",
+        data_noise=0.0,
+        learning_rate=1e-3,
+        slope=0.05,
+    ),
+    samples=5000,
+    actors=0,
+    learners=0,
+)
 MNIST = replace(DIGITS_40, name="short_run-mnist", data="mnist", updates=4300)
 MNIST = replace(MNIST, recipe=replace(DIGITS_40.recipe, width=16, anneal=1500))
 PAPER = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch=64, data_noise=0.03, learning_rate=1e-4)
@@ -57,22 +73,18 @@ PRESETS: dict[str, Job[ShortRun]] = {
     "fashion-mnist": replace(MNIST, name="short_run-fashion-mnist", data="fashion-mnist"),
     "cifar10": CIFAR10,
     "celeba": replace(CIFAR10, name="short_run-celeba", data="celeba", recipe=replace(PAPER, width=64)),
-    "eight-gaussians": Job(
+    "eight-gaussians": replace(  # found by jobs.search short-run --preset eight-gaussians-100 --budget 2500000
+        GAUSSIANS_100,
         name="short_run-eight-gaussians",
-        data="eight-gaussians",
-        updates=2000,
-        recipe=ShortRun(
-            langevin=Langevin(steps=100, drift=1.0, noise=0.01),
-            batch=100,
-            start_from="gaussian",
-            data_noise=0.0,
-            learning_rate=1e-3,
-            slope=0.05,
+        updates=2500,
+        recipe=replace(
+            GAUSSIANS_100.recipe,
+            langevin=Langevin(steps=10, drift=2.0, noise=0.09),
+            learning_rate=1.6e-3,
+            anneal=322,
         ),
-        samples=5000,
-        actors=0,
-        learners=0,
     ),
+    "eight-gaussians-100": GAUSSIANS_100,
 }
 
 

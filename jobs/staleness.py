@@ -90,7 +90,7 @@ CASES = {
     "digits-persistent": _case(
         ANATOMY["digits-convergent"], 180, 0.3, width=16, bank=600, learning_rate=0.03, decay=0.995
     ),
-    "eight-gaussians-short-run": _case(SHORT_RUN["eight-gaussians"], 420, 0.5),
+    "eight-gaussians-short-run": _case(SHORT_RUN["eight-gaussians-100"], 420, 0.5),
     "eight-gaussians-persistent": _case(ANATOMY["eight-gaussians-convergent"], 420, 0.3, bank=1000),
 }
 
