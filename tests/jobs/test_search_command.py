@@ -45,7 +45,7 @@ def _fields(recipe):
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("short-run --preset mnits", "--preset mnits: there are digits, mnist, "),
+        ("short-run --preset mnits", "--preset mnits: there are digits, digits-40, mnist, "),
         ("short-run --trials 0", "--trials 0: it must be 1 or more"),
         ("short-run --objective kl", "--objective kl: the density of digits is not known"),
         ("anatomy --preset rings-convergent --objective frechet", "it needs images with labels"),
