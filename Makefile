@@ -15,7 +15,7 @@ install: .venv/installed  ## Make .venv and install the pipeline and its tools
 	@touch $@
 
 demo: install  ## Train an energy-based model on handwritten digits through Ray (two minutes)
-	$(BIN)/python -m jobs.short_run digits
+	$(BIN)/python -m jobs.short_run digits-40
 
 test: install  ## Run all tests
 	$(BIN)/python -m pytest
