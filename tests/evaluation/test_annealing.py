@@ -17,6 +17,7 @@ from pipeline.evaluation import likelihood
 from pipeline.evaluation.annealing import Base, integrals, normaliser
 from pipeline.evaluation.log_density import likelihoods
 from pipeline.evaluation.protocol import Bench
+from pipeline.health import Watch
 from pipeline.job import dataset
 from pipeline.learner import build
 from pipeline.model import Model
@@ -56,7 +57,7 @@ class Linear(torch.nn.Linear, GaussianDecoder):
 def model(job, **changes):
     job = replace(job, **changes)
     data = dataset(job)
-    return Model(job, data, build(job.recipe, data.spec, 3, CPU), 5, Storage.at(job.out), None)
+    return Model(job, data, build(job.recipe, data.spec, 3, CPU), 5, Storage.at(job.out), None, Watch(0))
 
 
 def pool(of):

@@ -10,7 +10,7 @@ from pipeline.data import load
 from pipeline.errors import BadInput
 from pipeline.evaluation import likelihood
 from pipeline.evaluation.quality import OBJECTIVES, check, quality
-from pipeline.health import Diverged
+from pipeline.health import Diverged, Watch
 from pipeline.job import dataset
 from pipeline.learner import build
 from pipeline.model import Model
@@ -35,7 +35,7 @@ class Truth(torch.nn.Module):
 def model(job, **nets):
     data = dataset(job)
     found = build(job.recipe, data.spec, 0, CPU) | nets
-    return Model(job, data, found, 0, Storage.at(job.out), None)
+    return Model(job, data, found, 0, Storage.at(job.out), None, Watch(0))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pipeline.data import load
 from pipeline.evaluation import samples
 
 BAD = {
-    "short_run nothing": "preset nothing: there are digits, mnist",
+    "short_run nothing": "preset nothing: there are digits, digits-40, mnist",
     "short_run digits --data nothing": "neither a data set",
     "short_run digits --data absent.parquet": "neither a data set",
     "short_run digits --data corrupt.npz": "cannot be read as .npz",
