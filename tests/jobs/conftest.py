@@ -15,12 +15,14 @@ def command(monkeypatch, capsys, tmp_path):
     def run(line):
         module, *args = line.split()
         monkeypatch.setattr(sys, "argv", [module, *args])
-        sys.modules.pop(f"jobs.{module}", None)
+        imported = sys.modules.pop(f"jobs.{module}", None)  # or runpy warns
         code = 0
         try:
             runpy.run_module(f"jobs.{module}", run_name="__main__")
         except SystemExit as e:
             code = e.code or 0
+        if imported:  # what others have of it must stay what pickle finds
+            sys.modules[f"jobs.{module}"] = imported
         out, err = capsys.readouterr()
         return code, out, err
 
