@@ -29,6 +29,15 @@ LATENT = LatentPrior(
 )
 
 
+ROUNDING = 1e-5
+"""Two networks of the same function: some CPUs multiply their matrices in another order."""
+
+
+def near(a, b):
+    """Equal to rounding, for numbers about 1."""
+    return np.allclose(a, b, rtol=ROUNDING, atol=ROUNDING)
+
+
 @pytest.fixture
 def ranks(small):
     """A rank of short-run inference with one layer, and one of another recipe with the same generator's weights."""
@@ -66,10 +75,10 @@ def test_a_latent_prior_of_zero_energy_is_short_run_inference_with_one_layer(ran
     assert torch.equal(*targets)
     for update in range(3):
         (metrics, ends), (others, other_ends) = sri.step(update), rank.step(update)
-        assert metrics["loss/generator"] == others["loss/generator"]
+        assert metrics["loss/generator"] == pytest.approx(others["loss/generator"], rel=ROUNDING)
         assert states(ends).keys() == states(other_ends).keys()
-        assert all(np.array_equal(x, states(other_ends)[lane]) for lane, x in states(ends).items())
-    assert all(torch.equal(p, q) for p, q in zip(weights(sri), weights(rank), strict=True))
+        assert all(near(x, states(other_ends)[lane]) for lane, x in states(ends).items())
+    assert all(near(p.detach(), q.detach()) for p, q in zip(weights(sri), weights(rank), strict=True))
 
 
 def test_alternating_backprop_is_short_run_inference_whose_states_persist(ranks):
@@ -78,11 +87,11 @@ def test_alternating_backprop_is_short_run_inference_whose_states_persist(ranks)
     for update in range(6):  # two epochs of 24 items in batches of 8
         if update < 3:
             assert all(
-                np.array_equal(a.x, b.x)
-                for a, b in zip(sri.tasks(update, update), rank.tasks(update, update), strict=True)
+                near(a.x, b.x) for a, b in zip(sri.tasks(update, update), rank.tasks(update, update), strict=True)
             )
-            assert sri.step(update)[0]["loss/generator"] == rank.step(update)[0]["loss/generator"]
-            assert all(torch.equal(p, q) for p, q in zip(weights(sri), weights(rank), strict=True))
+            losses = [one.step(update)[0]["loss/generator"] for one in (sri, rank)]
+            assert losses[0] == pytest.approx(losses[1], rel=ROUNDING)
+            assert all(near(p.detach(), q.detach()) for p, q in zip(weights(sri), weights(rank), strict=True))
         else:
             for task in rank.tasks(update, update):
                 index = task.context["index"]
