@@ -117,8 +117,32 @@ class Job(Generic[R]):
 
 def check(job: Job[Any]) -> None:
     """Raise BadInput for settings that no data and no machine could make right."""
+    _check_numbers(job)
+    _check_machines(job)
     if not job.name or "/" in job.name:
         raise BadInput(f"--name {job.name!r}: it becomes part of a folder's name, so it is not empty and has no /")
+    for stream, size in job.recipe.streams.items():
+        if size < 1 or size % job.lanes:
+            raise BadInput(
+                f"a batch of {size} items ({stream}) cannot be dealt to {job.lanes} lanes: choose a multiple"
+            )
+    if job.patience > LONGEST:
+        raise BadInput(
+            f"--patience {job.patience}: at most {LONGEST}, since the history that counts is not much longer"
+        )
+    if job.on_divergence == "rollback" and job.keep < 2:
+        raise BadInput("--keep 1 with --on-divergence rollback: a healthy checkpoint to go back to needs 2 or more")
+    if job.samples == 1:
+        raise BadInput("--samples 1: a distance needs two or more; 0 for none")
+    if job.labels and "labelled" not in job.recipe.streams:
+        raise BadInput(f"--labels {job.labels}: {type(job.recipe).__name__} with these settings learns from no labels")
+    check_chains(job.recipe.chains, job.lanes, job.lag)
+    if job.max_drift and not job.lag:
+        raise BadInput(f"--max-drift {job.max_drift} without --lag: at lag 0 chains are never stale")
+
+
+def _check_numbers(job: Job[Any]) -> None:
+    """Raise BadInput for a number, of the job or its recipe, that is too small."""
     at_least = {
         "updates": 1,
         "vocabulary": 1,
@@ -138,27 +162,13 @@ def check(job: Job[Any]) -> None:
             raise BadInput(f"--{name.replace('_', '-')} {value}: it must not be negative")
         if name == "steps" and not value:
             raise BadInput("--steps 0: chains of no steps are their own start")
-    for stream, size in job.recipe.streams.items():
-        if size < 1 or size % job.lanes:
-            raise BadInput(
-                f"a batch of {size} items ({stream}) cannot be dealt to {job.lanes} lanes: choose a multiple"
-            )
-    if job.patience > LONGEST:
-        raise BadInput(
-            f"--patience {job.patience}: at most {LONGEST}, since the history that counts is not much longer"
-        )
-    if job.on_divergence == "rollback" and job.keep < 2:
-        raise BadInput("--keep 1 with --on-divergence rollback: a healthy checkpoint to go back to needs 2 or more")
-    if job.samples == 1:
-        raise BadInput("--samples 1: a distance needs two or more; 0 for none")
+
+
+def _check_machines(job: Job[Any]) -> None:
+    """Raise BadInput for learners and actors that the lanes, or Ray, would not take."""
     for name in ("learner", "actor"):
         if getattr(job, f"{name}s") and not getattr(job, f"cpus_per_{name}"):
             raise BadInput(f"--cpus-per-{name} 0: Ray needs a share, however small")
-    if job.labels and "labelled" not in job.recipe.streams:
-        raise BadInput(f"--labels {job.labels}: {type(job.recipe).__name__} with these settings learns from no labels")
-    check_chains(job.recipe.chains, job.lanes, job.lag)
-    if job.max_drift and not job.lag:
-        raise BadInput(f"--max-drift {job.max_drift} without --lag: at lag 0 chains are never stale")
     if job.actors > job.lanes:
         raise BadInput(f"{job.actors} actors for {job.lanes} lanes: some would never work; use fewer, or more --lanes")
     if isinstance(job.learners, Between):

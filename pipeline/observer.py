@@ -24,6 +24,7 @@ from pipeline.chains import AnyPool
 from pipeline.errors import BadInput
 from pipeline.evaluation import convergence, likelihood, samples
 from pipeline.evaluation.convergence import Evidence, Verdict
+from pipeline.evaluation.walk import Start
 from pipeline.job import Job
 from pipeline.learner import build
 from pipeline.model import Model, newest
@@ -167,7 +168,7 @@ class Observer:
         model: Model,
         evidence: Evidence,
         verdict: Verdict,
-        shown: dict[str, dict[int, Tensor]],
+        shown: dict[Start, dict[int, Tensor]],
         row: dict[str, Any],
     ) -> None:
         owner.hold(self.out, self.command)

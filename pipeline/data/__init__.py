@@ -3,7 +3,7 @@
 import os
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from pipeline.data.views import View, Words, view
 from pipeline.energies import Density
 from pipeline.errors import BadInput
 
+Parts: TypeAlias = tuple[ndarray, ndarray, ndarray]
+"""Rows to learn from, to evaluate on, and to choose by."""
 FORMAT = 3
 """Of the cached files; a new number makes them anew."""
 
@@ -135,13 +137,10 @@ def load(
     except BadInput as e:
         raise BadInput(str(e) if data in str(e) else f"{data}: {e}") from e
     size = min(limit or len(table), len(table))
-    rows, test_rows, validation_rows = _split(size, test_share, validation_share)
+    parts = _split(size, test_share, validation_share)
     if held_out is not None:
-        rows, out = _without(table, rows, held_out, data)
-        part = validation_share / (validation_share + test_share) if validation_share else 0.0
-        out = np.random.default_rng(0).permutation(out) if part else out
-        test_rows = np.sort(np.concatenate([test_rows, out[round(part * len(out)) :]]))
-        validation_rows = np.sort(np.concatenate([validation_rows, out[: round(part * len(out))]]))
+        parts = _without(table, parts, held_out, validation_share / (validation_share + test_share or 1.0), data)
+    rows, test_rows, validation_rows = parts
     labelled = _drawn(table, rows, labels, seed, data) if labels else rows
     chosen = "" if held_out is None and not test_share else f"-{test_share:g}-{held_out}"
     chosen += f"-validation-{validation_share:g}" if validation_share else ""
@@ -154,7 +153,7 @@ def load(
     return Dataset(table.content + chosen, table, rows, test_rows, seen, DENSITIES.get(data), labelled, validation_rows)
 
 
-def _split(size: int, test_share: float, validation_share: float) -> tuple[ndarray, ndarray, ndarray]:
+def _split(size: int, test_share: float, validation_share: float) -> Parts:
     """Rows to learn from, to evaluate on and to choose by, each in the table's order."""
     if not (test_share >= 0 and validation_share >= 0 and test_share + validation_share < 1):
         shares = f"--test-share {test_share}, --validation-share {validation_share}"
@@ -178,11 +177,18 @@ def _drawn(table: Table, rows: ndarray, labels: int, seed: int, data: str) -> nd
     return np.sort(np.concatenate([rng.choice(own, labels, replace=False) for own in classes.values()]))
 
 
-def _without(table: Table, rows: ndarray, label: int, data: str) -> tuple[ndarray, ndarray]:
-    """The rows of other labels, and those of that label."""
+def _without(table: Table, parts: Parts, label: int, share: float, data: str) -> Parts:
+    """The parts with no row of a label among those to learn from: a share of them is to choose by, others to test."""
+    rows, test_rows, validation_rows = parts
     if "label" not in table:
         raise BadInput(f"--held-out {label}: {data} has no labels")
     others = table.column("label")[rows] != label
     if others.all() or not others.any():
         raise BadInput(f"--held-out {label}: {'no' if others.all() else 'every'} item of {data} has that label")
-    return rows[others], rows[~others]
+    out = np.random.default_rng(0).permutation(rows[~others])
+    test, validation = np.split(out, [len(out) - round(share * len(out))])
+    return (
+        rows[others],
+        np.sort(np.concatenate([test_rows, test])),
+        np.sort(np.concatenate([validation_rows, validation])),
+    )

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from pipeline.chains import AnyPool
+from pipeline.chains import AnyPool, ChainTask
 from pipeline.evaluation import samples
 from pipeline.evaluation.mixing import mixing
 from pipeline.evaluation.samples import Distance
@@ -196,7 +196,7 @@ def look(
     number: int,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
-) -> tuple[Evidence, dict[str, dict[int, Tensor]]] | None:
+) -> tuple[Evidence, dict[Start, dict[int, Tensor]]] | None:
     """Run the long chains of a model: the evidence, and the data that the chains stand for, by start and place.
 
     Args:
@@ -210,6 +210,28 @@ def look(
     starts = {start: tasks for start in get_args(Start) if (tasks := begun(model, start, number, seed))}
     tasks = [task for part in starts.values() for task in part]
     tasks = [task._replace(lane=Lane(i, len(tasks))) for i, task in enumerate(tasks)]
+    walk = _walk(model, pool, tasks, stop)
+    if walk.finite and len(walk.passed) < LEAST:
+        return None
+    cut = {start: slice(i * number, (i + 1) * number) for i, start in enumerate(starts)}
+    shown = {
+        start: {mark: samples.decoded(model.job.recipe, model.nets, x[own], seed) for mark, x in walk.states.items()}
+        for start, own in cut.items()
+    }
+    return _evidence(model, walk, cut, shown, distance, _floor(model, distance, number, seed)), shown
+
+
+class _Walk(NamedTuple):
+    """What long chains, of all starts one after the other, have passed."""
+
+    states: dict[int, Tensor]
+    """At 0, MARKS and the end, in multiples of K."""
+    passed: list[Seen]
+    """After each K steps."""
+    finite: bool
+
+
+def _walk(model: Model, pool: AnyPool, tasks: list[ChainTask], stop: Callable[[], bool]) -> _Walk:
     states, passed, finite = {0: samples.starts(tasks)}, list[Seen](), True
     for seen in walked(pool, model, tasks, model.langevin.steps, REACH):
         passed.append(seen)
@@ -219,42 +241,48 @@ def look(
             states[len(passed)] = seen.x
         if ends:
             break
-    if finite and len(passed) < LEAST:
-        return None
-    cut = {start: slice(i * number, (i + 1) * number) for i, start in enumerate(starts)}
-    shown = {
-        start: {mark: samples.decoded(model.job.recipe, model.nets, x[own], seed) for mark, x in states.items()}
-        for start, own in cut.items()
-    }
-    energy = torch.stack([seen.energy for seen in passed], 1).double().numpy() / (model.langevin.temperature or 1.0)
+    return _Walk(states, passed, finite)
+
+
+def _evidence(
+    model: Model,
+    walk: _Walk,
+    cut: dict[Start, slice],
+    shown: dict[Start, dict[int, Tensor]],
+    distance: Distance | None,
+    floor: float,
+) -> Evidence:
+    """What the walk, whose chains of each start `cut` gives, comes to."""
+    energy = torch.stack([seen.energy for seen in walk.passed], 1).double().numpy()
+    energy /= model.langevin.temperature or 1.0
     trails = {}
     for start, own in cut.items():
-        slope = torch.stack([seen.grad_norm[own] for seen in passed])
-        extent = {mark: float(x[own].double().square().mean().sqrt()) for mark, x in states.items()}
+        slope = torch.stack([seen.grad_norm[own] for seen in walk.passed])
+        extent = {mark: float(x[own].double().square().mean().sqrt()) for mark, x in walk.states.items()}
         far = {mark: _far(distance, x) for mark, x in shown[start].items()} if distance else {}
-        ratio = float(model.langevin.gradient_to_noise(slope.flatten(), states[0][0].numel()))
+        ratio = float(model.langevin.gradient_to_noise(slope.flatten(), walk.states[0][0].numel()))
         trails[start] = _trail(energy[own], extent, far, ratio)
-    own_start: Start = "bank" if "bank" in starts else "noise"
-    serving = [energy[cut[start]] for start in ("data", own_start) if start in starts]
+    own_start: Start = "bank" if "bank" in cut else "noise"
+    serving = [energy[own] for start, own in cut.items() if start in ("data", own_start)]
     d = model.watch.history.get("chains/contrast", [])
     return Evidence(
         update=model.update,
         attempt=model.attempt,
         steps=model.langevin.steps,
-        reach=len(passed),
-        chains=number,
+        reach=len(walk.passed),
+        chains=len(energy) // len(cut),
         temperature=model.langevin.temperature,
         own=own_start,
         metric=distance.name if distance else "",
-        floor=_floor(model, distance, number, seed),
-        trails=trails,
+        floor=floor,
+        trails={str(start): trail for start, trail in trails.items()},
         rhat=_mixed(np.concatenate(serving))[0],
         rhat_all=_mixed(energy)[0],
-        finite=finite,
+        finite=walk.finite,
         outside={name: n for name, n in model.watch.outside.items() if n},
         one_sided=abs(float(np.mean(np.sign(d[-LATELY:])))) if d else 0.0,
         growth=_growth(d),
-    ), shown
+    )
 
 
 def _far(distance: Distance, x: Tensor) -> float:
