@@ -221,7 +221,7 @@ def curves(evidence: Evidence) -> Figure:
     return figure
 
 
-def sheet(model: Model, shown: dict[str, dict[int, Tensor]]) -> Figure:
+def sheet(model: Model, shown: dict[Start, dict[int, Tensor]]) -> Figure:
     """The chains at each place they were seen at, a row each start: images, or their density in the plane."""
     truth, rows, columns = model.data.density, len(shown), max(map(len, shown.values()))
     figure = Figure(figsize=(2.4 * columns, 2.6 * rows), layout="constrained")
