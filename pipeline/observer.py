@@ -23,7 +23,8 @@ from pipeline.batch import Spec
 from pipeline.chains import AnyPool
 from pipeline.errors import BadInput
 from pipeline.evaluation import convergence, likelihood, samples
-from pipeline.evaluation.convergence import Evidence, Verdict
+from pipeline.evaluation.convergence import Verdict
+from pipeline.evaluation.evidence import NUMBER, REACH, Evidence, look
 from pipeline.evaluation.walk import Start
 from pipeline.job import Job
 from pipeline.learner import build
@@ -130,9 +131,9 @@ class Observer:
             return None
         if not self.known:
             self.distance, self.known = samples.distance(model.data, self.device), True
-        number = convergence.NUMBER[model.data.spec.kind]
-        found = convergence.look(model, self.pool, self.distance, number, fold(self.job.seed, "observe"), stop)
-        if found is None or (found[0].finite and found[0].reach < convergence.REACH and self.news()):
+        number = NUMBER[model.data.spec.kind]
+        found = look(model, self.pool, self.distance, number, fold(self.job.seed, "observe"), stop)
+        if found is None or (found[0].finite and found[0].reach < REACH and self.news()):
             return None
         evidence, shown = found
         verdict = convergence.verdict(evidence)

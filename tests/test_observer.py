@@ -15,8 +15,9 @@ from pipeline import observer, owner
 from pipeline.batch import Spec
 from pipeline.chains import LocalPool
 from pipeline.errors import BadInput, TakenOver
-from pipeline.evaluation import convergence, samples
-from pipeline.evaluation.convergence import DRIFT, LEAVES, REACH, RHAT, Evidence, Trail, look, verdict
+from pipeline.evaluation import samples
+from pipeline.evaluation.convergence import DRIFT, LEAVES, RHAT, verdict
+from pipeline.evaluation.evidence import NUMBER, REACH, Evidence, Trail, look
 from pipeline.health import Watch
 from pipeline.job import Job, dataset
 from pipeline.model import Model
@@ -202,7 +203,7 @@ def observer_of(job):
 @pytest.fixture
 def few(monkeypatch):
     """Few chains, where what they say does not matter."""
-    monkeypatch.setitem(convergence.NUMBER, "vector", 20)
+    monkeypatch.setitem(NUMBER, "vector", 20)
 
 
 def test_an_observer_writes_a_line_and_pictures_a_checkpoint_and_is_cut_off_where_a_run_goes_on(plane, few):
