@@ -17,7 +17,7 @@ from pipeline.chains import LocalPool
 from pipeline.data import load
 from pipeline.distributed import search
 from pipeline.learner import build
-from pipeline.trial import Yardstick, tried
+from pipeline.trial import Yardstick, records, tried
 
 TRIALS = 8
 BUDGET = 1_500_000
@@ -46,7 +46,7 @@ def with_tune(cores: int) -> tuple[float, list[dict]]:
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()
         search.search(plan(folder, TRIALS + cores))
-        found = search.records(f"{folder}/trials")
+        found = records(f"{folder}/trials")
         ends = sorted((Path(folder) / "trials" / name / "trial.json").stat().st_mtime for name in found)
         print(f"{cores} cores: first trial after {ends[0] - began:.1f} s")
         settings = [record["settings"] for record in found.values()]

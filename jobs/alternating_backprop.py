@@ -7,9 +7,9 @@ Measured on digits, --latent 8 --test-share .2 --updates 1500, seed 0, 72 CPU s:
 """
 
 from dataclasses import replace
-from typing import Any
 
 from jobs.launch import experiment
+from jobs.short_run_inference import space as space  # of the same posterior chains
 from pipeline.job import Job
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 
@@ -19,19 +19,6 @@ PRESETS: dict[str, Job[AlternatingBackprop]] = {
     "digits": DIGITS,
     "mnist": replace(DIGITS, name="alternating_backprop-mnist", data="mnist", recipe=AlternatingBackprop(width=512)),
 }
-
-
-def space(trial: Any, recipe: AlternatingBackprop, budget: int) -> AlternatingBackprop:
-    """What `jobs.search alternating-backprop` tries: sigma, the posterior's step beside it, K and the rate."""
-    sigma = trial.suggest_float("sigma", 0.05, 1.0, log=True)
-    return replace(
-        recipe,
-        sigma=sigma,
-        step=sigma * trial.suggest_float("step_over_sigma", 0.03, 1.0, log=True),
-        steps=trial.suggest_int("steps", 5, 60, log=True),
-        learning_rate=trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
-    )
-
 
 if __name__ == "__main__":
     experiment("alternating_backprop", PRESETS, __doc__)

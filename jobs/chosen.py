@@ -11,17 +11,12 @@ import torch
 from matplotlib.figure import Figure
 
 from pipeline.data import Dataset
-from pipeline.distributed.search import Search, records, suggested
+from pipeline.distributed.search import Search, suggested
 from pipeline.evaluation.quality import Objective
 from pipeline.evaluation.trials import Tried, costs, front, ranked, slices, spread
 from pipeline.learner import build
 from pipeline.storage import Storage
-from pipeline.trial import stops
-
-
-def recipe(plan: Search, settings: Mapping[str, Any]) -> Any:
-    """The recipe of a trial."""
-    return suggested(plan, settings)
+from pipeline.trial import records, stops
 
 
 def again(name: str, seed: int) -> str:
@@ -33,7 +28,7 @@ def tried(folder: str, plan: Search, data: Dataset) -> list[Tried]:
     """The trials in a folder."""
     found = []
     for name, record in records(folder).items():
-        own = recipe(plan, record["settings"])
+        own = suggested(plan, record["settings"])
         nets = build(own, data.spec, plan.job.seed, torch.device("cpu"))
         sample = own.sampler(own.model, nets, 0).evaluations
         whole = record["reports"][-1]["gradient_evaluations"] >= plan.yardstick.budget

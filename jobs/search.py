@@ -213,7 +213,7 @@ def _objective(asked: Search, job: Job[Any], data: Dataset) -> quality.Objective
 
 def go(asked: Search, job: Job[Any], data: Dataset, new: bool) -> None:
     """Search, confirm, and say what came of it; every part goes on where it was left off."""
-    from jobs.chosen import again, conclude, recipe, tried  # here: --help need not wait for Ray
+    from jobs.chosen import again, conclude, tried  # here: --help need not wait for Ray
     from pipeline.distributed import cluster, search
 
     objective, storage = _objective(asked, job, data), Storage.at(asked.out)
@@ -242,7 +242,9 @@ def go(asked: Search, job: Job[Any], data: Dataset, new: bool) -> None:
         samples.distance(data, torch.device("cpu"))  # its classifier is trained once, before trials all do so
         search.search(plan)
         best = ranked(tried(f"{asked.out}/trials", plan, data), objective)[: asked.confirm]
-        recipes = {"preset": job.recipe} | {f"best-{i + 1}": recipe(plan, one.settings) for i, one in enumerate(best)}
+        recipes = {"preset": job.recipe} | {
+            f"best-{i + 1}": search.suggested(plan, one.settings) for i, one in enumerate(best)
+        }
         seeds = range(asked.seed + 1, asked.seed + 1 + asked.seeds)
         if asked.confirm:
             search.confirm(

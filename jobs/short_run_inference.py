@@ -8,11 +8,14 @@ measured.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.launch import experiment
 from pipeline.job import Job
+from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.short_run_inference import ShortRunInference
+
+Posterior = TypeVar("Posterior", ShortRunInference, AlternatingBackprop)
 
 DIGITS = Job(name="short_run_inference-digits", data="digits", updates=3000, recipe=ShortRunInference(width=256))
 MNIST = replace(DIGITS, name="short_run_inference-mnist", data="mnist", updates=1000)
@@ -28,9 +31,9 @@ PRESETS: dict[str, Job[ShortRunInference]] = {
 }
 
 
-def space(trial: Any, recipe: ShortRunInference, budget: int) -> ShortRunInference:
-    """What `jobs.search short-run-inference` tries: sigma, the first step beside it, K and the rate."""
-    sigma = trial.suggest_float("sigma", 0.03, 0.6, log=True)
+def space(trial: Any, recipe: Posterior, budget: int) -> Posterior:
+    """What `jobs.search` tries, of alternating-backprop too: sigma, the step beside it, K and the rate."""
+    sigma = trial.suggest_float("sigma", 0.03, 1.0, log=True)
     return replace(
         recipe,
         sigma=sigma,

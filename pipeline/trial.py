@@ -64,10 +64,13 @@ def evaluations(recipe: Recipe, nets: Nets) -> int:
     return moved or sum(recipe.streams.values())
 
 
+def _each(job: Job[Any]) -> int:
+    return evaluations(job.recipe, build(job.recipe, dataset(job).spec, job.seed, torch.device("cpu")))
+
+
 def stops(job: Job[Any], yardstick: Yardstick) -> list[int]:
     """The updates after which a trial says its quality: the first at which each share of the budget is spent."""
-    nets = build(job.recipe, dataset(job).spec, job.seed, torch.device("cpu"))
-    each, share = evaluations(job.recipe, nets), yardstick.budget / yardstick.reports
+    each, share = _each(job), yardstick.budget / yardstick.reports
     return sorted({max(1, math.ceil(round(share * (i + 1) / each, 6))) for i in range(yardstick.reports)})
 
 
@@ -104,23 +107,29 @@ def tried(
             return
 
 
+def records(folder: str) -> dict[str, dict[str, Any]]:
+    """What the trials in a folder have reported, by name."""
+    storage = Storage.at(folder)
+    places = {name: storage / name for name in storage.names()}
+    return {name: place.read_json(RECORD) for name, place in places.items() if place.exists(RECORD)}
+
+
 def _stretch(
     job: Job[Any], yardstick: Yardstick, before: list[Report], device: torch.device, pool: Callable[[], AnyPool]
 ) -> Report:
     objective, found = OBJECTIVES[yardstick.objective], {}
-    recipe, data = job.recipe, dataset(job)
-    per_update = evaluations(recipe, build(recipe, data.spec, job.seed, torch.device("cpu")))
+    each = _each(job)
     try:
         command = owner.claim(Storage.at(job.out))
         found = train(job, device, pool(), _silent, command, judged=False) or {}
         seen = model.newest(job, device)
-        value = quality(seen, objective, getattr(data, yardstick.part), yardstick.samples, 0, pool())
+        value = quality(seen, objective, getattr(seen.data, yardstick.part), yardstick.samples, 0, pool())
     except Diverged as e:
         made = job.updates if found else e.update
         cost = found.get("cpu_seconds", before[-1].cpu_seconds if before else 0.0)
-        return Report(made, made * per_update, objective.worst, cost, str(e))
+        return Report(made, made * each, objective.worst, cost, str(e))
     why = f"diverged: {objective.name} is not a number" if math.isnan(value) else ""
-    return Report(job.updates, job.updates * per_update, objective.worst if why else value, found["cpu_seconds"], why)
+    return Report(job.updates, job.updates * each, objective.worst if why else value, found["cpu_seconds"], why)
 
 
 def _silent(**kwargs: Any) -> tqdm:

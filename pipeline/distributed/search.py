@@ -1,6 +1,5 @@
 """Ray Tune around trials: who is tried next, who is stopped, and what goes on after a kill. It knows no paper."""
 
-import json
 import logging
 import os
 import sys
@@ -36,7 +35,7 @@ from pipeline.job import Job, dataset
 from pipeline.learner import build
 from pipeline.process import prepare
 from pipeline.storage import Storage
-from pipeline.trial import RECORD, Yardstick, tried
+from pipeline.trial import Yardstick, records, tried
 
 FACTOR = 3
 """ASHA lets the best one in so many go on from each rung to the next, of so many times the budget."""
@@ -126,13 +125,6 @@ class Bar(tune.Callback):  # type: ignore[misc]
         """Leave it as it is."""
         self.bar.update(len(trials) - self.bar.n)
         self.bar.close()
-
-
-def records(folder: str) -> dict[str, dict[str, Any]]:
-    """What the trials in a folder have reported, by name."""
-    storage = Storage.at(folder)
-    places = {name: storage / name for name in storage.names()}
-    return {name: json.loads(place.read(RECORD)) for name, place in places.items() if place.exists(RECORD)}
 
 
 def suggested(search: Search, settings: Mapping[str, Any]) -> Any:

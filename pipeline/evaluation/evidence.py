@@ -18,8 +18,7 @@ from pipeline.chains import AnyPool, ChainTask
 from pipeline.evaluation import samples
 from pipeline.evaluation.mixing import mixing
 from pipeline.evaluation.samples import Distance
-from pipeline.evaluation.walk import Seen, Start, begun, walked
-from pipeline.lanes import Lane
+from pipeline.evaluation.walk import Seen, Start, together, walked
 from pipeline.model import Model
 from pipeline.rng import fold
 
@@ -110,9 +109,8 @@ def look(
         seed: of the chains.
         stop: asked after every K steps; where it says so the chains end, and there is None if they were short.
     """
-    starts = {start: tasks for start in get_args(Start) if (tasks := begun(model, start, number, seed))}
+    starts = together(model, get_args(Start), number, seed)
     tasks = [task for part in starts.values() for task in part]
-    tasks = [task._replace(lane=Lane(i, len(tasks))) for i, task in enumerate(tasks)]
     walk = _walk(model, pool, tasks, stop)
     if walk.finite and len(walk.passed) < LEAST:
         return None

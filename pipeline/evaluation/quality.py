@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from pipeline.chains import Answers, AnyPool, ChainTask
+from pipeline.chains import AnyPool
 from pipeline.data import Dataset
 from pipeline.errors import BadInput
 from pipeline.evaluation import held_out, likelihood, perplexity, samples, walk
@@ -17,7 +17,7 @@ from pipeline.health import Diverged
 from pipeline.job import Job
 from pipeline.model import Model
 from pipeline.rng import fold
-from pipeline.weights import device_of, flatten
+from pipeline.weights import device_of
 
 LONG = 10
 """Multiples of K that `frechet_long` runs chains from data for."""
@@ -104,11 +104,6 @@ def quality(model: Model, objective: Objective, part: Dataset, n: int, seed: int
     return _scored(model, name, part, min(n, part.size), seed, pool)
 
 
-def _moved(model: Model, tasks: list[ChainTask], pool: AnyPool) -> Answers:
-    pool.submit(pool.next, tasks, flatten(model.nets))
-    return pool.collect(pool.next - 1)
-
-
 def _finite(model: Model, x: Tensor) -> Tensor:
     if not x.isfinite().all():
         raise Diverged("samples", model.update, model.update, -1, model.job.seed)
@@ -119,7 +114,7 @@ def _fresh(model: Model, n: int, seed: int, pool: AnyPool) -> Tensor:
     """Data decoded from n fresh chains."""
     recipe = model.job.recipe
     tasks = samples.tasks(recipe, model.nets, model.data, n, model.update, seed)
-    states = _finite(model, samples.states(_moved(model, tasks, pool), recipe.model))
+    states = _finite(model, samples.states(walk.moved(pool, model, tasks), recipe.model))
     return samples.decoded(recipe, model.nets, states, seed)
 
 
@@ -140,14 +135,12 @@ def _long(model: Model, n: int, seed: int, pool: AnyPool) -> Tensor:
 
 
 def _grid_kl(model: Model) -> float:
-    truth, energy, device = model.data.density, model.job.recipe.energy(model.nets), device_of(model.nets)
-    if energy is None:
-        raise BadInput("--objective grid_kl: the model has no energy of data")
+    recipe, nets, truth = model.job.recipe, model.nets, model.data.density
     assert truth is not None
-    points = likelihood.grid(truth.half)
-    temperature = model.job.recipe.sampler(model.job.recipe.model, model.nets, model.update).temperature
-    learned = likelihood.grid_log_density(lambda x: energy(x.to(device)).cpu(), points, temperature)
-    return likelihood.kl(truth, learned, points)
+    learned = samples.learned(recipe, nets, truth, recipe.sampler(recipe.model, nets, model.update).temperature)
+    if learned is None:
+        raise BadInput("--objective grid_kl: the model has no energy of data")
+    return likelihood.kl(truth, learned, likelihood.grid(truth.half))
 
 
 def _scored(model: Model, name: str, part: Dataset, n: int, seed: int, pool: AnyPool) -> float:
@@ -156,7 +149,7 @@ def _scored(model: Model, name: str, part: Dataset, n: int, seed: int, pool: Any
         rows=np.sort(np.random.default_rng(0).permutation(part.rows)[:n])
     )  # not the first labels alone
     tasks = held_out.tasks(recipe, nets, part, n, model.update, seed)
-    scores = held_out.scores(recipe, nets, part, n, _moved(model, tasks, pool) if tasks else {})
+    scores = held_out.scores(recipe, nets, part, n, walk.moved(pool, model, tasks) if tasks else {})
     wanted = "energy" if name == "auprc" else name
     if wanted not in scores:
         raise BadInput(f"--objective {name}: {type(recipe).__name__} scores {', '.join(scores) or 'nothing'}")

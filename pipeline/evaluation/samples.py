@@ -176,17 +176,24 @@ def judge(recipe: Recipe, nets: Nets, data: Dataset, drawn: Mapping[str, Tensor]
         metrics = {f"frechet_{what}".removesuffix("_short_run"): distance_.of(x) for what, x in drawn.items()}
         return Verdict({"frechet": metrics.pop("frechet"), **metrics, **distance_.floor(0)}, None)
     assert data.density is not None
-    energy, points = recipe.energy(nets), likelihood.grid(data.density.half)
+    density, points = learned(recipe, nets, data.density, temperature), likelihood.grid(data.density.half)
     metrics, planes = {}, {}
-    if energy is not None:
-        learned = likelihood.grid_log_density(lambda p: energy(p.to(device)).cpu(), points, temperature)
-        metrics["grid_kl"] = likelihood.kl(data.density, learned, points)
-        planes[f"exp(-U/T), T = {temperature:.0e}"] = learned
+    if density is not None:
+        metrics["grid_kl"] = likelihood.kl(data.density, density, points)
+        planes[f"exp(-U/T), T = {temperature:.0e}"] = density
     for what, x in drawn.items():
-        if energy is None or what != "start":
+        if density is None or what != "start":
             planes[f"{what.replace('_', '-')} samples"] = log_q = likelihood.kde_log_density(x, points)
             metrics[f"{what}_kl"] = likelihood.kl(data.density, log_q, points)
     return Verdict({**metrics, **distance_.floor(len(drawn["short_run"]))}, densities(data.density, planes))
+
+
+def learned(recipe: Recipe, nets: Nets, truth: Density, temperature: float) -> Tensor | None:
+    """Log of exp(-U / temperature), normalised over the truth's grid (m,); None without an energy of data."""
+    energy, device = recipe.energy(nets), device_of(nets)
+    if energy is None:
+        return None
+    return likelihood.grid_log_density(lambda x: energy(x.to(device)).cpu(), likelihood.grid(truth.half), temperature)
 
 
 def densities(truth: Density, planes: Mapping[str, Tensor], columns: int = 10) -> Figure:

@@ -11,7 +11,7 @@ from pipeline.distributed import search
 from pipeline.errors import BadInput
 from pipeline.recipes.short_run import ShortRun
 from pipeline.samplers import Langevin
-from pipeline.trial import Yardstick
+from pipeline.trial import Yardstick, records
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def plan(small):
 
 def test_a_search_tries_keeps_every_trial_and_goes_on_where_it_was_left(ray_session, plan):
     search.search(plan)
-    found = search.records(f"{plan.out}/trials")
+    found = records(f"{plan.out}/trials")
     assert len(found) == 3
     for name, record in found.items():
         job = json.loads((Path(plan.out) / "trials" / name / "job.json").read_text())
@@ -37,10 +37,10 @@ def test_a_search_tries_keeps_every_trial_and_goes_on_where_it_was_left(ray_sess
         assert evaluations == sorted(set(evaluations))
     best = search.suggested(plan, next(iter(found.values()))["settings"])
     search.confirm(plan, {"best-seed-1": replace(plan.job, recipe=best, seed=1)})
-    again = search.records(f"{plan.out}/confirm")
+    again = records(f"{plan.out}/confirm")
     assert {name: (one["part"], len(one["reports"])) for name, one in again.items()} == {"best-seed-1": ("test", 1)}
     search.search(plan)  # ended: nothing is tried anew
-    assert search.records(f"{plan.out}/trials") == found
+    assert records(f"{plan.out}/trials") == found
 
 
 def test_whoever_does_not_fit_is_told_before_anything_is_written(ray_session, plan):
@@ -55,7 +55,7 @@ def test_a_trial_with_actors_of_its_own_is_the_same_trial(ray_session, plan):
     search.search(one)
     with_actors = replace(one, out=f"{plan.out}/with-actors", job=replace(plan.job, actors=1, cpus_per_actor=0.25))
     search.search(with_actors)
-    (alone,), (helped,) = (search.records(f"{p.out}/trials").values() for p in (one, with_actors))
+    (alone,), (helped,) = (records(f"{p.out}/trials").values() for p in (one, with_actors))
     assert alone["settings"] == helped["settings"]
     assert [r["quality"] for r in alone["reports"]] == [r["quality"] for r in helped["reports"]]
 
