@@ -24,12 +24,12 @@ BUDGET = 1_500_000
 """Gradient evaluations of a trial: some seconds."""
 
 
-def plan(folder: str, trials: int) -> search.Search:
+def plan(folder: str, trials: int) -> search.Plan:
     preset = PRESETS["eight-gaussians-100"]
     recipe = replace(preset.recipe, langevin=replace(preset.recipe.langevin, steps=50))
     job = replace(preset, recipe=recipe, samples=0, learners=0, actors=0)
     yardstick = Yardstick("kl", BUDGET, reports=3, samples=200)
-    return search.Search(job, steady, yardstick, trials, "random", "none", 0, folder, 1.0, 0.0)
+    return search.Plan(job, steady, yardstick, trials, "random", "none", 0, folder, 1.0, 0.0)
 
 
 def steady(trial, recipe, budget):

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pipeline.data import Dataset
-from pipeline.distributed.search import Search, suggested
+from pipeline.distributed.search import Plan, suggested
 from pipeline.evaluation.quality import Objective
 from pipeline.evaluation.trials import Tried, costs, front, ranked, slices, spread
 from pipeline.learner import build
@@ -24,7 +24,7 @@ def again(name: str, seed: int) -> str:
     return f"{name}-seed-{seed}"
 
 
-def tried(folder: str, plan: Search, data: Dataset) -> list[Tried]:
+def tried(folder: str, plan: Plan, data: Dataset) -> list[Tried]:
     """The trials in a folder."""
     found = []
     for name, record in records(folder).items():
@@ -36,9 +36,7 @@ def tried(folder: str, plan: Search, data: Dataset) -> list[Tried]:
     return found
 
 
-def conclude(
-    plan: Search, objective: Objective, data: Dataset, recipes: Mapping[str, Any], seeds: Sequence[int]
-) -> None:
+def conclude(plan: Plan, objective: Objective, data: Dataset, recipes: Mapping[str, Any], seeds: Sequence[int]) -> None:
     """Write and say what came of a search.
 
     Args:
@@ -93,7 +91,7 @@ def _told(trial: Tried) -> dict[str, Any]:
     return {**about, "gradient_evaluations": trial.cost, "steps_of_a_sample": trial.sample, "diverged": trial.diverged}
 
 
-def _counts(plan: Search, trials: Sequence[Tried]) -> dict[str, float]:
+def _counts(plan: Plan, trials: Sequence[Tried]) -> dict[str, float]:
     """Trials by how they ended, and what they cost in all."""
     return {
         "whole": sum(t.whole and not t.diverged for t in trials),
@@ -129,7 +127,7 @@ def literal(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else repr(value)
 
 
-def preset(plan: Search, chosen: Any) -> str:
+def preset(plan: Plan, chosen: Any) -> str:
     """The winner as a preset to paste, and as a command."""
     job = dataclasses.replace(plan.job, recipe=chosen)
     updates, module = stops(job, plan.yardstick)[-1], type(chosen).__module__.rpartition(".")[2]
@@ -153,7 +151,7 @@ def _png(figure: Figure) -> bytes:
     return image.getvalue()
 
 
-def _say(plan: Search, objective: Objective, result: Mapping[str, Any], recipes: Mapping[str, Any]) -> None:
+def _say(plan: Plan, objective: Objective, result: Mapping[str, Any], recipes: Mapping[str, Any]) -> None:
     counts = result["counts"]
     way = "least" if objective.better == "min" else "most"
     print(f"{'objective':24} {objective.name} ({way} is best): {objective.about}")

@@ -91,7 +91,7 @@ class Search:
     suggestions: Literal["tpe", "random"] = "tpe"
     """Where settings come from: Optuna's tree-structured Parzen estimator, which learns of trials, or chance."""
     early_stopping: Literal["asha", "none"] = "asha"
-    """asha: after 1/9 and 1/3 of the budget only the best third of the trials so far goes on."""
+    """asha: after a trial's first report, its third, its ninth, ... only the best third of the trials so far goes on."""
     reports: int = 9
     """Times that a whole trial is judged, after equal shares of the budget."""
     samples: int = 1000
@@ -219,7 +219,7 @@ def go(asked: Search, job: Job[Any], data: Dataset, new: bool) -> None:
     objective, storage = _objective(asked, job, data), Storage.at(asked.out)
     nets = build(job.recipe, data.spec, job.seed, torch.device("cpu"))
     budget = asked.budget or job.updates * evaluations(job.recipe, nets)
-    plan = search.Search(
+    plan = search.Plan(
         job,
         RECIPES[asked.recipe].space,
         Yardstick(objective.name, budget, asked.reports, asked.samples),

@@ -49,7 +49,7 @@ Space = Callable[[Any, Any, int], Any]
 
 
 @dataclass(frozen=True)
-class Search:
+class Plan:
     """What is searched; it travels to the trials."""
 
     job: Job[Any]
@@ -70,11 +70,11 @@ class Search:
 class Halving(ASHAScheduler):  # type: ignore[misc]
     """ASHA that knows, after a kill, what trials had reported before: Tune keeps searchers, and no schedulers."""
 
-    def __init__(self, search: Search):
-        yardstick, objective = search.yardstick, OBJECTIVES[search.yardstick.objective]
+    def __init__(self, plan: Plan):
+        yardstick, objective = plan.yardstick, OBJECTIVES[plan.yardstick.objective]
         share = yardstick.budget / yardstick.reports * (1 - 1e-9)  # or rounding might cost the last rung
         super().__init__(COST, objective.name, objective.better, yardstick.budget, share, FACTOR)
-        self.folder, self.told = f"{search.out}/trials", False
+        self.folder, self.told = f"{plan.out}/trials", False
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Before the first trial, take over what lies in the folder."""
@@ -127,18 +127,18 @@ class Bar(tune.Callback):  # type: ignore[misc]
         self.bar.close()
 
 
-def suggested(search: Search, settings: Mapping[str, Any]) -> Any:
+def suggested(plan: Plan, settings: Mapping[str, Any]) -> Any:
     """The recipe with settings that were suggested before."""
-    return search.space(FixedTrial(dict(settings)), search.job.recipe, search.yardstick.budget)
+    return plan.space(FixedTrial(dict(settings)), plan.job.recipe, plan.yardstick.budget)
 
 
-def check(plan: Search) -> None:
+def check(plan: Plan) -> None:
     """Raise BadInput where the cluster has no room for a trial."""
     if lacks := cluster.missing(_bundles(plan), cluster.machines()):
         raise BadInput(f"a trial needs {lacks}; ask for less (--cpus-per-trial, --trial-actors, ...)")
 
 
-def search(plan: Search) -> None:
+def search(plan: Plan) -> None:
     """Try what is suggested, each trial as a run in `trials/<id>`, new or where a killed search left off."""
     objective = OBJECTIVES[plan.yardstick.objective]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -154,7 +154,7 @@ def search(plan: Search) -> None:
     _tuned(plan, "trials", _trial, config, {}, plan.trials)
 
 
-def confirm(plan: Search, jobs: Mapping[str, Job[Any]]) -> None:
+def confirm(plan: Plan, jobs: Mapping[str, Job[Any]]) -> None:
     """Run each of the jobs to the end of the budget in `confirm/<name>`, judged by what no trial was judged by."""
     again = replace(plan, yardstick=replace(plan.yardstick, reports=1, part="test"))
     config = tune.TuneConfig(num_samples=1, reuse_actors=True)
@@ -162,7 +162,7 @@ def confirm(plan: Search, jobs: Mapping[str, Job[Any]]) -> None:
 
 
 def _tuned(
-    plan: Search, name: str, trainable: Callable[..., None], config: tune.TuneConfig, space: dict[str, Any], total: int
+    plan: Plan, name: str, trainable: Callable[..., None], config: tune.TuneConfig, space: dict[str, Any], total: int
 ) -> None:
     storage = Storage.at(plan.out) / "tune"
     place = f"{storage.path}/{name}"
@@ -188,7 +188,7 @@ def _tuned(
         print(f"warning: {len(errors)} of {total} {name} failed, the first by {lines[-1].strip()}", file=sys.stderr)
 
 
-def _bundles(plan: Search) -> list[dict[str, float]]:
+def _bundles(plan: Plan) -> list[dict[str, float]]:
     """What a trial asks Ray for: its process, and its actors."""
     own = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial}
     actor = {"CPU": plan.job.cpus_per_actor, "GPU": plan.job.gpus_per_actor}
@@ -196,22 +196,22 @@ def _bundles(plan: Search) -> list[dict[str, float]]:
     return [{name: amount for name, amount in bundle.items() if amount} for bundle in bundles]
 
 
-def _suggest(plan: Search, trial: Any) -> None:
+def _suggest(plan: Plan, trial: Any) -> None:
     plan.space(trial, plan.job.recipe, plan.yardstick.budget)
 
 
-def _trial(plan: Search, config: dict[str, Any]) -> None:
+def _trial(plan: Plan, config: dict[str, Any]) -> None:
     """What each trial's process does."""
     name = tune.get_context().get_trial_id()
     job = replace(plan.job, recipe=suggested(plan, config), out=f"{plan.out}/trials/{name}")
     _run(plan, job, config)
 
 
-def _again(jobs: Mapping[str, Job[Any]], plan: Search, config: dict[str, Any]) -> None:
+def _again(jobs: Mapping[str, Job[Any]], plan: Plan, config: dict[str, Any]) -> None:
     _run(plan, replace(jobs[config["name"]], out=f"{plan.out}/confirm/{config['name']}"), config)
 
 
-def _run(plan: Search, job: Job[Any], settings: Mapping[str, Any]) -> None:
+def _run(plan: Plan, job: Job[Any], settings: Mapping[str, Any]) -> None:
     prepare(job.threads)
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
     spec = dataset(job).spec

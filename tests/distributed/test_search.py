@@ -21,7 +21,7 @@ def plan(small):
     recipe = ShortRun(langevin=Langevin(5, 1.0, 0.01), batch=8, width=4, start_from="gaussian", data_noise=0.0)
     job = replace(small, recipe=recipe, data="eight-gaussians", lanes=2, updates=1, out="")
     yardstick = Yardstick("kl", budget=9 * 40, reports=9, samples=20)
-    return search.Search(job, space, yardstick, 3, "tpe", "asha", 0, str(Path(small.out).parent), 0.25, 0.0)
+    return search.Plan(job, space, yardstick, 3, "tpe", "asha", 0, str(Path(small.out).parent), 0.25, 0.0)
 
 
 def test_a_search_tries_keeps_every_trial_and_goes_on_where_it_was_left(ray_session, plan):
@@ -33,7 +33,7 @@ def test_a_search_tries_keeps_every_trial_and_goes_on_where_it_was_left(ray_sess
         recipe = search.suggested(plan, record["settings"])
         assert job["recipe"]["langevin"]["noise"] == recipe.langevin.noise == record["settings"]["noise"]
         evaluations = [one["gradient_evaluations"] for one in record["reports"]]
-        assert all(e >= 40 * (i + 1) for i, e in enumerate(evaluations[:1]))
+        assert evaluations[0] >= 40
         assert evaluations == sorted(set(evaluations))
     best = search.suggested(plan, next(iter(found.values()))["settings"])
     search.confirm(plan, {"best-seed-1": replace(plan.job, recipe=best, seed=1)})
