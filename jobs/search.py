@@ -91,7 +91,7 @@ class Search:
     suggestions: Literal["tpe", "random"] = "tpe"
     """Where settings come from: Optuna's tree-structured Parzen estimator, which learns of trials, or chance."""
     early_stopping: Literal["asha", "none"] = "asha"
-    """asha: after a trial's first report, its third, its ninth, ... only the best third of the trials so far goes on."""
+    """asha: after its first report, its third, its ninth, ... only the best third of the trials so far goes on."""
     reports: int = 9
     """Times that a whole trial is judged, after equal shares of the budget."""
     samples: int = 1000
