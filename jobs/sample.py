@@ -23,6 +23,7 @@ from jobs.launch import guarded, parse
 from jobs.model import Look, opened
 from pipeline import bulk, weights
 from pipeline.errors import BadInput
+from pipeline.evaluation.walk import from_data
 from pipeline.job import Between
 from pipeline.model import Model
 from pipeline.report import grid
@@ -110,7 +111,7 @@ def _source(asked: Sample, model: Model) -> bulk.Source:
     recipe, kind = model.job.recipe, model.data.spec.kind
     if asked.start != "noise" and asked.label is not None:
         raise BadInput(f"--start {asked.start} with --label: chains of a class start as the recipe says")
-    if asked.start == "data" and recipe.energy(model.nets) is None:
+    if asked.start == "data" and not from_data(model):
         raise BadInput(f"--start data: the states of {asked.run} are latent vectors; use --start noise")
     bank = model.bank if asked.start == "bank" else None
     if asked.start == "bank" and bank is None:

@@ -18,7 +18,7 @@ from pipeline.lanes import Lane
 from pipeline.recipe import ChainSettings, Moved, Recipe
 from pipeline.rng import generator
 from pipeline.samplers import Sampler, Stats
-from pipeline.weights import Nets, device_of, load
+from pipeline.weights import Nets, device_of, load, parted
 
 
 class ChainTask(NamedTuple):
@@ -196,8 +196,18 @@ class AnyPool(Protocol):
     faults: dict[str, int]
     """Tasks `resent` because they were late or lost, and tries that `died` with an actor that is gone for good."""
 
-    def submit(self, update: int, tasks: list[ChainTask], flat: Float32[ndarray, " p"]) -> None:
-        """Begin the tasks that `update` will use, under the weights `flat`; again, if it was collected already."""
+    def submit(
+        self,
+        update: int,
+        tasks: list[ChainTask],
+        flat: Float32[ndarray, " p"],
+        fixed: Float32[ndarray, " q"] | None = None,
+    ) -> None:
+        """Begin the tasks that `update` will use, under the weights `flat`; again, if it was collected already.
+
+        `fixed` are the weights of the recipe's fixed networks, the same array each time, and `flat` those of the
+        others; without it `flat` has them all.
+        """
 
     def collect(self, update: int) -> Answers:
         """The answers of `update`, once all are there."""
@@ -219,10 +229,21 @@ class LocalPool:
     def __init__(self, recipe: Recipe, nets: Nets):
         self.recipe, self.nets, self.next, self.ready = recipe, frozen(nets), 0, dict[int, Answers]()
         self.faults = {"resent": 0, "died": 0}
+        self.fixed: ndarray | None = None
 
-    def submit(self, update: int, tasks: list[ChainTask], flat: Float32[ndarray, " p"]) -> None:
-        """Move the chains that `update` will use, under the weights `flat`, which all its tasks name."""
-        load(self.nets, flat)
+    def submit(
+        self,
+        update: int,
+        tasks: list[ChainTask],
+        flat: Float32[ndarray, " p"],
+        fixed: Float32[ndarray, " q"] | None = None,
+    ) -> None:
+        """Move the chains that `update` will use, under the weights `flat`, which all its tasks name, and `fixed`."""
+        learned, others = parted(self.nets, self.recipe.fixed if fixed is not None else ())
+        load(learned, flat)
+        if fixed is not None and fixed is not self.fixed:
+            load(others, fixed)
+        self.fixed = fixed
         self.ready[update] = {(t.chain, t.lane.index): advance(self.recipe, self.nets, t) for t in tasks}
         self.next = max(self.next, update + 1)
 

@@ -73,6 +73,8 @@ class Job(Generic[R]):
     """Seed of everything random."""
     threads: int = 1
     """CPU threads of each process."""
+    networks: str = ""
+    """Run, or checkpoint of one, whose networks of the same names this run begins with, say a flow's; empty: none."""
     out: str = ""
     """New folder of the run: a path or s3:// or gs:// URI that every machine sees; empty: runs/<name>-<time>."""
     on_divergence: Literal["stop", "rollback"] = "stop"

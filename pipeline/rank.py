@@ -15,6 +15,7 @@ from pipeline.batch import Batch
 from pipeline.chains import Answers, AnyPool, Bank, ChainTask
 from pipeline.data import Dataset
 from pipeline.errors import BadInput, Unwritable
+from pipeline.given import given_networks
 from pipeline.health import Diverged, Rollback, Watch
 from pipeline.job import Job, check_identity, identity
 from pipeline.lanes import Lane, batch_indices, deal
@@ -56,6 +57,7 @@ class Rank:
         self.learner = Learner(job.recipe, data.spec, self.lanes, job.seed, device)
         self.banks = {name: Bank(chain, self.lanes, data.size) for name, chain in job.recipe.chains.items()}
         self.checkpoints = Storage.at(job.out) / "checkpoints"
+        self.fixed: np.ndarray | None = None
         self.last: dict[str, float] = {}
         self.watch = Watch(job.patience)
         self.rollbacks: list[Rollback] = []
@@ -97,7 +99,7 @@ class Rank:
         """One update: chains out, chains in, one step of the learner."""
         began = time.perf_counter()
         while self.pool.next <= update + self.job.lag:  # the first lag + 1 updates move under the first weights
-            self.pool.submit(self.pool.next, self.tasks(self.pool.next, update), weights.flatten(self.learner.nets))
+            self._submit(self.pool.next, self.tasks(self.pool.next, update))
         answers, told, fresh = self._collected(update), dict[str, float](), False
         batches = {lane.index: self.batch(update, lane) for lane in self.lanes}
         if self.job.max_drift:
@@ -120,6 +122,13 @@ class Rank:
             "time/update": now - began,
         }, answers
 
+    def _submit(self, update: int, tasks: list[ChainTask]) -> None:
+        """Begin tasks under the weights as they are; those that never learn are the same array each time."""
+        learning, fixed = weights.parted(self.learner.nets, self.job.recipe.fixed)
+        if fixed and self.fixed is None:
+            self.fixed = weights.flatten(fixed)
+        self.pool.submit(update, tasks, weights.flatten(learning), self.fixed)
+
     def _collected(self, update: int) -> Answers:
         """The answers of `update`; their states are back in the bank."""
         answers = self.pool.collect(update)
@@ -137,7 +146,7 @@ class Rank:
         """
         self._stop_if_diverged({update: stale})  # since nothing else will look at them
         self.own.waits += 1
-        self.pool.submit(update, self.tasks(update, update, again=True), weights.flatten(self.learner.nets))
+        self._submit(update, self.tasks(update, update, again=True))
         return self._collected(update)
 
     def spent(self) -> Spent:
@@ -242,6 +251,7 @@ class Rank:
         """
         name = gather(checkpoint.newest(self.checkpoints) if self.rank == 0 else None)[0]
         if name is None:
+            self._begin()
             return 0
         place = self.checkpoints / name
         state = checkpoint.read_state(place)
@@ -267,6 +277,12 @@ class Rank:
                     self.pool.ready[update][chain, lane.index] = unpacked
                     self.banks[chain].hold(lane, unpacked.slots)
         return int(state["update"])
+
+    def _begin(self) -> None:
+        """Take over networks from another run, and set what depends on data, on every rank alike."""
+        nets, seed = self.learner.nets, fold(self.job.seed, "prepare")
+        given = given_networks(self.job, nets)
+        self.job.recipe.prepare(nets, self.batch(0, Lane(0, self.job.lanes)), generator(seed, self.device), given)
 
     def _attempt(self, rollbacks: list[Rollback]) -> None:
         self.rollbacks, self.learner.attempt = rollbacks, len(rollbacks)

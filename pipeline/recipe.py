@@ -56,9 +56,25 @@ class Recipe(Protocol):
         """The chain whose states, decoded, are the model's samples; it need not be one that learning runs."""
         ...
 
+    @property
+    def fixed(self) -> frozenset[str]:
+        """Networks that never learn, and so travel to whoever moves chains once; the default: none."""
+        return frozenset()
+
     def nets(self, spec: Spec) -> Nets:
         """The networks, initialised from torch's global generator. Raises BadInput for data they cannot take."""
         ...
+
+    def prepare(self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]) -> None:
+        """Set, in place, what depends on data before learning begins; the default: nothing.
+
+        Args:
+            nets: as they were initialised, those `given` as another run has learned them (`Job.networks`).
+            batch: lane 0's part of the first batch, on every rank alike.
+            rng: alike on every rank.
+            given: names of networks.
+        """
+        return None
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """One optimizer for each network that learns."""
@@ -95,15 +111,29 @@ class Recipe(Protocol):
         """Of data, at the temperature of the model's chains; None (the default) where the model has none."""
         return None
 
+    def densities(self, nets: Nets) -> dict[str, Energy]:
+        """Normalised energies of data beside `energy`, by name, at temperature 1; the default: none."""
+        return {}
+
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """The data that states (n, *d) of the model's chains stand for; the default: themselves."""
         return x
 
-    def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
+    def encode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor | None:
+        """States of the model's chains that stand for data x (n, *d), so that chains can start from them.
+
+        None where there are none; the default: x itself, where the model has an energy of data.
+        """
+        return None if self.energy(nets) is None else x
+
+    def scores(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+    ) -> dict[str, Tensor]:
         """(n,) numbers about each of n items of data, by name, for evaluation; the default: none.
 
         Names that mean the same everywhere: `mse` of the reconstruction, a coordinate; `accuracy`, 0 or 1; `energy` and
-        others that begin so, high where an item is unlike the data. `chains` are those that have a context: the items.
+        others that begin so, high where an item is unlike the data; -log p in `nats`, or of images in `bits` a
+        dimension. `chains` are those that have a context: the items.
         """
         return {}
 

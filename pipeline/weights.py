@@ -4,7 +4,7 @@ The order is that of `state_dict`, the layout logical (contiguous), and every fl
 Loading copies in place, so a network keeps its strides (channels_last) and its bits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from hashlib import sha256
 from typing import TypeAlias
 
@@ -25,6 +25,11 @@ def _floating(nets: Nets) -> Iterator[Tensor]:
 def device_of(nets: Nets) -> torch.device:
     """Where the networks are."""
     return next(p for net in nets.values() for p in net.parameters()).device
+
+
+def parted(nets: Nets, names: Collection[str]) -> tuple[Nets, Nets]:
+    """The other networks, and those of the names."""
+    return {k: v for k, v in nets.items() if k not in names}, {k: v for k, v in nets.items() if k in names}
 
 
 def flatten(nets: Nets) -> Float32[ndarray, " p"]:

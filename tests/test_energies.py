@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from pipeline.energies import EightGaussians, Rings, by_autograd, gaussian, gradient, tilt
+from pipeline.densities import EightGaussians, Rings
+from pipeline.energies import by_autograd, gaussian, gradient, tilt
 from pipeline.rng import generator
 
 

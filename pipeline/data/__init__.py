@@ -14,7 +14,7 @@ from pipeline.batch import Batch, Spec
 from pipeline.data.sources import DENSITIES, named, source
 from pipeline.data.store import Table, cached
 from pipeline.data.views import View, Words, view
-from pipeline.energies import Density
+from pipeline.densities import Density
 from pipeline.errors import BadInput
 
 Parts: TypeAlias = tuple[ndarray, ndarray, ndarray]

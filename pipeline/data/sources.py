@@ -17,11 +17,16 @@ from numpy import ndarray
 from PIL import Image
 
 from pipeline.data.store import Columns
-from pipeline.energies import Density, EightGaussians, Rings
+from pipeline.densities import Checkerboard, Density, EightGaussians, Rings, Spirals
 from pipeline.errors import BadInput
 from pipeline.rng import generator
 
-DENSITIES: dict[str, Density] = {"eight-gaussians": EightGaussians(), "rings": Rings()}
+DENSITIES: dict[str, Density] = {
+    "eight-gaussians": EightGaussians(),
+    "rings": Rings(),
+    "checkerboard": Checkerboard(),
+    "spirals": Spirals(),
+}
 """Toy densities on the plane, by name: their truth is known."""
 
 TOY_ITEMS = 100_000

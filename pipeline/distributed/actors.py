@@ -2,11 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import ray
 import torch
-from numpy import ndarray
 from ray._private.state import actors as actor_table
 from ray.actor import ActorHandle
 
@@ -15,7 +13,7 @@ from pipeline.chains import ChainBatch, ChainTask, advance, frozen
 from pipeline.learner import build
 from pipeline.process import prepare
 from pipeline.recipe import Recipe
-from pipeline.weights import load
+from pipeline.weights import load, parted
 
 
 class ChainActor:
@@ -25,14 +23,19 @@ class ChainActor:
         prepare(threads)
         device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self.recipe, self.nets = recipe, frozen(build(recipe, spec, 0, device))
-        self.version: Any = None
+        self.versions: list[ray.ObjectRef] = []
 
     def advance(self, task: ChainTask, weights: list[ray.ObjectRef]) -> ChainBatch:
-        """Move a task's chains under the weights whose reference is given; they are fetched only if not here yet."""
-        if self.version != weights[0]:
-            flat: ndarray = ray.get(weights[0])
-            load(self.nets, flat)
-            self.version = weights[0]
+        """Move a task's chains under the weights referred to, which are fetched only if not here yet.
+
+        Those of all networks; or of those that learn, and of those that never do.
+        """
+        parts = parted(self.nets, self.recipe.fixed if len(weights) > 1 else ())
+        known = self.versions if len(self.versions) == len(weights) else [None] * len(weights)
+        for nets, version, here in zip(parts, weights, known, strict=False):
+            if version != here:
+                load(nets, ray.get(version))
+        self.versions = weights
         return advance(self.recipe, self.nets, task)
 
     def pid(self) -> int:

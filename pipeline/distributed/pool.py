@@ -46,10 +46,16 @@ class Pool:
         self._sent: dict[int, dict[tuple[str, int], _Sent]] = {}
         self._open: dict[ray.ObjectRef, _Try] = {}
         self._seconds: list[float] = []
+        self._fixed: tuple[ndarray | None, list[ray.ObjectRef]] = None, []
 
-    def submit(self, update: int, tasks: Sequence[Any], flat: ndarray) -> None:
-        """Send the tasks that `update` will use; the weights `flat` are put once and fetched by who lacks them."""
-        weights, queues = [ray.put(flat)], self._queues()
+    def submit(self, update: int, tasks: Sequence[Any], flat: ndarray, fixed: ndarray | None = None) -> None:
+        """Send the tasks that `update` will use; the weights `flat` are put once and fetched by who lacks them.
+
+        Those of networks that never learn, `fixed`, are put once as long as they are the same array.
+        """
+        if fixed is not self._fixed[0]:
+            self._fixed = fixed, [] if fixed is None else [ray.put(fixed)]
+        weights, queues = [ray.put(flat), *self._fixed[1]], self._queues()
         self._sent[update] = {(task.chain, task.lane.index): _Sent(task, weights, {}) for task in tasks}
         for one in self._sent[update].values():
             late, length, actor = queues[0]

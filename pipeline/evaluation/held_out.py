@@ -47,8 +47,9 @@ def scores(recipe: Recipe, nets: Nets, data: Dataset, n: int, answers: Answers) 
         net.eval()
     for i, index in enumerate(pieces(n)):
         batch = data.batch(index, device)
+        rng = generator(fold(0, "scores", i), device)
         chains = {chain: moved(answer, device) for (chain, piece), answer in answers.items() if piece == i}
-        for name, score in recipe.scores(nets, dict.fromkeys(recipe.streams, batch), chains).items():
+        for name, score in recipe.scores(nets, dict.fromkeys(recipe.streams, batch), chains, rng).items():
             found.setdefault(name, []).append(score.float().cpu())
     return {name: torch.cat(parts) for name, parts in found.items()}
 

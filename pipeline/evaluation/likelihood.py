@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.batch import Batch
-from pipeline.energies import Density, Energy, gaussian, tilt
+from pipeline.densities import Density
+from pipeline.energies import Energy, gaussian, tilt
 from pipeline.nets.generator import Decoder, mismatch
 from pipeline.rng import noise
 from pipeline.samplers import HMC, warm_up
@@ -34,6 +35,13 @@ def grid_log_density(energy: Energy, points: Float[Tensor, "m 2"], temperature: 
     return (-energy(points).double() / temperature).log_softmax(0)
 
 
+@torch.no_grad()
+def grid_log_mass(energy: Energy, half: float, device: torch.device | str = "cpu") -> float:
+    """Log of the integral of exp(-U) over the square [-half, half]^2, by the midpoints of a grid."""
+    points = grid(half).to(device)
+    return float((-energy(points).double()).logsumexp(0)) + math.log((2 * half) ** 2 / len(points))
+
+
 def kde_log_density(
     samples: Float[Tensor, "n 2"], points: Float[Tensor, "m 2"], bandwidth: float = 0.1
 ) -> Float[Tensor, " m"]:
@@ -51,7 +59,8 @@ def kde_log_density(
 def kl(truth: Density, log_q: Float[Tensor, " m"], points: Float[Tensor, "m 2"]) -> float:
     """KL(truth || q) in nats, over the cells of a grid."""
     log_p = (-truth.energy(points).double()).log_softmax(0)
-    return float((log_p.exp() * (log_p - log_q.to(log_p.device))).sum())
+    p = log_p.exp()
+    return float((p * (log_p - log_q.to(log_p.device)))[p > 0].sum())
 
 
 class Annealed(NamedTuple):

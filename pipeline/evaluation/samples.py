@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.chains import Answers, ChainTask
 from pipeline.data import Dataset
-from pipeline.energies import Density
+from pipeline.densities import Density
 from pipeline.errors import BadInput
 from pipeline.evaluation import frechet, likelihood, perplexity
 from pipeline.lanes import Lane
@@ -43,8 +43,9 @@ def tasks(
         rng = generator(fold(seed, f"{what} start", i), device)
         items = np.random.default_rng(fold(seed, f"{what} data", i)).integers(data.size, size=size)
         batch = {stream: data.batch(items, device) for stream in recipe.streams}
-        of_data = from_data and recipe.energy(nets) is not None
-        x = data.batch(items)["x"] if of_data else recipe.start(chain, size, rng, nets, batch).cpu()
+        with torch.no_grad():
+            x = recipe.encode(nets, data.batch(items, device)["x"], rng) if from_data else None
+            x = (recipe.start(chain, size, rng, nets, batch) if x is None else x).cpu()
         task_seed = fold(seed, what, i)
         drawn.append(ChainTask(chain, Lane(i, pieces), np.arange(size), x.numpy(), None, sampler, task_seed, update))
     return drawn
@@ -163,7 +164,9 @@ def judge(recipe: Recipe, nets: Nets, data: Dataset, drawn: Mapping[str, Tensor]
         temperature: of the chains.
 
     Labelled images: `frechet` (short-run samples), `frechet_<name>` of the others, and `frechet_floor`. A known density
-    in the plane: `grid_kl`, KL of the truth to exp(-U / temperature) on a grid, `<name>_kl` of samples, and `kl_floor`.
+    in the plane: `grid_kl`, KL of the truth to exp(-U / temperature) on a grid, `<name>_kl` of samples, and `kl_floor`;
+    at temperature 1 `log_mass`, log of the integral of exp(-U) over the square, 0 where U is a normalised density's;
+    `<name>_grid_kl` of the recipe's other densities.
     Text: `fppl`, `rppl` and `fppl_floor` (`evaluation.perplexity`).
     """
     device = device_of(nets)
@@ -180,7 +183,15 @@ def judge(recipe: Recipe, nets: Nets, data: Dataset, drawn: Mapping[str, Tensor]
     metrics, planes = {}, {}
     if density is not None:
         metrics["grid_kl"] = likelihood.kl(data.density, density, points)
-        planes[f"exp(-U/T), T = {temperature:.0e}"] = density
+        planes[f"exp(-U/T), T = {temperature:.3g}"] = density
+        if temperature == 1:
+            energy = recipe.energy(nets)
+            assert energy is not None
+            metrics["log_mass"] = likelihood.grid_log_mass(energy, data.density.half, device)
+    for name, of in recipe.densities(nets).items():
+        log_q = likelihood.grid_log_density(of, points.to(device), 1.0).cpu()
+        metrics[f"{name}_grid_kl"] = likelihood.kl(data.density, log_q, points)
+        planes[name] = log_q
     for what, x in drawn.items():
         if density is None or what != "start":
             planes[f"{what.replace('_', '-')} samples"] = log_q = likelihood.kde_log_density(x, points)

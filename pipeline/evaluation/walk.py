@@ -14,9 +14,9 @@ from pipeline.chains import Answers, AnyPool, ChainTask
 from pipeline.evaluation import samples
 from pipeline.lanes import Lane
 from pipeline.model import Model
-from pipeline.rng import fold
+from pipeline.rng import fold, generator
 from pipeline.samplers import Langevin
-from pipeline.weights import flatten
+from pipeline.weights import device_of, flatten
 
 Start: TypeAlias = Literal["noise", "data", "bank"]
 """Where chains start: as the recipe says, from data (not where states are latent vectors), from the run's bank."""
@@ -36,7 +36,13 @@ def has(model: Model, start: Start) -> bool:
     """Whether chains of the model can start there."""
     if start == "bank":
         return model.bank is not None
-    return start == "noise" or model.job.recipe.energy(model.nets) is not None
+    return start == "noise" or from_data(model)
+
+
+def from_data(model: Model) -> bool:
+    """Whether data have states of the model's chains that stand for them."""
+    recipe, device = model.job.recipe, device_of(model.nets)
+    return recipe.encode(model.nets, model.data.batch(np.arange(1), device)["x"], generator(0, device)) is not None
 
 
 def begun(model: Model, start: Start, n: int, seed: int) -> list[ChainTask] | None:

@@ -96,7 +96,9 @@ class AlternatingBackprop(Recipe):
         """Drawn by the decoder."""
         return decoder(nets).draw(x, rng)
 
-    def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
+    def scores(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+    ) -> dict[str, Tensor]:
         """At posterior states, started afresh: what the decoder tells, and `energy`: -log p(x, z) unnormalised."""
         items, z = batch["data"], chains["posterior"].x
         loss = decoder(nets).loss(z, items, self.sigma)

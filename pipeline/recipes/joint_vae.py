@@ -112,7 +112,9 @@ class JointVAE(Recipe):
         """U(x, z) of n pairs; softplus bounds it below, and so its learning."""
         return softplus(nets["energy"](torch.cat([x.flatten(1), z], 1)))
 
-    def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
+    def scores(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+    ) -> dict[str, Tensor]:
         """At z = mu(x): `mse`, `energy` U(x, z) (section 4.3), and `energy_vae`, -log p(x, z) of the generator."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
         loss = decoder(nets).loss(mean, items, self.sigma)

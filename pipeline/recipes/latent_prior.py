@@ -120,7 +120,9 @@ class LatentPrior(Recipe):
         """Drawn by the decoder."""
         return decoder(nets).draw(x, rng)
 
-    def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
+    def scores(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+    ) -> dict[str, Tensor]:
         """At posterior states: what the decoder tells; `energy`, -log p(x, z) without normalisers (section 4.4), and
         `energy_prior`, its part f(z) + |z|^2/2.
         """

@@ -121,7 +121,9 @@ class ShortRunInference(Recipe):
         """Drawn by the decoder."""
         return decoder(nets).draw(x, rng)
 
-    def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
+    def scores(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+    ) -> dict[str, Tensor]:
         """At posterior states: what the decoder tells, and `energy` -log p(x, z) without normalisers."""
         items, z = batch["data"], chains["posterior"].x
         loss = decoder(nets).loss(z, items, self.sigma)

@@ -125,7 +125,9 @@ class SymbolVector(Recipe):
         """Drawn by the decoder."""
         return decoder(nets).draw(x, rng)
 
-    def scores(self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved]) -> dict[str, Tensor]:
+    def scores(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+    ) -> dict[str, Tensor]:
         """At the encoder's mean m: what the decoder tells, `energy` -log p(x, m) without normalisers, `accuracy`."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
         loss = decoder(nets).loss(mean, items, self.sigma)

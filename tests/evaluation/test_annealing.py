@@ -10,9 +10,10 @@ from running import CPU
 from small_recipes import LATENT
 
 from pipeline.chains import LocalPool
+from pipeline.densities import EightGaussians
 from pipeline.distributed import train as distributed
 from pipeline.distributed.pool import Pool
-from pipeline.energies import EightGaussians, gaussian, tilt
+from pipeline.energies import gaussian, tilt
 from pipeline.evaluation import likelihood
 from pipeline.evaluation.annealing import Base, integrals, normaliser
 from pipeline.evaluation.log_density import likelihoods

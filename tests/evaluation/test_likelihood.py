@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.energies import EightGaussians, gaussian, tilt
+from pipeline.densities import EightGaussians
+from pipeline.energies import gaussian, tilt
 from pipeline.evaluation.likelihood import annealed, grid, grid_log_density, kde_log_density, kl, marginal
 from pipeline.nets.generator import GaussianDecoder
 from pipeline.rng import generator, seeded

@@ -16,6 +16,7 @@ from pipeline.job import dataset
 from pipeline.learner import build
 from pipeline.rank import Rank
 from pipeline.recipe import Recipe
+from pipeline.rng import generator
 
 
 @pytest.fixture(params=RECIPES)
@@ -73,7 +74,7 @@ def test_scores_are_about_every_item(rank):
     answers = {(t.chain, t.lane.index): advance(recipe, one.learner.nets, t) for t in one.tasks(0, 0)}
     batch = one.batch(0, lane)
     chains = {c: moved(answers[c, lane.index], CPU) for c, s in recipe.chains.items() if s.context}
-    for score in recipe.scores(one.learner.nets, batch, chains).values():
+    for score in recipe.scores(one.learner.nets, batch, chains, generator(0)).values():
         assert score.shape == (len(batch["data"]["x"]),)
         assert score.isfinite().all()
 

@@ -1,0 +1,45 @@
+"""A flow learned by maximum likelihood: what flow_contrastive and neural_transport begin with (--networks RUN).
+
+`grid_kl` is the flow's exact KL from the truth in the plane, `log_mass` log of what its density sums to on the grid;
+`bits` a dimension of images are of items that --test-share held back.
+"""
+
+from dataclasses import replace
+
+from jobs.launch import experiment
+from pipeline.job import Job
+from pipeline.nets.flow import FlowSettings
+from pipeline.recipes.flow import LikelihoodFlow
+
+PLANE = FlowSettings(family="affine", couplings=6, hidden=64)
+DIGITS_FLOW = FlowSettings(family="glow", couplings=4, scales=2, hidden=64, levels=17)
+MNIST_FLOW = FlowSettings(family="glow", couplings=4, scales=2, hidden=32)
+TOY = Job(
+    name="flow-eight-gaussians",
+    data="eight-gaussians",
+    recipe=LikelihoodFlow(flow=PLANE, batch=500, learning_rate=2e-3, decay=0.998),
+    updates=1000,
+    samples=5000,
+    actors=0,
+    learners=0,
+)
+DIGITS = Job(
+    name="flow-digits",
+    data="digits",
+    test_share=0.1,
+    recipe=LikelihoodFlow(flow=DIGITS_FLOW, decay=0.9985),
+    updates=2000,
+    actors=0,
+    learners=0,
+)
+
+PRESETS: dict[str, Job[LikelihoodFlow]] = {
+    "digits": DIGITS,
+    "mnist": replace(DIGITS, name="flow-mnist", data="mnist", recipe=LikelihoodFlow(flow=MNIST_FLOW, decay=0.9985)),
+    "eight-gaussians": TOY,
+    "checkerboard": replace(TOY, name="flow-checkerboard", data="checkerboard"),
+    "spirals": replace(TOY, name="flow-spirals", data="spirals"),
+}
+
+if __name__ == "__main__":
+    experiment("flow", PRESETS, __doc__)

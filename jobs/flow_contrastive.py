@@ -1,0 +1,68 @@
+"""An energy and a flow that learn by telling and not being told from each other, without chains (1912.00589).
+
+It begins with a flow: `python -m jobs.flow PRESET`, then `python -m jobs.flow_contrastive PRESET --networks RUN`;
+without --networks from an untrained one. In the plane `grid_kl` is the energy's and `flow_grid_kl` the flow's, and
+`log_mass` is log Z - c; `bits` are the energy's, as good as its c, `flow_bits` the flow's. --labels N with
+--labelled-batch gives the energy a head for each class. `--family gaussian` is noise contrastive estimation, with a
+fixed Gaussian for the flow.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from jobs.flow import DIGITS_FLOW, MNIST_FLOW, PLANE
+from jobs.launch import experiment
+from pipeline.job import Job
+from pipeline.nets.flow import FlowSettings
+from pipeline.recipes.flow_contrastive import FlowContrastive
+
+TOY = Job(
+    name="flow_contrastive-eight-gaussians",
+    data="eight-gaussians",
+    recipe=FlowContrastive(
+        flow=PLANE, batch=500, learning_rate=1e-3, flow_rate=1e-4, constant_rate=1e-2, decay=0.999, width=64
+    ),
+    updates=2000,
+    samples=5000,
+    actors=0,
+    learners=0,
+)
+DIGITS = Job(
+    name="flow_contrastive-digits",
+    data="digits",
+    test_share=0.1,
+    recipe=FlowContrastive(flow=DIGITS_FLOW, learning_rate=3e-4, flow_rate=1e-4, decay=0.999),
+    updates=2000,
+    actors=0,
+    learners=0,
+)
+
+PRESETS: dict[str, Job[FlowContrastive]] = {
+    "digits": DIGITS,
+    "mnist": replace(
+        DIGITS, name="flow_contrastive-mnist", data="mnist", recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, width=16)
+    ),
+    "eight-gaussians": TOY,
+    "eight-gaussians-nce": replace(
+        TOY,
+        name="flow_contrastive-eight-gaussians-nce",
+        recipe=replace(TOY.recipe, flow=FlowSettings(family="gaussian")),
+    ),
+    "checkerboard": replace(TOY, name="flow_contrastive-checkerboard", data="checkerboard"),
+    "spirals": replace(TOY, name="flow_contrastive-spirals", data="spirals"),
+}
+
+
+def space(trial: Any, recipe: FlowContrastive, budget: int) -> FlowContrastive:
+    """What `jobs.search flow-contrastive` tries: whose turn it is, and the rates; it runs no chains."""
+    return replace(
+        recipe,
+        threshold=trial.suggest_float("threshold", 0.5, 0.75),
+        learning_rate=trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
+        constant_rate=trial.suggest_float("constant_rate", 1e-3, 0.1, log=True),
+        flow_rate=trial.suggest_float("flow_rate", 1e-6, 1e-3, log=True),
+    )
+
+
+if __name__ == "__main__":
+    experiment("flow_contrastive", PRESETS, __doc__)

@@ -1,0 +1,57 @@
+"""An energy on the backbone of a flow, learned with chains that move behind the flow (2006.06897).
+
+It begins with a flow: `python -m jobs.flow PRESET`, then `python -m jobs.neural_transport PRESET --networks RUN`. The
+flow is fixed, and travels to chain actors once. In the plane `grid_kl` is the model's and `flow_grid_kl` the flow's
+own; `log_mass` and `log_z` are log Z on a grid and by draws of N(0, I), of which the share `log_z_ess` is effective.
+`python -m jobs.transport RUN` says how the chains mix, beside chains that move in the data's space.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from jobs.flow import DIGITS_FLOW, MNIST_FLOW, PLANE
+from jobs.launch import experiment
+from pipeline.job import Job
+from pipeline.recipes.neural_transport import NeuralTransport
+
+TOY = Job(
+    name="neural_transport-eight-gaussians",
+    data="eight-gaussians",
+    recipe=NeuralTransport(flow=PLANE, steps=10, step=0.25, batch=250, learning_rate=2e-3, decay=0.996, width=64),
+    updates=600,
+    samples=5000,
+)
+DIGITS = Job(
+    name="neural_transport-digits",
+    data="digits",
+    test_share=0.1,
+    recipe=NeuralTransport(flow=DIGITS_FLOW, steps=10, step=0.1, learning_rate=1e-3, decay=0.997),
+    updates=600,
+)
+
+PRESETS: dict[str, Job[NeuralTransport]] = {
+    "digits": DIGITS,
+    "mnist": replace(
+        DIGITS, name="neural_transport-mnist", data="mnist", recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, width=16)
+    ),
+    "eight-gaussians": TOY,
+    "checkerboard": replace(TOY, name="neural_transport-checkerboard", data="checkerboard"),
+    "spirals": replace(TOY, name="neural_transport-spirals", data="spirals"),
+}
+
+
+def space(trial: Any, recipe: NeuralTransport, budget: int) -> NeuralTransport:
+    """What `jobs.search neural-transport` tries: K, the step and leapfrogs of the chains in z, and the rate."""
+    steps = trial.suggest_int("steps", 2, 40, log=True)
+    leapfrogs = trial.suggest_int("leapfrogs", 1, 8, log=True) if recipe.kernel == "hmc" else recipe.leapfrogs
+    tried = replace(recipe, steps=steps, leapfrogs=leapfrogs, step=trial.suggest_float("step", 0.02, 0.8, log=True))
+    updates = max(1, budget // (recipe.batch * tried.sampler("model", {}, 0).evaluations))
+    return replace(
+        tried,
+        learning_rate=trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
+        decay=trial.suggest_float("rate_falls_to", 1e-2, 1.0, log=True) ** (1 / updates),
+    )
+
+
+if __name__ == "__main__":
+    experiment("neural_transport", PRESETS, __doc__)

@@ -1,0 +1,55 @@
+"""Networks that a run begins with, from another run's checkpoint."""
+
+from typing import Any
+
+from pipeline import checkpoint
+from pipeline.errors import BadInput
+from pipeline.job import Job, identity
+from pipeline.storage import Storage
+from pipeline.weights import Nets
+
+
+def checkpoint_at(networks: str) -> str:
+    """The newest whole checkpoint of the run at a place, or the place itself if it is a checkpoint.
+
+    Raises:
+        BadInput: it is neither.
+    """
+    place = Storage.at(networks)
+    if place.exists("manifest.json"):
+        found = place
+    else:
+        name = checkpoint.newest(place / "checkpoints") if place.seen("checkpoints") else None
+        if name is None:
+            raise BadInput(f"--networks {networks}: neither a run with a checkpoint, nor a checkpoint")
+        found = place / "checkpoints" / name
+    return found.path if found.local else f"{networks.rstrip('/')}{found.path.removeprefix(place.path)}"
+
+
+def given_networks(job: Job[Any], nets: Nets) -> frozenset[str]:
+    """Load those of a new run's networks that its job has from another run; their names.
+
+    Raises:
+        BadInput: there are none of the same names, or their settings differ.
+    """
+    if not job.networks:
+        return frozenset()
+    place = Storage.at(job.networks)
+    if not checkpoint.whole(place):
+        raise BadInput(f"--networks {job.networks} is no whole checkpoint (any more)")
+    weights = checkpoint.read_part(place, "learner")["networks"]
+    names = frozenset(nets.keys() & weights.keys())
+    if not names:
+        raise BadInput(f"--networks {job.networks}: it has {', '.join(sorted(weights))}, not {', '.join(sorted(nets))}")
+    for name in names:
+        try:
+            nets[name].load_state_dict(weights[name])
+        except RuntimeError as e:
+            theirs, own = (settings.get(f"recipe {name}") for settings in (_identity(place), identity(job, "")))
+            why = f"it is {theirs}, not {own}" if theirs != own else str(e).splitlines()[-1].strip()
+            raise BadInput(f"--networks {job.networks}: its {name} does not fit: {why}") from e
+    return names
+
+
+def _identity(place: Storage) -> dict[str, Any]:
+    return dict(checkpoint.read_state(place)["identity"])

@@ -1,0 +1,185 @@
+"""Glow: a normalising flow of images (Kingma and Dhariwal 2018, 1807.03039), small enough to be decoded at every step.
+
+From image to vector, at each scale: squares of 2x2 pixels become channels; then steps of an affine map a channel
+(actnorm), an invertible mixing of channels and an affine coupling; then, but at the last scale, half of the channels
+are given away, standardised by what a convolution says of them from the other half.
+
+Deviation from the paper: log scales are bounded by 2 in a coupling (2 tanh(s / 2), where it has a sigmoid), so that
+going either way is stable.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle
+
+from pipeline.errors import BadInput
+
+BOUND = 2.0
+"""Of the log of a scale in a coupling."""
+
+
+class Mixing(nn.Module):
+    """An affine map a channel, and an invertible 1x1 convolution W = P L (U + diag s), whose determinant is s's."""
+
+    permutation: Tensor
+    sign: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(channels))
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+        permutation, lower, upper = torch.linalg.lu(torch.linalg.qr(torch.randn(channels, channels))[0])
+        self.register_buffer("permutation", permutation)
+        self.register_buffer("sign", upper.diagonal().sign())
+        self.lower, self.upper = nn.Parameter(lower.tril(-1)), nn.Parameter(upper.triu(1))
+        self.log_diagonal = nn.Parameter(upper.diagonal().abs().log())
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        """P L, and U + diag s."""
+        one = torch.eye(len(self.shift), device=self.shift.device)
+        return self.permutation @ (self.lower.tril(-1) + one), self.upper.triu(1) + torch.diag(
+            self.sign * self.log_diagonal.exp()
+        )
+
+    def log_det(self, pixels: int) -> Float[Tensor, ""]:
+        """Log |det dz/dx|, of every image alike."""
+        return pixels * (self.log_scale.sum() + self.log_diagonal.sum())
+
+    def encode(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """W ((x + shift) scale), in one convolution."""
+        lower, upper = self._factors()
+        weight = lower @ upper * self.log_scale.exp()
+        return conv2d(x, weight[:, :, None, None], weight @ self.shift)
+
+    def decode(self, z: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """W^-1 z / scale - shift."""
+        lower, upper = self._factors()
+        inverse = torch.linalg.solve_triangular(self.permutation.T @ lower, self.permutation.T, upper=False)
+        inverse = torch.linalg.solve_triangular(upper, inverse, upper=True)
+        weight = (-self.log_scale).exp()[:, None] * inverse
+        return conv2d(z, weight[:, :, None, None], -self.shift)
+
+    @torch.no_grad()
+    def initialise(self, x: Float[Tensor, "n c h w"]) -> None:
+        """Give channels no mean and unit variance."""
+        sd, mean = torch.std_mean(x, (0, 2, 3))
+        self.shift.copy_(-mean)
+        self.log_scale.copy_(-sd.clamp(min=1e-3).log())
+
+
+class Coupling(nn.Module):
+    """(a, b) -> (a, b scale(a) + shift(a)), scale and shift by three convolutions, of which the last begins at 0."""
+
+    def __init__(self, given: int, moved: int, hidden: int):
+        super().__init__()
+        last = nn.Conv2d(hidden, 2 * moved, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        first = [nn.Conv2d(given, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, hidden, 1), nn.ReLU()]
+        self.net = nn.Sequential(*first, last)
+
+    def _affine(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self.net(a).chunk(2, 1)
+        return BOUND * (log_scale / BOUND).tanh(), shift
+
+    def encode(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """B scale + shift, and log |det| (n,)."""
+        log_scale, shift = self._affine(a)
+        return b * log_scale.exp() + shift, log_scale.flatten(1).sum(1)
+
+    def decode(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(b - shift) / scale, and log |det| (n,) of the way there."""
+        log_scale, shift = self._affine(a)
+        return (b - shift) * (-log_scale).exp(), log_scale.flatten(1).sum(1)
+
+
+class Step(nn.Module):
+    """Mixing, then a coupling of half the channels."""
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.mixing, self.coupling = Mixing(channels), Coupling(channels // 2, channels // 2, hidden)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The step, and log |det| (n,)."""
+        a, b = self.mixing.encode(x).chunk(2, 1)
+        b, log_det = self.coupling.encode(a, b)
+        return torch.cat([a, b], 1), log_det + self.mixing.log_det(x[0, 0].numel())
+
+    def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The step back, and log |det| (n,) of the step."""
+        a, b = z.chunk(2, 1)
+        b, log_det = self.coupling.decode(a, b)
+        return self.mixing.decode(torch.cat([a, b], 1)), log_det + self.mixing.log_det(z[0, 0].numel())
+
+    def initialise(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The step, once its affine map is set."""
+        self.mixing.initialise(x)
+        return self.encode(x)
+
+
+class Glow(nn.Module):
+    """Images (n, c, h, w) <-> vectors (n, c h w), `couplings` steps at each of `scales` scales.
+
+    Raises:
+        BadInput: an image whose sides cannot be halved so often.
+    """
+
+    def __init__(self, shape: tuple[int, ...], scales: int, couplings: int, hidden: int):
+        super().__init__()
+        channels, *sides = shape
+        if any(side % 2**scales for side in sides):
+            raise BadInput(f"--scales {scales}: {sides[0]}x{sides[1]} pixels cannot be halved {scales} times")
+        self.steps, self.splits, self.shapes = nn.ModuleList(), nn.ModuleList(), list[tuple[int, ...]]()
+        for scale in range(scales):
+            channels, sides = 4 * channels, [side // 2 for side in sides]
+            self.steps.append(nn.ModuleList(Step(channels, hidden) for _ in range(couplings)))
+            if scale < scales - 1:
+                channels //= 2
+                self.splits.append(Coupling(channels, channels, hidden))
+            self.shapes.append((channels, *sides))
+
+    def encode(self, x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
+        """Images -> z, the finest scale first, and log |det dz/dx|."""
+        return self._encode(x, lambda step, x: step.encode(x))
+
+    def _encode(self, x: Tensor, through: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        given, log_det = [], x.new_zeros(len(x))
+        for i, steps in enumerate(self.steps):
+            x = pixel_unshuffle(x, 2)
+            for step in steps:  # type: ignore[attr-defined]
+                x, more = through(step, x)
+                log_det = log_det + more
+            if i < len(self.splits):
+                x, away = x.chunk(2, 1)
+                away, more = self.splits[i].encode(x, away)  # type: ignore[operator]
+                given.append(away.flatten(1))
+                log_det = log_det + more
+        return torch.cat([*given, x.flatten(1)], 1), log_det
+
+    def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n c h w"]:
+        """The inverse."""
+        return self.decode(z)[0]
+
+    def decode(self, z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, " n"]]:
+        """The inverse, and log |det dz/dx| there."""
+        sizes = [torch.Size(shape).numel() for shape in self.shapes]
+        parts = [part.view(-1, *shape) for part, shape in zip(z.split(sizes, 1), self.shapes, strict=True)]
+        x, log_det = parts.pop(), z.new_zeros(len(z))
+        for i in reversed(range(len(self.steps))):
+            if i < len(self.splits):
+                away, more = self.splits[i].decode(x, parts.pop())  # type: ignore[operator]
+                x, log_det = torch.cat([x, away], 1), log_det + more
+            for step in reversed(self.steps[i]):  # type: ignore[call-overload]
+                x, more = step.decode(x)
+                log_det = log_det + more
+            x = pixel_shuffle(x, 2)
+        return x, log_det
+
+    @torch.no_grad()
+    def initialise(self, x: Float[Tensor, "n c h w"]) -> None:
+        """Set each step's affine map so that what it makes of x has no mean and unit variance (section 3.1)."""
+        self._encode(x, lambda step, x: step.initialise(x))

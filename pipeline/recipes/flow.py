@@ -1,0 +1,107 @@
+"""A flow learned by maximum likelihood: what 1912.00589 and 2006.06897 begin with, and are compared with.
+
+q(x) = N(z; 0, I) |det dz/dx|, z = g^-1(x), of vectors or of images whose pixels are dequantised anew at each update. No
+chain is run; samples are g(z) of z ~ N(0, I).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from pipeline.batch import Batch, Spec
+from pipeline.energies import Energy, gaussian
+from pipeline.nets.flow import FlowSettings, flow, flow_energy, flow_of
+from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.rng import noise
+from pipeline.samplers import Langevin
+from pipeline.weights import Nets
+
+
+@dataclass(frozen=True)
+class LikelihoodFlow(Recipe):
+    """Maximum likelihood of a flow."""
+
+    flow: FlowSettings = FlowSettings()
+    batch: int = 100
+    """Data items an update, over all lanes."""
+    learning_rate: float = 1e-3
+    """Learning rate, once it has risen."""
+    rise: int = 50
+    """Updates over which it rises from 0."""
+    decay: float = 1.0
+    """Factor of the learning rate at each update; 1: it stays."""
+
+    @property
+    def chains(self) -> Mapping[str, ChainSettings]:
+        """None."""
+        return {}
+
+    @property
+    def model(self) -> str:
+        """Vectors of N(0, I), which no step moves."""
+        return "base"
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """Data alone."""
+        return {"data": self.batch}
+
+    def nets(self, spec: Spec) -> Nets:
+        """The flow."""
+        return {"flow": flow(self.flow, spec)}
+
+    def prepare(self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]) -> None:
+        """Affine maps by the moments of the batch, unless the flow is another run's."""
+        if "flow" not in given:
+            flow_of(nets).initialise(self.flow.seen(batch["data"]["x"], rng))
+
+    def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
+        """Adam."""
+        return {"flow": Adam(nets["flow"].parameters(), self.learning_rate)}
+
+    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+        """The flow; its rate rises, and then falls."""
+        return {"flow": min(1.0, (update + 1) / max(self.rise, 1)) * self.decay**update}
+
+    def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
+        """No steps."""
+        return Langevin.textbook(0, 0.1)
+
+    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+        """N(0, I)."""
+        return noise("gaussian", (n, batch["data"]["x"][0].numel()), rng)
+
+    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """|z|^2/2."""
+        return gaussian()
+
+    def energy(self, nets: Nets) -> Energy:
+        """-log q(x)."""
+        return flow_energy(flow_of(nets))
+
+    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """g(z), its pixels on their levels."""
+        return self.flow.shown(nets["flow"](x))
+
+    def encode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """g^-1 of dequantised data."""
+        return flow_of(nets).encode(self.flow.seen(x, rng))[0]
+
+    def scores(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """`bits` (a bound: of one draw of the pixels' noise) or `nats`, and `energy` -log q(x)."""
+        x = batch["data"]["x"]
+        energy = self.energy(nets)(self.flow.seen(x, rng))
+        return {**self.flow.told(energy, x), "energy": energy}
+
+    def losses(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """-log q(x) a dimension."""
+        x = batch["data"]["x"]
+        energy = self.energy(nets)(self.flow.seen(x, rng))
+        return {"flow": energy.mean() / x[0].numel()}, {k: v.mean() for k, v in self.flow.told(energy, x).items()}

@@ -1,0 +1,176 @@
+"""Flow Contrastive Estimation of Energy-Based Models.
+
+Ruiqi Gao, Erik Nijkamp, Diederik P. Kingma, Zhen Xu, Andrew M. Dai, Ying Nian Wu. CVPR 2020, arXiv:1912.00589.
+
+An energy with its normaliser as a parameter, p(x) = exp(-U(x) - c), and a flow q play for
+V = E_data log sigmoid r(x) + E_q log sigmoid -r(x), r = log p - log q: the energy is for it (noise contrastive
+estimation, with the flow for noise), the flow against it, through its samples and through log q. At the optimum
+V = -log 4. No chain is run: samples are the flow's. The paper writes f for our -U.
+
+Deviations from the paper, which has no code:
+1. Whose turn it is depends on how well r told data from samples at the update before: above `threshold` the flow's.
+2. The constant begins where r is 0 on average over the flow's samples, and has a rate of its own.
+3. The semi-supervised variant has no virtual adversarial training.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, logsigmoid
+from torch.optim import Adam, Optimizer
+
+from pipeline.batch import Batch, Spec
+from pipeline.energies import Energy, gaussian
+from pipeline.errors import BadInput
+from pipeline.nets.flow import FlowSettings, drawn, flow, flow_energy, flow_of
+from pipeline.nets.normalised import Normalised
+from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.rng import noise
+from pipeline.samplers import Langevin
+from pipeline.weights import Nets
+
+
+@dataclass(frozen=True)
+class FlowContrastive(Recipe):
+    """Flow contrastive estimation (FCE); with a `gaussian` flow, which does not learn, noise contrastive estimation."""
+
+    flow: FlowSettings = FlowSettings()
+    batch: int = 100
+    """Data items, and samples of the flow, an update, over all lanes."""
+    labelled_batch: int = 0
+    """Items of known label an update, over all lanes; 0: the energy has no classes."""
+    label_weight: float = 1.0
+    """Weight of the labels' cross entropy beside V."""
+    threshold: float = 0.55
+    """Share that is told apart above which the flow learns, and below which the energy does."""
+    learning_rate: float = 1e-4
+    """Learning rate of the energy."""
+    constant_rate: float = 1e-2
+    """Learning rate of c."""
+    flow_rate: float = 1e-5
+    """Learning rate of the flow."""
+    decay: float = 1.0
+    """Factor of all learning rates at each update; 1: they stay."""
+    width: int = 32
+    """Channels of the ConvNet's first layer, units of an MLP's three layers."""
+    slope: float = 0.2
+    """LeakyReLU's slope below 0."""
+
+    @property
+    def chains(self) -> Mapping[str, ChainSettings]:
+        """None."""
+        return {}
+
+    @property
+    def model(self) -> str:
+        """Vectors of N(0, I), which no step moves."""
+        return "base"
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """Data, and those whose label is known."""
+        return {"data": self.batch, **({"labelled": self.labelled_batch} if self.labelled_batch else {})}
+
+    def nets(self, spec: Spec) -> Nets:
+        """The energy with its constant, and the flow."""
+        if self.labelled_batch and not spec.classes:
+            raise BadInput("the data have no labels: --labelled-batch 0 learns without")
+        energy = Normalised(spec, spec.classes if self.labelled_batch else 0, self.width, self.slope)
+        return {"energy": energy, "flow": flow(self.flow, spec)}
+
+    def prepare(self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]) -> None:
+        """The flow's affine maps, unless it is another run's; and c = E_q[-log q - U], so that r begins about 0."""
+        x = self.flow.seen(batch["data"]["x"], rng)
+        if "flow" not in given:
+            flow_of(nets).initialise(x)
+        if "energy" not in given:
+            with torch.no_grad():
+                made, energy = drawn(flow_of(nets), noise("gaussian", (1000, x[0].numel()), rng))
+                nets["energy"].constant += (energy - nets["energy"](made)).mean()
+
+    def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
+        """Adam with betas (.5, .999); c has its own rate."""
+        parameters = dict(nets["energy"].named_parameters())
+        constant = parameters.pop("constant")
+        groups: list[dict[str, Any]] = [
+            {"params": list(parameters.values())},
+            {"params": [constant], "lr": self.constant_rate},
+        ]
+        found: dict[str, Optimizer] = {"energy": Adam(groups, self.learning_rate, betas=(0.5, 0.999))}
+        if self.flow.family != "gaussian":
+            found["flow"] = Adam(nets["flow"].parameters(), self.flow_rate, betas=(0.5, 0.999))
+        return found
+
+    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+        """The flow where the energy told too well, the energy otherwise."""
+        flow = self.flow.family != "gaussian" and last.get("told_apart", 0.0) > self.threshold
+        return {"flow" if flow else "energy": self.decay**update}
+
+    def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
+        """No steps."""
+        return Langevin.textbook(0, 0.1)
+
+    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+        """N(0, I)."""
+        return noise("gaussian", (n, batch["data"]["x"][0].numel()), rng)
+
+    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """|z|^2/2."""
+        return gaussian()
+
+    def energy(self, nets: Nets) -> Energy:
+        """U(x) + c, which stands for -log p(x)."""
+        return nets["energy"]
+
+    def densities(self, nets: Nets) -> dict[str, Energy]:
+        """The flow."""
+        return {"flow": flow_energy(flow_of(nets))}
+
+    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """g(z), its pixels on their levels."""
+        return self.flow.shown(nets["flow"](x))
+
+    def encode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """g^-1 of dequantised data."""
+        return flow_of(nets).encode(self.flow.seen(x, rng))[0]
+
+    def scores(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """`bits` or `nats` of p, as good as its c, and the flow's; the energies of both; `accuracy` with heads."""
+        x = batch["data"]["x"]
+        seen = self.flow.seen(x, rng)
+        own, base = nets["energy"](seen), flow_energy(flow_of(nets))(seen)
+        flow_told = {f"flow_{name}": value for name, value in self.flow.told(base, x).items()}
+        labels = self._labels(nets, batch["labelled"], seen) if self.labelled_batch else {}
+        return {**self.flow.told(own, x), **flow_told, **labels, "energy": own, "energy_flow": base}
+
+    def _labels(self, nets: Nets, items: Batch, seen: Tensor) -> dict[str, Tensor]:
+        if "label" not in items:
+            return {}
+        scores, label = nets["energy"].heads(seen), items["label"]  # type: ignore[operator]
+        right = (scores.argmax(1) == label).float()
+        return {"cross_entropy": cross_entropy(scores, label, reduction="none"), "accuracy": right}
+
+    def losses(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """-V for the energy, and the cross entropy of labels; V for the flow (eqs. 8, 9)."""
+        x = self.flow.seen(batch["data"]["x"], rng)
+        made, made_energy = drawn(flow_of(nets), noise("gaussian", (len(x), x[0].numel()), rng))
+        of_data = flow_energy(flow_of(nets))(x) - nets["energy"](x)
+        of_made = made_energy - nets["energy"](made)
+        value = logsigmoid(of_data).mean() + logsigmoid(-of_made).mean()
+        apart = ((of_data > 0).float().mean() + (of_made < 0).float().mean()) / 2
+        told = {"value": value, "value_less_optimum": value + math.log(4), "told_apart": apart}
+        told |= {"constant": nets["energy"].constant, "chains/contrast": (-of_data).mean() - (-of_made).mean()}
+        loss = -value
+        if self.labelled_batch:
+            seen = self.flow.seen(batch["labelled"]["x"], rng)
+            labels = {k: v.mean() for k, v in self._labels(nets, batch["labelled"], seen).items()}
+            loss, told = loss + self.label_weight * labels["cross_entropy"], told | labels
+        return {"energy": loss, "flow": value}, told

@@ -1,0 +1,160 @@
+"""Learning Energy-Based Model with Flow-Based Backbone by Neural Transport MCMC.
+
+Erik Nijkamp, Ruiqi Gao, Pavel Sountsov, Srinivas Vasudevan, Bo Pang, Song-Chun Zhu, Ying Nian Wu. ICLR 2022,
+arXiv:2006.06897 (MCMC Should Mix).
+
+The model is a tilt of a flow that stays as it is, p(x) ~ exp(-U(x)) q(x). With x = g(z) the Jacobian cancels, and
+p(z) ~ exp(-U(g(z))) N(z; 0, I): chains move in z, where they mix, and are pushed through the flow. For draws of N(0, I)
+and no more there is log Z = log E exp(-U(g(z))), with an effective sample size that says what it is worth. The paper
+writes f for our -U.
+
+Deviations from the paper, which has no code:
+1. Its settings are ours: the networks, K, the kernel and its step, and the rates.
+2. `bank` keeps chains from update to update; the paper starts anew (0).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from pipeline.batch import Batch, Spec
+from pipeline.energies import Energy, gaussian, tilt
+from pipeline.nets.conv import ConvEnergy
+from pipeline.nets.flow import FlowSettings, flow, flow_energy, flow_of
+from pipeline.nets.mlp import MLPEnergy
+from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.rng import noise
+from pipeline.samplers import HMC, Langevin
+from pipeline.weights import Nets
+
+
+@dataclass(frozen=True)
+class NeuralTransport(Recipe):
+    """An energy on a flow backbone (NT-EBM); the flow is another run's (`--networks`)."""
+
+    flow: FlowSettings = FlowSettings()
+    kernel: Literal["hmc", "langevin"] = "hmc"
+    """What moves chains in z, at temperature 1; only hmc corrects for the size of its steps."""
+    steps: int = 20
+    """Proposals of hmc, or steps of langevin (K)."""
+    leapfrogs: int = 3
+    """Leapfrog steps of a proposal."""
+    step: float = 0.2
+    """Of a leapfrog step the length; of langevin s: drift s^2/2, noise s."""
+    batch: int = 100
+    """Data items and chains an update, over all lanes."""
+    bank: int = 0
+    """Persistent chains, over all lanes; 0: every chain starts from N(0, I) (the paper's)."""
+    restart: float = 0.0
+    """Probability that a chain drawn from the bank starts anew."""
+    learning_rate: float = 1e-4
+    """Learning rate of the energy."""
+    decay: float = 1.0
+    """Factor of the learning rate at each update; 1: it stays."""
+    width: int = 32
+    """Channels of the ConvNet's first layer, units of an MLP's three layers."""
+    slope: float = 0.2
+    """LeakyReLU's slope below 0."""
+    base_samples: int = 1000
+    """Vectors of N(0, I) that log Z is estimated by for scores; in learning as many as there are chains."""
+
+    @property
+    def chains(self) -> Mapping[str, ChainSettings]:
+        """One chain in z."""
+        return {"model": ChainSettings(self.batch, bank=self.bank, restart=self.restart)}
+
+    @property
+    def model(self) -> str:
+        """The one chain."""
+        return "model"
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """Data alone."""
+        return {"data": self.batch}
+
+    @property
+    def fixed(self) -> frozenset[str]:
+        """The flow."""
+        return frozenset({"flow"})
+
+    def nets(self, spec: Spec) -> Nets:
+        """The energy U, a ConvNet for images and an MLP for vectors, and the flow g."""
+        if spec.kind == "image":
+            energy: torch.nn.Module = ConvEnergy(spec.shape, self.width, self.slope)
+        else:
+            energy = MLPEnergy(spec.shape[0], (self.width,) * 3, self.slope)
+        return {"energy": energy, "flow": flow(self.flow, spec).requires_grad_(False)}
+
+    def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
+        """Adam, of the energy."""
+        return {"energy": Adam(nets["energy"].parameters(), self.learning_rate)}
+
+    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+        """The energy."""
+        return {"energy": self.decay**update}
+
+    def sampler(self, chain: str, nets: Nets, update: int) -> HMC | Langevin:
+        """At temperature 1."""
+        if self.kernel == "hmc":
+            return HMC(self.steps, self.leapfrogs, self.step)
+        return Langevin.textbook(self.steps, self.step)
+
+    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+        """N(0, I)."""
+        return noise("gaussian", (n, batch["data"]["x"][0].numel()), rng)
+
+    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """U(g(z)) + |z|^2/2."""
+        return tilt(lambda z: nets["energy"](nets["flow"](z)), gaussian())
+
+    def energy(self, nets: Nets) -> Energy:
+        """U(x) - log q(x), not normalised."""
+        return tilt(nets["energy"], flow_energy(flow_of(nets)))
+
+    def densities(self, nets: Nets) -> dict[str, Energy]:
+        """The flow."""
+        return {"flow": flow_energy(flow_of(nets))}
+
+    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """g(z), its pixels on their levels."""
+        return self.flow.shown(nets["flow"](x))
+
+    def encode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """g^-1 of dequantised data."""
+        return flow_of(nets).encode(self.flow.seen(x, rng))[0]
+
+    def log_z(self, nets: Nets, n: int, d: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Log Z by n vectors of N(0, I), and the share of them that is effective: near 0, it is too low."""
+        with torch.no_grad():
+            log_weight = -nets["energy"](nets["flow"](noise("gaussian", (n, d), rng)))
+        return log_weight.logsumexp(0) - math.log(n), 1 / log_weight.softmax(0).square().sum() / n
+
+    def scores(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """`bits` or `nats` of p by the estimate of log Z , `energy` U(x) - log q(x), and the flow's."""
+        x = batch["data"]["x"]
+        seen = self.flow.seen(x, rng)
+        base, energy = flow_energy(flow_of(nets))(seen), self.energy(nets)(seen)
+        log_z, share = self.log_z(nets, self.base_samples, x[0].numel(), rng)
+        flow_told = {f"flow_{name}": value for name, value in self.flow.told(base, x).items()}
+        told = {"log_z": log_z.expand(len(x)), "log_z_ess": share.expand(len(x))}
+        return {**self.flow.told(energy + log_z, x), **flow_told, **told, "energy": energy, "energy_flow": base}
+
+    def losses(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """U(x) - U(g(z_K)) (eq. 9)."""
+        x = batch["data"]["x"]
+        with torch.no_grad():
+            made = nets["flow"](chains["model"].x)
+        data, model = nets["energy"](self.flow.seen(x, rng)).mean(), nets["energy"](made).mean()
+        log_z, share = self.log_z(nets, len(x), x[0].numel(), rng)
+        told = {"log_z": log_z, "log_z_ess": share, "energy/data": data, "energy/model": model}
+        return {"energy": data - model}, {"chains/contrast": data - model, **told}
