@@ -28,7 +28,6 @@ from pipeline.evaluation.log_density import likelihoods, no_likelihood, no_score
 from pipeline.evaluation.protocol import Bench, Measured, Split
 from pipeline.evaluation.walk import Seen, Start, has
 from pipeline.model import Model
-from pipeline.samplers import Langevin
 from pipeline.storage import Storage
 from pipeline.weights import device_of
 
@@ -132,7 +131,7 @@ def _measured(
             _draw_drift(asked, bench.model, ways[0], found, chains, findings)
             return found
         case "mixing":
-            every = asked.every or bench.model.langevin.steps
+            every = asked.every or bench.model.kernel.steps
             seen = traces.traces(bench, starts, asked.chains, asked.draws, asked.warm_up, every, _bar("mixing"))
             found, each = traces.mixed(bench, seen)
             findings.figure("mixing", traces.figure(seen, each))
@@ -201,7 +200,7 @@ def _starts(asked: Evaluate, model: Model) -> list[Start]:
 def _groups(asked: Evaluate, model: Model, features: list[Features]) -> list[Group]:
     """What is measured; what is not, is said. Raises BadInput where that was asked for."""
     sampler = model.job.recipe.sampler(model.job.recipe.model, model.nets, model.update)
-    still = "" if isinstance(sampler, Langevin) and sampler.steps else "no Langevin chain moves what it draws"
+    still = "" if sampler.evaluations else "no chain moves what it draws"
     apart = "" if features or model.data.density is not None else "nothing to compare by: "
     apart += "--features squeezenet or inception" if apart and model.data.spec.kind == "image" else ""
     apart += f"there are no features of {model.data.spec.kind}" if apart.endswith(": ") else ""
@@ -259,7 +258,7 @@ def _draw_drift(
     chains: Mapping[Start, drift.Way],
     findings: Findings,
 ) -> None:
-    (floor, *values), steps = (one.value for one in found), model.langevin.steps
+    (floor, *values), steps = (one.value for one in found), model.kernel.steps
     left = iter(values)
     curves = {start: {m: next(left) for m in chain.data} for start, chain in chains.items()}
     findings.figure("energies", drift.energies(chains, drift.unit(model, asked.multiples)))

@@ -39,7 +39,7 @@ def main() -> None:
     if asked.n < 2 or not asked.starts or min(asked.multiples, default=-1) < 0 or not max(asked.multiples):
         raise BadInput("--n must be 2 or more, --multiples 0 or more each and not all 0, --starts not empty")
     model = opened(asked.look, latent=True)
-    if model.langevin.steps == 0:
+    if model.kernel.steps == 0:
         raise BadInput(f"{asked.look.run}: its model draws from N(0, I), and no chain moves that")
     for start in asked.starts:
         if not has(model, start):
@@ -60,7 +60,7 @@ def main() -> None:
     findings.figure("energies", drift.energies(found, drift.unit(model, asked.multiples)))
     if distance:
         floor = metrics[f"{name}_data"]
-        findings.figure("distances", drift.distances(curves, floor, name, model.langevin.steps))
+        findings.figure("distances", drift.distances(curves, floor, name, model.kernel.steps))
     if model.data.density is not None or model.data.spec.kind == "image":
         findings.figure("samples", drift.sheets(model, seen, len(seen) // len(found)))
 

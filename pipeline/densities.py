@@ -39,20 +39,22 @@ class EightGaussians:
         """The square [-half, half]^2 holds nearly all of it."""
         return 2 * self.radius
 
-    def _centres(self) -> Float[Tensor, "8 2"]:
+    @property
+    def modes(self) -> Float[Tensor, "8 2"]:
+        """The centres."""
         angle = torch.arange(8) * (2 * math.pi / 8)
         return self.radius * torch.stack([angle.cos(), angle.sin()], 1)
 
     def energy(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
         """-log p(x) in nats, normalised."""
-        centres = self._centres().to(x)
+        centres = self.modes.to(x)
         exponent = -(x[:, None] - centres).square().sum(2) / (2 * self.sd**2)
         return math.log(8 * 2 * math.pi * self.sd**2) - exponent.logsumexp(1)
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
         """N exact draws."""
         which = torch.randint(8, (n,), generator=rng)
-        return self._centres()[which] + self.sd * torch.randn(n, 2, generator=rng)
+        return self.modes[which] + self.sd * torch.randn(n, 2, generator=rng)
 
 
 @dataclass(frozen=True)

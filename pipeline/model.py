@@ -14,7 +14,7 @@ from pipeline.errors import BadInput
 from pipeline.health import Watch
 from pipeline.job import Job, check_identity, dataset
 from pipeline.learner import build
-from pipeline.samplers import Langevin
+from pipeline.samplers import HMC, Langevin
 from pipeline.storage import Storage
 from pipeline.weights import Nets
 
@@ -44,9 +44,15 @@ class Model(NamedTuple):
         return self.job.recipe.target(self.job.recipe.model, self.nets, None)
 
     @property
+    def kernel(self) -> Langevin | HMC:
+        """That of the model's chains."""
+        found: Langevin | HMC = self.job.recipe.sampler(self.job.recipe.model, self.nets, self.update)
+        return found
+
+    @property
     def langevin(self) -> Langevin:
-        """The kernel of the model's chains. Raises BadInput where it is no Langevin dynamics."""
-        sampler = self.job.recipe.sampler(self.job.recipe.model, self.nets, self.update)
+        """The same. Raises BadInput where it is no Langevin dynamics."""
+        sampler = self.kernel
         if not isinstance(sampler, Langevin):
             raise BadInput(f"{self.job.out}: its chains are no Langevin dynamics")
         return sampler

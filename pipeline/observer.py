@@ -31,7 +31,6 @@ from pipeline.learner import build
 from pipeline.model import Model, newest
 from pipeline.report import grid
 from pipeline.rng import fold
-from pipeline.samplers import Langevin
 from pipeline.storage import Storage
 
 LINES = "observe.jsonl"
@@ -48,12 +47,10 @@ class Place(NamedTuple):
 
 
 def check(job: Job[Any], spec: Spec) -> None:
-    """Raise BadInput where there is nothing to observe: the model's chain is no Langevin dynamics, or has no steps."""
+    """Raise BadInput where there is nothing to observe: the model's chain has no steps."""
     recipe = job.recipe
     sampler = recipe.sampler(recipe.model, build(recipe, spec, job.seed, torch.device("cpu")), 0)
-    if not isinstance(sampler, Langevin):
-        raise BadInput(f"--observe {job.observe}: the model's chains are no Langevin dynamics; use --observe 0")
-    if not sampler.steps:
+    if not sampler.evaluations:
         raise BadInput(
             f"--observe {job.observe}: the model draws without a chain, so none can converge; use --observe 0"
         )
@@ -229,7 +226,7 @@ def sheet(model: Model, shown: dict[Start, dict[int, Tensor]]) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False)
     for row, (start, states) in zip(panels, shown.items(), strict=True):
         for axes, (mark, x) in zip(row, states.items(), strict=True):
-            axes.set_title(f"{start}, {mark * model.langevin.steps:,} steps", fontsize=9)
+            axes.set_title(f"{start}, {mark * model.kernel.steps:,} steps", fontsize=9)
             axes.axis("off")
             if truth is None:
                 axes.imshow(grid(x[:SHOWN], 5).permute(1, 2, 0))

@@ -37,7 +37,7 @@ class Way(NamedTuple):
 
 def unit(model: Model, multiples: Sequence[float]) -> int:
     """Steps between energies: K, or what makes every multiple a whole number of steps, or what one task makes."""
-    steps = model.langevin.steps
+    steps = model.kernel.steps
     common = math.gcd(steps, *(round(m * steps) for m in multiples))
     return common if common <= samples.STRETCH else math.gcd(common, samples.STRETCH)
 
@@ -46,16 +46,16 @@ def ways(
     pool: AnyPool, model: Model, starts: Sequence[Start], n: int, multiples: Sequence[float], seed: int, bar: Bar
 ) -> dict[Start, Way]:
     """N chains of each start that the model has, as far as the largest multiple of its K steps."""
-    langevin, every = model.langevin, unit(model, multiples)
+    kernel, every = model.kernel, unit(model, multiples)
     begun = together(model, starts, n, seed)
     tasks = [task for some in begun.values() for task in some]
-    wanted = {round(m * langevin.steps) // every: m for m in multiples}
+    wanted = {round(m * kernel.steps) // every: m for m in multiples}
     states = {start: {} if 0 not in wanted else {wanted[0]: samples.starts(some)} for start, some in begun.items()}
     energies: dict[Start, list[Tensor]] = {start: [] for start in begun}
     walk = walked(pool, model, tasks, every, max(wanted))
     for i, seen in enumerate(bar(walk, max(wanted)), 1):
         for start, x, energy in zip(begun, seen.x.split(n), seen.energy.split(n), strict=True):
-            energies[start].append(energy.mean() / (langevin.temperature or 1.0))
+            energies[start].append(energy.mean() / (kernel.temperature or 1.0))
             if i in wanted:
                 states[start][wanted[i]] = x
     recipe, nets = model.job.recipe, model.nets

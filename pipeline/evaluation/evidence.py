@@ -21,6 +21,7 @@ from pipeline.evaluation.samples import Distance
 from pipeline.evaluation.walk import Seen, Start, together, walked
 from pipeline.model import Model
 from pipeline.rng import fold
+from pipeline.samplers import Langevin
 
 REACH = 100
 """Length of the long chains in multiples of K: where the paper's figures look, and a chain that leaves has left."""
@@ -134,7 +135,7 @@ class _Walk(NamedTuple):
 
 def _walk(model: Model, pool: AnyPool, tasks: list[ChainTask], stop: Callable[[], bool]) -> _Walk:
     states, passed, finite = {0: samples.starts(tasks)}, list[Seen](), True
-    for seen in walked(pool, model, tasks, model.langevin.steps, REACH):
+    for seen in walked(pool, model, tasks, model.kernel.steps, REACH):
         passed.append(seen)
         finite = bool(seen.x.isfinite().all() and seen.energy.isfinite().all())
         ends = not finite or stop()
@@ -155,13 +156,13 @@ def _evidence(
 ) -> Evidence:
     """What the walk, whose chains of each start `cut` gives, comes to."""
     energy = torch.stack([seen.energy for seen in walk.passed], 1).double().numpy()
-    energy /= model.langevin.temperature or 1.0
+    energy /= model.kernel.temperature or 1.0
     trails = {}
     for start, own in cut.items():
         slope = torch.stack([seen.grad_norm[own] for seen in walk.passed])
         extent = {mark: float(x[own].double().square().mean().sqrt()) for mark, x in walk.states.items()}
         far = {mark: _far(distance, x) for mark, x in shown[start].items()} if distance else {}
-        ratio = float(model.langevin.gradient_to_noise(slope.flatten(), walk.states[0][0].numel()))
+        ratio = _ratio(model, slope.flatten(), walk.states[0][0].numel())
         trails[start] = _trail(energy[own], extent, far, ratio)
     own_start: Start = "bank" if "bank" in cut else "noise"
     serving = [energy[own] for start, own in cut.items() if start in ("data", own_start)]
@@ -169,10 +170,10 @@ def _evidence(
     return Evidence(
         update=model.update,
         attempt=model.attempt,
-        steps=model.langevin.steps,
+        steps=model.kernel.steps,
         reach=len(walk.passed),
         chains=len(energy) // len(cut),
-        temperature=model.langevin.temperature,
+        temperature=model.kernel.temperature,
         own=own_start,
         metric=distance.name if distance else "",
         floor=floor,
@@ -184,6 +185,12 @@ def _evidence(
         one_sided=abs(float(np.mean(np.sign(d[-LATELY:])))) if d else 0.0,
         growth=_growth(d),
     )
+
+
+def _ratio(model: Model, slope: Tensor, dimensions: int) -> float:
+    """Gradient over noise; not a number for a kernel that has no such noise."""
+    kernel = model.kernel
+    return float(kernel.gradient_to_noise(slope, dimensions)) if isinstance(kernel, Langevin) else float("nan")
 
 
 def _far(distance: Distance, x: Tensor) -> float:

@@ -130,7 +130,7 @@ def _long(model: Model, n: int, seed: int, pool: AnyPool) -> Tensor:
     tasks = walk.begun(model, "data", n, seed)
     if tasks is None:
         raise BadInput("--objective frechet_long: the model's chains have latent vectors for states, and no data")
-    *_, last = walk.walked(pool, model, tasks, model.langevin.steps, LONG)
+    *_, last = walk.walked(pool, model, tasks, model.kernel.steps, LONG)
     return _finite(model, last.x)
 
 

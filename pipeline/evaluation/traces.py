@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
+from pipeline.evaluation import samples
 from pipeline.evaluation.features import of_classifier
 from pipeline.evaluation.mixing import Mixing, autocorrelation, mixing
 from pipeline.evaluation.protocol import Bench, Measured
-from pipeline.evaluation.walk import Seen, Start, together, walked
+from pipeline.evaluation.walk import Seen, Start, from_data, together, walked
 from pipeline.model import Model
 from pipeline.rng import fold
 from pipeline.weights import device_of
@@ -65,16 +66,22 @@ class Traces(NamedTuple):
 
 
 def quantities(model: Model) -> Quantities:
-    """Of vectors the coordinates; of images the first principal components of the data, over their classifier's
-    features, or where there are no labels over pixels.
+    """Of vectors the coordinates, of latent ones z where no data stand for them; of images the first principal
+    components of the data, over their classifier's features, or where there are no labels over pixels.
     """
     recipe, data, spec = model.job.recipe, model.data, model.data.spec
-    if recipe.energy(model.nets) is None or spec.kind != "image":
-        what = "x" if recipe.energy(model.nets) is not None else "z"
+    if not from_data(model):
         rng = torch.Generator(device_of(model.nets)).manual_seed(0)
         items = {stream: data.batch(np.arange(1), rng.device) for stream in recipe.streams}
         d = min(COORDINATES, recipe.start(recipe.model, 1, rng, model.nets, items)[0].numel())
-        return Quantities([f"{what}{i}" for i in range(d)], lambda x: x.flatten(1)[:, :d])
+        return Quantities([f"z{i}" for i in range(d)], lambda z: z.flatten(1)[:, :d])
+
+    def decoded(x: Tensor) -> Tensor:
+        return samples.decoded(recipe, model.nets, x, 0)
+
+    if spec.kind != "image":
+        d = min(COORDINATES, spec.size)
+        return Quantities([f"x{i}" for i in range(d)], lambda x: decoded(x).flatten(1)[:, :d])
     features = of_classifier(data, device_of(model.nets)) if spec.classes else None
 
     def seen(x: Tensor) -> Tensor:
@@ -83,7 +90,7 @@ def quantities(model: Model) -> Quantities:
     index = np.linspace(0, data.size - 1, min(data.size, FITTED)).astype(np.int64)
     fitted = seen(data.batch(index)["x"])
     mean, axes = fitted.mean(0), torch.linalg.svd(fitted - fitted.mean(0), full_matrices=False).Vh[:COMPONENTS]
-    return Quantities([f"component{i}" for i in range(len(axes))], lambda x: (seen(x) - mean) @ axes.T)
+    return Quantities([f"component{i}" for i in range(len(axes))], lambda x: (seen(decoded(x)) - mean) @ axes.T)
 
 
 def traces(
@@ -94,7 +101,7 @@ def traces(
     begun = together(model, starts, chains, fold(bench.seed, "traces"))
     tasks, energies, seen = [task for some in begun.values() for task in some], [], []
     for draw in bar(walked(bench.pool, model, tasks, every, warm_up + draws), warm_up + draws):
-        energies.append(draw.energy.double().numpy() / (model.langevin.temperature or 1.0))
+        energies.append(draw.energy.double().numpy() / (model.kernel.temperature or 1.0))
         seen.append(what.of(draw.x).double().numpy())
     of = [start for start in begun for _ in range(chains)]
     return Traces(np.stack(energies, 1), np.stack(seen, 1), what.names, of, warm_up, every)
