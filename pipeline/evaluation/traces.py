@@ -42,7 +42,7 @@ class Quantities(NamedTuple):
 
     names: list[str]
     of: Callable[[Tensor], Tensor]
-    """States (n, *d) -> (n, q)."""
+    """What states stand for (n, *d), or they themselves where that are no data, -> (n, q)."""
 
 
 class Traces(NamedTuple):
@@ -75,13 +75,9 @@ def quantities(model: Model) -> Quantities:
         items = {stream: data.batch(np.arange(1), rng.device) for stream in recipe.streams}
         d = min(COORDINATES, recipe.start(recipe.model, 1, rng, model.nets, items)[0].numel())
         return Quantities([f"z{i}" for i in range(d)], lambda z: z.flatten(1)[:, :d])
-
-    def decoded(x: Tensor) -> Tensor:
-        return samples.decoded(recipe, model.nets, x, 0)
-
     if spec.kind != "image":
         d = min(COORDINATES, spec.size)
-        return Quantities([f"x{i}" for i in range(d)], lambda x: decoded(x).flatten(1)[:, :d])
+        return Quantities([f"x{i}" for i in range(d)], lambda x: x.flatten(1)[:, :d])
     features = of_classifier(data, device_of(model.nets)) if spec.classes else None
 
     def seen(x: Tensor) -> Tensor:
@@ -90,19 +86,20 @@ def quantities(model: Model) -> Quantities:
     index = np.linspace(0, data.size - 1, min(data.size, FITTED)).astype(np.int64)
     fitted = seen(data.batch(index)["x"])
     mean, axes = fitted.mean(0), torch.linalg.svd(fitted - fitted.mean(0), full_matrices=False).Vh[:COMPONENTS]
-    return Quantities([f"component{i}" for i in range(len(axes))], lambda x: (seen(decoded(x)) - mean) @ axes.T)
+    return Quantities([f"component{i}" for i in range(len(axes))], lambda x: (seen(x) - mean) @ axes.T)
 
 
 def traces(
     bench: Bench, starts: Sequence[Start], chains: int, draws: int, warm_up: int, every: int, bar: Bar
 ) -> Traces:
     """C chains of each start that the model has, a draw each `every` steps, `warm_up` of them before those judged."""
-    model, what = bench.model, quantities(bench.model)
+    model, what, has_data = bench.model, quantities(bench.model), from_data(bench.model)
     begun = together(model, starts, chains, fold(bench.seed, "traces"))
     tasks, energies, seen = [task for some in begun.values() for task in some], [], []
     for draw in bar(walked(bench.pool, model, tasks, every, warm_up + draws), warm_up + draws):
         energies.append(draw.energy.double().numpy() / (model.kernel.temperature or 1.0))
-        seen.append(what.of(draw.x).double().numpy())
+        x = samples.decoded(model.job.recipe, model.nets, draw.x, bench.seed) if has_data else draw.x
+        seen.append(what.of(x).double().numpy())
     of = [start for start in begun for _ in range(chains)]
     return Traces(np.stack(energies, 1), np.stack(seen, 1), what.names, of, warm_up, every)
 

@@ -1,0 +1,63 @@
+"""How the chains of an energy on a flow mix: moved behind the flow, in z, and where the data are, in x (2006.06897).
+
+Chains of both kinds start at the same points, from z of twice the spread of N(0, I), under the same density, with steps
+tuned to the same acceptance. R-hat and ESS are of the second half of the draws, over the energy and coordinates (of
+images: principal components of features); `modes` are those of eight Gaussians that a chain has been nearest to, and
+`changes` how often it went from one to another. ESS is of all chains together.
+"""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from jobs.launch import guarded, parse
+from jobs.model import Findings, Look, opened
+from pipeline.densities import EightGaussians
+from pipeline.errors import BadInput
+from pipeline.evaluation import transport
+from pipeline.evaluation.traces import LEAST
+
+
+@dataclass(frozen=True)
+class Transport:
+    """What is run, and where the findings go."""
+
+    look: Look
+    chains: int = 16
+    """Chains in each space."""
+    steps: int = 2000
+    """Proposals of each chain."""
+    every: int = 1
+    """Proposals between draws."""
+    leapfrogs: int = 3
+    """Leapfrog steps of a proposal."""
+    accept: float = 0.8
+    """Share of proposals, in both spaces, that the steps are tuned to accept."""
+
+
+def main() -> None:
+    """The command."""
+    asked = parse(Transport, sys.argv[1:], "python -m jobs.transport", __doc__ or "")
+    if asked.chains < 2 or asked.every < 1 or asked.leapfrogs < 1 or not 0 < asked.accept < 1:
+        raise BadInput("--chains must be 2 or more, --every and --leapfrogs 1 or more, --accept between 0 and 1")
+    if asked.steps // asked.every < 2 * LEAST:
+        raise BadInput(f"--steps {asked.steps}: it must be {2 * LEAST} times --every or more")
+    model = opened(asked.look)
+    found = transport.courses(
+        model, asked.chains, asked.steps, asked.every, asked.leapfrogs, asked.accept, asked.look.seed, _bar
+    )
+    findings = Findings(asked.look, model, "transport")
+    density = model.data.density
+    modes = density.modes if isinstance(density, EightGaussians) else None
+    findings.figure("transport", transport.figure(model, found))
+    findings.result(asked, transport.mixed(found, modes))
+
+
+def _bar(draws: Iterable[int], total: int) -> Iterable[int]:
+    return tqdm(draws, total=total, desc="chains", unit="draw")
+
+
+if __name__ == "__main__":
+    guarded(main)
