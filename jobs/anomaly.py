@@ -6,19 +6,26 @@ the `auprc_chance` of a score that says nothing. `auprc` and `auroc` take the he
 score for a sign of it. latent-prior: the score is -log p(x, z) without normalisers, as the paper has it, at the end z
 of a posterior chain as in learning; `auprc_prior` has the learned prior's part of it alone. joint-vae: U(x, mu(x));
 `auprc_vae` has -log p(x, mu(x)) of the generator. The paper's figures are means over the last ten epochs; these are of
-the last update.
+the last update. flow: -log q(x). flow-contrastive: U(x); neural-transport: U(x) - log q(x); of both, `auprc_flow` by
+their flow's -log q(x). These two begin with --networks RUN, a run of this command's flow.
 """
 
 from dataclasses import replace
 from typing import Any
 
-from jobs import joint_vae, latent_prior
+from jobs import flow, flow_contrastive, joint_vae, latent_prior, neural_transport
 from jobs.launch import experiment
 from pipeline.job import Job
 
 PRESETS: dict[str, Job[Any]] = {
     name: replace(job, name=f"anomaly-{name}", test_share=0.2, held_out=4)
-    for name, job in (("latent-prior", latent_prior.PRESETS["mnist"]), ("joint-vae", joint_vae.PRESETS["mnist"]))
+    for name, job in (
+        ("latent-prior", latent_prior.PRESETS["mnist"]),
+        ("joint-vae", joint_vae.PRESETS["mnist"]),
+        ("flow", flow.PRESETS["mnist"]),
+        ("flow-contrastive", flow_contrastive.PRESETS["mnist"]),
+        ("neural-transport", neural_transport.PRESETS["mnist"]),
+    )
 }
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ TOY = Job(
     name="flow_contrastive-eight-gaussians",
     data="eight-gaussians",
     recipe=FlowContrastive(
-        flow=PLANE, batch=500, learning_rate=1e-3, flow_rate=1e-4, constant_rate=1e-2, decay=0.999, width=64
+        flow=PLANE, batch=500, learning_rate=3e-3, flow_rate=1e-4, constant_rate=1e-2, decay=0.999, width=128
     ),
     updates=2000,
     samples=5000,
@@ -39,6 +39,13 @@ DIGITS = Job(
 
 PRESETS: dict[str, Job[FlowContrastive]] = {
     "digits": DIGITS,
+    "digits-few-labels": replace(
+        DIGITS,
+        name="flow_contrastive-digits-few-labels",
+        test_share=0.2,
+        labels=5,
+        recipe=replace(DIGITS.recipe, labelled_batch=50),
+    ),
     "mnist": replace(
         DIGITS, name="flow_contrastive-mnist", data="mnist", recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, width=16)
     ),

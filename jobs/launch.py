@@ -22,7 +22,7 @@ from pipeline.batch import Spec
 from pipeline.chains import LocalPool
 from pipeline.data import located
 from pipeline.errors import BadInput, Lost, TakenOver, Unanswered, Unwritable
-from pipeline.given import checkpoint_at, given_networks
+from pipeline.given import given
 from pipeline.health import Diverged
 from pipeline.job import Between, Job, check, dataset, from_json, to_json
 from pipeline.learner import build
@@ -30,7 +30,6 @@ from pipeline.loop import train
 from pipeline.process import prepare
 from pipeline.report import provenance
 from pipeline.storage import PART, Storage
-from pipeline.weights import Nets
 
 T = TypeVar("T")
 
@@ -122,24 +121,13 @@ def start(job: Job[Any]) -> None:
     """Check a job, make its run folder, run it, and say what came of it."""
     check(job)
     spec = dataset(job).spec
-    job = _given(job, build(job.recipe, spec, job.seed, torch.device("cpu")))
+    job = given(job, build(job.recipe, spec, job.seed, torch.device("cpu")))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
     if storage.seen() and storage.names() != [f"job.json{PART}"]:  # of a command that died before there was a run
         raise BadInput(f"--out {out} exists: a run is never overwritten; go on with it by python -m jobs.resume {out}")
     job = dataclasses.replace(job, out=storage.path if storage.local else out, data=located(job.data))
     go(job, spec)
-
-
-def _given(job: Job[Any], nets: Nets) -> Job[Any]:
-    """The job with the very checkpoint that it takes networks from. Raises BadInput where one is missing or other."""
-    job = dataclasses.replace(job, networks=checkpoint_at(job.networks) if job.networks else "")
-    if lacks := job.recipe.fixed - given_networks(job, nets):
-        name = sorted(lacks)[0]
-        raise BadInput(
-            f"{job.name} needs a {name} that has learned: train one by python -m jobs.{name}, --networks RUN"
-        )
-    return job
 
 
 def go(job: Job[Any], spec: Spec) -> None:

@@ -22,8 +22,10 @@ import tyro
 from jobs import (
     alternating_backprop,
     anatomy,
+    flow_contrastive,
     joint_vae,
     latent_prior,
+    neural_transport,
     short_run,
     short_run_inference,
     symbol_vector,
@@ -33,6 +35,7 @@ from pipeline.data import Dataset, located
 from pipeline.errors import BadInput, Unwritable
 from pipeline.evaluation import quality, samples
 from pipeline.evaluation.trials import ranked
+from pipeline.given import checkpoint_at, given
 from pipeline.job import Job, check, dataset, to_json
 from pipeline.learner import build
 from pipeline.report import provenance
@@ -49,6 +52,8 @@ RECIPES: Mapping[str, Any] = {
     "symbol-vector": symbol_vector,
     "joint-vae": joint_vae,
     "alternating-backprop": alternating_backprop,
+    "neural-transport": neural_transport,
+    "flow-contrastive": flow_contrastive,
 }
 """The jobs that have a space."""
 USUAL = {
@@ -59,6 +64,8 @@ USUAL = {
     "symbol-vector": ("kl", "accuracy"),
     "joint-vae": ("kl", "frechet"),
     "alternating-backprop": ("mse", "mse"),
+    "neural-transport": ("grid_kl", "frechet"),
+    "flow-contrastive": ("grid_kl", "frechet"),
 }
 """What each is judged by where nothing is said, on densities that are known and on other data."""
 
@@ -76,6 +83,8 @@ class Search:
             "symbol-vector",
             "joint-vae",
             "alternating-backprop",
+            "neural-transport",
+            "flow-contrastive",
         ],
         tyro.conf.Positional,
     ]
@@ -112,6 +121,8 @@ class Search:
     """Label that learning never sees, for auprc; None: as the preset."""
     labels: int = 0
     """Items a class whose label is known to learning; 0: as the preset."""
+    networks: str = ""
+    """Run, or checkpoint, whose networks all trials begin with, say a flow's; empty: none."""
     trial_actors: int = 0
     """Ray actors that move each trial's chains; 0: they move in the trial's process."""
     cpus_per_trial: float = 1.0
@@ -141,6 +152,7 @@ def main() -> None:
             f"--out {out} exists: a search is never overwritten; go on with it by python -m jobs.resume {out}"
         )
     asked = replace(asked, out=storage.path if storage.local else out, data=located(job.data))
+    asked = replace(asked, networks=checkpoint_at(asked.networks) if asked.networks else "")
     go(asked, _job(asked), data, new=True)
 
 
@@ -167,7 +179,9 @@ def _job(asked: Search) -> Job[Any]:
         raise BadInput(f"--preset {name}: there are {', '.join(presets)}")
     preset = presets[name]
     known = asked.data in ("", preset.data) and dataset(preset).density is not None
-    chosen = {key: value for key in ("data", "limit", "held_out", "labels") if (value := getattr(asked, key))}
+    chosen = {
+        key: value for key in ("data", "limit", "held_out", "labels", "networks") if (value := getattr(asked, key))
+    }
     return replace(
         preset,
         **chosen,
@@ -198,7 +212,7 @@ def _checked(asked: Search, job: Job[Any]) -> Dataset:
     check(job)
     data = dataset(job)
     quality.check(_objective(asked, job, data), job, data)
-    build(job.recipe, data.spec, job.seed, torch.device("cpu"))
+    given(job, build(job.recipe, data.spec, job.seed, torch.device("cpu")))
     return data
 
 

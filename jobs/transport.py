@@ -31,8 +31,8 @@ class Transport:
     """Proposals of each chain."""
     every: int = 1
     """Proposals between draws."""
-    leapfrogs: int = 3
-    """Leapfrog steps of a proposal."""
+    leapfrogs: int = 1
+    """Leapfrog steps of a proposal; 1: a Langevin step that is corrected (MALA)."""
     accept: float = 0.8
     """Share of proposals, in both spaces, that the steps are tuned to accept."""
 

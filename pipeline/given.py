@@ -1,5 +1,6 @@
 """Networks that a run begins with, from another run's checkpoint."""
 
+import dataclasses
 from typing import Any
 
 from pipeline import checkpoint
@@ -24,6 +25,20 @@ def checkpoint_at(networks: str) -> str:
             raise BadInput(f"--networks {networks}: neither a run with a checkpoint, nor a checkpoint")
         found = place / "checkpoints" / name
     return found.path if found.local else f"{networks.rstrip('/')}{found.path.removeprefix(place.path)}"
+
+
+def given(job: Job[Any], nets: Nets) -> Job[Any]:
+    """The job, once it is seen that it has the networks it needs, with the very checkpoint that they are from.
+
+    Raises:
+        BadInput: there is no checkpoint, its networks are others, or one is missing that does not learn here.
+    """
+    job = dataclasses.replace(job, networks=checkpoint_at(job.networks) if job.networks else "")
+    if lacks := sorted(job.recipe.fixed - given_networks(job, nets)):
+        raise BadInput(
+            f"{job.name} needs a {lacks[0]} that has learned: train one by jobs.{lacks[0]}, and --networks RUN"
+        )
+    return job
 
 
 def given_networks(job: Job[Any], nets: Nets) -> frozenset[str]:
