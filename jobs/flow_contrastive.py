@@ -23,6 +23,7 @@ TOY = Job(
         flow=PLANE, batch=500, learning_rate=3e-3, flow_rate=1e-4, constant_rate=1e-2, decay=0.999, width=128
     ),
     updates=2000,
+    lanes=1,
     samples=5000,
     actors=0,
     learners=0,
@@ -32,6 +33,7 @@ DIGITS = Job(
     data="digits",
     test_share=0.1,
     recipe=FlowContrastive(flow=DIGITS_FLOW, learning_rate=3e-4, flow_rate=1e-4, decay=0.999),
+    lanes=1,
     updates=2000,
     actors=0,
     learners=0,

@@ -17,8 +17,13 @@ from pipeline.recipes.neural_transport import NeuralTransport
 TOY = Job(
     name="neural_transport-eight-gaussians",
     data="eight-gaussians",
-    recipe=NeuralTransport(flow=PLANE, steps=10, step=0.25, batch=250, learning_rate=2e-3, decay=0.996, width=64),
-    updates=600,
+    recipe=NeuralTransport(
+        flow=PLANE, steps=2, leapfrogs=2, step=0.4, batch=500, learning_rate=3e-3, decay=0.9985, width=128
+    ),
+    updates=1500,
+    learners=0,
+    actors=0,
+    lanes=1,
     samples=5000,
 )
 DIGITS = Job(
