@@ -17,7 +17,18 @@ import torch
 
 from benchmarks.timing import quiet
 
-NAMES = ("convnet", "latent", "posterior", "update", "pool_limit", "memory", "bulk_sampling", "search", "quality")
+NAMES = (
+    "convnet",
+    "latent",
+    "posterior",
+    "flow",
+    "update",
+    "pool_limit",
+    "memory",
+    "bulk_sampling",
+    "search",
+    "quality",
+)
 """Those that there are, in the order in which they run."""
 RESULTS = Path(__file__).parent / "results.json"
 

@@ -124,6 +124,8 @@ class Step(nn.Module):
 class Glow(nn.Module):
     """Images (n, c, h, w) <-> vectors (n, c h w), `couplings` steps at each of `scales` scales.
 
+    Weights are channels_last.
+
     Raises:
         BadInput: an image whose sides cannot be halved so often.
     """
@@ -141,6 +143,7 @@ class Glow(nn.Module):
                 channels //= 2
                 self.splits.append(Coupling(channels, channels, hidden))
             self.shapes.append((channels, *sides))
+        self.to(memory_format=torch.channels_last)
 
     def encode(self, x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
         """Images -> z, the finest scale first, and log |det dz/dx|."""
