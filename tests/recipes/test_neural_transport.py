@@ -127,11 +127,9 @@ def test_images_come_back_from_z_level_by_level():
     assert torch.equal(recipe.decode(nets, recipe.encode(nets, x, generator(1)), generator(2)), x)
 
 
-@pytest.mark.parametrize(
-    ("family", "spec"), [("affine", Spec("vector", (3,), 0)), ("glow", Spec("image", (1, 8, 8), 0))]
-)
-def test_the_energy_of_data_is_the_target_behind_the_flow_but_for_the_change_of_volume(family, spec):
-    recipe, nets = flows(family, spec)
+def test_the_energy_of_images_is_the_target_behind_the_flow_but_for_the_change_of_volume():
+    spec = Spec("image", (1, 8, 8), 0)
+    recipe, nets = flows("glow", spec)
     x = torch.randn(20, *spec.shape, generator=generator(0))
     z, log_det = nets["flow"].encode(x)
     target = recipe.target("model", nets, None)(z)
