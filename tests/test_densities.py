@@ -15,9 +15,9 @@ ALL = [EightGaussians(), Rings(), Checkerboard(), Spirals()]
 def test_densities_integrate_to_one(density):
     assert isinstance(density, Density)
     assert density in DENSITIES.values()
-    edges = torch.linspace(-density.half, density.half, 401)
+    edges = torch.linspace(-density.half, density.half, 201)
     line = (edges[1:] + edges[:-1]) / 2
-    cell = (2 * density.half / 400) ** 2
+    cell = (2 * density.half / 200) ** 2
     mass = (-density.energy(torch.cartesian_prod(line, line)).double()).exp().sum() * cell
     exact = isinstance(density, Checkerboard)  # whose squares are whole cells
     assert mass == pytest.approx(1, abs=1e-6 if exact else 1e-4)
@@ -25,7 +25,7 @@ def test_densities_integrate_to_one(density):
 
 @pytest.mark.parametrize("density", ALL)
 def test_samples_fall_into_cells_as_often_as_the_density_says(density):
-    n, cells, fine = 100_000, 20, 20
+    n, cells, fine = 100_000, 20, 10
     edges = torch.linspace(-density.half, density.half, cells * fine + 1)
     line = (edges[1:] + edges[:-1]) / 2
     p = (-density.energy(torch.cartesian_prod(line, line)).double()).exp().view(cells, fine, cells, fine).sum((1, 3))
@@ -51,11 +51,11 @@ def test_samples_have_the_densitys_entropy_and_mean(density):
     assert x.mean(0).abs().max() < 4 * x.std() / math.sqrt(n)
     energy = density.energy(x)
     assert energy.isfinite().all()
-    line = torch.linspace(-density.half, density.half, 401)
+    line = torch.linspace(-density.half, density.half, 201)
     points = torch.cartesian_prod((line[1:] + line[:-1]) / 2, (line[1:] + line[:-1]) / 2)
     u = density.energy(points).double()
     terms = torch.where(u.isfinite(), (-u).exp() * u, 0)
-    entropy = terms.sum() * (2 * density.half / 400) ** 2
+    entropy = terms.sum() * (2 * density.half / 200) ** 2
     assert abs(energy.double().mean() - entropy) < 4 * energy.std() / math.sqrt(n) + 1e-3
 
 

@@ -86,7 +86,7 @@ def test_an_origin_that_has_gone_before_is_missed(origin):
     shutil.rmtree(origin.out)
     with pytest.raises(BadInput, match=r"--networks .*origin.* is no whole checkpoint \(any more\)"):
         given_networks(job, build(job.recipe, dataset(job).spec, 0, CPU))
-    with pytest.raises(BadInput, match="--networks .*origin: neither a run with a checkpoint, nor a checkpoint"):
+    with pytest.raises(BadInput, match=r"--networks .*origin: neither a run with a checkpoint, nor a checkpoint"):
         checkpoint_at(origin.out)
 
 

@@ -37,7 +37,7 @@ def test_neural_transport_without_a_flow_is_one_line_and_nothing_is_written(comm
 def test_a_flow_that_is_missing_or_another_is_one_line(command, a_flow, networks, others, complaint):
     code, out, err = command(f"neural_transport {TINY} --steps 2 --networks {networks} --out run {others}")
     assert (code, out) == (2, "")
-    assert err.startswith(f"error: --networks ")
+    assert err.startswith("error: --networks ")
     assert complaint in err
     assert err.count("\n") == 1
     assert not Path("run").exists()
@@ -52,7 +52,7 @@ def test_a_flow_then_neural_transport_then_its_resumption(command, a_flow):
     )
     metrics = result("run")["metrics"]
     assert {"grid_kl", "flow_grid_kl", "log_mass", "kl_floor"} <= set(metrics)
-    code, out, err = command("resume run --updates 4")
+    code, _, err = command("resume run --updates 4")
     assert code == 0, err
     code, _, err = command(f"neural_transport {flags} --updates 4 --out whole")
     assert code == 0, err
