@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from running import CPU, local_pool, newest, run
@@ -11,10 +12,13 @@ from small_recipes import CONTRASTIVE, COUPLINGS, FLOW, TRANSPORT
 
 from pipeline import checkpoint
 from pipeline.errors import BadInput
+from pipeline.evaluation import walk
 from pipeline.given import checkpoint_at, given_networks
 from pipeline.job import dataset
 from pipeline.learner import build
+from pipeline.model import newest as opened
 from pipeline.rank import Rank
+from pipeline.samplers import HMC
 from pipeline.weights import flatten
 
 LEARNED = replace(FLOW, flow=COUPLINGS, learning_rate=0.1, rise=1)
@@ -117,3 +121,17 @@ def test_networks_of_no_common_name_are_said(origin, small):
     job = replace(small, networks=checkpoint_at(origin.out))
     with pytest.raises(BadInput, match="it has flow, not energy"):
         given_networks(job, build(job.recipe, dataset(job).spec, 0, CPU))
+
+
+def test_its_model_has_a_kernel_that_is_no_langevin_dynamics_and_states_that_stand_for_data(origin):
+    job = heir(origin, RECIPES["neural_transport"])
+    run(job)
+    model = opened(job, CPU)
+    assert model.kernel == HMC(2, 2, job.recipe.step)
+    with pytest.raises(BadInput, match="no Langevin dynamics"):
+        _ = model.langevin
+    assert walk.from_data(model)
+    assert walk.has(model, "data")
+    tasks = walk.begun(model, "data", 6, 0)
+    x = torch.cat([model.nets["flow"](torch.from_numpy(task.x)) for task in tasks])
+    assert ((x[:, None] - model.data.batch(np.arange(model.data.size))["x"]).abs().amax(2).amin(1) < 1e-3).all()
