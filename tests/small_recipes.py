@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+from pipeline.nets.flow import FlowSettings
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
+from pipeline.recipes.flow import LikelihoodFlow
+from pipeline.recipes.flow_contrastive import FlowContrastive
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
+from pipeline.recipes.neural_transport import NeuralTransport
 from pipeline.recipes.short_run import ShortRun
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.recipes.symbol_vector import SymbolVector
@@ -19,6 +23,11 @@ JOINT = JointVAE(latent=3, batch=8, width=4)
 ABP = AlternatingBackprop(latent=3, steps=2, batch=8, width=4, decoder="conv")
 SRI = ShortRunInference(latents=(2, 3), steps=2, tune_every=2, tune_items=2, batch=8, width=4)
 SYMBOL = SymbolVector(latent=3, prior_steps=2, batch=8, labelled_batch=4, width=4)
+GLOW = FlowSettings(couplings=1, hidden=4, levels=17)
+COUPLINGS = FlowSettings(family="affine", couplings=2, hidden=4)
+FLOW = LikelihoodFlow(flow=GLOW, batch=8)
+TRANSPORT = NeuralTransport(flow=GLOW, steps=2, leapfrogs=2, batch=8, width=4, base_samples=20)
+CONTRASTIVE = FlowContrastive(flow=GLOW, batch=8, width=4, threshold=0.0)
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
@@ -37,6 +46,12 @@ RECIPES = {
     "symbol_vector on points without labels": (replace(SYMBOL, labelled_batch=0, symbols=8), "eight-gaussians"),
     "symbol_vector on counts": (SYMBOL, "counts"),
     "symbol_vector as a VAE": (replace(SYMBOL, tilt=0.0, network="mlp"), "digits"),
+    "flow on images": (FLOW, "digits"),
+    "flow on points": (replace(FLOW, flow=replace(COUPLINGS, family="spline")), "checkerboard"),
+    "neural_transport on points": (replace(TRANSPORT, flow=COUPLINGS), "eight-gaussians"),
+    "neural_transport by langevin": (replace(TRANSPORT, kernel="langevin", bank=32, restart=0.2), "digits"),
+    "flow_contrastive on images": (replace(CONTRASTIVE, labelled_batch=4), "digits"),
+    "flow_contrastive on points": (replace(CONTRASTIVE, flow=COUPLINGS), "spirals"),
 }
 
 

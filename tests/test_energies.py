@@ -1,9 +1,7 @@
 import math
 
-import pytest
 import torch
 
-from pipeline.densities import EightGaussians, Rings
 from pipeline.energies import by_autograd, gaussian, gradient, tilt
 from pipeline.rng import generator
 
@@ -44,37 +42,3 @@ def test_a_sum_has_the_gradient_of_its_parts_whether_they_bring_one_or_not():
     assert not found.requires_grad
     torch.testing.assert_close(found, x.cos() + 4 * x**3 + x / 0.49)
     torch.testing.assert_close(found, by_autograd(energy, x))
-
-
-@pytest.mark.parametrize("density", [EightGaussians(), Rings()])
-def test_densities_integrate_to_one(density):
-    line = torch.linspace(-density.half, density.half, 1001)
-    cell = (2 * density.half / 1000) ** 2
-    assert (-density.energy(torch.cartesian_prod(line, line))).exp().sum() * cell == pytest.approx(1, abs=1e-4)
-
-
-def test_rings_sample_what_they_claim():
-    n, density = 100_000, Rings()
-    x = density.sample(n, generator(0))
-    radius = x.norm(dim=1)
-    assert abs(radius.mean() - 2.5) < 4 * radius.std() / math.sqrt(n)
-    assert x.mean(0).abs().max() < 4 * x.std() / math.sqrt(n)
-    line = torch.linspace(-5, 5, 1001)
-    points = torch.cartesian_prod(line, line)
-    entropy = ((-density.energy(points)).exp() * density.energy(points)).sum() * 0.01**2
-    energy = density.energy(x)
-    assert abs(energy.mean() - entropy) < 4 * energy.std() / math.sqrt(n)
-
-
-def test_eight_gaussians_sample_what_they_claim():
-    n, density = 100_000, EightGaussians()
-    x = density.sample(n, generator(0))
-    radius2 = x.square().sum(1)
-    expected = density.radius**2 + 2 * density.sd**2
-    assert abs(radius2.mean() - expected) < 4 * radius2.std() / math.sqrt(n)
-    assert x.mean(0).abs().max() < 4 * x.std() / math.sqrt(n)
-    line = torch.linspace(-2.5, 2.5, 501)
-    points = torch.cartesian_prod(line, line)
-    entropy = ((-density.energy(points)).exp() * density.energy(points)).sum() * 0.01**2
-    energy = density.energy(x)
-    assert abs(energy.mean() - entropy) < 4 * energy.std() / math.sqrt(n)

@@ -19,6 +19,9 @@ from pipeline.energies import Energy
 from pipeline.errors import BadInput
 from pipeline.nets.glow import Glow
 
+EDGE = 2**-14
+"""Of an interval, within which rounding could take a pixel's noise to the next."""
+
 
 @dataclass(frozen=True)
 class FlowSettings:
@@ -43,7 +46,8 @@ class FlowSettings:
         if x.dim() != 4:
             return x
         k = ((x + 1) / 2 * (self.levels - 1)).round()
-        return (k + torch.empty_like(x).uniform_(generator=rng)) / self.levels * 2 - 1
+        u = torch.empty_like(x).uniform_(generator=rng).clamp(EDGE, 1 - EDGE)
+        return (k + u) / self.levels * 2 - 1
 
     def shown(self, x: Tensor) -> Tensor:
         """The data that what was seen is of: pixels back to their levels, the nearest for those beyond [-1, 1]."""

@@ -146,7 +146,7 @@ class FlowContrastive(Recipe):
         seen = self.flow.seen(x, rng)
         own, base = nets["energy"](seen), flow_energy(flow_of(nets))(seen)
         flow_told = {f"flow_{name}": value for name, value in self.flow.told(base, x).items()}
-        labels = self._labels(nets, batch["labelled"], seen) if self.labelled_batch else {}
+        labels = self._labels(nets, batch["data"], seen) if self.labelled_batch else {}
         return {**self.flow.told(own, x), **flow_told, **labels, "energy": own, "energy_flow": base}
 
     def _labels(self, nets: Nets, items: Batch, seen: Tensor) -> dict[str, Tensor]:

@@ -11,17 +11,22 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
-from running import CPU, run
+from running import CPU, local_pool, run
+from small_recipes import COUPLINGS, TRANSPORT
 from tqdm import tqdm
 
+from pipeline import weights
 from pipeline.batch import Spec
 from pipeline.data import load
 from pipeline.distributed import pool as pool_module
 from pipeline.distributed.pool import Pool
 from pipeline.distributed.train import actors, fit
 from pipeline.job import to_json
+from pipeline.learner import build
 from pipeline.loop import train
+from pipeline.rank import Rank
 from pipeline.storage import Storage
 
 SPEC = Spec("image", (1, 8, 8), 10)
@@ -61,6 +66,37 @@ def test_actors_give_the_plain_loops_numbers_even_if_one_dies(ray_session, small
         if kill:
             assert ray_session.get(handles[0].pid.remote()) != pid
     assert found["weights_sha256"] == plain(job)
+
+
+def test_actors_answer_alike_whether_fixed_weights_come_apart_or_with_the_others(ray_session, small):
+    recipe = replace(TRANSPORT, flow=COUPLINGS)
+    job = replace(small, recipe=recipe, data="eight-gaussians", actors=2, cpus_per_actor=0.25)
+    data = load(job.data)
+    local, (one, other) = local_pool(job), (build(recipe, data.spec, seed, CPU) for seed in (1, 2))
+    tasks = Rank(job, data, CPU, local).tasks(0, 0)
+    fixed = [weights.flatten({"flow": nets["flow"]}) for nets in (one, other)]
+    learned = [weights.flatten({"energy": nets["energy"]}) for nets in (one, other)]
+    both = weights.flatten(other)
+    calls = [(learned[0], fixed[0]), (learned[1], fixed[0]), (both, None), (learned[0], fixed[0])]
+    calls += [(learned[0], fixed[1]), (both, None), (learned[1], fixed[1]), (both, None)]
+    ends = []
+    with actors(job, data.spec) as handles:
+        pool = Pool(handles)
+        for update, (flat, apart) in enumerate(calls):
+            answers = []
+            for each in (local, pool):
+                each.submit(update, tasks, flat, apart)
+                answers.append(each.collect(update))
+            here, there = answers
+            assert here.keys() == there.keys()
+            for key, answer in here.items():
+                assert np.array_equal(answer.x, there[key].x)
+                assert np.array_equal(answer.energy, there[key].energy)
+            ends.append(np.concatenate([answer.x for answer in here.values()]))
+    assert np.array_equal(ends[0], ends[3])
+    assert not np.array_equal(ends[0], ends[1])
+    assert not np.array_equal(ends[0], ends[4])
+    assert all(np.array_equal(ends[2], end) for end in ends[5:])
 
 
 def test_one_learner_and_two_actors_of_which_a_learner_and_an_actor_die(ray_session, small, plain):

@@ -26,10 +26,13 @@ def actors(ray_session):
             self.name, self.calls, self.stuck_from = name, 0, stuck_from
 
         def advance(self, task, weights):
-            self.calls += 1
+            self.calls, self.last = self.calls + 1, [ref.hex() for ref in weights]
             if self.calls >= self.stuck_from:
                 time.sleep(1000)
             return self.name, task.seed
+
+        def referred(self):
+            return self.last
 
     made = []
 
@@ -112,3 +115,19 @@ def test_a_task_that_nobody_answers_is_named(actors, monkeypatch):
     pool.submit(0, tasks(1), FLAT)
     with pytest.raises(Unanswered, match="model chains of lane 0, seed 0: no answer in 5 tries"):
         pool.collect(0)
+
+
+def test_weights_that_never_change_are_put_once(actors, ray_session, monkeypatch):
+    put, sizes = ray_session.put, []
+    monkeypatch.setattr(pool_module.ray, "put", lambda value: sizes.append(value.size) or put(value))
+    pool, fixed, referred = Pool(actors(("a",))), np.zeros(5, np.float32), []
+    for update, others in enumerate((fixed, fixed, None, fixed, fixed, fixed.copy())):
+        pool.submit(update, tasks(2), FLAT, others)
+        assert len(pool.collect(update)) == 2
+        referred.append(ray_session.get(pool.actors[0].referred.remote()))
+    assert [len(refs) for refs in referred] == [2, 2, 1, 2, 2, 2]
+    assert referred[0][1] == referred[1][1]
+    assert referred[3][1] == referred[4][1] != referred[5][1]
+    assert len({refs[0] for refs in referred}) == 6
+    assert sizes.count(3) == 6  # those that learn, each time
+    assert sizes.count(5) == 3  # the others: at first, after a call without them, and another array

@@ -9,19 +9,35 @@ from jobs import (
     alternating_backprop,
     anatomy,
     anomaly,
+    flow,
+    flow_contrastive,
     joint_vae,
     latent_prior,
+    neural_transport,
     short_run,
     short_run_inference,
     symbol_vector,
 )
 from pipeline.batch import Spec
+from pipeline.data.sources import DENSITIES
 from pipeline.job import check, from_json, to_json
 from pipeline.nets.layered import StepSize
 
-JOBS = (short_run, anatomy, latent_prior, short_run_inference, joint_vae, alternating_backprop, anomaly, symbol_vector)
+JOBS = (
+    short_run,
+    anatomy,
+    latent_prior,
+    short_run_inference,
+    joint_vae,
+    alternating_backprop,
+    anomaly,
+    symbol_vector,
+    flow,
+    neural_transport,
+    flow_contrastive,
+)
 PRESETS = {preset.name: preset for job in JOBS for preset in job.PRESETS.values()}
-TOYS = ("digits", "eight-gaussians", "rings")
+TOYS = ("digits", *DENSITIES)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -98,7 +114,11 @@ def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
         job = replace(job, data=(features_in if job.data.startswith("table") else sentences_in)(tmp_path))
     else:
         stand_in(job.data, tmp_path / "torchvision", monkeypatch)
-    recipe = replace(job.recipe, width=4, batch=8)
+    recipe = replace(job.recipe, batch=8)
+    if hasattr(recipe, "width"):
+        recipe = replace(recipe, width=4)
+    if hasattr(recipe, "flow"):
+        recipe = replace(recipe, flow=replace(recipe.flow, couplings=1, hidden=4))
     job = replace(job, labels=min(job.labels, 2))
     if hasattr(recipe, "langevin"):
         recipe = replace(recipe, langevin=replace(recipe.langevin, steps=3))

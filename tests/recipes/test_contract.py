@@ -35,15 +35,33 @@ def test_it_is_a_frozen_value_with_the_methods_of_a_recipe(rank):
     assert hash(recipe) == hash(replace(recipe))
 
 
-def test_every_network_moves_and_all_is_finite(rank):
+def test_every_network_but_the_fixed_ones_moves_and_all_is_finite(rank):
     one = rank()
-    before = {k: [p.clone() for p in net.parameters()] for k, net in one.learner.nets.items()}
+    learning, fixed = weights.parted(one.learner.nets, one.job.recipe.fixed)
+    assert set(fixed) == one.job.recipe.fixed
+    still = {k: weights.flatten({k: net}) for k, net in fixed.items()}
+    before = {k: [p.clone() for p in net.parameters()] for k, net in learning.items()}
     metrics = [one.step(update)[0] for update in range(3)]
     assert all(np.isfinite(list(row.values())).all() for row in metrics)
     assert len({frozenset(row) for row in metrics}) == 1
-    for name, net in one.learner.nets.items():
+    for name, net in learning.items():
         moving = [p for p in net.parameters() if p.requires_grad]
         assert any(not torch.equal(p, q) for p, q in zip(moving, before[name], strict=True))
+    for name, net in fixed.items():
+        assert not any(p.requires_grad for p in net.parameters())
+        assert np.array_equal(weights.flatten({name: net}), still[name])
+
+
+def test_what_is_prepared_is_a_function_of_its_seed_and_spares_what_is_given(rank):
+    def prepared(given):
+        one = rank()
+        before = {k: weights.digest({k: net}) for k, net in one.learner.nets.items()}
+        one.job.recipe.prepare(one.learner.nets, one.batch(0, one.lanes[0]), generator(3), given)
+        assert all(weights.digest({k: one.learner.nets[k]}) == before[k] for k in given)
+        return weights.digest(one.learner.nets)
+
+    assert prepared(frozenset()) == prepared(frozenset())
+    prepared(frozenset(rank().learner.nets))
 
 
 def test_losses_name_every_player_and_every_player_has_an_optimizer(rank):

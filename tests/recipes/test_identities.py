@@ -1,5 +1,6 @@
 """Recipes that are one another's special cases (the same numbers, bit for bit, where the algebra is the same)."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,14 +11,20 @@ from torch.distributions import Normal
 
 from pipeline.batch import Spec
 from pipeline.data import load
+from pipeline.energies import gaussian, gradient, tilt
 from pipeline.learner import build
+from pipeline.nets.flow import FlowSettings, flow_energy, flow_of
 from pipeline.nets.generator import GaussianDecoder
 from pipeline.rank import Rank
+from pipeline.recipe import Moved
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
+from pipeline.recipes.neural_transport import NeuralTransport
+from pipeline.recipes.short_run import ShortRun
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import generator
+from pipeline.samplers import Langevin, Stats
 
 SRI = ShortRunInference(latents=(5,), steps=4, step=0.1, tune_every=0, sigma=0.3, batch=8, width=16)
 STEP = float(build(SRI, Spec("vector", (2,), 0), 0, CPU)["step"]().detach())
@@ -160,3 +167,53 @@ def test_a_joint_vae_without_its_energy_has_the_loss_of_a_vae_on_average(vae):
     constant = 3 / 2  # log p(z) and log q(z) without log 2 pi, and q's entropy without the 1/2 of each dimension
     assert abs(found.mean() - (kl + reconstruction).mean() - constant) < 4 * error
     assert 4 * error < 0.05 * kl.mean()
+
+
+IDENTITY = NeuralTransport(
+    flow=FlowSettings(family="gaussian"), kernel="langevin", steps=5, step=0.1, batch=8, width=16, learning_rate=1e-3
+)
+SHORT = ShortRun(langevin=Langevin.textbook(5, 0.1), batch=8, start_from="gaussian", data_noise=0.0, width=16)
+
+
+def test_neural_transport_through_the_identity_is_short_run_tilted_by_a_gaussian():
+    spec = Spec("vector", (3,), 0)
+    nets, others = build(IDENTITY, spec, 0, CPU), build(SHORT, spec, 0, CPU)
+    nets["energy"].load_state_dict(others["energy"].state_dict())
+    z, x = torch.randn(8, 3, generator=generator(0)), torch.randn(8, 3, generator=generator(1))
+    target = IDENTITY.target("model", nets, None)
+    tilted = tilt(SHORT.target("model", others, None), gaussian())
+    torch.testing.assert_close(target(z), tilted(z), rtol=ROUNDING, atol=ROUNDING)
+    with torch.no_grad():
+        torch.testing.assert_close(gradient(target)(z), gradient(tilted)(z), rtol=ROUNDING, atol=ROUNDING)
+        ends = [
+            recipe.sampler("model", {}, 0)(energy, recipe.start("model", 8, generator(3), {}, {"data": {"x": x}}), rng)
+            for recipe, energy, rng in ((IDENTITY, target, generator(4)), (SHORT, tilted, generator(4)))
+        ]
+    assert near(ends[0][0], ends[1][0])
+    moved, batch = Moved(z, Stats(*torch.ones(3, 8))), {"data": {"x": x}}
+    (loss, told), (other, also) = (
+        recipe.losses(some, batch, {"model": moved}, generator(5), 0)
+        for recipe, some in ((IDENTITY, nets), (SHORT, others))
+    )
+    for name in ("energy/data", "energy/model", "chains/contrast"):
+        assert near(told[name].detach(), also[name].detach())
+    pair = [list(some["energy"].parameters()) for some in (nets, others)]
+    found = [torch.autograd.grad(some["energy"], p) for some, p in zip((loss, other), pair, strict=True)]
+    assert all(near(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("family", ["spline", "affine", "gaussian"])
+def test_the_energy_of_data_is_the_target_of_z_but_for_the_change_of_volume(family):
+    recipe = replace(IDENTITY, flow=FlowSettings(family=family, couplings=2, hidden=8))
+    nets = build(recipe, Spec("vector", (3,), 0), 0, CPU)
+    batch = 3 * torch.randn(200, 3, generator=generator(0)) + 1
+    flow_of(nets).initialise(batch)
+    x = batch[:10]
+    z = recipe.encode(nets, x, generator(1))
+    jacobians = torch.stack([torch.autograd.functional.jacobian(nets["flow"], one[None])[0, :, 0] for one in z])
+    volume = -torch.linalg.slogdet(jacobians).logabsdet  # of dz/dx
+    constant = 3 / 2 * math.log(2 * math.pi)
+    with torch.no_grad():
+        energy, target = recipe.energy(nets)(x), recipe.target("model", nets, None)(z)
+        assert near(energy, target + constant - volume)
+        assert near(flow_energy(flow_of(nets))(x), z.square().sum(1) / 2 + constant - volume)

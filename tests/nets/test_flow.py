@@ -1,0 +1,199 @@
+"""Flows: two ways that undo each other, and a change of volume that is theirs."""
+
+import math
+
+import pytest
+import torch
+
+from pipeline.batch import Spec
+from pipeline.errors import BadInput
+from pipeline.nets.flow import Flow, FlowSettings, VectorFlow, drawn, flow, flow_energy
+from pipeline.nets.glow import Mixing
+from pipeline.rng import generator, seeded
+
+SHAPES = {
+    f"{family} of {shape}": (family, shape)
+    for family, shapes in {
+        "spline": [(2,), (5,)],
+        "affine": [(2,), (5,)],
+        "gaussian": [(2,), (5,)],
+        "glow": [(1, 8, 8), (3, 8, 8)],
+    }.items()
+    for shape in shapes
+}
+
+
+def settings(family, **others):
+    return FlowSettings(family=family, **{"couplings": 3, "scales": 2, "hidden": 8, **others})
+
+
+def made(family, shape, perturbed=0.05):
+    """A flow that saw a batch, its weights off where they began; and data."""
+    spec = Spec("image" if len(shape) == 3 else "vector", shape, 0)
+    with seeded(0):
+        net = flow(settings(family), spec)
+        x = torch.randn(50, *shape) @ torch.randn(shape[-1], shape[-1]) / shape[-1] ** 0.5 + 0.3
+        net.initialise(x)
+        with torch.no_grad():
+            for p in net.parameters():
+                p.add_(perturbed * torch.randn_like(p))
+    return net, x
+
+
+@pytest.fixture(params=SHAPES)
+def pair(request):
+    return made(*SHAPES[request.param])
+
+
+def test_either_way_undoes_the_other(pair):
+    net, x = pair
+    assert isinstance(net, Flow)
+    z, _ = net.encode(x)
+    assert z.shape == (len(x), x[0].numel())
+    torch.testing.assert_close(net(z), x, rtol=1e-4, atol=1e-4)
+    z = torch.randn(50, x[0].numel(), generator=generator(1))
+    torch.testing.assert_close(net.encode(net(z))[0], z, rtol=1e-4, atol=1e-4)
+
+
+def test_a_call_is_what_decode_makes(pair):
+    net, x = pair
+    z = torch.randn(20, x[0].numel(), generator=generator(1))
+    torch.testing.assert_close(net(z), net.decode(z)[0], rtol=1e-6, atol=1e-6)
+
+
+def test_the_change_of_volume_is_that_of_the_jacobian(pair):
+    net, x = pair
+    net, x = net.double(), x[:3].double()
+    _, log_det = net.encode(x)
+    for one, found in zip(x, log_det.detach(), strict=True):
+        jacobian = torch.autograd.functional.jacobian(lambda x: net.encode(x[None])[0][0], one).reshape(one.numel(), -1)
+        assert float(found) == pytest.approx(float(torch.linalg.slogdet(jacobian).logabsdet), abs=1e-6)
+
+
+def test_both_ways_tell_the_same_change_of_volume(pair):
+    net, x = pair
+    z, log_det = net.encode(x)
+    torch.testing.assert_close(net.decode(z)[1], log_det, rtol=1e-4, atol=1e-3)
+    z = torch.randn(50, x[0].numel(), generator=generator(1))
+    x, energy = drawn(net, z)
+    torch.testing.assert_close(flow_energy(net)(x), energy, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["spline", "affine", "gaussian"])
+def test_a_density_in_the_plane_integrates_to_one(family):
+    net, _ = made(family, (2,), perturbed=0.1)
+    line = torch.linspace(-10, 10, 501)
+    with torch.no_grad():
+        energy = flow_energy(net)(torch.cartesian_prod(line, line))
+    assert float((-energy.double()).exp().sum()) * 0.04**2 == pytest.approx(1, abs=1e-3)
+
+
+def test_a_glow_begins_with_channels_of_no_mean_and_unit_variance(monkeypatch):
+    met = []
+
+    def encode(self, x, begun=Mixing.encode):
+        met.append((self, x))
+        return begun(self, x)
+
+    net, x = made("glow", (3, 8, 8), perturbed=0.0)
+    monkeypatch.setattr(Mixing, "encode", encode)
+    net.encode(x)
+    assert len(met) == 2 * 3
+    for mixing, seen in met:
+        affine = (seen + mixing.shift[:, None, None]) * mixing.log_scale.exp()[:, None, None]
+        sd, mean = torch.std_mean(affine, (0, 2, 3))
+        torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-5)
+        torch.testing.assert_close(sd, torch.ones_like(sd), rtol=1e-4, atol=0)
+        lower, upper = mixing._factors()
+        turn = lower @ upper
+        torch.testing.assert_close(turn @ turn.T, torch.eye(len(turn)), rtol=0, atol=1e-5)
+
+
+def test_the_gaussian_is_that_of_the_moments():
+    net, x = made("gaussian", (5,))
+    exact = torch.distributions.MultivariateNormal(x.mean(0), torch.cov(x.T))
+    points = 2 * torch.randn(100, 5, generator=generator(1))
+    with torch.no_grad():
+        torch.testing.assert_close(flow_energy(net)(points), -exact.log_prob(points), rtol=1e-2, atol=1e-2)
+    assert not list(net.parameters())
+
+
+@pytest.mark.parametrize("family", ["spline", "affine"])
+def test_couplings_see_vectors_of_no_mean_and_unit_covariance(family, monkeypatch):
+    net, x = made(family, (5,))
+    net.couplings = None
+    z, _ = net.encode(x)
+    torch.testing.assert_close(z.mean(0), torch.zeros(5), rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.cov(z.T), torch.eye(5), rtol=0, atol=1e-2)
+
+
+def test_a_constant_coordinate_keeps_a_little_width():
+    net = VectorFlow(3, settings("gaussian"))
+    x = torch.randn(100, 3, generator=generator(0)) * torch.tensor([1.0, 0.0, 1.0])
+    net.initialise(x)
+    assert flow_energy(net)(x).isfinite().all()
+
+
+@pytest.mark.parametrize("levels", [17, 256])
+def test_what_was_seen_lies_in_its_levels_interval_and_is_shown_as_it_was(levels):
+    own = FlowSettings(levels=levels)
+    k = torch.arange(levels).repeat(4 * 10**6 // levels).view(1, 1, levels, -1)
+    x = k / (levels - 1) * 2 - 1
+    seen = own.seen(x, generator(0))
+    assert seen.min() >= -1
+    assert seen.max() < 1
+    assert torch.equal(((seen.double() + 1) / 2 * levels).floor(), k.double())
+    assert torch.equal(own.shown(seen), x)
+    within = (seen.double() + 1) / 2 * levels - k
+    n = within.numel()
+    assert abs(within.mean() - 1 / 2) < 4 * (1 / 12 / n) ** 0.5
+    assert abs(within.square().mean() - 1 / 3) < 4 * (4 / 45 / n) ** 0.5
+
+
+def test_digits_of_17_levels_that_were_kept_as_bytes_are_shown_to_half_a_byte():
+    k = torch.arange(17).view(1, 1, 1, 17)
+    x = (k * (255 / 16)).round() / 127.5 - 1
+    own = FlowSettings(levels=17)
+    assert torch.equal(own.shown(own.seen(x, generator(0))), k / 8 - 1)
+    assert (x - (k / 8 - 1)).abs().max() < 0.501 / 127.5
+
+
+def test_vectors_are_seen_and_shown_as_they_are():
+    x = torch.randn(10, 3, generator=generator(0))
+    assert torch.equal(FlowSettings().seen(x, generator(0)), x)
+    assert torch.equal(FlowSettings().shown(x), x)
+    assert torch.equal(FlowSettings().told(x[:, 0], x)["nats"], x[:, 0])
+
+
+def test_what_is_beyond_the_levels_is_shown_as_the_nearest():
+    x = torch.tensor([-7.0, -1.0, 1.0, 7.0]).view(1, 1, 2, 2)
+    assert FlowSettings().shown(x).flatten().tolist() == [-1, -1, 1, 1]
+
+
+@pytest.mark.parametrize("levels", [17, 256])
+def test_a_uniform_density_needs_all_bits_of_a_level(levels):
+    x = torch.zeros(2, 3, 4, 4)
+    uniform = torch.full((2,), 3 * 4 * 4 * math.log(2))
+    told = FlowSettings(levels=levels).told(uniform, x)
+    assert told["bits"].tolist() == pytest.approx([math.log2(levels)] * 2)
+
+
+PLANE, IMAGE = Spec("vector", (2,), 0), Spec("image", (1, 8, 8), 10)
+
+
+@pytest.mark.parametrize(
+    ("family", "spec", "others", "complaint"),
+    [
+        ("glow", PLANE, {}, "--family glow"),
+        ("spline", IMAGE, {}, "--family spline"),
+        ("affine", Spec("text", (7,), 0), {}, "--family affine"),
+        ("glow", IMAGE, {"scales": 4}, "--scales 4: 8x8 pixels"),
+        ("affine", PLANE, {"couplings": 0}, "--couplings"),
+        ("affine", PLANE, {"hidden": 0}, "--hidden"),
+        ("glow", IMAGE, {"levels": 1}, "--levels"),
+    ],
+)
+def test_what_cannot_be_built_is_said_in_a_line(family, spec, others, complaint):
+    with pytest.raises(BadInput, match=complaint) as told:
+        flow(settings(family, **others), spec)
+    assert "\n" not in str(told.value)

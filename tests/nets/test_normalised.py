@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from pipeline.batch import Spec
+from pipeline.nets.normalised import Normalised
+from pipeline.rng import generator, seeded
+
+
+@pytest.fixture(params=[Spec("image", (1, 8, 8), 4), Spec("image", (3, 8, 8), 4), Spec("vector", (5,), 4)])
+def spec(request):
+    return request.param
+
+
+def made(spec, classes):
+    with seeded(0):
+        net = Normalised(spec, classes, 8, 0.2)
+    return net, torch.randn(6, *spec.shape, generator=generator(1))
+
+
+@pytest.mark.parametrize("classes", [0, 4])
+def test_the_constant_is_added_to_every_energy(spec, classes):
+    net, x = made(spec, classes)
+    before = net(x)
+    assert before.shape == (6,)
+    assert net.constant.item() == 0
+    with torch.no_grad():
+        net.constant += 2.5
+    torch.testing.assert_close(net(x), before + 2.5)
+    (by,) = torch.autograd.grad(net(x).sum(), net.constant)
+    assert by.item() == 6
+
+
+def test_the_energy_is_that_of_all_classes_together(spec):
+    net, x = made(spec, 4)
+    heads = net.heads(x)
+    assert heads.shape == (6, 4)
+    joint = (heads - net.constant).exp()  # p(x, k)
+    torch.testing.assert_close((-net(x)).exp(), joint.sum(1))
+    torch.testing.assert_close(heads.softmax(1), joint / (-net(x)).exp()[:, None])
+
+
+def test_without_classes_it_is_the_network_alone(spec):
+    net, x = made(spec, 0)
+    assert torch.equal(net(x), net.net(x))

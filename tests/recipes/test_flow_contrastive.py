@@ -1,0 +1,202 @@
+"""An energy and a flow that play: V and whom it moves, whose turn it is, and the constant."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from running import CPU
+from torch import nn
+
+from pipeline.batch import Spec
+from pipeline.errors import BadInput
+from pipeline.learner import build
+from pipeline.nets.flow import FlowSettings, drawn, flow_energy
+from pipeline.nets.normalised import Normalised
+from pipeline.recipes.flow_contrastive import FlowContrastive
+from pipeline.rng import generator, seeded
+
+PLANE = Spec("vector", (2,), 0)
+FCE = FlowContrastive(flow=FlowSettings(family="affine", couplings=2, hidden=4), batch=100, width=8)
+NCE = replace(FCE, flow=FlowSettings(family="gaussian"))
+
+
+class Quadratic(nn.Module):
+    """U = sum exp(log_precision) x^2 / 2, and a constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_precision, self.constant = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return (self.log_precision.exp() * x.square()).sum(1) / 2 + self.constant
+
+
+class Perfect(nn.Module):
+    """What the flow says, and a constant of 0."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.of, self.constant = flow_energy(flow), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return self.of(x) + self.constant
+
+
+@pytest.fixture
+def double():
+    """Double precision wherever a tensor is made without a type."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def nets_of(recipe, spec=PLANE):
+    """Its networks, off where they began."""
+    nets = build(recipe, spec, 0, CPU)
+    with seeded(1), torch.no_grad():
+        for net in nets.values():
+            for p in net.parameters():
+                p.add_(0.2 * torch.randn_like(p))
+    return nets
+
+
+def losses(recipe, nets, x, seed=0, **others):
+    batch = {"data": {"x": x, **others}}
+    return recipe.losses(nets, batch, {}, generator(seed), 0)
+
+
+def data(n, spec=PLANE, seed=5):
+    return torch.randn(n, *spec.shape, generator=generator(seed))
+
+
+def test_against_a_perfect_energy_the_value_is_its_optimum():
+    nets = nets_of(FCE)
+    nets["energy"] = Perfect(nets["flow"])
+    found, told = losses(FCE, nets, data(200))
+    assert float(told["value"].detach()) == pytest.approx(-math.log(4), abs=1e-5)
+    assert float(told["value_less_optimum"].detach()) == pytest.approx(0, abs=1e-5)
+    assert told["chains/contrast"].abs() < 1e-5
+    assert float(found["energy"].detach()) == -float(found["flow"].detach())
+    for p in torch.autograd.grad(found["energy"], nets["energy"].constant):
+        assert p.abs() < 1e-5  # nor would c move
+
+
+def test_whatever_the_energy_the_flows_own_samples_are_told_apart_by_halves():
+    nets, n = nets_of(FCE), 20_000
+    with torch.no_grad():
+        own = nets["flow"](data(n))
+        _, told = losses(FCE, nets, own)
+    assert abs(told["told_apart"] - 0.5) < 4 * 0.5 / (2 * n) ** 0.5
+
+
+def test_the_value_is_that_of_its_equation():
+    nets, x = nets_of(FCE), data(50)
+    _, told = losses(FCE, nets, x, seed=3)
+    made, _ = drawn(nets["flow"], torch.randn(50, 2, generator=generator(3)))
+    p, q = (lambda x: (-nets["energy"](x)).exp()), (lambda x: (-flow_energy(nets["flow"])(x)).exp())
+    value = (p(x) / (p(x) + q(x))).log().mean() + (q(made) / (p(made) + q(made))).log().mean()
+    torch.testing.assert_close(told["value"], value)
+    right = torch.cat([p(x) > q(x), p(made) < q(made)]).float().mean()
+    torch.testing.assert_close(told["told_apart"], right)
+    assert told["constant"] is nets["energy"].constant
+
+
+def test_the_flows_gradient_goes_through_its_samples_and_its_density(double):
+    nets, x = nets_of(FCE), data(20)
+    parameters = list(nets["flow"].parameters())
+    found, _ = losses(FCE, nets, x)
+    gradient = torch.autograd.grad(found["flow"], parameters)
+    step, rng = 1e-6, generator(9)
+    for _ in range(8):
+        way = [torch.randn(p.shape, generator=rng) for p in parameters]
+        ends = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                for p, v in zip(parameters, way, strict=True):
+                    p.add_(sign * step * v)
+                ends.append(losses(FCE, nets, x)[0]["flow"].item())
+                for p, v in zip(parameters, way, strict=True):
+                    p.sub_(sign * step * v)
+        along = sum((g * v).sum() for g, v in zip(gradient, way, strict=True)).item()
+        assert along == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-7)
+        assert abs(along) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told", "turn"),
+    [
+        (FCE, {}, "energy"),
+        (FCE, {"told_apart": 0.54}, "energy"),
+        (FCE, {"told_apart": 0.56}, "flow"),
+        (replace(FCE, threshold=0.6), {"told_apart": 0.56}, "energy"),
+        (NCE, {"told_apart": 1.0}, "energy"),
+    ],
+)
+def test_whose_turn_it_is(recipe, told, turn):
+    assert recipe.players(0, told) == {turn: 1.0}
+    assert replace(recipe, decay=0.9).players(7, told) == {turn: pytest.approx(0.9**7)}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "spec"),
+    [(FCE, PLANE), (NCE, PLANE), (replace(FCE, flow=FlowSettings(couplings=1, hidden=4)), Spec("image", (1, 8, 8), 0))],
+)
+def test_the_constant_begins_where_the_flows_samples_are_as_likely_to_both(recipe, spec):
+    nets = nets_of(recipe, spec)
+    x = data(500, spec).clamp(-1, 1)
+    recipe.prepare(nets, {"data": {"x": x}}, generator(0), frozenset())
+    with torch.no_grad():
+        made, base = drawn(nets["flow"], torch.randn(4000, spec.size, generator=generator(8)))
+        r = base - nets["energy"](made)
+    assert abs(r.mean()) < 4 * r.std() * (1 / 4000 + 1 / 1000) ** 0.5
+
+
+def test_the_constant_of_another_run_stays():
+    nets = nets_of(FCE)
+    before = nets["energy"].constant.clone()
+    FCE.prepare(nets, {"data": {"x": data(50)}}, generator(0), frozenset({"energy"}))
+    assert torch.equal(nets["energy"].constant, before)
+
+
+def test_noise_contrastive_estimation_learns_the_normaliser():
+    recipe = replace(NCE, learning_rate=0.1, constant_rate=0.1, decay=0.98, batch=1000)
+    nets = {**nets_of(recipe), "energy": Quadratic()}
+    optimizer, sd = recipe.optimizers(nets)["energy"], torch.tensor([0.6, 1.2])
+    initial = [group["lr"] for group in optimizer.param_groups]
+    for update in range(200):
+        found, _ = losses(recipe, nets, sd * data(1000, seed=100 + update), seed=update)
+        optimizer.zero_grad()
+        found["energy"].backward()
+        for group, rate in zip(optimizer.param_groups, initial, strict=True):
+            group["lr"] = rate * recipe.players(update, {})["energy"]
+        optimizer.step()
+    log_z = math.log(2 * math.pi * 0.6 * 1.2)
+    assert nets["energy"].constant.item() == pytest.approx(log_z, abs=0.03)
+    assert (-nets["energy"].log_precision / 2).exp().tolist() == pytest.approx(sd.tolist(), rel=0.03)
+
+
+def test_the_constant_has_a_rate_of_its_own_and_a_fixed_flow_no_optimizer():
+    recipe = replace(FCE, learning_rate=0.1, constant_rate=0.2, flow_rate=0.3)
+    nets = nets_of(recipe)
+    others, own = recipe.optimizers(nets)["energy"].param_groups
+    assert own["params"] == [nets["energy"].constant]
+    assert (own["lr"], others["lr"]) == (0.2, 0.1)
+    assert own["weight_decay"] == 0
+    assert len(others["params"]) == len(list(nets["energy"].parameters())) - 1
+    assert [group["lr"] for group in recipe.optimizers(nets)["flow"].param_groups] == [0.3]
+    assert set(NCE.optimizers(nets_of(NCE))) == {"energy"}
+
+
+def test_labels_add_their_cross_entropy():
+    spec = Spec("vector", (2,), 3)
+    recipe = replace(FCE, labelled_batch=6, label_weight=2.0)
+    nets, x, label = nets_of(recipe, spec), data(20), torch.tensor([0, 1, 2, 2, 1, 0])
+    items = {"x": data(6, seed=6), "label": label}
+    found, told = recipe.losses(nets, {"data": {"x": x}, "labelled": items}, {}, generator(0), 0)
+    entropy = -nets["energy"].heads(items["x"]).log_softmax(1)[torch.arange(6), label].mean()
+    torch.testing.assert_close(told["cross_entropy"], entropy)
+    torch.testing.assert_close(found["energy"], -found["flow"] + 2 * entropy)
+    assert isinstance(nets["energy"], Normalised)
+    with pytest.raises(BadInput, match="--labelled-batch 0"):
+        recipe.nets(PLANE)
