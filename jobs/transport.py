@@ -1,4 +1,6 @@
-"""How the chains of an energy on a flow mix: moved behind the flow, in z, and where the data are, in x (2006.06897).
+"""How chains of an energy with a flow mix: moved behind the flow, in z, and where the data are, in x (2006.06897).
+
+RUN is one of neural_transport, of flow_contrastive (its energy, behind its flow), or of flow itself.
 
 Chains of both kinds start at the same points, from z of twice the spread of N(0, I), under the same density, with steps
 tuned to the same acceptance. R-hat and ESS are of the second half of the draws, over the energy and coordinates (of

@@ -34,7 +34,7 @@ def given(job: Job[Any], nets: Nets) -> Job[Any]:
         BadInput: there is no checkpoint, its networks are others, or one is missing that does not learn here.
     """
     job = dataclasses.replace(job, networks=checkpoint_at(job.networks) if job.networks else "")
-    if lacks := sorted(job.recipe.fixed - given_networks(job, nets)):
+    if lacks := sorted(job.recipe.needs - given_networks(job, nets)):
         raise BadInput(
             f"{job.name} needs a {lacks[0]} that has learned: train one by jobs.{lacks[0]}, and --networks RUN"
         )

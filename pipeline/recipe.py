@@ -61,6 +61,11 @@ class Recipe(Protocol):
         """Networks that never learn, and so travel to whoever moves chains once; the default: none."""
         return frozenset()
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Networks that must have learned in another run (`Job.networks`); the default: none."""
+        return frozenset()
+
     def nets(self, spec: Spec) -> Nets:
         """The networks, initialised from torch's global generator. Raises BadInput for data they cannot take."""
         ...

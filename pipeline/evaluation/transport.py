@@ -1,6 +1,7 @@
 """How chains of one model mix behind its flow, in z, and where the data are, in x (2006.06897).
 
-The same density either way: exp(-U(g(z))) N(z; 0, I), and exp(-U(x)) q(x). Chains of both start at the same points, far
+The same density either way, of x, and of z with x = g(z): of a tilted flow exp(-U(g(z))) N(z; 0, I), without a
+determinant; of any other energy with the flow's. Chains of both start at the same points, far
 apart; both kernels are Hamiltonian, and their steps are tuned, by chains of their own, to the same acceptance.
 """
 
@@ -20,9 +21,10 @@ from pipeline.evaluation import likelihood
 from pipeline.evaluation.mixing import autocorrelation, mixing
 from pipeline.evaluation.traces import Quantities, quantities
 from pipeline.model import Model
+from pipeline.nets.flow import flow_of
 from pipeline.rng import fold, generator, noise
 from pipeline.samplers import HMC, warm_up
-from pipeline.weights import device_of
+from pipeline.weights import Nets, device_of
 
 SPREAD = 2.0
 """Standard deviation of z where chains start, in that of N(0, I)."""
@@ -58,7 +60,7 @@ def courses(
     """Chains in `z` and in `x`.
 
     Args:
-        model: an energy on a flow.
+        model: an energy, with a flow.
         chains: in each space.
         steps: proposals of each.
         every: proposals between draws.
@@ -68,14 +70,14 @@ def courses(
         bar: shows how far they have come.
 
     Raises:
-        BadInput: the model's chains do not move behind a flow.
+        BadInput: the model has no flow, or no energy of data.
     """
     recipe, nets = model.job.recipe, model.nets
-    if "flow" not in nets or recipe.model not in recipe.chains:
-        raise BadInput(f"{model.job.out}: {type(recipe).__name__} has no chains that move behind a flow")
     in_x, device = recipe.energy(nets), device_of(nets)
+    if "flow" not in nets or in_x is None:
+        raise BadInput(f"{model.job.out}: {type(recipe).__name__} has no flow that chains could move behind")
     kinds: dict[str, tuple[Energy, Callable[[Tensor], Tensor]]] = {
-        "z": (recipe.target(recipe.model, nets, None), nets["flow"]),
+        "z": (recipe.target(recipe.model, nets, None) if recipe.chains else _behind(nets, in_x), nets["flow"]),
         "x": (in_x, lambda x: x),
     }
     what = quantities(model)
@@ -91,6 +93,16 @@ def courses(
             rng = generator(fold(seed, space, "chains"), device)
             found[space] = _walked(hmc, energy, in_x, shown, what, begin, steps, every, rng, bar)
     return found
+
+
+def _behind(nets: Nets, in_x: Energy) -> Energy:
+    """The density exp(-energy(x)) of x = g(z), as one of z."""
+
+    def energy(z: Tensor) -> Tensor:
+        x, log_det = flow_of(nets).decode(z)
+        return in_x(x) + log_det
+
+    return energy
 
 
 def _walked(

@@ -11,12 +11,13 @@ Deviations from the paper, which has no code:
 1. Whose turn it is depends on how well r told data from samples at the update before: above `threshold` the flow's.
 2. The constant begins where r is 0 on average over the flow's samples, and has a rate of its own.
 3. The semi-supervised variant has no virtual adversarial training.
+4. `base`: with "flow" the energy is U(x) + c - log q_0(x), q_0 the flow as it began; the paper's is U(x) + c ("none").
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -24,9 +25,9 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy, gaussian
+from pipeline.energies import Energy, gaussian, tilt
 from pipeline.errors import BadInput
-from pipeline.nets.flow import FlowSettings, drawn, flow, flow_energy, flow_of
+from pipeline.nets.flow import Flow, FlowSettings, drawn, flow, flow_energy, flow_of
 from pipeline.nets.normalised import Normalised
 from pipeline.recipe import ChainSettings, Moved, Recipe
 from pipeline.rng import noise
@@ -41,6 +42,9 @@ class FlowContrastive(Recipe):
     flow: FlowSettings = FlowSettings()
     batch: int = 100
     """Data items, and samples of the flow, an update, over all lanes."""
+    base: Literal["none", "flow"] = "none"
+    """What U stands beside: nothing (the paper's), or -log q of the flow as it began, so that U learns what that lacks
+    alone. In many dimensions log q varies by tens of nats, which a small network does not learn soon."""
     labelled_batch: int = 0
     """Items of known label an update, over all lanes; 0: the energy has no classes."""
     label_weight: float = 1.0
@@ -75,22 +79,30 @@ class FlowContrastive(Recipe):
         """Data, and those whose label is known."""
         return {"data": self.batch, **({"labelled": self.labelled_batch} if self.labelled_batch else {})}
 
+    @property
+    def fixed(self) -> frozenset[str]:
+        """The flow as it began, where it is part of the energy."""
+        return frozenset({"base"} if self.base == "flow" else ())
+
     def nets(self, spec: Spec) -> Nets:
-        """The energy with its constant, and the flow."""
+        """The energy with its constant, and the flow, once more where it is the energy's base."""
         if self.labelled_batch and not spec.classes:
             raise BadInput("the data have no labels: --labelled-batch 0 learns without")
         energy = Normalised(spec, spec.classes if self.labelled_batch else 0, self.width, self.slope)
-        return {"energy": energy, "flow": flow(self.flow, spec)}
+        base = {"base": flow(self.flow, spec).requires_grad_(False)} if self.base == "flow" else {}
+        return {"energy": energy, "flow": flow(self.flow, spec), **base}
 
     def prepare(self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]) -> None:
-        """The flow's affine maps, unless it is another run's; and c = E_q[-log q - U], so that r begins about 0."""
+        """The flow's affine maps, unless it is given; the base; and c, so that r is 0 on average over samples."""
         x = self.flow.seen(batch["data"]["x"], rng)
         if "flow" not in given:
             flow_of(nets).initialise(x)
+        if self.fixed:
+            nets["base"].load_state_dict(nets["flow"].state_dict())
         if "energy" not in given:
             with torch.no_grad():
                 made, energy = drawn(flow_of(nets), noise("gaussian", (1000, x[0].numel()), rng))
-                nets["energy"].constant += (energy - nets["energy"](made)).mean()
+                _constant(nets).add_((energy - self.energy(nets)(made)).mean())
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with betas (.5, .999); c has its own rate."""
@@ -123,8 +135,8 @@ class FlowContrastive(Recipe):
         return gaussian()
 
     def energy(self, nets: Nets) -> Energy:
-        """U(x) + c, which stands for -log p(x)."""
-        return nets["energy"]
+        """U(x) + c, with the base's -log q_0(x) where there is one; it stands for -log p(x)."""
+        return tilt(nets["energy"], flow_energy(cast(Flow, nets["base"]))) if self.fixed else nets["energy"]
 
     def densities(self, nets: Nets) -> dict[str, Energy]:
         """The flow."""
@@ -144,7 +156,7 @@ class FlowContrastive(Recipe):
         """`bits` or `nats` of p, as good as its c, and the flow's; the energies of both; `accuracy` with heads."""
         x = batch["data"]["x"]
         seen = self.flow.seen(x, rng)
-        own, base = nets["energy"](seen), flow_energy(flow_of(nets))(seen)
+        own, base = self.energy(nets)(seen), flow_energy(flow_of(nets))(seen)
         flow_told = {f"flow_{name}": value for name, value in self.flow.told(base, x).items()}
         labels = self._labels(nets, batch["data"], seen) if self.labelled_batch else {}
         return {**self.flow.told(own, x), **flow_told, **labels, "energy": own, "energy_flow": base}
@@ -162,15 +174,19 @@ class FlowContrastive(Recipe):
         """-V for the energy, and the cross entropy of labels; V for the flow (eqs. 8, 9)."""
         x = self.flow.seen(batch["data"]["x"], rng)
         made, made_energy = drawn(flow_of(nets), noise("gaussian", (len(x), x[0].numel()), rng))
-        of_data = flow_energy(flow_of(nets))(x) - nets["energy"](x)
-        of_made = made_energy - nets["energy"](made)
+        of_data = flow_energy(flow_of(nets))(x) - self.energy(nets)(x)
+        of_made = made_energy - self.energy(nets)(made)
         value = logsigmoid(of_data).mean() + logsigmoid(-of_made).mean()
         apart = ((of_data > 0).float().mean() + (of_made < 0).float().mean()) / 2
         told = {"value": value, "value_less_optimum": value + math.log(4), "told_apart": apart}
-        told |= {"constant": nets["energy"].constant, "chains/contrast": (-of_data).mean() - (-of_made).mean()}
+        told |= {"constant": _constant(nets), "chains/contrast": (-of_data).mean() - (-of_made).mean()}
         loss = -value
         if self.labelled_batch:
             seen = self.flow.seen(batch["labelled"]["x"], rng)
             labels = {k: v.mean() for k, v in self._labels(nets, batch["labelled"], seen).items()}
             loss, told = loss + self.label_weight * labels["cross_entropy"], told | labels
         return {"energy": loss, "flow": value}, told
+
+
+def _constant(nets: Nets) -> Tensor:
+    return cast(Normalised, nets["energy"]).constant

@@ -83,6 +83,11 @@ class NeuralTransport(Recipe):
         """The flow."""
         return frozenset({"flow"})
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The flow."""
+        return self.fixed
+
     def nets(self, spec: Spec) -> Nets:
         """The energy U, a ConvNet for images and an MLP for vectors, and the flow g."""
         if spec.kind == "image":
