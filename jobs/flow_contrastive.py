@@ -32,9 +32,9 @@ DIGITS = Job(
     name="flow_contrastive-digits",
     data="digits",
     test_share=0.1,
-    recipe=FlowContrastive(flow=DIGITS_FLOW, learning_rate=3e-4, flow_rate=1e-4, decay=0.999),
+    recipe=FlowContrastive(flow=DIGITS_FLOW, base="flow", learning_rate=3e-4, flow_rate=1e-4, decay=0.999),
     lanes=1,
-    updates=2000,
+    updates=1000,
     actors=0,
     learners=0,
 )
@@ -46,6 +46,7 @@ PRESETS: dict[str, Job[FlowContrastive]] = {
         name="flow_contrastive-digits-few-labels",
         test_share=0.2,
         labels=5,
+        updates=600,
         recipe=replace(DIGITS.recipe, labelled_batch=50),
     ),
     "mnist": replace(

@@ -31,8 +31,8 @@ DIGITS = Job(
     name="neural_transport-digits",
     data="digits",
     test_share=0.1,
-    recipe=NeuralTransport(flow=DIGITS_FLOW, steps=10, step=0.1, learning_rate=1e-3, decay=0.997),
-    updates=600,
+    recipe=NeuralTransport(flow=DIGITS_FLOW, steps=5, step=0.2, learning_rate=3e-4, decay=0.993),
+    updates=300,
 )
 
 PRESETS: dict[str, Job[NeuralTransport]] = {
