@@ -35,9 +35,8 @@ def given(job: Job[Any], nets: Nets) -> Job[Any]:
     """
     job = dataclasses.replace(job, networks=checkpoint_at(job.networks) if job.networks else "")
     if lacks := sorted(job.recipe.needs - given_networks(job, nets)):
-        raise BadInput(
-            f"{job.name} needs a {lacks[0]} that has learned: train one by jobs.{lacks[0]}, and --networks RUN"
-        )
+        what = lacks[0]
+        raise BadInput(f"{job.name} needs a {what} that has learned: --networks RUN, a run of python -m jobs.{what}")
     return job
 
 

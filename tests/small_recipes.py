@@ -51,6 +51,7 @@ RECIPES = {
     "neural_transport on points": (replace(TRANSPORT, flow=COUPLINGS), "eight-gaussians"),
     "neural_transport by langevin": (replace(TRANSPORT, kernel="langevin", bank=32, restart=0.2), "digits"),
     "flow_contrastive on images": (replace(CONTRASTIVE, labelled_batch=4), "digits"),
+    "flow_contrastive with a base": (replace(CONTRASTIVE, base="flow"), "digits"),
     "flow_contrastive on points": (replace(CONTRASTIVE, flow=COUPLINGS), "spirals"),
 }
 

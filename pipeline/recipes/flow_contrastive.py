@@ -97,7 +97,7 @@ class FlowContrastive(Recipe):
         x = self.flow.seen(batch["data"]["x"], rng)
         if "flow" not in given:
             flow_of(nets).initialise(x)
-        if self.fixed:
+        if self.fixed - given:
             nets["base"].load_state_dict(nets["flow"].state_dict())
         if "energy" not in given:
             with torch.no_grad():

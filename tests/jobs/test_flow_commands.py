@@ -25,7 +25,7 @@ def test_neural_transport_without_a_flow_is_one_line_and_nothing_is_written(comm
     assert (code, out) == (2, "")
     assert err == (
         "error: neural_transport-eight-gaussians needs a flow that has learned: "
-        "train one by python -m jobs.flow, --networks RUN\n"
+        "--networks RUN, a run of python -m jobs.flow\n"
     )
     assert not list(tmp_path.iterdir())
 
