@@ -55,7 +55,11 @@ def known(nets: Mapping[str, nn.Module], items: Batch | None) -> dict[str, Float
     """`cross_entropy` -log p(y|z) in nats and `accuracy`, 0 or 1, of items with labels, at the encoder's mean."""
     if items is None or "label" not in items:
         return {}
-    scores, label = nets["energy"](nets["encoder"](items["x"])[0]), items["label"]
+    return classified(nets["energy"](nets["encoder"](items["x"])[0]), items["label"])
+
+
+def classified(scores: Float[Tensor, "n k"], label: Int64[Tensor, " n"]) -> dict[str, Float[Tensor, " n"]]:
+    """`cross_entropy` -log p(y) in nats and `accuracy`, 0 or 1, of labels y under p = softmax of the scores."""
     right = (scores.argmax(1) == label).to(scores.dtype)
     return {"cross_entropy": cross_entropy(scores, label, reduction="none"), "accuracy": right}
 

@@ -12,16 +12,15 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy, gaussian
+from pipeline.behind_flow import BehindFlow
+from pipeline.energies import Energy
 from pipeline.nets.flow import FlowSettings, flow, flow_energy, flow_of
-from pipeline.recipe import ChainSettings, Moved, Recipe
-from pipeline.rng import noise
-from pipeline.samplers import Langevin
+from pipeline.recipe import Moved
 from pipeline.weights import Nets
 
 
 @dataclass(frozen=True)
-class LikelihoodFlow(Recipe):
+class LikelihoodFlow(BehindFlow):
     """Maximum likelihood of a flow."""
 
     flow: FlowSettings = FlowSettings()
@@ -33,21 +32,6 @@ class LikelihoodFlow(Recipe):
     """Updates over which it rises from 0."""
     decay: float = 1.0
     """Factor of the learning rate at each update; 1: it stays."""
-
-    @property
-    def chains(self) -> Mapping[str, ChainSettings]:
-        """None."""
-        return {}
-
-    @property
-    def model(self) -> str:
-        """Vectors of N(0, I), which no step moves."""
-        return "base"
-
-    @property
-    def streams(self) -> Mapping[str, int]:
-        """Data alone."""
-        return {"data": self.batch}
 
     def nets(self, spec: Spec) -> Nets:
         """The flow."""
@@ -66,29 +50,13 @@ class LikelihoodFlow(Recipe):
         """The flow; its rate rises, and then falls."""
         return {"flow": min(1.0, (update + 1) / max(self.rise, 1)) * self.decay**update}
 
-    def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
-        """No steps."""
-        return Langevin.textbook(0, 0.1)
-
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
-        """N(0, I)."""
-        return noise("gaussian", (n, batch["data"]["x"][0].numel()), rng)
-
-    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """|z|^2/2."""
-        return gaussian()
-
     def energy(self, nets: Nets) -> Energy:
         """-log q(x)."""
         return flow_energy(flow_of(nets))
 
-    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """g(z), its pixels on their levels."""
-        return self.flow.shown(nets["flow"](x))
-
-    def encode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """g^-1 of dequantised data."""
-        return flow_of(nets).encode(self.flow.seen(x, rng))[0]
+    def densities(self, nets: Nets) -> dict[str, Energy]:
+        """None beside the energy."""
+        return {}
 
     def scores(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator

@@ -10,33 +10,32 @@ V = -log 4. No chain is run: samples are the flow's. The paper writes f for our 
 Deviations from the paper, which has no code:
 1. Whose turn it is depends on how well r told data from samples at the update before: above `threshold` the flow's.
 2. The constant begins where r is 0 on average over the flow's samples, and has a rate of its own.
-3. The semi-supervised variant has no virtual adversarial training.
-4. `base`: with "flow" the energy is U(x) + c - log q_0(x), q_0 the flow as it began; the paper's is U(x) + c ("none").
+3. With few labels there is no virtual adversarial training. With `base` "flow" the energy is U(x) + c - log q_0(x).
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, logsigmoid
+from torch.nn.functional import logsigmoid
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy, gaussian, tilt
+from pipeline.behind_flow import BehindFlow
+from pipeline.energies import Energy, tilt
 from pipeline.errors import BadInput
 from pipeline.nets.flow import Flow, FlowSettings, drawn, flow, flow_energy, flow_of
 from pipeline.nets.normalised import Normalised
-from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.nets.symbols import classified
+from pipeline.recipe import Moved
 from pipeline.rng import noise
-from pipeline.samplers import Langevin
 from pipeline.weights import Nets
 
 
 @dataclass(frozen=True)
-class FlowContrastive(Recipe):
+class FlowContrastive(BehindFlow):
     """Flow contrastive estimation (FCE); with a `gaussian` flow, which does not learn, noise contrastive estimation."""
 
     flow: FlowSettings = FlowSettings()
@@ -63,16 +62,6 @@ class FlowContrastive(Recipe):
     """Channels of the ConvNet's first layer, units of an MLP's three layers."""
     slope: float = 0.2
     """LeakyReLU's slope below 0."""
-
-    @property
-    def chains(self) -> Mapping[str, ChainSettings]:
-        """None."""
-        return {}
-
-    @property
-    def model(self) -> str:
-        """Vectors of N(0, I), which no step moves."""
-        return "base"
 
     @property
     def streams(self) -> Mapping[str, int]:
@@ -102,16 +91,14 @@ class FlowContrastive(Recipe):
         if "energy" not in given:
             with torch.no_grad():
                 made, energy = drawn(flow_of(nets), noise("gaussian", (1000, x[0].numel()), rng))
-                _constant(nets).add_((energy - self.energy(nets)(made)).mean())
+                _energy(nets).constant.add_((energy - self.energy(nets)(made)).mean())
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with betas (.5, .999); c has its own rate."""
         parameters = dict(nets["energy"].named_parameters())
         constant = parameters.pop("constant")
-        groups: list[dict[str, Any]] = [
-            {"params": list(parameters.values())},
-            {"params": [constant], "lr": self.constant_rate},
-        ]
+        own: dict[str, Any] = {"params": [constant], "lr": self.constant_rate}
+        groups = [{"params": list(parameters.values())}, own]
         found: dict[str, Optimizer] = {"energy": Adam(groups, self.learning_rate, betas=(0.5, 0.999))}
         if self.flow.family != "gaussian":
             found["flow"] = Adam(nets["flow"].parameters(), self.flow_rate, betas=(0.5, 0.999))
@@ -119,36 +106,12 @@ class FlowContrastive(Recipe):
 
     def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """The flow where the energy told too well, the energy otherwise."""
-        flow = self.flow.family != "gaussian" and last.get("told_apart", 0.0) > self.threshold
+        flow = self.flow.family != "gaussian" and last.get("told_apart", 0) > self.threshold
         return {"flow" if flow else "energy": self.decay**update}
-
-    def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
-        """No steps."""
-        return Langevin.textbook(0, 0.1)
-
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
-        """N(0, I)."""
-        return noise("gaussian", (n, batch["data"]["x"][0].numel()), rng)
-
-    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """|z|^2/2."""
-        return gaussian()
 
     def energy(self, nets: Nets) -> Energy:
         """U(x) + c, with the base's -log q_0(x) where there is one; it stands for -log p(x)."""
         return tilt(nets["energy"], flow_energy(cast(Flow, nets["base"]))) if self.fixed else nets["energy"]
-
-    def densities(self, nets: Nets) -> dict[str, Energy]:
-        """The flow."""
-        return {"flow": flow_energy(flow_of(nets))}
-
-    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """g(z), its pixels on their levels."""
-        return self.flow.shown(nets["flow"](x))
-
-    def encode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """g^-1 of dequantised data."""
-        return flow_of(nets).encode(self.flow.seen(x, rng))[0]
 
     def scores(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
@@ -157,16 +120,10 @@ class FlowContrastive(Recipe):
         x = batch["data"]["x"]
         seen = self.flow.seen(x, rng)
         own, base = self.energy(nets)(seen), flow_energy(flow_of(nets))(seen)
-        flow_told = {f"flow_{name}": value for name, value in self.flow.told(base, x).items()}
-        labels = self._labels(nets, batch["data"], seen) if self.labelled_batch else {}
+        flow_told = {f"flow_{k}": v for k, v in self.flow.told(base, x).items()}
+        known = self.labelled_batch and "label" in batch["data"]
+        labels = classified(_energy(nets).heads(seen), batch["data"]["label"]) if known else {}
         return {**self.flow.told(own, x), **flow_told, **labels, "energy": own, "energy_flow": base}
-
-    def _labels(self, nets: Nets, items: Batch, seen: Tensor) -> dict[str, Tensor]:
-        if "label" not in items:
-            return {}
-        scores, label = nets["energy"].heads(seen), items["label"]  # type: ignore[operator]
-        right = (scores.argmax(1) == label).float()
-        return {"cross_entropy": cross_entropy(scores, label, reduction="none"), "accuracy": right}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
@@ -178,15 +135,16 @@ class FlowContrastive(Recipe):
         of_made = made_energy - self.energy(nets)(made)
         value = logsigmoid(of_data).mean() + logsigmoid(-of_made).mean()
         apart = ((of_data > 0).float().mean() + (of_made < 0).float().mean()) / 2
-        told = {"value": value, "value_less_optimum": value + math.log(4), "told_apart": apart}
-        told |= {"constant": _constant(nets), "chains/contrast": (-of_data).mean() - (-of_made).mean()}
+        told = {"value": value, "told_apart": apart, "constant": _energy(nets).constant}
+        told["chains/contrast"] = of_made.mean() - of_data.mean()
         loss = -value
         if self.labelled_batch:
             seen = self.flow.seen(batch["labelled"]["x"], rng)
-            labels = {k: v.mean() for k, v in self._labels(nets, batch["labelled"], seen).items()}
-            loss, told = loss + self.label_weight * labels["cross_entropy"], told | labels
+            labels = classified(_energy(nets).heads(seen), batch["labelled"]["label"])
+            told |= {k: v.mean() for k, v in labels.items()}
+            loss = loss + self.label_weight * told["cross_entropy"]
         return {"energy": loss, "flow": value}, told
 
 
-def _constant(nets: Nets) -> Tensor:
-    return cast(Normalised, nets["energy"]).constant
+def _energy(nets: Nets) -> Normalised:
+    return cast(Normalised, nets["energy"])

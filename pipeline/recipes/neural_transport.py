@@ -23,18 +23,19 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
+from pipeline.behind_flow import BehindFlow
 from pipeline.energies import Energy, gaussian, tilt
 from pipeline.nets.conv import ConvEnergy
 from pipeline.nets.flow import FlowSettings, flow, flow_energy, flow_of
 from pipeline.nets.mlp import MLPEnergy
-from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.recipe import ChainSettings, Moved
 from pipeline.rng import noise
 from pipeline.samplers import HMC, Langevin
 from pipeline.weights import Nets
 
 
 @dataclass(frozen=True)
-class NeuralTransport(Recipe):
+class NeuralTransport(BehindFlow):
     """An energy on a flow backbone (NT-EBM); the flow is another run's (`--networks`)."""
 
     flow: FlowSettings = FlowSettings()
@@ -74,11 +75,6 @@ class NeuralTransport(Recipe):
         return "model"
 
     @property
-    def streams(self) -> Mapping[str, int]:
-        """Data alone."""
-        return {"data": self.batch}
-
-    @property
     def fixed(self) -> frozenset[str]:
         """The flow."""
         return frozenset({"flow"})
@@ -110,10 +106,6 @@ class NeuralTransport(Recipe):
             return HMC(self.steps, self.leapfrogs, self.step)
         return Langevin.textbook(self.steps, self.step)
 
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
-        """N(0, I)."""
-        return noise("gaussian", (n, batch["data"]["x"][0].numel()), rng)
-
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """U(g(z)) + |z|^2/2."""
         return tilt(lambda z: nets["energy"](nets["flow"](z)), gaussian())
@@ -121,18 +113,6 @@ class NeuralTransport(Recipe):
     def energy(self, nets: Nets) -> Energy:
         """U(x) - log q(x), not normalised."""
         return tilt(nets["energy"], flow_energy(flow_of(nets)))
-
-    def densities(self, nets: Nets) -> dict[str, Energy]:
-        """The flow."""
-        return {"flow": flow_energy(flow_of(nets))}
-
-    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """g(z), its pixels on their levels."""
-        return self.flow.shown(nets["flow"](x))
-
-    def encode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """g^-1 of dequantised data."""
-        return flow_of(nets).encode(self.flow.seen(x, rng))[0]
 
     def log_z(self, nets: Nets, n: int, d: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Log Z by n vectors of N(0, I), and the share of them that is effective: near 0, it is too low."""

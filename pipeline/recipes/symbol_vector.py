@@ -130,8 +130,7 @@ class SymbolVector(Recipe):
     ) -> dict[str, Tensor]:
         """At the encoder's mean m: what the decoder tells, `energy` -log p(x, m) without normalisers, `accuracy`."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
-        loss = decoder(nets).loss(mean, items, self.sigma)
-        learned = known(nets, items) if self.labelled_batch else {}
+        loss, learned = decoder(nets).loss(mean, items, self.sigma), known(nets, items) if self.labelled_batch else {}
         told, prior = decoder(nets).told(loss, items, self.sigma), self.target("prior", nets, None)(mean)
         return {**told, **learned, "energy": loss + prior}
 
