@@ -50,7 +50,10 @@ PRESETS: dict[str, Job[FlowContrastive]] = {
         recipe=replace(DIGITS.recipe, labelled_batch=50),
     ),
     "mnist": replace(
-        DIGITS, name="flow_contrastive-mnist", data="mnist", recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, width=16)
+        DIGITS,
+        name="flow_contrastive-mnist",
+        data="mnist",
+        recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, width=16, learning_rate=1e-4, flow_rate=1e-5),
     ),
     "eight-gaussians": TOY,
     "eight-gaussians-nce": replace(
