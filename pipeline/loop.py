@@ -169,7 +169,7 @@ def _d_and_v(run: Rank) -> tuple[list[float], list[float]]:
 def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
     shown = [
         f"{name.rpartition('/')[2]} {metrics[name]:+.3f}"
-        for name in ("chains/contrast", "chains/grad_norm", "mse", "nats", "accuracy")
+        for name in ("chains/contrast", "chains/grad_norm", "value", "told_apart", "mse", "bits", "nats", "accuracy")
         if name in metrics
     ]
     attempt = [f"attempt {metrics['attempt']:.0f}"] if metrics["attempt"] else []

@@ -136,7 +136,7 @@ class FlowContrastive(BehindFlow):
         value = logsigmoid(of_data).mean() + logsigmoid(-of_made).mean()
         apart = ((of_data > 0).float().mean() + (of_made < 0).float().mean()) / 2
         told = {"value": value, "told_apart": apart, "constant": _energy(nets).constant}
-        told["chains/contrast"] = of_made.mean() - of_data.mean()
+        told["log_ratio"] = of_made.mean() - of_data.mean()
         loss = -value
         if self.labelled_batch:
             seen = self.flow.seen(batch["labelled"]["x"], rng)
