@@ -61,8 +61,8 @@ class NeuralTransport(BehindFlow):
     """Channels of the ConvNet's first layer, units of an MLP's three layers."""
     slope: float = 0.2
     """LeakyReLU's slope below 0."""
-    base_samples: int = 1000
-    """Vectors of N(0, I) that log Z is estimated by for scores; in learning as many as there are chains."""
+    base_samples: int = 200
+    """Vectors of N(0, I) that log Z is estimated by beside each hundred items scored; in learning, one a chain."""
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
