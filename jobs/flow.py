@@ -1,8 +1,8 @@
 """A flow learned by maximum likelihood: what flow_contrastive and neural_transport begin with (--networks RUN).
 
 `grid_kl` is the flow's exact KL from the truth in the plane, `log_mass` log of what its density sums to on the grid;
-`bits` a dimension of images are of items that --test-share held back. Measured in docs/flows.md: grid KL .108 to .130 on
-eight Gaussians, 2.28 to 2.32 bits on digits; mnist needs far more updates than 2,000, and claims nothing yet.
+`bits` a dimension of images are of items that --test-share held back. Measured in docs/flows.md: grid KL .108 to .130
+on eight Gaussians, 2.28 to 2.32 bits on digits; mnist needs far more updates than 2,000, and claims nothing yet.
 """
 
 from dataclasses import replace
