@@ -46,8 +46,8 @@ PRESETS: dict[str, Job[FlowContrastive]] = {
         name="flow_contrastive-digits-few-labels",
         test_share=0.2,
         labels=5,
-        updates=600,
-        recipe=replace(DIGITS.recipe, labelled_batch=50),
+        updates=300,
+        recipe=replace(DIGITS.recipe, base="none", labelled_batch=50),
     ),
     "mnist": replace(
         DIGITS,
