@@ -39,8 +39,8 @@ class Job(Generic[R]):
     """Name of the experiment, in the run's folder and result."""
     recipe: R
     data: str
-    """digits, eight-gaussians, a torchvision set, .parquet file or folder (image, text or features; maybe label), an
-    .npz (images; maybe labels)."""
+    """digits, eight-gaussians, rings, checkerboard, spirals, a torchvision set, .parquet file or folder (image, text or
+    features; maybe label), an .npz (images; maybe labels)."""
     updates: int
     """Updates of the weights, in all."""
     limit: int = 0

@@ -44,7 +44,7 @@ class NeuralTransport(BehindFlow):
     steps: int = 20
     """Proposals of hmc, or steps of langevin (K)."""
     leapfrogs: int = 3
-    """Leapfrog steps of a proposal."""
+    """Leapfrog steps of a proposal; times the step they stay well below pi, where z is mirrored rather than mixed."""
     step: float = 0.2
     """Of a leapfrog step the length; of langevin s: drift s^2/2, noise s."""
     batch: int = 100
