@@ -129,5 +129,5 @@ def test_latent_vectors_and_what_no_chain_moves(command):
     assert command(f"joint_vae digits {flags.replace('--prior-steps 4', '')} --out none")[0] == 0
     code, out, err = command(f"evaluate none {few} --out other")
     assert code == 0, err
-    assert "mixing                   none: no Langevin chain moves what it draws" in out
+    assert "mixing                   none: no chain moves what it draws" in out
     assert {"frechet", "mse"} <= found("other")["metrics"].keys()
