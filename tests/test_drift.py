@@ -99,7 +99,9 @@ def test_chains_that_are_not_used_are_in_the_bank_all_the_same(bounded):
 def test_a_number_that_is_not_finite_is_not_lost_with_the_chains_that_are_not_used(bounded):
     pool = local_pool(bounded)
     submit = pool.submit
-    pool.submit = lambda update, tasks, flat: submit(update, tasks, flat * (float("nan") if update == 4 else 1))
+    pool.submit = lambda update, tasks, flat, fixed=None: submit(
+        update, tasks, flat * (float("nan") if update == 4 else 1), fixed
+    )
     with pytest.raises(Diverged) as caught:
         run(replace(bounded, recipe=replace(bounded.recipe, bank=0, restart=0.0), checkpoint_every=8), pool)
     assert (caught.value.quantity, caught.value.update, caught.value.version) == ("chain states", 4, 2)

@@ -108,7 +108,7 @@ def test_a_diverging_run_stops_and_keeps_its_last_healthy_checkpoint(small):
         run(replace(small, recipe=recipe, out=small.out + "-bad"))
     with pytest.raises(Diverged) as caught:
         submit = pool.submit
-        pool.submit = lambda update, tasks, flat: submit(update, tasks, flat * float("nan"))
+        pool.submit = lambda update, tasks, flat, fixed=None: submit(update, tasks, flat * float("nan"), fixed)
         run(small, pool)
     assert (caught.value.quantity, caught.value.update) == ("chain states", 2)
     assert newest(small).path == healthy
@@ -137,9 +137,9 @@ def test_long_chains_from_data_and_the_bank_are_judged_too(small, tmp_path, monk
 
 
 def counting(submit, moved):
-    def counted(self, update, tasks, flat):
+    def counted(self, update, tasks, flat, fixed=None):
         moved.append(tasks[0].sampler.steps)
-        submit(self, update, tasks, flat)
+        submit(self, update, tasks, flat, fixed)
 
     return counted
 
