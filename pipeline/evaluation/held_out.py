@@ -77,5 +77,5 @@ def histograms(energies: Mapping[str, Tensor], anomalous: ndarray, names: Mappin
         for kind, name in names.items():
             axes.hist(energy.numpy()[anomalous == kind], bins, density=True, alpha=0.6, label=name)
         axes.set(xlabel=what.replace("_", ", "), ylabel="density")
-        axes.legend()
+        axes.legend(loc="upper right")  # the best place takes a while to find
     return figure
