@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy import ndarray
 from torch import Tensor
 
 from pipeline import health
@@ -16,7 +17,7 @@ from pipeline.lanes import Lane
 from pipeline.nets.text import SentenceDecoder
 from pipeline.recipe import Recipe
 from pipeline.rng import fold, generator, seeded
-from pipeline.weights import Nets
+from pipeline.weights import Nets, flatten, parted
 
 
 def build(recipe: Recipe, spec: Spec, seed: int, device: torch.device) -> Nets:
@@ -43,6 +44,7 @@ class Learner:
     def __init__(self, recipe: Recipe, spec: Spec, lanes: list[Lane], seed: int, device: torch.device):
         self.recipe, self.lanes, self.seed, self.device = recipe, lanes, seed, device
         self.attempt, self.rate = 0, 1.0
+        self.fixed: ndarray | None = None
         self.nets = build(recipe, spec, seed, device)
         self.optimizers = recipe.optimizers(self.nets)
         for optimizer in self.optimizers.values():
@@ -186,6 +188,24 @@ class Learner:
             for group in self.optimizers[player].param_groups:
                 group["lr"] = group["initial_lr"] * factor * self.rate
             self.optimizers[player].step()
+
+    def weights(self) -> tuple[ndarray, ndarray | None]:
+        """Those of the networks that learn, flat; and of those that never do, the same array each time, or None."""
+        learning, fixed = parted(self.nets, self.recipe.fixed)
+        if fixed and self.fixed is None:
+            self.fixed = flatten(fixed)
+        return flatten(learning), self.fixed
+
+    def stop_if_diverged(self, under_way: Mapping[int, Answers]) -> None:
+        """Raise Diverged where an answer, by update, is not finite, on any rank; on all ranks alike."""
+        bad = [
+            ("chain states", update, answer.version, p, self.fold(f"chain {chain}", update, answer.lane))
+            for update, answers in under_way.items()
+            for (chain, p), answer in answers.items()
+            if not np.isfinite(answer.x).all()
+        ]
+        if found := [place for places in gather(bad) for place in places]:
+            raise health.Diverged(*min(found))
 
     def state_dict(self) -> dict[str, Any]:
         """Networks and optimizers."""

@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from pipeline import checkpoint, weights
+from pipeline import checkpoint
 from pipeline.batch import Batch
 from pipeline.chains import Answers, AnyPool, Bank, ChainTask
 from pipeline.data import Dataset
@@ -57,7 +56,6 @@ class Rank:
         self.learner = Learner(job.recipe, data.spec, self.lanes, job.seed, device)
         self.banks = {name: Bank(chain, self.lanes, data.size) for name, chain in job.recipe.chains.items()}
         self.checkpoints = Storage.at(job.out) / "checkpoints"
-        self.fixed: np.ndarray | None = None
         self.last: dict[str, float] = {}
         self.watch = Watch(job.patience)
         self.rollbacks: list[Rollback] = []
@@ -99,7 +97,7 @@ class Rank:
         """One update: chains out, chains in, one step of the learner."""
         began = time.perf_counter()
         while self.pool.next <= update + self.job.lag:  # the first lag + 1 updates move under the first weights
-            self._submit(self.pool.next, self.tasks(self.pool.next, update))
+            self.pool.submit(self.pool.next, self.tasks(self.pool.next, update), *self.learner.weights())
         answers, told, fresh = self._collected(update), dict[str, float](), False
         batches = {lane.index: self.batch(update, lane) for lane in self.lanes}
         if self.job.max_drift:
@@ -122,13 +120,6 @@ class Rank:
             "time/update": now - began,
         }, answers
 
-    def _submit(self, update: int, tasks: list[ChainTask]) -> None:
-        """Begin tasks under the weights as they are; those that never learn are the same array each time."""
-        learning, fixed = weights.parted(self.learner.nets, self.job.recipe.fixed)
-        if fixed and self.fixed is None:
-            self.fixed = weights.flatten(fixed)
-        self.pool.submit(update, tasks, weights.flatten(learning), self.fixed)
-
     def _collected(self, update: int) -> Answers:
         """The answers of `update`; their states are back in the bank."""
         answers = self.pool.collect(update)
@@ -144,9 +135,9 @@ class Rank:
         Raises:
             Diverged: a stale answer is not finite; on all ranks alike.
         """
-        self._stop_if_diverged({update: stale})  # since nothing else will look at them
+        self.learner.stop_if_diverged({update: stale})  # since nothing else will look at them
         self.own.waits += 1
-        self._submit(update, self.tasks(update, update, again=True))
+        self.pool.submit(update, self.tasks(update, update, again=True), *self.learner.weights())
         return self._collected(update)
 
     def spent(self) -> Spent:
@@ -197,7 +188,7 @@ class Rank:
             TakenOver: another command or group of learners works on the run.
         """
         place, under_way = checkpoint.folder(self.checkpoints, update), self.pool.drain()
-        self._stop_if_diverged(under_way)
+        self.learner.stop_if_diverged(under_way)
         self.check_owner()
         if self.rank == 0 and place.exists():
             place.delete()
@@ -229,16 +220,6 @@ class Rank:
             state["restarts_of_command"] = self._faults()["actor_restarts"]
             self.check_owner()
             checkpoint.commit(place, written, {**state, **dataclasses.asdict(spent)})
-
-    def _stop_if_diverged(self, under_way: Mapping[int, Answers]) -> None:
-        bad = [
-            ("chain states", update, answer.version, p, self.learner.fold(f"chain {chain}", update, answer.lane))
-            for update, answers in under_way.items()
-            for (chain, p), answer in answers.items()
-            if not np.isfinite(answer.x).all()
-        ]
-        if found := [place for places in gather(bad) for place in places]:
-            raise Diverged(*min(found))
 
     def restore(self, under_way: bool = True) -> int:
         """Take over the newest whole checkpoint, if there is one; the number of updates made.

@@ -129,13 +129,7 @@ def load(
     Raises:
         BadInput: there is none, it cannot be read, or nothing is left of it.
     """
-    cache = cache_folder()
-    key, read = source(data, cache)
-    digest = sha256(f"{FORMAT} {key}".encode()).hexdigest()[:16]
-    try:
-        table = cached(cache / "data" / f"{digest}.arrow", read)
-    except BadInput as e:
-        raise BadInput(str(e) if data in str(e) else f"{data}: {e}") from e
+    table = _table(data)
     size = min(limit or len(table), len(table))
     parts = _split(size, test_share, validation_share)
     if held_out is not None:
@@ -151,6 +145,17 @@ def load(
     except BadInput as e:
         raise BadInput(f"{data}: {e}") from e
     return Dataset(table.content + chosen, table, rows, test_rows, seen, DENSITIES.get(data), labelled, validation_rows)
+
+
+def _table(data: str) -> Table:
+    """The data as they are, read once and cached."""
+    cache = cache_folder()
+    key, read = source(data, cache)
+    digest = sha256(f"{FORMAT} {key}".encode()).hexdigest()[:16]
+    try:
+        return cached(cache / "data" / f"{digest}.arrow", read)
+    except BadInput as e:
+        raise BadInput(str(e) if data in str(e) else f"{data}: {e}") from e
 
 
 def _split(size: int, test_share: float, validation_share: float) -> Parts:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from matplotlib.figure import Figure
 from numpy import ndarray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.energies import Energy
 from pipeline.errors import BadInput
@@ -76,20 +76,16 @@ def courses(
     in_x, device = recipe.energy(nets), device_of(nets)
     if "flow" not in nets or in_x is None:
         raise BadInput(f"{model.job.out}: {type(recipe).__name__} has no flow that chains could move behind")
-    kinds: dict[str, tuple[Energy, Callable[[Tensor], Tensor]]] = {
-        "z": (recipe.target(recipe.model, nets, None) if recipe.chains else _behind(nets, in_x), nets["flow"]),
-        "x": (in_x, lambda x: x),
-    }
-    what = quantities(model)
-    d = model.data.spec.size
+    behind = recipe.target(recipe.model, nets, None) if recipe.chains else _behind(nets, in_x)
+    what, d, found = quantities(model), model.data.spec.size, {}
     with torch.no_grad():
         z = SPREAD * noise("gaussian", (chains, d), generator(fold(seed, "transport start"), device))
         tuning = noise("gaussian", (TUNED, d), generator(fold(seed, "transport tuning"), device))
-        found = {}
-        for space, (energy, shown) in kinds.items():
+        for space, energy in (("z", behind), ("x", in_x)):
             begin, tuned = (z, tuning) if space == "z" else (nets["flow"](z), nets["flow"](tuning))
-            hmc = HMC(1, leapfrogs, 0.1)
-            hmc, _ = warm_up(hmc, energy, tuned, generator(fold(seed, space, "tuning"), device), target=accept)
+            shown = nets["flow"] if space == "z" else nn.Identity()
+            rng = generator(fold(seed, space, "tuning"), device)
+            hmc, _ = warm_up(HMC(1, leapfrogs, 0.1), energy, tuned, rng, target=accept)
             rng = generator(fold(seed, space, "chains"), device)
             found[space] = _walked(hmc, energy, in_x, shown, what, begin, steps, every, rng, bar)
     return found
