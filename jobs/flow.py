@@ -14,7 +14,7 @@ from pipeline.recipes.flow import LikelihoodFlow
 
 PLANE = FlowSettings(family="affine", couplings=6, hidden=64)
 DIGITS_FLOW = FlowSettings(family="glow", couplings=4, scales=2, hidden=64, levels=17)
-MNIST_FLOW = FlowSettings(family="glow", couplings=4, scales=2, hidden=32)
+MNIST_FLOW = FlowSettings(family="glow", couplings=4, scales=2, hidden=32, margin=0.002)
 TOY = Job(
     name="flow-eight-gaussians",
     data="eight-gaussians",
@@ -38,7 +38,13 @@ DIGITS = Job(
 
 PRESETS: dict[str, Job[LikelihoodFlow]] = {
     "digits": DIGITS,
-    "mnist": replace(DIGITS, name="flow-mnist", data="mnist", recipe=LikelihoodFlow(flow=MNIST_FLOW, decay=0.9985)),
+    "mnist": replace(
+        DIGITS,
+        name="flow-mnist",
+        data="mnist",
+        recipe=LikelihoodFlow(flow=MNIST_FLOW, batch=50, learning_rate=6e-3, decay=0.9998),
+        updates=18_000,
+    ),
     "eight-gaussians": TOY,
     "checkerboard": replace(TOY, name="flow-checkerboard", data="checkerboard"),
     "spirals": replace(TOY, name="flow-spirals", data="spirals"),

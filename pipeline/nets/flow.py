@@ -36,6 +36,8 @@ class FlowSettings:
     """Scales of images: each halves their sides, and all but the last give away half of the numbers."""
     hidden: int = 64
     """Units, or channels, of the two hidden layers in a coupling."""
+    margin: float = 0.0
+    """Of images: pixels are stretched by log (1 + margin + x) / (1 + margin - x) first; 0: they are not."""
     levels: int = 256
     """Values that a pixel takes (k of k / (levels - 1)): noise makes an interval of each."""
 
@@ -143,8 +145,10 @@ def flow(settings: FlowSettings, spec: Spec) -> nn.Module:
     """
     if min(settings.couplings, settings.scales, settings.hidden) < 1 or settings.levels < 2:
         raise BadInput("--couplings, --scales and --hidden must be 1 or more, --levels 2 or more")
+    if not 0 <= settings.margin < math.inf:
+        raise BadInput(f"--margin {settings.margin:g}: it must be 0 or more")
     if spec.kind == "image" and settings.family == "glow":
-        return Glow(spec.shape, settings.scales, settings.couplings, settings.hidden)
+        return Glow(spec.shape, settings.scales, settings.couplings, settings.hidden, settings.margin)
     if spec.kind == "vector" and settings.family != "glow":
         return VectorFlow(spec.shape[0], settings)
     raise BadInput(f"--family {settings.family}: flows of images are glow, of vectors spline, affine or gaussian")

@@ -12,6 +12,8 @@ from pipeline.nets.glow import Mixing
 from pipeline.rng import generator, seeded
 
 SHAPES = {
+    "stretched glow of (1, 8, 8)": ("glow", (1, 8, 8), 0.05, {"margin": 0.01}),
+} | {
     f"{family} of {shape}": (family, shape)
     for family, shapes in {
         "spline": [(2,), (5,)],
@@ -27,11 +29,11 @@ def settings(family, **others):
     return FlowSettings(family=family, **{"couplings": 3, "scales": 2, "hidden": 8, **others})
 
 
-def made(family, shape, perturbed=0.05):
+def made(family, shape, perturbed=0.05, others=None):
     """A flow that saw a batch, its weights off where they began; and data."""
     spec = Spec("image" if len(shape) == 3 else "vector", shape, 0)
     with seeded(0):
-        net = flow(settings(family), spec)
+        net = flow(settings(family, **(others or {})), spec)
         x = torch.randn(50, *shape) @ torch.randn(shape[-1], shape[-1]) / shape[-1] ** 0.5 + 0.3
         net.initialise(x)
         with torch.no_grad():
@@ -191,6 +193,7 @@ PLANE, IMAGE = Spec("vector", (2,), 0), Spec("image", (1, 8, 8), 10)
         ("affine", PLANE, {"couplings": 0}, "--couplings"),
         ("affine", PLANE, {"hidden": 0}, "--hidden"),
         ("glow", IMAGE, {"levels": 1}, "--levels"),
+        ("glow", IMAGE, {"margin": -0.1}, "--margin"),
     ],
 )
 def test_what_cannot_be_built_is_said_in_a_line(family, spec, others, complaint):
