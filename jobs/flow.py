@@ -13,7 +13,7 @@ from pipeline.nets.flow import FlowSettings
 from pipeline.recipes.flow import LikelihoodFlow
 
 PLANE = FlowSettings(family="affine", couplings=6, hidden=64)
-DIGITS_FLOW = FlowSettings(family="glow", couplings=4, scales=2, hidden=64, levels=17)
+DIGITS_FLOW = FlowSettings(family="glow", couplings=4, scales=2, hidden=64, margin=0.02, levels=17)
 MNIST_FLOW = FlowSettings(family="glow", couplings=4, scales=2, hidden=32, margin=0.002)
 TOY = Job(
     name="flow-eight-gaussians",
@@ -29,9 +29,9 @@ DIGITS = Job(
     name="flow-digits",
     data="digits",
     test_share=0.1,
-    recipe=LikelihoodFlow(flow=DIGITS_FLOW, decay=0.9985),
+    recipe=LikelihoodFlow(flow=DIGITS_FLOW, learning_rate=3e-3, decay=0.997),
     lanes=1,
-    updates=2000,
+    updates=1000,
     actors=0,
     learners=0,
 )
