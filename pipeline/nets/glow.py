@@ -37,19 +37,24 @@ class Stretch(nn.Module):
         if not self.margin:
             return x, x.new_zeros(len(x))
         within = x.clamp(-1, 1)
-        low, high = 1 + self.margin + within, 1 + self.margin - within
-        y = (low / high).log() + self.slope * (x - within)
-        return y, (2 * (1 + self.margin) / (low * high)).log().flatten(1).sum(1)
+        low, high = self._ends(within)
+        return (low / high).log() + self.slope * (x - within), self._log_det(within)
 
     def decode(self, y: Tensor) -> tuple[Tensor, Float[Tensor, " n"]]:
         """The numbers, and log |det| (n,) of the way there."""
         if not self.margin:
             return y, y.new_zeros(len(y))
         inside = y.clamp(-self.end, self.end)
-        x = (1 + self.margin) * (inside / 2).tanh()
-        low, high = 1 + self.margin + x, 1 + self.margin - x
-        x = x + (y - inside) / self.slope
-        return x, (2 * (1 + self.margin) / (low * high)).log().flatten(1).sum(1)
+        within = (1 + self.margin) * (inside / 2).tanh()
+        return within + (y - inside) / self.slope, self._log_det(within)
+
+    def _ends(self, within: Tensor) -> tuple[Tensor, Tensor]:
+        """How far numbers are from where the logit would have its poles."""
+        return 1 + self.margin + within, 1 + self.margin - within
+
+    def _log_det(self, within: Tensor) -> Float[Tensor, " n"]:
+        low, high = self._ends(within)
+        return (2 * (1 + self.margin) / (low * high)).log().flatten(1).sum(1)
 
 
 class Mixing(nn.Module):
