@@ -5,7 +5,8 @@ RUN is one of neural_transport, of flow_contrastive (its energy, behind its flow
 Chains of both kinds start at the same points, from z of twice the spread of N(0, I), under the same density, with steps
 tuned to the same acceptance. R-hat and ESS are of the second half of the draws, over the energy and coordinates (of
 images: principal components of features); `modes` are those of eight Gaussians that a chain has been nearest to, and
-`changes` how often it went from one to another. ESS is of all chains together.
+`changes` how often it went from one to another. `still` chains, whose proposals were all refused in the second half,
+are left out of R-hat and ESS. ESS is of all chains together.
 """
 
 import sys
@@ -35,7 +36,7 @@ class Transport:
     """Proposals between draws."""
     leapfrogs: int = 1
     """Leapfrog steps of a proposal; 1: a Langevin step that is corrected (MALA)."""
-    accept: float = 0.8
+    accept: float = 0.9
     """Share of proposals, in both spaces, that the steps are tuned to accept."""
 
 

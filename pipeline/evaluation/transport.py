@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor, nn
@@ -130,7 +130,8 @@ def _walked(
 def mixed(found: Mapping[str, Course], modes: Tensor | None) -> dict[str, float]:
     """Of each space: the worst R-hat over quantities and energy, the least bulk ESS, acceptance, step; modes visited.
 
-    The first half of the draws is left out but for the modes, which count from the start.
+    The first half of the draws is left out but for the modes, which count from the start. A chain whose proposals were
+    all refused in the second half is left out too, and counted as `still`: it alone would make a high R-hat.
     """
     told = dict[str, float]()
     for space, course in found.items():
@@ -141,6 +142,7 @@ def mixed(found: Mapping[str, Course], modes: Tensor | None) -> dict[str, float]
             f"ess_bulk_{space}": float(np.min(by.ess_bulk)),
             f"accept_{space}": course.accept,
             f"step_{space}": course.hmc.step,
+            f"still_{space}": float((~_moved(course)).sum()),
         }
         if modes is not None:
             at = visits(course.x, modes)
@@ -149,10 +151,15 @@ def mixed(found: Mapping[str, Course], modes: Tensor | None) -> dict[str, float]
     return told
 
 
-def judged(course: Course) -> Float[ndarray, "chains kept q"]:
-    """Energy and quantities of the second half of the draws."""
+def judged(course: Course) -> Float[ndarray, "moved kept q"]:
+    """Energy and quantities of the second half of the draws, of the chains that moved there."""
     half = course.energy.shape[1] // 2
-    return np.concatenate([course.energy[..., None], course.quantities], 2)[:, half:]
+    return np.concatenate([course.energy[..., None], course.quantities], 2)[_moved(course), half:]
+
+
+def _moved(course: Course) -> Bool[ndarray, " chains"]:
+    half = course.energy.shape[1] // 2
+    return (course.energy[:, half:] != course.energy[:, half : half + 1]).any(1)
 
 
 def visits(x: Float[ndarray, "chains draws 2"], modes: Float[Tensor, "m 2"]) -> Int64[ndarray, "chains draws"]:

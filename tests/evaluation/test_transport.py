@@ -97,6 +97,17 @@ def test_chains_that_stay_apart_have_a_high_r_hat(model):
     assert told["changes_z"] > 1
 
 
+def test_a_chain_that_never_moves_is_counted_and_left_out(model):
+    course = courses(model(replace(TRANSPORT, flow=GAUSSIAN), energy=Slope(0.0, 0.0)), steps=200)["z"]
+    energy, seen = course.energy.copy(), course.quantities.copy()
+    energy[3], seen[3] = 7, 7
+    stuck = course._replace(energy=energy, quantities=seen)
+    told = transport.mixed({"z": course, "x": stuck}, None)
+    assert (told["still_z"], told["still_x"]) == (0, 1)
+    assert told["rhat_x"] < 1.1
+    assert np.isfinite(transport.autocorrelation(transport.judged(stuck)[..., 1])).all()
+
+
 def test_a_model_without_a_flow_is_refused(model):
     recipe = ShortRun(langevin=Langevin(3, 1.0, 0.01), batch=8, width=4)
     with pytest.raises(BadInput, match="ShortRun has no flow"):
