@@ -53,7 +53,8 @@ PRESETS: dict[str, Job[FlowContrastive]] = {
         DIGITS,
         name="flow_contrastive-mnist",
         data="mnist",
-        recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, width=16, learning_rate=1e-4, flow_rate=1e-5),
+        updates=300,
+        recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, width=16, flow_rate=3e-6, decay=0.995),
     ),
     "eight-gaussians": TOY,
     "eight-gaussians-nce": replace(
@@ -61,7 +62,12 @@ PRESETS: dict[str, Job[FlowContrastive]] = {
         name="flow_contrastive-eight-gaussians-nce",
         recipe=replace(TOY.recipe, flow=FlowSettings(family="gaussian")),
     ),
-    "checkerboard": replace(TOY, name="flow_contrastive-checkerboard", data="checkerboard"),
+    "checkerboard": replace(
+        TOY,
+        name="flow_contrastive-checkerboard",
+        data="checkerboard",
+        recipe=replace(TOY.recipe, base="flow"),
+    ),
     "spirals": replace(TOY, name="flow_contrastive-spirals", data="spirals"),
 }
 

@@ -39,7 +39,11 @@ DIGITS = Job(
 PRESETS: dict[str, Job[NeuralTransport]] = {
     "digits": DIGITS,
     "mnist": replace(
-        DIGITS, name="neural_transport-mnist", data="mnist", recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, width=16)
+        DIGITS,
+        name="neural_transport-mnist",
+        data="mnist",
+        recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, learning_rate=5e-4, decay=0.985, width=16),
+        updates=150,
     ),
     "eight-gaussians": TOY,
     "checkerboard": replace(TOY, name="neural_transport-checkerboard", data="checkerboard"),
