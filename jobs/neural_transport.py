@@ -3,7 +3,7 @@
 It begins with a flow: `python -m jobs.flow PRESET`, then `python -m jobs.neural_transport PRESET --networks RUN`. The
 flow is fixed, and travels to chain actors once. In the plane `grid_kl` is the model's and `flow_grid_kl` the flow's
 own; `log_mass` and `log_z` are log Z on a grid and by draws of N(0, I), of which the share `log_z_ess` is effective.
-Measured in docs/flows.md: it halves the Frechet distance of its flow on digits and mnist. `python -m jobs.transport RUN`
+Measured in docs/flows.md: it halves its flow's Frechet distance on digits and mnist. `python -m jobs.transport RUN`
 says how the chains mix, beside chains that move in x.
 """
 
