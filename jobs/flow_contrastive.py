@@ -48,7 +48,7 @@ PRESETS: dict[str, Job[FlowContrastive]] = {
         test_share=0.2,
         labels=5,
         updates=300,
-        recipe=replace(DIGITS.recipe, base="none", labelled_batch=50),
+        recipe=replace(DIGITS.recipe, flow=replace(DIGITS_FLOW, margin=0.0), base="none", labelled_batch=50),
     ),
     "mnist": replace(
         DIGITS,
