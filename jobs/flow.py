@@ -2,7 +2,8 @@
 
 `grid_kl` is the flow's exact KL from the truth in the plane, `log_mass` log of what its density sums to on the grid;
 `bits` a dimension of images are of items that --test-share held back. Measured in docs/flows.md: grid KL .108 to .130
-on eight Gaussians; digits 2.02 to 2.04 bits, Frechet 12 to 16; mnist, in half an hour of one CPU, 1.24 to 1.25 and 205 to 211.
+on eight Gaussians; digits 2.02 to 2.04 bits, Frechet 12 to 16; mnist, in half an hour of one CPU, 1.24 to 1.25 bits,
+Frechet 205 to 211.
 """
 
 from dataclasses import replace
