@@ -6,8 +6,8 @@ the `auprc_chance` of a score that says nothing. `auprc` and `auroc` take the he
 score for a sign of it. latent-prior: the score is -log p(x, z) without normalisers, as the paper has it, at the end z
 of a posterior chain as in learning; `auprc_prior` has the learned prior's part of it alone. joint-vae: U(x, mu(x));
 `auprc_vae` has -log p(x, mu(x)) of the generator. The paper's figures are means over the last ten epochs; these are of
-the last update. flow: -log q(x). flow-contrastive: U(x); neural-transport: U(x) - log q(x); of both, `auprc_flow` by
-their flow's -log q(x). These two begin with --networks RUN, a run of this command's flow.
+the last update. flow: -log q(x). flow-contrastive: -log p(x); neural-transport: U(x) - log q(x); of both, `auprc_flow`
+by their flow's -log q(x). These two begin with --networks RUN, a run of this command's flow.
 """
 
 from dataclasses import replace
