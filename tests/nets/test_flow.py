@@ -8,7 +8,7 @@ import torch
 from pipeline.batch import Spec
 from pipeline.errors import BadInput
 from pipeline.nets.flow import Flow, FlowSettings, VectorFlow, drawn, flow, flow_energy
-from pipeline.nets.glow import Mixing
+from pipeline.nets.glow import Mixing, Stretch
 from pipeline.rng import generator, seeded
 
 SHAPES = {
@@ -109,6 +109,20 @@ def test_a_glow_begins_with_channels_of_no_mean_and_unit_variance(monkeypatch):
         lower, upper = mixing._factors()
         turn = lower @ upper
         torch.testing.assert_close(turn @ turn.T, torch.eye(len(turn)), rtol=0, atol=1e-5)
+
+
+def test_pixels_go_through_a_logit_that_goes_straight_on():
+    stretch = Stretch(0.01)
+    x = torch.linspace(-1, 1, 101, dtype=torch.float64)[:, None]
+    share = (1.01 + x) / 2.02
+    torch.testing.assert_close(stretch.encode(x)[0], torch.logit(share))
+    beyond = torch.tensor([[1.0], [2.0], [5.0], [-1.0], [-2.0]], dtype=torch.float64)
+    y, log_det = stretch.encode(beyond)
+    torch.testing.assert_close(y - beyond * stretch.slope, beyond.sign() * (stretch.end - stretch.slope))
+    torch.testing.assert_close(log_det, torch.full((5,), stretch.slope, dtype=torch.float64).log())
+    identity, nothing = Stretch(0.0).encode(beyond)
+    assert torch.equal(identity, beyond)
+    assert not nothing.any()
 
 
 def test_the_gaussian_is_that_of_the_moments():
