@@ -12,22 +12,26 @@ import torch
 
 from benchmarks.timing import Row, faster, smaller
 from jobs.short_run import DIGITS_40
-from pipeline import bulk, weights
-from pipeline.data import load
-from pipeline.distributed import cluster, sample
-from pipeline.learner import build
-from pipeline.process import prepare
+from pipeline.data.dataset import load_data
+from pipeline.distributed.bulk import write_blocks
+from pipeline.distributed.cluster import connected
+from pipeline.nets import weights
+from pipeline.process import configure_process
+from pipeline.recipe import init_networks
+from pipeline.sampling import bulk
 
 SIZE, BLOCKS, ALONE = 500, 60, 8
 
 
 def rows() -> list[Row]:
-    prepare(1)
-    nets = build(DIGITS_40.recipe, load("digits").spec, 0, torch.device("cpu"))
-    with tempfile.TemporaryDirectory() as folder, cluster.joined():
-        source = bulk.Source(DIGITS_40, weights.flatten(nets), 0, None, bulk.Drawing(0, SIZE), f"{folder}/many")
+    configure_process(1)
+    nets = init_networks(DIGITS_40.recipe, load_data("digits").spec, 0, torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as folder, connected():
+        source = bulk.BulkSource(
+            DIGITS_40, weights.flatten(nets), 0, None, bulk.BlockSettings(0, SIZE), f"{folder}/many"
+        )
         began = time.perf_counter()
-        done = [time.perf_counter() for _ in sample.drawn(source, bulk.blocks(SIZE * BLOCKS, SIZE), 2, 1.0, 0.0, 1)]
+        done = [time.perf_counter() for _ in write_blocks(source, bulk.blocks(SIZE * BLOCKS, SIZE), 2, 1.0, 0.0, 1)]
         ended = time.perf_counter()
         alone = replace(source, out=f"{folder}/alone").writer(torch.device("cpu"))
         spent = []

@@ -15,7 +15,7 @@ from benchmarks.loops import DEVICE, peers, plain
 from benchmarks.timing import Row, faster, in_turns
 from pipeline.nets.conv import ConvEnergy
 from pipeline.rng import generator, seeded
-from pipeline.samplers import Langevin
+from pipeline.samplers.langevin import Langevin
 
 WIDTHS = (32, 64)
 SIZES = {16: (40, 3), 64: (20, 2), 256: (10, 2)}

@@ -16,17 +16,18 @@ from benchmarks.loops import DEVICE
 from benchmarks.timing import Row, faster, in_turns, smaller
 from jobs.neural_transport import PRESETS
 from pipeline.batch import Spec
-from pipeline.chains import ChainTask, frozen
-from pipeline.distributed import cluster
-from pipeline.distributed.pool import Pool
-from pipeline.lanes import Lane
-from pipeline.learner import build
+from pipeline.chains.lanes import Lane
+from pipeline.chains.task import ChainTask
+from pipeline.distributed.actor_pool import ActorPool
+from pipeline.distributed.cluster import connected
 from pipeline.nets.flow import FlowSettings
-from pipeline.process import prepare
+from pipeline.nets.weights import eval_copy, flatten, partition
+from pipeline.process import configure_process
+from pipeline.recipe import init_networks
 from pipeline.recipes.neural_transport import NeuralTransport
 from pipeline.rng import generator
-from pipeline.samplers import Langevin, value_and_gradient
-from pipeline.weights import flatten, parted
+from pipeline.samplers.hmc import value_and_gradient
+from pipeline.samplers.langevin import Langevin
 
 SPECS = {
     "eight-gaussians": Spec("vector", (2,), 0),
@@ -43,7 +44,7 @@ ROUNDS = 20
 
 def gradients(name: str) -> Row:
     recipe, spec = RECIPES[name], SPECS[name]
-    nets, n = frozen(build(recipe, spec, 0, torch.device(DEVICE))), recipe.batch
+    nets, n = eval_copy(init_networks(recipe, spec, 0, torch.device(DEVICE))), recipe.batch
     z = torch.randn(n, spec.size, generator=generator(1)).to(DEVICE)
     sides = {
         "through": partial(value_and_gradient, recipe.target("model", nets, None), z),
@@ -60,13 +61,13 @@ def travel(name: str) -> list[Row]:
     from pipeline.distributed.actors import ChainActor
 
     recipe, spec = RECIPES[name], SPECS[name]
-    nets = frozen(build(recipe, spec, 0, torch.device("cpu")))
-    learning, others = parted(nets, recipe.fixed)
+    nets = eval_copy(init_networks(recipe, spec, 0, torch.device("cpu")))
+    learning, others = partition(nets, recipe.fixed)
     x, sampler = np.zeros((1, spec.size), np.float32), Langevin.textbook(1, 0.1)
     task = ChainTask("model", Lane(0, 1), np.arange(1), x, None, sampler, 0, 0)
     sides = {"once": (learning, flatten(others)), "always": (nets, None)}
     remote = ray.remote(num_cpus=0.1)(ChainActor)
-    pools = {side: Pool([remote.remote(recipe, spec, 1)]) for side in sides}
+    pools = {side: ActorPool([remote.remote(recipe, spec, 1)]) for side in sides}
     least = dict.fromkeys(sides, float("inf"))
     for update in range(ROUNDS + 2):  # of which the first two warm up, and send the flow
         for side, (sent, fixed) in sides.items():
@@ -87,9 +88,9 @@ def travel(name: str) -> list[Row]:
 
 
 def rows() -> list[Row]:
-    prepare(1)  # as those do that move chains
+    configure_process(1)  # as those do that move chains
     found = [gradients(name) for name in ("eight-gaussians", "digits", "mnist")]
-    with cluster.joined():
+    with connected():
         for name in ("digits", "mnist", "3x32x32"):
             found += travel(name)
     return found

@@ -11,10 +11,10 @@ from torch import nn
 
 from benchmarks.loops import DEVICE, peers
 from benchmarks.timing import Row, faster, in_turns
-from pipeline.energies import gaussian, tilt
+from pipeline.energies.energy import gaussian, tilt
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.rng import generator, seeded
-from pipeline.samplers import Langevin
+from pipeline.samplers.langevin import Langevin
 
 LATENT, WIDTH, STEPS, STEP = 100, 200, 60, 0.4
 ACTIVATIONS = {"LeakyReLU": nn.LeakyReLU(0.2), "GELU": nn.GELU()}

@@ -32,17 +32,17 @@ def run(data: str, batch: int, bank: int) -> dict[str, float]:
     from tqdm import tqdm
 
     from pipeline.distributed import cluster
-    from pipeline.distributed.pool import Pool
-    from pipeline.distributed.train import actors
-    from pipeline.job import Job, dataset, to_json
-    from pipeline.loop import train
+    from pipeline.distributed.actor_pool import ActorPool
+    from pipeline.distributed.train import chain_actors
     from pipeline.recipes.anatomy import Anatomy
-    from pipeline.samplers import Langevin
-    from pipeline.storage import Storage
+    from pipeline.runs.job import Job, load_dataset, to_json
+    from pipeline.runs.storage import Storage
+    from pipeline.samplers.langevin import Langevin
+    from pipeline.training.loop import train
 
     torch.set_num_threads(1)
     recipe = Anatomy(langevin=Langevin(steps=2, drift=1.0, noise=0.01), batch=batch, width=32, bank=bank)
-    with tempfile.TemporaryDirectory() as folder, cluster.joined():
+    with tempfile.TemporaryDirectory() as folder, cluster.connected():
         job = Job(name="memory", recipe=recipe, data=data, updates=4, lanes=1, learners=0, actors=1, samples=0)
         import dataclasses
 
@@ -50,10 +50,10 @@ def run(data: str, batch: int, bank: int) -> dict[str, float]:
 
         job = dataclasses.replace(job, out=f"{folder}/run", log_every=1)
         Storage.at(job.out).write_json("job.json", to_json(job))
-        with actors(job, dataset(job).spec) as handles:
+        with chain_actors(job, load_dataset(job).spec) as handles:
             pid = ray.get(handles[0].pid.remote())
             before = {"learner": peak(os.getpid()), "actor": peak(pid)}
-            train(job, torch.device("cpu"), Pool(handles), partial(tqdm, disable=True))
+            train(job, torch.device("cpu"), ActorPool(handles), partial(tqdm, disable=True))
             return {"learner": peak(os.getpid()), "actor": peak(pid), **{f"{k} before": v for k, v in before.items()}}
 
 

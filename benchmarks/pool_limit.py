@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from benchmarks.timing import Row, faster
-from pipeline.distributed import cluster
-from pipeline.distributed.pool import Pool
+from pipeline.distributed.actor_pool import ActorPool
+from pipeline.distributed.cluster import connected
 
 ACTORS = (8, 16, 32, 64)
 WAIT = 0.25
@@ -44,7 +44,7 @@ def actor_class():
 
 def busy_share(actors, wait: float) -> float:
     """Share of the time that the actors wait, in the steady state."""
-    pool = Pool(actors)
+    pool = ActorPool(actors)
     tasks = [
         SimpleNamespace(chain="model", lane=SimpleNamespace(index=p), seed=p, x=STATES, wait=wait)
         for p in range(len(actors))
@@ -87,7 +87,7 @@ def rows() -> list[Row]:
     import ray
 
     found = []
-    with cluster.joined():
+    with connected():
         remote = ray.remote(num_cpus=0.01)(actor_class())
         actors = []
         for number in ACTORS:

@@ -13,7 +13,7 @@ import torch
 from benchmarks.loops import DEVICE, plain
 from benchmarks.timing import Row, faster, in_turns
 from pipeline.batch import Spec
-from pipeline.chains import frozen
+from pipeline.nets.weights import eval_copy
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.rng import generator, seeded
 
@@ -37,7 +37,7 @@ def twice(nets, x, z, sampler, sigma):
 def measured(name: str, n: int) -> list[Row]:
     recipe = GENERATORS[name]
     with seeded(0):
-        nets = frozen(recipe.nets(Spec("image", SHAPE, 0)))
+        nets = eval_copy(recipe.nets(Spec("image", SHAPE, 0)))
     nets = {key: net.to(DEVICE) for key, net in nets.items()}
     rng, sampler = generator(0, DEVICE), recipe.sampler("posterior", nets, 0)
     z = torch.randn(n, recipe.latent, generator=generator(1)).to(DEVICE)

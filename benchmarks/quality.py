@@ -16,14 +16,17 @@ from tqdm import tqdm
 from benchmarks import plain_short_run
 from benchmarks.timing import Row, smaller
 from jobs.short_run import DIGITS_40
-from pipeline import checkpoint
-from pipeline.chains import LocalPool, advance, frozen
-from pipeline.data import load
-from pipeline.evaluation import samples
-from pipeline.job import to_json
-from pipeline.learner import build
-from pipeline.loop import train
-from pipeline.storage import Storage
+from pipeline.chains.local_pool import LocalPool
+from pipeline.chains.task import advance
+from pipeline.data.dataset import load_data
+from pipeline.evaluation.metrics.samples import sample_distance
+from pipeline.nets.weights import eval_copy
+from pipeline.recipe import init_networks
+from pipeline.runs import checkpoint
+from pipeline.runs.job import to_json
+from pipeline.runs.storage import Storage
+from pipeline.sampling.draw import draw_tasks
+from pipeline.training.loop import train
 
 SEEDS, UPDATES, EVERY, SHOWN = (0, 1, 2), 600, 50, 1000
 GOALS = (30.0, 20.0)
@@ -35,16 +38,16 @@ def of_pipeline(seed: int, folder: Path, distance) -> list[tuple[float, float]]:
     """(CPU seconds, Fréchet distance) at each checkpoint."""
     job = replace(DIGITS_40, learners=0, actors=0, lanes=1, seed=seed, updates=UPDATES, samples=0, keep=1000)
     job = replace(job, checkpoint_every=EVERY, out=str(folder / str(seed)))
-    data = load("digits")
+    data = load_data("digits")
     Storage.at(job.out).write_json("job.json", to_json(job))
-    pool = LocalPool(job.recipe, build(job.recipe, data.spec, 0, CPU))
+    pool = LocalPool(job.recipe, init_networks(job.recipe, data.spec, 0, CPU))
     train(job, CPU, pool, partial(tqdm, disable=True))
-    found, nets = [], frozen(build(job.recipe, data.spec, 0, CPU))
+    found, nets = [], eval_copy(init_networks(job.recipe, data.spec, 0, CPU))
     checkpoints = Storage.at(job.out) / "checkpoints"
-    for name in checkpoint.names(checkpoints):
+    for name in checkpoint.whole_names(checkpoints):
         for net, weights in checkpoint.read_part(checkpoints / name, "learner")["networks"].items():
             nets[net].load_state_dict(weights)
-        tasks = samples.tasks(job.recipe, nets, data, SHOWN, checkpoint.update_of(name), seed)
+        tasks = draw_tasks(job.recipe, nets, data, SHOWN, checkpoint.update_of(name), seed)
         x = torch.from_numpy(np.concatenate([advance(job.recipe, nets, task).x for task in tasks]))
         found.append((checkpoint.read_state(checkpoints / name)["cpu_seconds"], distance.of(x)))
     return found
@@ -64,7 +67,7 @@ def seconds_to(goal: float, curve: list[tuple[float, float]]) -> float:
 
 
 def rows() -> list[Row]:
-    distance = samples.distance(load("digits"), CPU)
+    distance = sample_distance(load_data("digits"), CPU)
     ours, other = [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in SEEDS:

@@ -13,23 +13,24 @@ import torch
 
 from benchmarks.timing import Row, faster, smaller
 from jobs.short_run import PRESETS, space
-from pipeline.chains import LocalPool
-from pipeline.data import load
-from pipeline.distributed import search
-from pipeline.learner import build
-from pipeline.trial import Yardstick, records, tried
+from pipeline.chains.local_pool import LocalPool
+from pipeline.data.dataset import load_data
+from pipeline.distributed.tune import Plan, search, suggested_recipe
+from pipeline.recipe import init_networks
+from pipeline.search.budgets import TrialBudget
+from pipeline.search.trials import read_records, run_trial
 
 TRIALS = 8
 BUDGET = 1_500_000
 """Gradient evaluations of a trial: some seconds."""
 
 
-def plan(folder: str, trials: int) -> search.Plan:
+def plan(folder: str, trials: int) -> Plan:
     preset = PRESETS["eight-gaussians-100"]
     recipe = replace(preset.recipe, langevin=replace(preset.recipe.langevin, steps=50))
     job = replace(preset, recipe=recipe, samples=0, learners=0, actors=0)
-    yardstick = Yardstick("kl", BUDGET, reports=3, samples=200)
-    return search.Plan(job, steady, yardstick, trials, "random", "none", 0, folder, 1.0, 0.0)
+    yardstick = TrialBudget("kl", BUDGET, reports=3, samples=200)
+    return Plan(job, steady, yardstick, trials, "random", "none", 0, folder, 1.0, 0.0)
 
 
 def steady(trial, recipe, budget):
@@ -45,8 +46,8 @@ def with_tune(cores: int) -> tuple[float, list[dict]]:
     ray.init(address="local", num_cpus=cores, include_dashboard=False, logging_level="error", log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()
-        search.search(plan(folder, TRIALS + cores))
-        found = records(f"{folder}/trials")
+        search(plan(folder, TRIALS + cores))
+        found = read_records(f"{folder}/trials")
         ends = sorted((Path(folder) / "trials" / name / "trial.json").stat().st_mtime for name in found)
         print(f"{cores} cores: first trial after {ends[0] - began:.1f} s")
         settings = [record["settings"] for record in found.values()]
@@ -55,18 +56,18 @@ def with_tune(cores: int) -> tuple[float, list[dict]]:
 
 
 def without_tune(settings: list[dict]) -> float:
-    data = load("eight-gaussians")
+    data = load_data("eight-gaussians")
     with tempfile.TemporaryDirectory() as folder:
         of = plan(folder, 0)
         began = time.time()
         for i, one in enumerate(settings[:TRIALS]):
-            job = replace(of.job, recipe=search.suggested(of, one), out=f"{folder}/{i}")
+            job = replace(of.job, recipe=suggested_recipe(of, one), out=f"{folder}/{i}")
             device = torch.device("cpu")
 
             def pool(job=job, device=device):
-                return LocalPool(job.recipe, build(job.recipe, data.spec, 0, device))
+                return LocalPool(job.recipe, init_networks(job.recipe, data.spec, 0, device))
 
-            list(tried(job, of.yardstick, one, device, pool))
+            list(run_trial(job, of.yardstick, one, device, pool))
         return (time.time() - began) / TRIALS
 
 

@@ -17,16 +17,16 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.timing import Row, faster, smaller
-from pipeline.chains import LocalPool
-from pipeline.distributed import cluster
+from pipeline.chains.local_pool import LocalPool
 from pipeline.distributed import train as distributed
-from pipeline.job import Job, dataset, to_json
-from pipeline.learner import build
-from pipeline.loop import train
-from pipeline.process import prepare
+from pipeline.distributed.cluster import connected
+from pipeline.process import configure_process
+from pipeline.recipe import init_networks
 from pipeline.recipes.short_run import ShortRun
-from pipeline.samplers import Langevin
-from pipeline.storage import Storage
+from pipeline.runs.job import Job, load_dataset, to_json
+from pipeline.runs.storage import Storage
+from pipeline.samplers.langevin import Langevin
+from pipeline.training.loop import train
 
 RECIPE = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch=64, width=32)
 UPDATES, ROUNDS = 6, 2
@@ -44,12 +44,12 @@ def job(folder: Path, number: int, **settings) -> Job:
 def run(one: Job) -> list[dict]:
     """The metrics of each update but the first two, which warm up."""
     Storage.at(one.out).write_json("job.json", to_json(one))
-    cpu, spec = torch.device("cpu"), dataset(one).spec
+    cpu, spec = torch.device("cpu"), load_dataset(one).spec
     if one.learners or one.actors:
         distributed.run(one, spec, cpu)
     else:
-        prepare(one.threads)
-        train(one, cpu, LocalPool(one.recipe, build(one.recipe, spec, 0, cpu)), partial(tqdm, disable=True))
+        configure_process(one.threads)
+        train(one, cpu, LocalPool(one.recipe, init_networks(one.recipe, spec, 0, cpu)), partial(tqdm, disable=True))
         torch.set_num_threads(1)
     return [json.loads(line) for line in (Path(one.out) / "metrics.jsonl").read_text().splitlines()][2:]
 
@@ -82,7 +82,7 @@ def rows() -> list[Row]:
         "one actor": {"learners": 0, "actors": 1},
     }
     least = dict.fromkeys(sides, float("inf"))
-    with tempfile.TemporaryDirectory() as name, cluster.joined():
+    with tempfile.TemporaryDirectory() as name, connected():
         folder, numbers = Path(name), iter(range(1000))
         images = np.random.default_rng(0).integers(0, 256, size=(1000, 32, 32, 3), dtype=np.uint8)
         np.savez(folder / "data.npz", images=images)

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from tqdm import trange
 
-from jobs.launch import guarded, parse
-from jobs.model import items
-from pipeline.data import load
+from jobs.cli.parsing import parse, run_command
+from jobs.cli.results import random_items
+from pipeline.data.dataset import load_data
 from pipeline.rng import fold, generator, seeded
 
 
@@ -71,7 +71,7 @@ class VAE(nn.Module):
 
 def main():
     asked = parse(Settings, sys.argv[1:], "python -m benchmarks.vae_reconstruction", __doc__)
-    data, test = load(asked.data), load(asked.test)
+    data, test = load_data(asked.data), load_data(asked.test)
     with seeded(asked.seed):
         vae = VAE(data.spec.shape, asked.width, asked.latent)
     optimizer, rng = torch.optim.Adam(vae.parameters(), 1e-3), generator(asked.seed)
@@ -80,7 +80,7 @@ def main():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    x = items(test, asked.n, fold(asked.seed, "items"))
+    x = random_items(test, asked.n, fold(asked.seed, "items"))
     with torch.no_grad():
         mean = vae.encoder(x).chunk(2, 1)[0]
         error = (vae.decoder(mean) - x).square().mean()
@@ -89,4 +89,4 @@ def main():
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_command(main)

@@ -8,10 +8,10 @@ Measured on digits, --latent 8 --test-share .2 --updates 1500, seed 0, 72 CPU s:
 
 from dataclasses import replace
 
-from jobs.launch import experiment
+from jobs.cli.launch import experiment
 from jobs.short_run_inference import space as space  # of the same posterior chains
-from pipeline.job import Job
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
+from pipeline.runs.job import Job
 
 DIGITS = Job(name="alternating_backprop-digits", data="digits", updates=3000, recipe=AlternatingBackprop())
 

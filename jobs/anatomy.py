@@ -22,10 +22,10 @@ higher, and falls; noise .06 on eight Gaussians, not .125; on rings, starts U[-4
 from dataclasses import replace
 from typing import Any
 
-from jobs.launch import experiment
-from pipeline.job import Job
+from jobs.cli.launch import experiment
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.samplers import Langevin
+from pipeline.runs.job import Job
+from pipeline.samplers.langevin import Langevin
 
 TOY = Job(name="", recipe=Anatomy(), data="", updates=3000, samples=5000, long_run=5000, actors=0, learners=0)
 TOY_CONVERGENT = Anatomy(

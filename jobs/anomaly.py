@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from jobs import flow, flow_contrastive, joint_vae, latent_prior, neural_transport
-from jobs.launch import experiment
-from pipeline.job import Job
+from jobs.cli.launch import experiment
+from pipeline.runs.job import Job
 
 PRESETS: dict[str, Job[Any]] = {
     name: replace(job, name=f"anomaly-{name}", test_share=0.2, held_out=4)

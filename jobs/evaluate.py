@@ -16,20 +16,27 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from jobs.launch import guarded, parse
-from jobs.model import Findings, Look, opened, pictures
-from pipeline.chains import AnyPool, LocalPool
-from pipeline.data import Dataset
-from pipeline.errors import BadInput
-from pipeline.evaluation import drift, traces
-from pipeline.evaluation.comparison import LEAST, Comparison, compared, comparisons
-from pipeline.evaluation.features import Each, Features, Kind, chosen
-from pipeline.evaluation.log_density import likelihoods, no_likelihood, no_scores, scores
-from pipeline.evaluation.protocol import Bench, Measured, Split
-from pipeline.evaluation.walk import Seen, Start, has
-from pipeline.model import Model
-from pipeline.storage import Storage
-from pipeline.weights import device_of
+from jobs.cli.parsing import parse, run_command
+from jobs.cli.results import ResultFolder, SnapshotArgs, image_figure, open_snapshot
+from pipeline.chains.local_pool import LocalPool, Pool
+from pipeline.data.dataset import Dataset
+from pipeline.errors import InputError
+from pipeline.evaluation.comparison import FEWEST_ITEMS, Comparison, compare_samples, comparisons
+from pipeline.evaluation.figures import distance_figure, energy_figure, mixing_figure, samples_figure
+from pipeline.evaluation.judges.features import FeatureKind, Features, MapFunction, select_features
+from pipeline.evaluation.metrics.log_likelihood import (
+    item_group_metrics,
+    likelihood_metrics,
+    why_no_item_metrics,
+    why_no_likelihood,
+)
+from pipeline.evaluation.metrics.long_run import LongRunTrajectory, long_run_metrics, stride
+from pipeline.evaluation.metrics.traces import FEWEST_DRAWS, mixing_metrics, mixing_trajectory, netcdf
+from pipeline.evaluation.protocol import EvaluationContext, Measurement, Split
+from pipeline.nets.weights import device_of
+from pipeline.runs.snapshot import Snapshot
+from pipeline.runs.storage import Storage
+from pipeline.sampling.long_chains import ChainStart, Observation, has_start
 
 Group: TypeAlias = Literal["samples", "drift", "mixing", "likelihood", "items"]
 
@@ -38,7 +45,7 @@ Group: TypeAlias = Literal["samples", "drift", "mixing", "likelihood", "items"]
 class Evaluate:
     """What is measured, how, and where the findings go."""
 
-    look: Look
+    look: SnapshotArgs
     metrics: tuple[Group, ...] = ()
     """Groups of metrics; none: all that the run allows."""
     n: int = 1000
@@ -48,14 +55,14 @@ class Evaluate:
     --validation-share held back."""
     reference: int = 10_000
     """Items of it that samples are compared with, at most."""
-    features: tuple[Kind, ...] = ()
+    features: tuple[FeatureKind, ...] = ()
     """By what; drift by the first. None: the data set's own classifier for images with labels, the coordinates for
     vectors; where the density is known, KL to it comes first. Only over inception are distances called FID and KID."""
     inception_weights: str = ""
     """torch-fidelity's file of Inception-v3's weights; empty: it is downloaded, once."""
     squeezenet: str = ""
     """An .npz of SqueezeNet v1.0: <layer>/weight (out, in, height, width) and <layer>/bias."""
-    starts: tuple[Start, ...] = ()
+    starts: tuple[ChainStart, ...] = ()
     """Where long chains start: the run's own noise, its data (not where states are latent vectors), its bank; none:
     all that it has."""
     multiples: tuple[float, ...] = (1, 10, 100)
@@ -95,15 +102,15 @@ def main() -> None:
     """The command."""
     asked = parse(Evaluate, sys.argv[1:], "python -m jobs.evaluate", __doc__ or "")
     _check(asked)
-    model = opened(asked.look, latent=True)
+    model = open_snapshot(asked.look, latent=True)
     reference, features, starts = _reference(asked, model), _features(asked, model), _starts(asked, model)
     groups = _groups(asked, model, features)
     with _workers(asked, model) as (pool, each):
-        bench = Bench(model, pool, asked.split, reference, asked.look.seed, each)
+        bench = EvaluationContext(model, pool, asked.split, reference, asked.look.seed, each)
         compare = {"samples", "drift"} & set(groups)
         ways = comparisons(bench, features, asked.reference) if compare else []
-        findings = Findings(asked.look, model, "evaluate")
-        found, more = list[Measured](), dict[str, Any]()
+        findings = ResultFolder(asked.look, model, "evaluate")
+        found, more = list[Measurement](), dict[str, Any]()
         for group in groups:
             found += _measured(group, asked, bench, ways, starts, findings, more)
     findings.measured(asked, found, **more)
@@ -112,92 +119,103 @@ def main() -> None:
 def _measured(
     group: Group,
     asked: Evaluate,
-    bench: Bench,
+    bench: EvaluationContext,
     ways: list[Comparison],
-    starts: list[Start],
-    findings: Findings,
+    starts: list[ChainStart],
+    findings: ResultFolder,
     more: dict[str, Any],
-) -> list[Measured]:
+) -> list[Measurement]:
     """The numbers of a group; its figures are written, and what else belongs in result.json is put into `more`."""
     match group:
         case "samples":
-            found, x = compared(bench, ways, asked.n)
+            found, x = compare_samples(bench, ways, asked.n)
             if bench.model.data.density is not None or bench.model.data.spec.kind == "image":
                 findings.figure("samples", _sheet(bench.model, x))
             return found
         case "drift":
             n = asked.drift_chains or (300 if bench.model.data.spec.kind == "image" else 1000)
-            found, chains = drift.drifted(bench, ways[0], starts, n, asked.multiples, _bar("drift"))
+            found, chains = long_run_metrics(bench, ways[0], starts, n, asked.multiples, _bar("drift"))
             _draw_drift(asked, bench.model, ways[0], found, chains, findings)
             return found
         case "mixing":
             every = asked.every or bench.model.kernel.steps
-            seen = traces.traces(bench, starts, asked.chains, asked.draws, asked.warm_up, every, _bar("mixing"))
-            found, each = traces.mixed(bench, seen)
-            findings.figure("mixing", traces.figure(seen, each))
+            seen = mixing_trajectory(bench, starts, asked.chains, asked.draws, asked.warm_up, every, _bar("mixing"))
+            found, each = mixing_metrics(bench, seen)
+            findings.figure("mixing", mixing_figure(seen, each))
             more["mixing"] = each
             if asked.export:
                 protocol = found[0].protocol
-                _export(asked.export, traces.netcdf(seen, {**protocol.content(), "hash": protocol.hash}))
+                _export(asked.export, netcdf(seen, {**protocol.content(), "hash": protocol.hash}))
             return found
         case "likelihood":
-            return likelihoods(bench, asked.n, asked.annealed, asked.temperatures, asked.items, asked.item_chains)
+            return likelihood_metrics(
+                bench, asked.n, asked.annealed, asked.temperatures, asked.items, asked.item_chains
+            )
         case "items":
-            return scores(bench, asked.n)
+            return item_group_metrics(bench, asked.n)
 
 
 def _check(asked: Evaluate) -> None:
     """Raise BadInput for what no run could make right."""
-    least = {"n": LEAST, "reference": 2 * LEAST, "drift_chains": 0, "chains": 1, "draws": traces.LEAST, "warm_up": 0}
+    least = {
+        "n": FEWEST_ITEMS,
+        "reference": 2 * FEWEST_ITEMS,
+        "drift_chains": 0,
+        "chains": 1,
+        "draws": FEWEST_DRAWS,
+        "warm_up": 0,
+    }
     least |= {"every": 0, "annealed": 2, "temperatures": 2, "items": 2, "item_chains": 2, "actors": 0}
     for name, smallest in least.items():
         if getattr(asked, name) < smallest:
-            raise BadInput(f"--{name.replace('_', '-')} {getattr(asked, name)}: it must be {smallest} or more")
+            raise InputError(f"--{name.replace('_', '-')} {getattr(asked, name)}: it must be {smallest} or more")
     if min(asked.multiples, default=-1) < 0 or not max(asked.multiples):
-        raise BadInput("--multiples: 0 or more each, and not all 0")
+        raise InputError("--multiples: 0 or more each, and not all 0")
     if asked.drift_chains == 1:
-        raise BadInput("--drift-chains 1: a distance needs two or more")
+        raise InputError("--drift-chains 1: a distance needs two or more")
     if asked.cpus_per_actor <= 0 or asked.gpus_per_actor < 0:
-        raise BadInput("--cpus-per-actor must be above 0, --gpus-per-actor 0 or more")
+        raise InputError("--cpus-per-actor must be above 0, --gpus-per-actor 0 or more")
     if asked.export:
         folder, _, name = asked.export.rpartition("/")
         if asked.metrics and "mixing" not in asked.metrics:
-            raise BadInput(f"--export {asked.export}: it is of the chains of mixing, which --metrics leaves out")
+            raise InputError(f"--export {asked.export}: it is of the chains of mixing, which --metrics leaves out")
         if not name.endswith(".nc"):
-            raise BadInput(f"--export {asked.export}: its name must end in .nc")
+            raise InputError(f"--export {asked.export}: its name must end in .nc")
         if Storage.at(folder or ".").seen(name) or not Storage.at(folder or ".").seen():
             exists = "exists" if Storage.at(folder or ".").seen(name) else "is in a folder that does not exist"
-            raise BadInput(f"--export {asked.export} {exists}")
+            raise InputError(f"--export {asked.export} {exists}")
 
 
-def _reference(asked: Evaluate, model: Model) -> Dataset:
+def _reference(asked: Evaluate, model: Snapshot) -> Dataset:
     """The split. Raises BadInput where the run held none back."""
     splits = {"data": model.data, "test": model.data.test, "validation": model.data.validation}
     if not splits[asked.split].size:
-        raise BadInput(f"--split {asked.split}: {asked.look.run} held nothing back (--{asked.split}-share)")
+        raise InputError(f"--split {asked.split}: {asked.look.run} held nothing back (--{asked.split}-share)")
     return splits[asked.split]
 
 
-def _features(asked: Evaluate, model: Model) -> list[Features]:
+def _features(asked: Evaluate, model: Snapshot) -> list[Features]:
     """What images and vectors are compared by; none of other data, or where the density is known and none asked for."""
     data, kinds = model.data, asked.features
     if not kinds and data.density is None:
-        known: dict[str, tuple[Kind, ...]] = {"image": ("classifier",) if data.spec.classes else ()}
+        known: dict[str, tuple[FeatureKind, ...]] = {"image": ("classifier",) if data.spec.classes else ()}
         kinds = known.get(data.spec.kind, ("coordinates",) if data.spec.kind == "vector" else ())
     device = device_of(model.nets)
-    return [chosen(kind, data, asked.inception_weights, asked.squeezenet, device) for kind in dict.fromkeys(kinds)]
+    return [
+        select_features(kind, data, asked.inception_weights, asked.squeezenet, device) for kind in dict.fromkeys(kinds)
+    ]
 
 
-def _starts(asked: Evaluate, model: Model) -> list[Start]:
+def _starts(asked: Evaluate, model: Snapshot) -> list[ChainStart]:
     """Raises BadInput for one that is asked for and is not there."""
-    there = [start for start in get_args(Start) if has(model, start)]
+    there = [start for start in get_args(ChainStart) if has_start(model, start)]
     for start in asked.starts:
         if start not in there:
-            raise BadInput(f"--starts {start}: {asked.look.run} has {', '.join(there)}")
+            raise InputError(f"--starts {start}: {asked.look.run} has {', '.join(there)}")
     return list(dict.fromkeys(asked.starts)) or there
 
 
-def _groups(asked: Evaluate, model: Model, features: list[Features]) -> list[Group]:
+def _groups(asked: Evaluate, model: Snapshot, features: list[Features]) -> list[Group]:
     """What is measured; what is not, is said. Raises BadInput where that was asked for."""
     sampler = model.job.recipe.sampler(model.job.recipe.model, model.nets, model.update)
     still = "" if sampler.evaluations else "no chain moves what it draws"
@@ -206,10 +224,10 @@ def _groups(asked: Evaluate, model: Model, features: list[Features]) -> list[Gro
     apart += f"there are no features of {model.data.spec.kind}" if apart.endswith(": ") else ""
     text = model.data.spec.kind == "text"
     why = {"samples": "" if text else apart, "drift": still or apart, "mixing": still}
-    why |= {"likelihood": no_likelihood(model), "items": no_scores(model)}
+    why |= {"likelihood": why_no_likelihood(model), "items": why_no_item_metrics(model)}
     for group in asked.metrics:
         if why[group]:
-            raise BadInput(f"--metrics {group}: {asked.look.run}: {why[group]}")
+            raise InputError(f"--metrics {group}: {asked.look.run}: {why[group]}")
     wanted = [group for group in get_args(Group) if group in (asked.metrics or why)]
     for group in wanted:
         if why[group]:
@@ -218,7 +236,7 @@ def _groups(asked: Evaluate, model: Model, features: list[Features]) -> list[Gro
 
 
 @contextlib.contextmanager
-def _workers(asked: Evaluate, model: Model) -> Iterator[tuple[AnyPool, Each]]:
+def _workers(asked: Evaluate, model: Snapshot) -> Iterator[tuple[Pool, MapFunction]]:
     """Who moves chains, and who computes features: this process also where it has a GPU.
 
     Raises BadInput where the cluster has no room for the actors.
@@ -228,44 +246,44 @@ def _workers(asked: Evaluate, model: Model) -> Iterator[tuple[AnyPool, Each]]:
         return
     from pipeline.distributed import cluster  # here: without actors Ray is not imported
     from pipeline.distributed import train as distributed
-    from pipeline.distributed.pool import Pool
-    from pipeline.distributed.spread import Spread
+    from pipeline.distributed.actor_pool import ActorPool
+    from pipeline.distributed.map import RayMap
 
     own = {name: getattr(asked, name) for name in ("actors", "cpus_per_actor", "gpus_per_actor", "wait")}
     job = dataclasses.replace(model.job, learners=0, threads=asked.look.threads, **own)
-    with cluster.joined():
+    with cluster.connected():
         cluster.wait_for_resources(job)
-        with distributed.actors(job, model.data.spec) as handles:
+        with distributed.chain_actors(job, model.data.spec) as handles:
             alone = device_of(model.nets).type != "cpu"
-            yield Pool(handles), map if alone else Spread(asked.actors, asked.look.threads)
+            yield ActorPool(handles), map if alone else RayMap(asked.actors, asked.look.threads)
 
 
-def _bar(what: str) -> Callable[[Iterable[Seen], int], Iterable[Seen]]:
+def _bar(what: str) -> Callable[[Iterable[Observation], int], Iterable[Observation]]:
     return lambda walk, total: tqdm(walk, total=total, desc=what, unit="stretch")
 
 
-def _sheet(model: Model, x: Tensor) -> Figure:
+def _sheet(model: Snapshot, x: Tensor) -> Figure:
     if model.data.density is not None:
-        return drift.sheets(model, {"samples": x}, 1)
-    return pictures(x[:100], 10)
+        return samples_figure(model, {"samples": x}, 1)
+    return image_figure(x[:100], 10)
 
 
 def _draw_drift(
     asked: Evaluate,
-    model: Model,
+    model: Snapshot,
     way: Comparison,
-    found: list[Measured],
-    chains: Mapping[Start, drift.Way],
-    findings: Findings,
+    found: list[Measurement],
+    chains: Mapping[ChainStart, LongRunTrajectory],
+    findings: ResultFolder,
 ) -> None:
     (floor, *values), steps = (one.value for one in found), model.kernel.steps
     left = iter(values)
     curves = {start: {m: next(left) for m in chain.data} for start, chain in chains.items()}
-    findings.figure("energies", drift.energies(chains, drift.unit(model, asked.multiples)))
-    findings.figure("drift", drift.distances(curves, floor, way.name, steps))
+    findings.figure("energies", energy_figure(chains, stride(model, asked.multiples)))
+    findings.figure("drift", distance_figure(curves, floor, way.name, steps))
     if model.data.density is not None or model.data.spec.kind == "image":
         seen = {f"{start}, {m:g} K": x for start, chain in chains.items() for m, x in sorted(chain.data.items())}
-        findings.figure("chains", drift.sheets(model, seen, len(asked.multiples)))
+        findings.figure("chains", samples_figure(model, seen, len(asked.multiples)))
 
 
 def _export(path: str, data: bytes) -> None:
@@ -275,4 +293,4 @@ def _export(path: str, data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_command(main)

@@ -8,10 +8,10 @@ Frechet 205 to 211.
 
 from dataclasses import replace
 
-from jobs.launch import experiment
-from pipeline.job import Job
+from jobs.cli.launch import experiment
 from pipeline.nets.flow import FlowSettings
-from pipeline.recipes.flow import LikelihoodFlow
+from pipeline.recipes.flow import MaximumLikelihoodFlow
+from pipeline.runs.job import Job
 
 PLANE = FlowSettings(family="affine", couplings=6, hidden=64)
 DIGITS_FLOW = FlowSettings(family="glow", couplings=4, scales=2, hidden=64, margin=0.02, levels=17)
@@ -19,7 +19,7 @@ MNIST_FLOW = FlowSettings(family="glow", couplings=4, scales=2, hidden=32, margi
 TOY = Job(
     name="flow-eight-gaussians",
     data="eight-gaussians",
-    recipe=LikelihoodFlow(flow=PLANE, batch=500, learning_rate=2e-3, decay=0.998),
+    recipe=MaximumLikelihoodFlow(flow=PLANE, batch=500, learning_rate=2e-3, decay=0.998),
     updates=1000,
     lanes=1,
     samples=5000,
@@ -30,20 +30,20 @@ DIGITS = Job(
     name="flow-digits",
     data="digits",
     test_share=0.1,
-    recipe=LikelihoodFlow(flow=DIGITS_FLOW, learning_rate=3e-3, decay=0.997),
+    recipe=MaximumLikelihoodFlow(flow=DIGITS_FLOW, learning_rate=3e-3, decay=0.997),
     lanes=1,
     updates=1000,
     actors=0,
     learners=0,
 )
 
-PRESETS: dict[str, Job[LikelihoodFlow]] = {
+PRESETS: dict[str, Job[MaximumLikelihoodFlow]] = {
     "digits": DIGITS,
     "mnist": replace(
         DIGITS,
         name="flow-mnist",
         data="mnist",
-        recipe=LikelihoodFlow(flow=MNIST_FLOW, batch=50, learning_rate=6e-3, decay=0.9998),
+        recipe=MaximumLikelihoodFlow(flow=MNIST_FLOW, batch=50, learning_rate=6e-3, decay=0.9998),
         updates=18_000,
     ),
     "eight-gaussians": TOY,

@@ -11,11 +11,11 @@ flow). Measured in docs/flows.md.
 from dataclasses import replace
 from typing import Any
 
+from jobs.cli.launch import experiment
 from jobs.flow import DIGITS_FLOW, MNIST_FLOW, PLANE
-from jobs.launch import experiment
-from pipeline.job import Job
 from pipeline.nets.flow import FlowSettings
 from pipeline.recipes.flow_contrastive import FlowContrastive
+from pipeline.runs.job import Job
 
 TOY = Job(
     name="flow_contrastive-eight-gaussians",

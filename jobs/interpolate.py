@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 import torch
 
-from jobs.launch import guarded, parse
-from jobs.model import Findings, Look, opened
-from pipeline.errors import BadInput
-from pipeline.evaluation import samples
-from pipeline.evaluation.generator import generate, interpolation
-from pipeline.weights import device_of
+from jobs.cli.parsing import parse, run_command
+from jobs.cli.results import ResultFolder, SnapshotArgs, open_snapshot
+from pipeline.errors import InputError
+from pipeline.nets.weights import device_of
+from pipeline.sampling.draw import draw_tasks, start_states
+from pipeline.sampling.short_run_map import generate, interpolate_starts
 
 
 @dataclass(frozen=True)
 class Interpolate:
     """What is drawn, and where the findings go."""
 
-    look: Look
+    look: SnapshotArgs
     pairs: int = 8
     """Pairs of starts; a row each."""
     n: int = 10
@@ -32,15 +32,15 @@ def main() -> None:
     """The command."""
     asked = parse(Interpolate, sys.argv[1:], "python -m jobs.interpolate", __doc__ or "")
     if asked.pairs < 1 or asked.n < 2:
-        raise BadInput("--pairs must be 1 or more, --n 2 or more")
-    model = opened(asked.look)
+        raise InputError("--pairs must be 1 or more, --n 2 or more")
+    model = open_snapshot(asked.look)
     if model.data.spec.kind != "image":
-        raise BadInput(f"{asked.look.run} is no run of images")
-    findings = Findings(asked.look, model, "interpolate")
+        raise InputError(f"{asked.look.run} is no run of images")
+    findings = ResultFolder(asked.look, model, "interpolate")
     recipe, nets = model.job.recipe, model.nets
-    tasks = samples.tasks(recipe, nets, model.data, 2 * asked.pairs, model.update, asked.look.seed)
-    ends = samples.starts(tasks).to(device_of(nets))
-    z = torch.cat([interpolation(a, b, asked.n) for a, b in zip(ends[::2], ends[1::2], strict=True)])
+    tasks = draw_tasks(recipe, nets, model.data, 2 * asked.pairs, model.update, asked.look.seed)
+    ends = start_states(tasks).to(device_of(nets))
+    z = torch.cat([interpolate_starts(a, b, asked.n) for a, b in zip(ends[::2], ends[1::2], strict=True)])
     with torch.no_grad():
         x = generate(model.energy, model.langevin, z)
     rows = x.view(asked.pairs, asked.n, -1)
@@ -53,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_command(main)

@@ -9,9 +9,9 @@ test MSE .063. digits: not measured.
 from dataclasses import replace
 from typing import Any
 
-from jobs.launch import experiment
-from pipeline.job import Job
+from jobs.cli.launch import experiment
 from pipeline.recipes.joint_vae import JointVAE
+from pipeline.runs.job import Job
 
 DIGITS = Job(name="joint_vae-digits", data="digits", updates=3000, recipe=JointVAE(width=256), actors=0)
 

@@ -14,9 +14,9 @@ N(0, I) 35.7. eight-gaussians: not measured. svhn, cifar10, celeba: the paper's 
 from dataclasses import replace
 from typing import Any
 
-from jobs.launch import experiment
-from pipeline.job import Job
+from jobs.cli.launch import experiment
 from pipeline.recipes.latent_prior import LatentPrior
+from pipeline.runs.job import Job
 
 DIGITS = Job(
     name="latent_prior-digits",

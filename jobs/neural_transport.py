@@ -10,10 +10,10 @@ says how the chains mix, beside chains that move in x.
 from dataclasses import replace
 from typing import Any
 
+from jobs.cli.launch import experiment
 from jobs.flow import DIGITS_FLOW, MNIST_FLOW, PLANE
-from jobs.launch import experiment
-from pipeline.job import Job
 from pipeline.recipes.neural_transport import NeuralTransport
+from pipeline.runs.job import Job
 
 TOY = Job(
     name="neural_transport-eight-gaussians",

@@ -11,20 +11,20 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from jobs.launch import guarded, parse
-from jobs.model import Findings, Look, items, opened, others
-from pipeline.errors import BadInput
-from pipeline.evaluation import samples
-from pipeline.evaluation.generator import generate, reconstruct
+from jobs.cli.parsing import parse, run_command
+from jobs.cli.results import ResultFolder, SnapshotArgs, load_other_data, open_snapshot, random_items
+from pipeline.errors import InputError
+from pipeline.nets.weights import device_of
 from pipeline.rng import fold
-from pipeline.weights import device_of
+from pipeline.sampling.draw import draw_tasks, start_states
+from pipeline.sampling.short_run_map import generate, reconstruct
 
 
 @dataclass(frozen=True)
 class Reconstruct:
     """What is reconstructed, and where the findings go."""
 
-    look: Look
+    look: SnapshotArgs
     data: str = ""
     """Data to reconstruct, of the run's shape, best held out from it; empty: the run's own."""
     n: int = 200
@@ -39,13 +39,13 @@ def main() -> None:
     """The command."""
     asked = parse(Reconstruct, sys.argv[1:], "python -m jobs.reconstruct", __doc__ or "")
     if asked.n < 1 or asked.iterations < 1 or not asked.rate > 0:
-        raise BadInput("--n and --iterations must be 1 or more, --rate above 0")
-    model = opened(asked.look)
-    data = others(model, asked.data) if asked.data else model.data
-    findings, device = Findings(asked.look, model, "reconstruct"), device_of(model.nets)
-    x = items(data, asked.n, fold(asked.look.seed, "items")).to(device)
-    tasks = samples.tasks(model.job.recipe, model.nets, model.data, len(x), model.update, asked.look.seed)
-    z = samples.starts(tasks).to(device)
+        raise InputError("--n and --iterations must be 1 or more, --rate above 0")
+    model = open_snapshot(asked.look)
+    data = load_other_data(model, asked.data) if asked.data else model.data
+    findings, device = ResultFolder(asked.look, model, "reconstruct"), device_of(model.nets)
+    x = random_items(data, asked.n, fold(asked.look.seed, "items")).to(device)
+    tasks = draw_tasks(model.job.recipe, model.nets, model.data, len(x), model.update, asked.look.seed)
+    z = start_states(tasks).to(device)
     with tqdm(total=asked.iterations, desc="inferring z", unit="step") as bar:
         z, errors = reconstruct(model.energy, model.langevin, x, z, asked.iterations, asked.rate, lambda: bar.update())
     with torch.no_grad():
@@ -68,7 +68,7 @@ def _curve(errors: Tensor) -> Figure:
     return figure
 
 
-def _draw_pairs(findings: Findings, x: Tensor, found: Tensor) -> None:
+def _draw_pairs(findings: ResultFolder, x: Tensor, found: Tensor) -> None:
     """Rows of originals, each above its reconstructions: at most 40, whole rows only."""
     columns = min(10, len(x))
     shown = min(40, len(x)) // columns * columns
@@ -77,4 +77,4 @@ def _draw_pairs(findings: Findings, x: Tensor, found: Tensor) -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_command(main)

@@ -11,11 +11,12 @@ from typing import Annotated, Literal
 import tyro
 
 from jobs import search
-from jobs.launch import go, guarded, load_run, parse
-from pipeline import checkpoint
-from pipeline.errors import BadInput
-from pipeline.job import Between, check, check_identity, dataset
-from pipeline.storage import Storage
+from jobs.cli.launch import load_run, run_job
+from jobs.cli.parsing import parse, run_command
+from pipeline.errors import InputError
+from pipeline.runs import checkpoint
+from pipeline.runs.job import Range, check_identity, check_job, load_dataset
+from pipeline.runs.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Resume:
     """Folder of the run or search."""
     updates: int | None = None
     """Updates of the weights, in all."""
-    learners: int | Between | None = None
+    learners: int | Range | None = None
     """Ray Train workers; 0: learn in this process. least:most, as many as there is room for."""
     actors: int | None = None
     """Ray actors that move chains; 0: chains move where the learner is."""
@@ -76,28 +77,28 @@ def main() -> None:
     changes = {k: v for k, v in dataclasses.asdict(asked).items() if k != "run" and v is not None}
     if Storage.at(asked.run).seen(search.PLAN):
         if changes:
-            raise BadInput(
+            raise InputError(
                 f"--{next(iter(changes)).replace('_', '-')}: a search goes on as it was begun, without flags"
             )
         return search.resume(asked.run)
     job = dataclasses.replace(load_run(asked.run), **changes)
-    check(job)
+    check_job(job)
     checkpoints = Storage.at(job.out) / "checkpoints"
-    newest, data, done = checkpoint.newest(checkpoints), dataset(job), 0
+    newest, data, done = checkpoint.newest_name(checkpoints), load_dataset(job), 0
     if newest:
         state = checkpoint.read_state(checkpoints / newest)
         check_identity(job, data.key, state["identity"], f"{job.out}/checkpoints/{newest}")
         done = state["update"]
     if done > job.updates:
-        raise BadInput(f"--updates {job.updates}: the run has made {done} already")
+        raise InputError(f"--updates {job.updates}: the run has made {done} already")
     torn = [name for name in checkpoints.names() if name > (newest or "")]
     if torn:
         print(f"passing over what is no whole checkpoint: {', '.join(torn)}", file=sys.stderr)
     if not newest:
         print("warning: there is no checkpoint, so the run starts anew", file=sys.stderr)
     print(f"going on with {job.out} from update {done} to {job.updates}", file=sys.stderr)
-    go(job, data.spec)
+    run_job(job, data.spec)
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_command(main)

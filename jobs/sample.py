@@ -19,20 +19,21 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from jobs.launch import guarded, parse
-from jobs.model import Look, opened
-from pipeline import bulk, weights
-from pipeline.errors import BadInput
-from pipeline.evaluation.walk import from_data
-from pipeline.job import Between
-from pipeline.model import Model
-from pipeline.report import grid
-from pipeline.storage import Storage
+from jobs.cli.parsing import parse, run_command
+from jobs.cli.results import SnapshotArgs, open_snapshot
+from pipeline.errors import InputError
+from pipeline.nets import weights
+from pipeline.runs.image_grid import image_grid
+from pipeline.runs.job import Range
+from pipeline.runs.snapshot import Snapshot
+from pipeline.runs.storage import Storage
+from pipeline.sampling import bulk
+from pipeline.sampling.long_chains import can_start_from_data
 
 BLOCK = {"image": 500, "vector": 10_000, "text": 1000, "counts": 1000}
 """Samples of a block, by kind of data: some seconds, or minutes, of work."""
 
-Told: TypeAlias = Mapping[str, Any]
+BlockSummary: TypeAlias = Mapping[str, Any]
 """What `bulk.Writer.write` says of a block."""
 
 
@@ -48,7 +49,7 @@ class Sample:
     images, features or text, with each chain's energy and seed."""
     n: int = 1000
     """Number of samples to draw."""
-    actors: int | Between = 0
+    actors: int | Range = 0
     """Ray actors that draw the blocks of a folder: a number, or least:most, between which their number follows the
     work; 0: this process draws them."""
     label: int | None = None
@@ -75,9 +76,11 @@ def main() -> None:
     """The command."""
     asked = parse(Sample, sys.argv[1:], "python -m jobs.sample", __doc__ or "")
     _check(asked)
-    model = opened(Look(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device), latent=True)
+    model = open_snapshot(
+        SnapshotArgs(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device), latent=True
+    )
     source = _source(asked, model)
-    writer = bulk.Writer(source, model.data, model.nets)
+    writer = bulk.BlockWriter(source, model.data, model.nets)
     writer.draw(0, 1)  # whatever cannot be drawn is said before anything is written
     if Path(asked.out).suffix in (".parquet", ".npy"):
         _file(asked, writer)
@@ -88,44 +91,46 @@ def main() -> None:
 def _check(asked: Sample) -> None:
     """Raise BadInput for what no run could make right."""
     out = Path(asked.out).expanduser()
-    least, most = asked.actors if isinstance(asked.actors, Between) else (asked.actors, asked.actors)
+    least, most = asked.actors if isinstance(asked.actors, Range) else (asked.actors, asked.actors)
     if asked.n < 1:
-        raise BadInput(f"--n {asked.n}: it must be 1 or more")
+        raise InputError(f"--n {asked.n}: it must be 1 or more")
     if asked.steps < 0 or asked.block < 0:
-        raise BadInput("--steps and --block must be 0 or more")
-    if least > most or least < 0 or (isinstance(asked.actors, Between) and least < 1):
-        raise BadInput(f"--actors {least}:{most}: from 1 or more to as many or more")
+        raise InputError("--steps and --block must be 0 or more")
+    if least > most or least < 0 or (isinstance(asked.actors, Range) and least < 1):
+        raise InputError(f"--actors {least}:{most}: from 1 or more to as many or more")
     if asked.cpus_per_actor <= 0 or asked.gpus_per_actor < 0:
-        raise BadInput("--cpus-per-actor must be above 0, --gpus-per-actor 0 or more")
+        raise InputError("--cpus-per-actor must be above 0, --gpus-per-actor 0 or more")
     if out.suffix in (".parquet", ".npy"):
         if asked.actors:
-            raise BadInput(f"--actors with --out {out}: a file is drawn by this process; name a folder for actors")
+            raise InputError(f"--actors with --out {out}: a file is drawn by this process; name a folder for actors")
         if out.exists() or not out.absolute().parent.is_dir():
-            raise BadInput(f"--out {out} {'exists' if out.exists() else 'is in a folder that does not exist'}")
+            raise InputError(f"--out {out} {'exists' if out.exists() else 'is in a folder that does not exist'}")
     elif out.suffix and "://" not in asked.out and not asked.out.endswith("/"):
-        raise BadInput(f"--out {out}: a file's name must end in .parquet or .npy, and that of a folder with a dot in /")
+        raise InputError(
+            f"--out {out}: a file's name must end in .parquet or .npy, and that of a folder with a dot in /"
+        )
 
 
-def _source(asked: Sample, model: Model) -> bulk.Source:
+def _source(asked: Sample, model: Snapshot) -> bulk.BulkSource:
     """What is drawn. Raises BadInput where the run has no such chains."""
     recipe, kind = model.job.recipe, model.data.spec.kind
     if asked.start != "noise" and asked.label is not None:
-        raise BadInput(f"--start {asked.start} with --label: chains of a class start as the recipe says")
-    if asked.start == "data" and not from_data(model):
-        raise BadInput(f"--start data: the states of {asked.run} are latent vectors; use --start noise")
+        raise InputError(f"--start {asked.start} with --label: chains of a class start as the recipe says")
+    if asked.start == "data" and not can_start_from_data(model):
+        raise InputError(f"--start data: the states of {asked.run} are latent vectors; use --start noise")
     bank = model.bank if asked.start == "bank" else None
     if asked.start == "bank" and bank is None:
-        raise BadInput(f"--start bank: {asked.run} has no bank")
+        raise InputError(f"--start bank: {asked.run} has no bank")
     chain = recipe.model if asked.label is None else "class"
     if asked.steps and not recipe.sampler(chain, model.nets, model.update).evaluations:
-        raise BadInput(f"--steps {asked.steps}: {asked.run} draws from N(0, I), and no chain moves that")
-    drawing = bulk.Drawing(asked.seed, asked.block or BLOCK[kind], asked.steps, asked.start, asked.label)
+        raise InputError(f"--steps {asked.steps}: {asked.run} draws from N(0, I), and no chain moves that")
+    drawing = bulk.BlockSettings(asked.seed, asked.block or BLOCK[kind], asked.steps, asked.start, asked.label)
     states = None if bank is None else bank.numpy()
     flat, storage = weights.flatten(model.nets), Storage.at(asked.out)
-    return bulk.Source(model.job, flat, model.update, states, drawing, storage.path if storage.local else asked.out)
+    return bulk.BulkSource(model.job, flat, model.update, states, drawing, storage.path if storage.local else asked.out)
 
 
-def _file(asked: Sample, writer: bulk.Writer) -> None:
+def _file(asked: Sample, writer: bulk.BlockWriter) -> None:
     source, parts = writer.source, []
     with _bar(asked.n, source.update) as bar:
         for i, rows in bulk.blocks(asked.n, source.drawing.size):
@@ -135,24 +140,24 @@ def _file(asked: Sample, writer: bulk.Writer) -> None:
     if source.out.endswith(".npy"):
         np.save(source.out, block.x)
     else:
-        pq.write_table(bulk.table(block, writer.data, 0), source.out)
+        pq.write_table(bulk.block_table(block, writer.data, 0), source.out)
     print(f"{len(block.x)} samples in {asked.out}")
 
 
-def _folder(asked: Sample, writer: bulk.Writer) -> None:
+def _folder(asked: Sample, writer: bulk.BlockWriter) -> None:
     source, began = writer.source, time.perf_counter()
     if asked.actors:
+        from pipeline.distributed import bulk as distributed
         from pipeline.distributed import cluster  # here: without actors Ray is not imported
-        from pipeline.distributed import sample as distributed
 
-        with cluster.joined():
+        with cluster.connected():
             resources = asked.cpus_per_actor, asked.gpus_per_actor
-            distributed.check(asked.actors, *resources)
-            todo = bulk.missing(source, asked.n)
-            words = distributed.drawn(source, todo, asked.actors, *resources, asked.threads) if todo else ()
+            distributed.check_room(asked.actors, *resources)
+            todo = bulk.missing_blocks(source, asked.n)
+            words = distributed.write_blocks(source, todo, asked.actors, *resources, asked.threads) if todo else ()
             told = _told(words, todo, source.update)
     else:
-        todo = bulk.missing(source, asked.n)
+        todo = bulk.missing_blocks(source, asked.n)
         told = _told((writer.write(i, rows) for i, rows in todo), todo, source.update)
     _conclude(asked, writer, told, time.perf_counter() - began)
 
@@ -161,7 +166,7 @@ def _bar(n: int, update: int) -> tqdm:
     return tqdm(total=n, desc=f"update {update}", unit="sample")
 
 
-def _told(words: Iterable[Told], todo: list[tuple[int, int]], update: int) -> list[Told]:
+def _told(words: Iterable[BlockSummary], todo: list[tuple[int, int]], update: int) -> list[BlockSummary]:
     """What is said of each block, while a bar shows how many are done."""
     told = []
     with _bar(sum(rows for _, rows in todo), update) as bar:
@@ -171,7 +176,7 @@ def _told(words: Iterable[Told], todo: list[tuple[int, int]], update: int) -> li
     return told
 
 
-def _conclude(asked: Sample, writer: bulk.Writer, told: list[Told], seconds: float) -> None:
+def _conclude(asked: Sample, writer: bulk.BlockWriter, told: list[BlockSummary], seconds: float) -> None:
     folder, drawn = Storage.at(writer.source.out), round(sum(one["rows"] for one in told))
     if writer.data.spec.kind == "image":
         first = writer.draw(0, min(100, asked.n)).x
@@ -189,9 +194,9 @@ def _picture(x: torch.Tensor) -> bytes:
     from torchvision.utils import save_image  # here, since it takes a second that --help need not wait for
 
     file = io.BytesIO()
-    save_image(grid(x), file, format="png")
+    save_image(image_grid(x), file, format="png")
     return file.getvalue()
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_command(main)

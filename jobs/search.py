@@ -30,17 +30,18 @@ from jobs import (
     short_run_inference,
     symbol_vector,
 )
-from jobs.launch import guarded, parse
-from pipeline.data import Dataset, located
-from pipeline.errors import BadInput, Unwritable
-from pipeline.evaluation import quality, samples
-from pipeline.evaluation.trials import ranked
-from pipeline.given import checkpoint_at, given
-from pipeline.job import Job, check, dataset, to_json
-from pipeline.learner import build
-from pipeline.report import provenance
-from pipeline.storage import Storage
-from pipeline.trial import Yardstick, evaluations
+from jobs.cli.parsing import parse, run_command
+from pipeline.data.dataset import Dataset, located
+from pipeline.errors import InputError, RunWriteError
+from pipeline.evaluation.metrics.samples import sample_distance
+from pipeline.recipe import init_networks
+from pipeline.runs.job import Job, check_job, load_dataset, to_json
+from pipeline.runs.journal import provenance
+from pipeline.runs.storage import Storage
+from pipeline.search.budgets import TrialBudget, gradients_per_update
+from pipeline.search.objectives import OBJECTIVES, Objective, check_objective
+from pipeline.search.summary import ranked
+from pipeline.training.pretrained import check_pretrained, resolve_checkpoint
 
 PLAN = "search.json"
 """What was asked, in the search's folder."""
@@ -148,11 +149,11 @@ def main() -> None:
     data = _checked(asked, job)
     out = asked.out or f"runs/search-{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if (storage := Storage.at(out)).seen():
-        raise BadInput(
+        raise InputError(
             f"--out {out} exists: a search is never overwritten; go on with it by python -m jobs.resume {out}"
         )
     asked = replace(asked, out=storage.path if storage.local else out, data=located(job.data))
-    asked = replace(asked, networks=checkpoint_at(asked.networks) if asked.networks else "")
+    asked = replace(asked, networks=resolve_checkpoint(asked.networks) if asked.networks else "")
     go(asked, _job(asked), data, new=True)
 
 
@@ -163,11 +164,11 @@ def resume(out: str) -> None:
         found = storage.read_json(PLAN)
         asked = Search(**found["asked"])
     except (TypeError, ValueError, KeyError) as e:
-        raise BadInput(f"{out}/{PLAN} is not a search of this version: {str(e).splitlines()[0]}") from e
+        raise InputError(f"{out}/{PLAN} is not a search of this version: {str(e).splitlines()[0]}") from e
     asked = replace(asked, out=storage.path if storage.local else out)
     job = _job(asked)
     if to_json(job) != found["job"]:
-        raise BadInput(f"{out}: the preset {asked.preset or job.name} is another than when the search began")
+        raise InputError(f"{out}: the preset {asked.preset or job.name} is another than when the search began")
     go(asked, job, _checked(asked, job), new=False)
 
 
@@ -176,9 +177,9 @@ def _job(asked: Search) -> Job[Any]:
     presets = RECIPES[asked.recipe].PRESETS
     name = asked.preset or next(iter(presets))
     if name not in presets:
-        raise BadInput(f"--preset {name}: there are {', '.join(presets)}")
+        raise InputError(f"--preset {name}: there are {', '.join(presets)}")
     preset = presets[name]
-    known = asked.data in ("", preset.data) and dataset(preset).density is not None
+    known = asked.data in ("", preset.data) and load_dataset(preset).density is not None
     chosen = {
         key: value for key in ("data", "limit", "held_out", "labels", "networks") if (value := getattr(asked, key))
     }
@@ -204,39 +205,39 @@ def _checked(asked: Search, job: Job[Any]) -> Dataset:
     """The data. Raises BadInput for what no trial could make right."""
     for name in ("trials", "reports", "seeds", "threads"):
         if getattr(asked, name) < 1:
-            raise BadInput(f"--{name} {getattr(asked, name)}: it must be 1 or more")
+            raise InputError(f"--{name} {getattr(asked, name)}: it must be 1 or more")
     if asked.samples < 2 or asked.budget < 0 or asked.confirm < 0 or asked.seed < 0:
-        raise BadInput("--samples must be 2 or more, --budget, --confirm and --seed 0 or more")
+        raise InputError("--samples must be 2 or more, --budget, --confirm and --seed 0 or more")
     if not asked.cpus_per_trial > 0:
-        raise BadInput(f"--cpus-per-trial {asked.cpus_per_trial}: Ray needs a share, however small")
-    check(job)
-    data = dataset(job)
-    quality.check(_objective(asked, job, data), job, data)
-    given(job, build(job.recipe, data.spec, job.seed, torch.device("cpu")))
+        raise InputError(f"--cpus-per-trial {asked.cpus_per_trial}: Ray needs a share, however small")
+    check_job(job)
+    data = load_dataset(job)
+    check_objective(_objective(asked, job, data), job, data)
+    check_pretrained(job, init_networks(job.recipe, data.spec, job.seed, torch.device("cpu")))
     return data
 
 
-def _objective(asked: Search, job: Job[Any], data: Dataset) -> quality.Objective:
+def _objective(asked: Search, job: Job[Any], data: Dataset) -> Objective:
     usual = USUAL[asked.recipe][data.density is None]
     if job.held_out is not None:
         usual = "auprc"
     if data.spec.kind == "text" and usual != "accuracy":
         usual = "nll"
-    return quality.OBJECTIVES[asked.objective or usual]
+    return OBJECTIVES[asked.objective or usual]
 
 
 def go(asked: Search, job: Job[Any], data: Dataset, new: bool) -> None:
     """Search, confirm, and say what came of it; every part goes on where it was left off."""
-    from jobs.chosen import again, conclude, tried  # here: --help need not wait for Ray
-    from pipeline.distributed import cluster, search
+    from jobs.cli.search_report import conclude, confirm_name, read_trials  # here: --help need not wait for Ray
+    from pipeline.distributed import cluster, tune
 
     objective, storage = _objective(asked, job, data), Storage.at(asked.out)
-    nets = build(job.recipe, data.spec, job.seed, torch.device("cpu"))
-    budget = asked.budget or job.updates * evaluations(job.recipe, nets)
-    plan = search.Plan(
+    nets = init_networks(job.recipe, data.spec, job.seed, torch.device("cpu"))
+    budget = asked.budget or job.updates * gradients_per_update(job.recipe, nets)
+    plan = tune.Plan(
         job,
         RECIPES[asked.recipe].space,
-        Yardstick(objective.name, budget, asked.reports, asked.samples),
+        TrialBudget(objective.name, budget, asked.reports, asked.samples),
         asked.trials,
         asked.suggestions,
         asked.early_stopping,
@@ -245,27 +246,27 @@ def go(asked: Search, job: Job[Any], data: Dataset, new: bool) -> None:
         asked.cpus_per_trial,
         asked.gpus_per_trial,
     )
-    with cluster.joined():
-        search.check(plan)
+    with cluster.connected():
+        tune.check_room(plan)
         if new:
             about = {"asked": dataclasses.asdict(asked), "job": to_json(job), "provenance": provenance()}
             try:
                 storage.write_json(PLAN, about)
-            except Unwritable as e:
-                raise BadInput(f"--out {e}") from e
-        samples.distance(data, torch.device("cpu"))  # its classifier is trained once, before trials all do so
-        search.search(plan)
-        best = ranked(tried(f"{asked.out}/trials", plan, data), objective)[: asked.confirm]
+            except RunWriteError as e:
+                raise InputError(f"--out {e}") from e
+        sample_distance(data, torch.device("cpu"))  # its classifier is trained once, before trials all do so
+        tune.search(plan)
+        best = ranked(read_trials(f"{asked.out}/trials", plan, data), objective)[: asked.confirm]
         recipes = {"preset": job.recipe} | {
-            f"best-{i + 1}": search.suggested(plan, one.settings) for i, one in enumerate(best)
+            f"best-{i + 1}": tune.suggested_recipe(plan, one.settings) for i, one in enumerate(best)
         }
         seeds = range(asked.seed + 1, asked.seed + 1 + asked.seeds)
         if asked.confirm:
-            search.confirm(
-                plan, {again(n, s): replace(job, recipe=r, seed=s) for n, r in recipes.items() for s in seeds}
+            tune.confirm(
+                plan, {confirm_name(n, s): replace(job, recipe=r, seed=s) for n, r in recipes.items() for s in seeds}
             )
     conclude(plan, objective, data, recipes, list(seeds) if asked.confirm else [])
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_command(main)

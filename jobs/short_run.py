@@ -17,10 +17,10 @@ cifar10, celeba: the paper's settings for a GPU, not yet measured.
 from dataclasses import replace
 from typing import Any
 
-from jobs.launch import experiment
-from pipeline.job import Job
+from jobs.cli.launch import experiment
 from pipeline.recipes.short_run import ShortRun
-from pipeline.samplers import Langevin
+from pipeline.runs.job import Job
+from pipeline.samplers.langevin import Langevin
 
 DIGITS_40 = Job(
     name="short_run-digits-40",

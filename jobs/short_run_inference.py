@@ -10,10 +10,10 @@ measured.
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from jobs.launch import experiment
-from pipeline.job import Job
+from jobs.cli.launch import experiment
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.short_run_inference import ShortRunInference
+from pipeline.runs.job import Job
 
 Posterior = TypeVar("Posterior", ShortRunInference, AlternatingBackprop)
 

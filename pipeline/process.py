@@ -11,7 +11,7 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """Of glibc's mallopt."""
 
 
-def prepare(threads: int) -> None:
+def configure_process(threads: int) -> None:
     """Take so many CPU threads, and keep memory that was freed for what comes next.
 
     A network's activations are allocated and freed at each step of a chain. glibc by itself hands such sizes back to
@@ -23,7 +23,7 @@ def prepare(threads: int) -> None:
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
-def yielding() -> None:
+def lower_priority() -> None:
     """Let every other process go first: this one takes the time that is left, on all its threads."""
     if sys.platform != "linux":
         os.nice(19)

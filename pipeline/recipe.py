@@ -9,9 +9,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy
-from pipeline.samplers import Sampler, Stats
-from pipeline.weights import Nets
+from pipeline.energies.energy import Energy
+from pipeline.errors import InputError
+from pipeline.nets.text import SentenceDecoder
+from pipeline.nets.weights import Nets
+from pipeline.rng import fold, seeded
+from pipeline.samplers.kernel import Sampler, Stats
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class ChainSettings:
     """Probability that a chain drawn from the bank starts anew."""
 
 
-class Moved(NamedTuple):
+class ChainStates(NamedTuple):
     """Chains of one lane that have moved, as `Recipe.losses` sees them."""
 
     x: Tensor
@@ -132,7 +135,7 @@ class Recipe(Protocol):
         return None if self.energy(nets) is None else x
 
     def scores(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """(n,) numbers about each of n items of data, by name, for evaluation; the default: none.
 
@@ -143,7 +146,20 @@ class Recipe(Protocol):
         return {}
 
     def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """On one lane's part: a scalar loss for each player, and scalar metrics, the same names each time."""
         ...
+
+
+def init_networks(recipe: Recipe, spec: Spec, seed: int, device: torch.device) -> Nets:
+    """The recipe's networks with the initial weights that belong to a run's seed.
+
+    Raises:
+        BadInput: the data are not for the recipe.
+    """
+    with seeded(fold(seed, "nets")):
+        nets = {name: net.to(device) for name, net in recipe.nets(spec).items()}
+    if spec.kind == "text" and not isinstance(nets.get("generator"), SentenceDecoder):
+        raise InputError(f"{type(recipe).__name__} does not learn from sentences: choose data of images or features")
+    return nets

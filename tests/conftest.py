@@ -12,9 +12,9 @@ install_import_hook("pipeline", "beartype.beartype")
 import pytest
 import torch
 
-from pipeline.job import Job
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.samplers import Langevin
+from pipeline.runs.job import Job
+from pipeline.samplers.langevin import Langevin
 
 
 @pytest.fixture(scope="session", autouse=True)

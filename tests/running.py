@@ -10,14 +10,15 @@ import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
-from pipeline import checkpoint
-from pipeline.chains import ChainBatch, LocalPool
-from pipeline.job import dataset, to_json
-from pipeline.learner import build
-from pipeline.loop import train
+from pipeline.chains.local_pool import LocalPool
+from pipeline.chains.task import ChainResult
+from pipeline.recipe import init_networks
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.rng import fold
-from pipeline.storage import Storage
+from pipeline.runs import checkpoint
+from pipeline.runs.job import load_dataset, to_json
+from pipeline.runs.storage import Storage
+from pipeline.training.loop import train
 
 CPU = torch.device("cpu")
 SMALL = "--learners 0 --actors 0 --steps 3 --width 4 --batch 8 --samples 0"
@@ -25,7 +26,7 @@ SMALL = "--learners 0 --actors 0 --steps 3 --width 4 --batch 8 --samples 0"
 
 
 def local_pool(job):
-    return LocalPool(job.recipe, build(job.recipe, dataset(job).spec, 1, CPU))
+    return LocalPool(job.recipe, init_networks(job.recipe, load_dataset(job).spec, 1, CPU))
 
 
 def run(job, pool=None):
@@ -36,7 +37,7 @@ def run(job, pool=None):
 
 def newest(job):
     place = Storage.at(job.out) / "checkpoints"
-    return place / checkpoint.newest(place)
+    return place / checkpoint.newest_name(place)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def answer(lane, x, version=0, energy=None):
     n = len(x)
     zeros = np.zeros(n, np.float32)
     energy = zeros if energy is None else energy
-    return ChainBatch(lane, np.arange(n), x, energy, zeros, zeros, 0.0, version, 1.0, n, 0.0)
+    return ChainResult(lane, np.arange(n), x, energy, zeros, zeros, 0.0, version, 1.0, n, 0.0)
 
 
 def parts(lanes, data, chains):

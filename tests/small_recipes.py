@@ -5,7 +5,7 @@ from dataclasses import replace
 from pipeline.nets.flow import FlowSettings
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.recipes.flow import LikelihoodFlow
+from pipeline.recipes.flow import MaximumLikelihoodFlow
 from pipeline.recipes.flow_contrastive import FlowContrastive
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
@@ -13,7 +13,7 @@ from pipeline.recipes.neural_transport import NeuralTransport
 from pipeline.recipes.short_run import ShortRun
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.recipes.symbol_vector import SymbolVector
-from pipeline.samplers import Langevin
+from pipeline.samplers.langevin import Langevin
 
 QUICK = Langevin(3, 1.0, 0.01)
 SMALL = ShortRun(langevin=QUICK, batch=8, width=4)
@@ -25,7 +25,7 @@ SRI = ShortRunInference(latents=(2, 3), steps=2, tune_every=2, tune_items=2, bat
 SYMBOL = SymbolVector(latent=3, prior_steps=2, batch=8, labelled_batch=4, width=4)
 GLOW = FlowSettings(couplings=1, hidden=4, levels=17)
 COUPLINGS = FlowSettings(family="affine", couplings=2, hidden=4)
-FLOW = LikelihoodFlow(flow=GLOW, batch=8)
+FLOW = MaximumLikelihoodFlow(flow=GLOW, batch=8)
 TRANSPORT = NeuralTransport(flow=GLOW, steps=2, leapfrogs=2, batch=8, width=4, base_samples=20)
 CONTRASTIVE = FlowContrastive(flow=GLOW, batch=8, width=4, threshold=0.0)
 RECIPES = {

@@ -8,21 +8,23 @@ import pytest
 from running import CPU, sentences_in
 from small_recipes import RECIPES, with_recipe
 
-from pipeline import bulk, weights
-from pipeline.data import load
-from pipeline.errors import BadInput
-from pipeline.evaluation import samples
-from pipeline.job import dataset
-from pipeline.learner import build
+from pipeline.data.dataset import load_data
+from pipeline.errors import InputError
+from pipeline.nets import weights
+from pipeline.recipe import init_networks
 from pipeline.recipes.short_run import ShortRun
-from pipeline.samplers import Langevin
-from pipeline.storage import Storage
+from pipeline.runs.job import load_dataset
+from pipeline.runs.storage import Storage
+from pipeline.samplers.langevin import Langevin
+from pipeline.sampling import bulk
+from pipeline.sampling.draw import PIECE
+from pipeline.sampling.long_chains import STRETCH
 
 
 def source(job, **settings):
-    nets = build(job.recipe, dataset(job).spec, 0, CPU)
-    drawing = bulk.Drawing(**{"seed": 3, "size": 250, **settings})
-    return bulk.Source(job, weights.flatten(nets), 5, None, drawing, f"{job.out}-samples")
+    nets = init_networks(job.recipe, load_dataset(job).spec, 0, CPU)
+    drawing = bulk.BlockSettings(**{"seed": 3, "size": 250, **settings})
+    return bulk.BulkSource(job, weights.flatten(nets), 5, None, drawing, f"{job.out}-samples")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -40,24 +42,24 @@ def test_energies_are_those_of_the_rows(small):
     one = source(small)
     writer = one.writer(CPU)
     block, energy = writer.draw(0, 130), one.job.recipe.energy(writer.nets)
-    pieces = samples.PIECE["image"]
+    pieces = PIECE["image"]
     assert len(set(block.seed[:pieces])) == len(set(block.seed[pieces:])) == 1
     assert block.seed[0] != block.seed[-1]
-    x = load("digits").batch(np.arange(1))["x"].new_tensor(block.x)
+    x = load_data("digits").batch(np.arange(1))["x"].new_tensor(block.x)
     np.testing.assert_allclose(energy(x).detach().numpy(), block.energy, rtol=1e-4, atol=1e-5)
 
 
 def test_long_chains_are_cut_into_stretches_and_end_elsewhere(small):
     short, long = (source(small, steps=steps).writer(CPU) for steps in (3, 4))
     assert not np.array_equal(short.draw(0, 20).x, long.draw(0, 20).x)
-    many = source(small, steps=samples.STRETCH + 2, size=20).writer(CPU)
+    many = source(small, steps=STRETCH + 2, size=20).writer(CPU)
     assert np.isfinite(many.draw(0, 20).energy).all()
 
 
 def test_chains_start_from_data_and_from_the_bank(small):
     job = replace(small, recipe=ShortRun(langevin=Langevin(steps=1, drift=0.0, noise=0.0), width=4))
     of_data = source(job, start="data").writer(CPU).draw(0, 50).x
-    items = dataset(job).batch(np.arange(dataset(job).size))["x"].numpy().reshape(-1, 64)
+    items = load_dataset(job).batch(np.arange(load_dataset(job).size))["x"].numpy().reshape(-1, 64)
     assert {x.tobytes() for x in of_data.reshape(50, 64)} <= {x.tobytes() for x in items}
     bank = np.random.default_rng(0).normal(size=(7, 1, 8, 8)).astype(np.float32)
     of_bank = replace(source(job, start="bank"), bank=bank).writer(CPU).draw(0, 50).x
@@ -67,35 +69,35 @@ def test_chains_start_from_data_and_from_the_bank(small):
 def test_only_what_is_missing_is_asked_for(small):
     one = source(small)
     folder = Storage.at(one.out)
-    assert bulk.missing(one, 600) == [(0, 250), (1, 250), (2, 100)]
+    assert bulk.missing_blocks(one, 600) == [(0, 250), (1, 250), (2, 100)]
     writer = one.writer(CPU)
-    for i, rows in bulk.missing(one, 600):
+    for i, rows in bulk.missing_blocks(one, 600):
         writer.write(i, rows)
-    assert bulk.missing(one, 600) == bulk.missing(one, 10) == []
-    assert bulk.missing(one, 800) == [(2, 250), (3, 50)]
-    folder.remove(bulk.shard(1))
-    assert bulk.missing(one, 600) == [(1, 250)]
+    assert bulk.missing_blocks(one, 600) == bulk.missing_blocks(one, 10) == []
+    assert bulk.missing_blocks(one, 800) == [(2, 250), (3, 50)]
+    folder.remove(bulk.block_name(1))
+    assert bulk.missing_blocks(one, 600) == [(1, 250)]
 
 
 def test_samples_of_another_kind_are_refused(small):
     one = source(small)
-    bulk.missing(one, 10)
+    bulk.missing_blocks(one, 10)
     before = Storage.at(one.out).names()
     for other in (source(small, seed=4), source(small, size=100), replace(one, update=6)):
-        with pytest.raises(BadInput, match="has samples of another"):
-            bulk.missing(other, 10)
+        with pytest.raises(InputError, match="has samples of another"):
+            bulk.missing_blocks(other, 10)
     assert Storage.at(one.out).names() == before
 
 
 def test_a_folder_of_samples_is_data(small):
     one = source(small)
     writer = one.writer(CPU)
-    for i, rows in bulk.missing(one, 300):
+    for i, rows in bulk.missing_blocks(one, 300):
         writer.write(i, rows)
-    found = load(one.out)
+    found = load_data(one.out)
     assert (found.size, found.spec.shape) == (300, (1, 8, 8))
     x = np.concatenate([writer.draw(i, rows).x for i, rows in bulk.blocks(300, 250)])
     assert np.abs(found.batch(np.arange(300))["x"].numpy() - x.clip(-1, 1)).max() <= 1 / 255 + 1e-6
-    rows = pq.read_table(f"{one.out}/{bulk.shard(1)}")
+    rows = pq.read_table(f"{one.out}/{bulk.block_name(1)}")
     assert rows.column_names == ["image", "energy", "seed"]
     assert rows["image"][0].as_py()["path"] == "250.png"

@@ -4,13 +4,14 @@ import torch
 from running import CPU
 
 from pipeline.batch import Spec
-from pipeline.chains import Bank, ChainTask, advance, check_chains, frozen
-from pipeline.errors import BadInput
-from pipeline.lanes import Lane
-from pipeline.learner import build
-from pipeline.recipe import ChainSettings
+from pipeline.chains.bank import Bank, check_chains
+from pipeline.chains.lanes import Lane
+from pipeline.chains.task import ChainTask, advance
+from pipeline.errors import InputError
+from pipeline.nets.weights import eval_copy
+from pipeline.recipe import ChainSettings, init_networks
 from pipeline.recipes.short_run import ShortRun
-from pipeline.samplers import Langevin
+from pipeline.samplers.langevin import Langevin
 
 LANE = Lane(1, 3)
 
@@ -86,13 +87,13 @@ def test_a_bank_holds_what_can_be_in_flight(number, states, lag, fits):
     if fits:
         check_chains(chains, 3, lag)
     else:
-        with pytest.raises(BadInput):
+        with pytest.raises(InputError):
             check_chains(chains, 3, lag)
 
 
 def test_advance_is_pure():
     recipe, spec = ShortRun(width=4), Spec("image", (1, 8, 8), 10)
-    nets = frozen(build(recipe, spec, 0, CPU))
+    nets = eval_copy(init_networks(recipe, spec, 0, CPU))
     x = np.zeros((5, 1, 8, 8), np.float32)
     task = ChainTask("model", LANE, np.arange(5), x, None, Langevin(4, 1.0, 0.1), seed=7, version=3)
     torch.manual_seed(1)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from running import newest, run
 
-from pipeline import checkpoint
-from pipeline.chains import Bank
-from pipeline.lanes import Lane
+from pipeline.chains.bank import Bank
+from pipeline.chains.lanes import Lane
 from pipeline.recipe import ChainSettings
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
+from pipeline.runs import checkpoint
 
 LANE = Lane(1, 3)
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from running import CPU, local_pool, run
 
-from pipeline.chains import LocalPool
-from pipeline.distributed.pool import Pool
-from pipeline.distributed.train import actors
-from pipeline.errors import BadInput
-from pipeline.health import Diverged
-from pipeline.job import check, dataset
-from pipeline.learner import Learner, build
-from pipeline.rank import Rank
-from pipeline.weights import flatten
+from pipeline.chains.local_pool import LocalPool
+from pipeline.distributed.actor_pool import ActorPool
+from pipeline.distributed.train import chain_actors
+from pipeline.errors import Diverged, InputError
+from pipeline.nets.weights import flatten
+from pipeline.recipe import init_networks
+from pipeline.runs.job import check_job, load_dataset
+from pipeline.training.learner import Learner
+from pipeline.training.worker import Worker
 
 BOUND = 0.01
 """Which the small job crosses at some of its updates."""
@@ -70,8 +70,8 @@ def test_half_a_run_and_its_resumption_are_the_whole_run(bounded, bank):
 def test_actors_give_the_plain_loops_numbers(ray_session, bounded):
     plain = run(replace(bounded, out=f"{bounded.out}-plain"))
     job = replace(bounded, actors=2, cpus_per_actor=0.25)
-    with actors(job, dataset(job).spec) as handles:
-        found = run(job, Pool(handles))
+    with chain_actors(job, load_dataset(job).spec) as handles:
+        found = run(job, ActorPool(handles))
     for key in ("weights_sha256", "gradient_evaluations", "drift_waits"):
         assert found[key] == plain[key]
     assert plain["drift_waits"] > 0
@@ -81,7 +81,7 @@ def test_chains_that_are_not_used_are_in_the_bank_all_the_same(bounded):
     pool, collected = local_pool(bounded), []
     collect = pool.collect
     pool.collect = lambda update: collected.append(collect(update)) or collected[-1]
-    rank = Rank(replace(bounded, max_drift=1e-9), dataset(bounded), CPU, pool)
+    rank = Worker(replace(bounded, max_drift=1e-9), load_dataset(bounded), CPU, pool)
     for update in range(2):
         rank.step(update)
     _, stale, fresh = collected
@@ -108,7 +108,7 @@ def test_a_number_that_is_not_finite_is_not_lost_with_the_chains_that_are_not_us
 
 
 def test_an_update_submitted_again_does_not_disturb_which_is_next(bounded):
-    pool = LocalPool(bounded.recipe, build(bounded.recipe, dataset(bounded).spec, 0, CPU))
+    pool = LocalPool(bounded.recipe, init_networks(bounded.recipe, load_dataset(bounded).spec, 0, CPU))
     flat = flatten(pool.nets)
     for update in (0, 1, 2):
         pool.submit(update, [], flat)
@@ -123,8 +123,8 @@ def test_drift_that_is_not_finite_is_beyond_every_bound(bounded, monkeypatch):
 
 
 def test_a_bound_needs_a_lag_and_is_a_number(small):
-    with pytest.raises(BadInput, match=r"--max-drift 0.1 without --lag: at lag 0 chains are never stale"):
-        check(replace(small, max_drift=0.1))
-    with pytest.raises(BadInput, match=r"--max-drift -0.1: it must be 0 or more"):
-        check(replace(small, lag=1, max_drift=-0.1))
-    check(replace(small, lag=1, max_drift=0.1))
+    with pytest.raises(InputError, match=r"--max-drift 0.1 without --lag: at lag 0 chains are never stale"):
+        check_job(replace(small, max_drift=0.1))
+    with pytest.raises(InputError, match=r"--max-drift -0.1: it must be 0 or more"):
+        check_job(replace(small, lag=1, max_drift=-0.1))
+    check_job(replace(small, lag=1, max_drift=0.1))

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from pipeline.energies import by_autograd, gaussian, gradient, tilt
+from pipeline.energies.energy import autograd_gradient, gaussian, gradient, tilt
 from pipeline.rng import generator
 
 
@@ -41,4 +41,4 @@ def test_a_sum_has_the_gradient_of_its_parts_whether_they_bring_one_or_not():
     assert own.asked == 1
     assert not found.requires_grad
     torch.testing.assert_close(found, x.cos() + 4 * x**3 + x / 0.49)
-    torch.testing.assert_close(found, by_autograd(energy, x))
+    torch.testing.assert_close(found, autograd_gradient(energy, x))

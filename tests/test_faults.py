@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from running import CPU, SMALL, local_pool, newest, run
 
-from pipeline import checkpoint, owner
-from pipeline.errors import TakenOver, Unwritable
-from pipeline.job import to_json
-from pipeline.loop import train
-from pipeline.storage import Storage
+from pipeline.errors import LeaseLost, RunWriteError
+from pipeline.runs import checkpoint, lease
+from pipeline.runs.job import to_json
+from pipeline.runs.storage import Storage
+from pipeline.training.loop import train
 
 
 @pytest.fixture
@@ -49,10 +49,10 @@ def test_wherever_the_disk_fills_a_checkpoint_is_whole_and_the_run_goes_on_from_
         with monkeypatch.context() as full:
             committed = commits(full)
             Disk(full, room)
-            with pytest.raises(Unwritable, match=r"cannot be written to: .*No space left on device"):
+            with pytest.raises(RunWriteError, match=r"cannot be written to: .*No space left on device"):
                 run(job)
         checkpoints = Storage.at(job.out) / "checkpoints"
-        assert checkpoint.names(checkpoints) == committed[-1:]
+        assert checkpoint.whole_names(checkpoints) == committed[-1:]
         assert checkpoints.names() == committed[-1:]  # what was half written gives its room back
         resumed = run(job)
         assert resumed["weights_sha256"] == whole["weights_sha256"]
@@ -116,7 +116,7 @@ def begun(small):
 
 def test_the_older_of_two_that_work_on_a_run_stops_and_harms_nothing(small, begun, tmp_path):
     whole = run(replace(small, out=str(tmp_path / "whole")))
-    with pytest.raises(TakenOver, match=r"is worked on by process \d+ on .*, since .*; so this one stops"):
+    with pytest.raises(LeaseLost, match=r"is worked on by process \d+ on .*, since .*; so this one stops"):
         begun(lambda: run(small))
     for job in (small, replace(small, out=str(tmp_path / "whole"))):
         rows = [json.loads(line) for line in (Path(job.out) / "metrics.jsonl").read_text().splitlines()]
@@ -126,34 +126,34 @@ def test_the_older_of_two_that_work_on_a_run_stops_and_harms_nothing(small, begu
 
 
 def test_a_run_that_is_taken_over_writes_no_checkpoint(small, begun, tmp_path):
-    with pytest.raises(TakenOver):
-        begun(lambda: owner.claim(Storage.at(small.out)))
+    with pytest.raises(LeaseLost):
+        begun(lambda: lease.acquire(Storage.at(small.out)))
     assert newest(small).path.endswith("update-00000002")
     assert run(small)["weights_sha256"] == run(replace(small, out=str(tmp_path / "whole")))["weights_sha256"]
 
 
 def test_learners_of_a_command_that_was_taken_over_begin_nothing(small, begun):
-    old = owner.claim(Storage.at(small.out))
-    owner.claim(Storage.at(small.out))
-    with pytest.raises(TakenOver):
+    old = lease.acquire(Storage.at(small.out))
+    lease.acquire(Storage.at(small.out))
+    with pytest.raises(LeaseLost):
         begun(lambda: None, old)
     assert not Storage.at(small.out).exists("checkpoints")
 
 
 def test_a_group_of_learners_makes_way_for_the_next_and_is_counted(tmp_path):
     out = Storage.at(str(tmp_path / "run"))
-    first = owner.claim(out)
-    one = owner.join(out, first)
+    first = lease.acquire(out)
+    one = lease.join(out, first)
     one.check()
-    two = owner.join(out, first)
+    two = lease.join(out, first)
     two.check()
-    with pytest.raises(TakenOver):
+    with pytest.raises(LeaseLost):
         one.check()
     assert (one.restarts, two.restarts) == (0, 1)
-    after = owner.join(out, owner.claim(out))
+    after = lease.join(out, lease.acquire(out))
     assert after.restarts == 1  # a command's first group is no restart
-    with pytest.raises(TakenOver):
-        owner.join(out, first)
+    with pytest.raises(LeaseLost):
+        lease.join(out, first)
 
 
 def test_what_a_run_survives_adds_up_over_its_processes_and_is_no_part_of_it(small, tmp_path):

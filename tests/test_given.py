@@ -10,16 +10,16 @@ import torch
 from running import CPU, local_pool, newest, run
 from small_recipes import CONTRASTIVE, COUPLINGS, FLOW, TRANSPORT
 
-from pipeline import checkpoint
-from pipeline.errors import BadInput
-from pipeline.evaluation import walk
-from pipeline.given import checkpoint_at, given_networks
-from pipeline.job import dataset
-from pipeline.learner import build
-from pipeline.model import newest as opened
-from pipeline.rank import Rank
-from pipeline.samplers import HMC
-from pipeline.weights import flatten
+from pipeline.errors import InputError
+from pipeline.nets.weights import flatten
+from pipeline.recipe import init_networks
+from pipeline.runs import checkpoint
+from pipeline.runs.job import load_dataset
+from pipeline.runs.snapshot import newest_snapshot as opened
+from pipeline.samplers.hmc import HMC
+from pipeline.sampling.long_chains import can_start_from_data, has_start, start_tasks
+from pipeline.training.pretrained import load_pretrained, resolve_checkpoint
+from pipeline.training.worker import Worker
 
 LEARNED = replace(FLOW, flow=COUPLINGS, learning_rate=0.1, rise=1)
 RECIPES = {
@@ -38,7 +38,7 @@ def origin(small, tmp_path):
 
 def heir(origin, recipe, **others):
     out = str(Path(origin.out).parent / "heir")
-    return replace(origin, recipe=recipe, networks=checkpoint_at(origin.out), out=out, **others)
+    return replace(origin, recipe=recipe, networks=resolve_checkpoint(origin.out), out=out, **others)
 
 
 def flow_at(place):
@@ -51,17 +51,17 @@ def same(a, b):
 
 def test_a_run_is_known_by_its_newest_checkpoint_or_by_a_checkpoint(origin):
     place = newest(origin).path
-    assert checkpoint_at(origin.out) == place
-    assert checkpoint_at(place) == place
+    assert resolve_checkpoint(origin.out) == place
+    assert resolve_checkpoint(place) == place
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_it_begins_with_the_weights_of_the_other(origin, name):
     job = heir(origin, RECIPES[name])
-    one = Rank(job, dataset(job), CPU, local_pool(job))
+    one = Worker(job, load_dataset(job), CPU, local_pool(job))
     assert one.restore() == 0
     assert same(dict(one.learner.nets["flow"].state_dict()), flow_at(newest(origin)))
-    fresh = build(job.recipe, one.data.spec, job.seed, CPU)
+    fresh = init_networks(job.recipe, one.data.spec, job.seed, CPU)
     assert (
         flatten({"": one.learner.nets["energy"]}) != flatten({"": fresh["energy"]})
     ).sum() <= 1  # the constant alone
@@ -69,9 +69,9 @@ def test_it_begins_with_the_weights_of_the_other(origin, name):
 
 def test_without_networks_it_begins_with_its_own(origin):
     job = replace(heir(origin, RECIPES["neural_transport"]), networks="")
-    nets = build(job.recipe, dataset(job).spec, job.seed, CPU)
+    nets = init_networks(job.recipe, load_dataset(job).spec, job.seed, CPU)
     before = flatten(nets)
-    assert given_networks(job, nets) == frozenset()
+    assert load_pretrained(job, nets) == frozenset()
     assert (flatten(nets) == before).all()
 
 
@@ -88,10 +88,10 @@ def test_the_origin_may_go_once_there_is_a_checkpoint(origin, tmp_path):
 def test_an_origin_that_has_gone_before_is_missed(origin):
     job = heir(origin, RECIPES["neural_transport"])
     shutil.rmtree(origin.out)
-    with pytest.raises(BadInput, match=r"--networks .*origin.* is no whole checkpoint \(any more\)"):
-        given_networks(job, build(job.recipe, dataset(job).spec, 0, CPU))
-    with pytest.raises(BadInput, match=r"--networks .*origin: neither a run with a checkpoint, nor a checkpoint"):
-        checkpoint_at(origin.out)
+    with pytest.raises(InputError, match=r"--networks .*origin.* is no whole checkpoint \(any more\)"):
+        load_pretrained(job, init_networks(job.recipe, load_dataset(job).spec, 0, CPU))
+    with pytest.raises(InputError, match=r"--networks .*origin: neither a run with a checkpoint, nor a checkpoint"):
+        resolve_checkpoint(origin.out)
 
 
 @pytest.mark.parametrize(
@@ -104,23 +104,23 @@ def test_an_origin_that_has_gone_before_is_missed(origin):
 def test_settings_that_differ_are_said(origin, others, complaint):
     recipe = replace(RECIPES["neural_transport"], flow=replace(COUPLINGS, **others))
     job = heir(origin, recipe)
-    with pytest.raises(BadInput, match=f"its flow does not fit: it is .*{complaint}") as told:
-        given_networks(job, build(recipe, dataset(job).spec, 0, CPU))
+    with pytest.raises(InputError, match=f"its flow does not fit: it is .*{complaint}") as told:
+        load_pretrained(job, init_networks(recipe, load_dataset(job).spec, 0, CPU))
     assert "\n" not in str(told.value)
 
 
 def test_data_of_another_shape_are_said_in_a_line(origin):
     recipe = replace(TRANSPORT, flow=FLOW.flow)
     job = replace(heir(origin, recipe), data="digits")
-    with pytest.raises(BadInput, match="its flow does not fit") as told:
-        given_networks(job, build(recipe, dataset(job).spec, 0, CPU))
+    with pytest.raises(InputError, match="its flow does not fit") as told:
+        load_pretrained(job, init_networks(recipe, load_dataset(job).spec, 0, CPU))
     assert "\n" not in str(told.value)
 
 
 def test_networks_of_no_common_name_are_said(origin, small):
-    job = replace(small, networks=checkpoint_at(origin.out))
-    with pytest.raises(BadInput, match="it has flow, not energy"):
-        given_networks(job, build(job.recipe, dataset(job).spec, 0, CPU))
+    job = replace(small, networks=resolve_checkpoint(origin.out))
+    with pytest.raises(InputError, match="it has flow, not energy"):
+        load_pretrained(job, init_networks(job.recipe, load_dataset(job).spec, 0, CPU))
 
 
 def test_its_model_has_a_kernel_that_is_no_langevin_dynamics_and_states_that_stand_for_data(origin):
@@ -128,10 +128,10 @@ def test_its_model_has_a_kernel_that_is_no_langevin_dynamics_and_states_that_sta
     run(job)
     model = opened(job, CPU)
     assert model.kernel == HMC(2, 2, job.recipe.step)
-    with pytest.raises(BadInput, match="no Langevin dynamics"):
+    with pytest.raises(InputError, match="no Langevin dynamics"):
         _ = model.langevin
-    assert walk.from_data(model)
-    assert walk.has(model, "data")
-    tasks = walk.begun(model, "data", 6, 0)
+    assert can_start_from_data(model)
+    assert has_start(model, "data")
+    tasks = start_tasks(model, "data", 6, 0)
     x = torch.cat([model.nets["flow"](torch.from_numpy(task.x)) for task in tasks])
     assert ((x[:, None] - model.data.batch(np.arange(model.data.size))["x"]).abs().amax(2).amin(1) < 1e-3).all()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.health import SETTLED, Watch
+from pipeline.training.divergence import SETTLED, DivergenceMonitor
 
 
 def jitter(n):
@@ -12,7 +12,7 @@ def jitter(n):
 
 def told(values, patience=10, name="chains/grad_norm", scale=1.0):
     """The updates at which a watch over one metric calls divergence."""
-    watch = Watch(patience)
+    watch = DivergenceMonitor(patience)
     return [i for i, value in enumerate(values) if watch.see({name: scale * value, "time/update": 1e9})]
 
 
@@ -61,12 +61,12 @@ def test_chains_that_stop_moving_are_divergence_and_those_that_move_on_are_not()
 
 def test_nothing_is_said_before_there_is_a_history():
     assert not told(10.0 ** np.arange(SETTLED))
-    assert not Watch(10).see({"chains/drift": 1e30, "energy/grad_norm": 1e30})
+    assert not DivergenceMonitor(10).see({"chains/drift": 1e30, "energy/grad_norm": 1e30})
 
 
 def test_a_history_taken_over_decides_alike():
     level = np.where(np.arange(300) < 195, jitter(300), 30.0)
-    whole, half, resumed = Watch(10), Watch(10), Watch(10)
+    whole, half, resumed = DivergenceMonitor(10), DivergenceMonitor(10), DivergenceMonitor(10)
     said = [whole.see({"chains/extent": v}) for v in level]
     for v in level[:200]:
         half.see({"chains/extent": v})
@@ -78,7 +78,7 @@ def test_a_history_taken_over_decides_alike():
 
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])
 def test_what_is_not_finite_is_divergence_at_once(bad):
-    watch = Watch(0)
+    watch = DivergenceMonitor(0)
     assert watch.see({"chains/grad_norm": 1.0}) == ""
     assert watch.see({"chains/grad_norm": bad}) == "chains/grad_norm"
     assert watch.fault("chains/grad_norm") == "not finite"
@@ -92,7 +92,7 @@ def test_a_run_that_diverges_early_is_not_its_own_measure():
 
 
 def test_nothing_is_outside_before_there_is_a_history_whatever_the_patience():
-    watch = Watch(100)
+    watch = DivergenceMonitor(100)
     for value in np.where(np.arange(149) < 20, 1.0, 1e6):
         watch.see({"chains/extent": value})
         assert not watch.rising

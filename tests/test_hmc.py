@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
-from pipeline.energies import gaussian
+from pipeline.energies.energy import gaussian
 from pipeline.rng import generator
-from pipeline.samplers import HMC, leapfrog, value_and_gradient, warm_up
+from pipeline.samplers.hmc import HMC, leapfrog, value_and_gradient, warm_up
 
 N = 4000
 MEAN, SD, RHO = torch.tensor([1.0, -2.0]), torch.tensor([1.0, 0.5]), 0.7

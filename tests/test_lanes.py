@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from pipeline.chains import Bank
-from pipeline.lanes import Lane, batch_indices, deal
+from pipeline.chains.bank import Bank
+from pipeline.chains.lanes import Lane, batch_indices, lanes_of_rank
 from pipeline.recipe import ChainSettings
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 12])
 def test_every_lane_is_worked_once_whatever_the_ranks(world):
-    dealt = [lane for rank in range(world) for lane in deal(12, rank, world)]
+    dealt = [lane for rank in range(world) for lane in lanes_of_rank(12, rank, world)]
     assert sorted(lane.index for lane in dealt) == list(range(12))
 
 
@@ -39,7 +39,7 @@ def test_too_few_items_are_drawn_with_replacement_by_all_lanes():
 def test_each_datum_and_slot_is_in_one_place_whatever_the_ranks(world):
     for lanes in range(1, 17):
         for items in (lanes, 37, 64):
-            dealt = [lane for rank in range(world) for lane in deal(lanes, rank, world)]
+            dealt = [lane for rank in range(world) for lane in lanes_of_rank(lanes, rank, world)]
             owned = [i for lane in dealt for i in range(lane.index, items, lane.of)]
             assert sorted(owned) == list(range(items))
             slots = [(lane.index + lane.of * j) for lane in dealt for j in range(lane.size(items))]
@@ -49,5 +49,5 @@ def test_each_datum_and_slot_is_in_one_place_whatever_the_ranks(world):
             epoch = [batch_indices(lane, items, lane.size(items), update=0, seed=3) for lane in dealt]
             if items >= lanes:
                 assert sorted(np.concatenate(epoch)) == list(range(items))
-            shares = [len(deal(lanes, rank, world)) for rank in range(world)]
+            shares = [len(lanes_of_rank(lanes, rank, world)) for rank in range(world)]
             assert max(shares) - min(shares) <= 1

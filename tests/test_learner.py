@@ -9,10 +9,10 @@ from running import CPU, answer, parts
 from torch import nn
 
 from pipeline.batch import Spec
-from pipeline.health import Diverged
-from pipeline.lanes import Lane, deal
-from pipeline.learner import Learner, _pairwise_sum
+from pipeline.chains.lanes import Lane, lanes_of_rank
+from pipeline.errors import Diverged
 from pipeline.recipes.short_run import ShortRun
+from pipeline.training.learner import Learner, _pairwise_sum
 
 VECTOR = Spec("vector", (1,), 0)
 
@@ -43,7 +43,7 @@ def test_gradient_is_that_of_maximum_likelihood():
     rng = np.random.default_rng(0)
     data = rng.normal(0, 1.5, (n, 1)).astype(np.float32)
     model = rng.normal(0, theta**-0.5, (n, 1)).astype(np.float32)
-    learner = Learner(OneParameter(data_noise=0.0, learning_rate=rate), VECTOR, deal(4), 0, CPU)
+    learner = Learner(OneParameter(data_noise=0.0, learning_rate=rate), VECTOR, lanes_of_rank(4), 0, CPU)
     learner.update(0, *parts(learner.lanes, data, model), {})
     moved = theta - learner.nets["energy"].theta.item()
     exact = rate * (1.5**2 - 1 / theta) / 2
@@ -56,7 +56,7 @@ def test_gradient_equals_the_mean_over_the_whole_batch():
     data, model = (rng.normal(size=(24, 1)).astype(np.float32) for _ in range(2))
     moved = []
     for lanes in (1, 2, 3, 4, 6):
-        learner = Learner(OneParameter(data_noise=0.0, learning_rate=1.0), VECTOR, deal(lanes), 0, CPU)
+        learner = Learner(OneParameter(data_noise=0.0, learning_rate=1.0), VECTOR, lanes_of_rank(lanes), 0, CPU)
         learner.update(0, *parts(learner.lanes, data, model), {})
         moved.append(2 - learner.nets["energy"].theta.item())
     exact = (np.square(data).mean() - np.square(model).mean()) / 2
@@ -74,7 +74,7 @@ def test_pairwise_sum_meets_lanes_of_one_rank_first():
 
 
 def test_drift_is_the_change_of_the_energy_in_its_own_spread():
-    learner = Learner(OneParameter(data_noise=0.0), VECTOR, deal(1), 0, CPU)
+    learner = Learner(OneParameter(data_noise=0.0), VECTOR, lanes_of_rank(1), 0, CPU)
     x = np.random.default_rng(0).normal(size=(500, 1)).astype(np.float32)
     then = 1.5 * np.square(x).sum(1) / 2  # under theta 1.5, while theta is 2 now
     batches, _ = parts(learner.lanes, x, x)
@@ -85,7 +85,7 @@ def test_drift_is_the_change_of_the_energy_in_its_own_spread():
 
 
 def test_drift_of_an_update_is_the_mean_over_lanes_and_is_finite_only_if_every_lanes_is():
-    learner = Learner(OneParameter(data_noise=0.0), VECTOR, deal(3), 0, CPU)
+    learner = Learner(OneParameter(data_noise=0.0), VECTOR, lanes_of_rank(3), 0, CPU)
     x = np.random.default_rng(0).normal(size=(300, 1)).astype(np.float32)
     batches, answers = parts(learner.lanes, x, x)
     assert learner.drift(0, batches, answers) == 0
@@ -103,7 +103,7 @@ def test_drift_of_an_update_is_the_mean_over_lanes_and_is_finite_only_if_every_l
 def test_a_non_finite_number_names_its_place(bad):
     data, model = np.ones((8, 1), np.float32), np.ones((8, 1), np.float32)
     (data if bad == "data" else model)[6] = np.inf
-    learner = Learner(OneParameter(data_noise=0.0), VECTOR, deal(4), 0, CPU)
+    learner = Learner(OneParameter(data_noise=0.0), VECTOR, lanes_of_rank(4), 0, CPU)
     before = learner.nets["energy"].theta.item()
     with pytest.raises(Diverged) as caught:
         learner.update(5, *parts(learner.lanes, data, model), {})
@@ -132,7 +132,7 @@ class TwoPlayers(OneParameter):
 
 @pytest.mark.parametrize("turns", [("one", "two"), ("two",), ("one",)])
 def test_each_player_descends_its_own_loss_from_the_same_point(turns):
-    learner = Learner(TwoPlayers(turns=turns), VECTOR, deal(2), 0, CPU)
+    learner = Learner(TwoPlayers(turns=turns), VECTOR, lanes_of_rank(2), 0, CPU)
     x = np.ones((4, 1), np.float32)
     learner.update(0, *parts(learner.lanes, x, x), {})
     expected = {"one": 2 - 0.5 * 2, "two": 2 + 0.5 * 3 * 2}
@@ -149,9 +149,9 @@ def test_state_keeps_layouts_and_bits():
             learner.update(update, *parts(learner.lanes, x, x), {})
         return learner
 
-    straight = advanced(Learner(recipe, spec, deal(2), 0, CPU), range(4))
-    half = advanced(Learner(recipe, spec, deal(2), 0, CPU), range(2)).state_dict()
-    resumed = Learner(replace(recipe), spec, deal(2), 1, CPU)
+    straight = advanced(Learner(recipe, spec, lanes_of_rank(2), 0, CPU), range(4))
+    half = advanced(Learner(recipe, spec, lanes_of_rank(2), 0, CPU), range(2)).state_dict()
+    resumed = Learner(replace(recipe), spec, lanes_of_rank(2), 1, CPU)
     resumed.seed = 0
     resumed.load_state_dict(half)
     moments = [s["exp_avg"].stride() for s in resumed.optimizers["energy"].state.values()]

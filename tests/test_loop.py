@@ -9,13 +9,12 @@ import pytest
 import torch
 from running import local_pool, newest, run
 
-from pipeline import checkpoint
-from pipeline.chains import LocalPool
-from pipeline.errors import BadInput
-from pipeline.evaluation import samples
-from pipeline.health import Diverged
-from pipeline.job import from_json, to_json
-from pipeline.storage import Storage
+from pipeline.chains.local_pool import LocalPool
+from pipeline.errors import Diverged, InputError
+from pipeline.runs import checkpoint
+from pipeline.runs.job import from_json, to_json
+from pipeline.runs.storage import Storage
+from pipeline.sampling import long_chains
 
 
 def logged(job):
@@ -41,7 +40,7 @@ def test_half_a_run_and_its_resumption_are_the_whole_run(small, tmp_path, lag):
         assert resumed[key] == whole[key]
     for lane in range(4):  # banks and answers under way, too
         parts = [checkpoint.read_part(newest(job), f"lane-{lane:04d}") for job in (small, half)]
-        tensors = [checkpoint.split(part)[1] for part in parts]
+        tensors = [checkpoint.split_tensors(part)[1] for part in parts]
         assert all(torch.equal(t, tensors[1][k]) for k, t in tensors[0].items())
     rows = [logged(job) for job in (small, half)]
     assert [r["update"] for r in rows[1]] == list(range(6))
@@ -118,12 +117,12 @@ def test_a_diverging_run_stops_and_keeps_its_last_healthy_checkpoint(small):
 def test_a_checkpoint_of_another_run_is_refused(small, change):
     run(replace(small, updates=2))
     change = {"recipe": replace(small.recipe, width=8)} if change == "recipe" else change
-    with pytest.raises(BadInput, match="belongs to another run"):
+    with pytest.raises(InputError, match="belongs to another run"):
         run(replace(small, **change))
 
 
 def test_long_chains_from_data_and_the_bank_are_judged_too(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "STRETCH", 3)
+    monkeypatch.setattr(long_chains, "STRETCH", 3)
     moved = []
     monkeypatch.setattr(LocalPool, "submit", counting(LocalPool.submit, moved))
     job = replace(small, samples=20, updates=20, long_run=7, patience=0)
@@ -153,9 +152,9 @@ def test_a_run_of_another_version_is_refused(small):
     place.write("state.json", text)
     hashes = place.read_json("manifest.json")
     place.write_json("manifest.json", {**hashes, "state.json": sha256(text).hexdigest()})
-    with pytest.raises(BadInput, match="its format is None, not 3"):
+    with pytest.raises(InputError, match="its format is None, not 3"):
         run(small)
     settings = to_json(small)
     settings["recipe"]["langevins"] = 3
-    with pytest.raises(BadInput, match="not a job of this version: it has no langevins"):
+    with pytest.raises(InputError, match="not a job of this version: it has no langevins"):
         from_json(settings)

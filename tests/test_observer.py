@@ -11,27 +11,29 @@ from running import CPU, local_pool, run
 from small_recipes import JOINT, SMALL
 from torch import nn
 
-from pipeline import observer, owner
 from pipeline.batch import Spec
-from pipeline.chains import LocalPool
-from pipeline.errors import BadInput, TakenOver
-from pipeline.evaluation import samples
-from pipeline.evaluation.convergence import DRIFT, LEAVES, RHAT, verdict
-from pipeline.evaluation.evidence import NUMBER, REACH, Evidence, Trail, look
-from pipeline.health import Watch
-from pipeline.job import Job, dataset
-from pipeline.model import Model
-from pipeline.observer import Observer, cut, rows
+from pipeline.chains.local_pool import LocalPool
+from pipeline.errors import InputError, LeaseLost
+from pipeline.evaluation.convergence import observer
+from pipeline.evaluation.convergence.evidence import CHAINS_PER_START, REACH, Evidence, StartTrajectory, gather_evidence
+from pipeline.evaluation.convergence.observer import Observer, read_rows, truncate_rows
+from pipeline.evaluation.convergence.verdict import ENERGY_SHIFT, FAR, RHAT, decide
+from pipeline.evaluation.metrics.samples import sample_distance
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.short_run import ShortRun
 from pipeline.rng import generator
-from pipeline.samplers import HMC, Langevin
-from pipeline.storage import Storage
+from pipeline.runs import lease
+from pipeline.runs.job import Job, load_dataset
+from pipeline.runs.snapshot import Snapshot
+from pipeline.runs.storage import Storage
+from pipeline.samplers.hmc import HMC
+from pipeline.samplers.langevin import Langevin
+from pipeline.training.divergence import DivergenceMonitor
 
 
 def trail(short=0.2, end=0.25, start=0.2, drift=0.1):
     distance = {0: start, 1: short, 10: short, REACH: end}
-    return Trail({1: -5.0, REACH: -5.0}, dict.fromkeys(distance, 1.0), distance, drift, 1.02, 900.0, 0.2)
+    return StartTrajectory({1: -5.0, REACH: -5.0}, dict.fromkeys(distance, 1.0), distance, drift, 1.02, 900.0, 0.2)
 
 
 def evidence(**changes):
@@ -62,7 +64,7 @@ def trails(**changed):
 
 
 def test_chains_that_stay_and_agree_are_convergent():
-    found = verdict(evidence())
+    found = decide(evidence())
     assert found.name == "convergent"
     assert "R-hat 1.020" in found.why
     assert "from data at kl 0.25" in found.why
@@ -73,29 +75,29 @@ def test_chains_that_stay_and_agree_are_convergent():
     [
         {"rhat": RHAT + 0.01},
         {"rhat": float("nan")},
-        {"trails": trails(data=trail(end=LEAVES * 0.2 + 0.01))},
+        {"trails": trails(data=trail(end=FAR * 0.2 + 0.01))},
         {"trails": trails(bank=trail(end=float("nan")))},
-        {"trails": trails(data=trail(drift=-DRIFT - 0.01))},
+        {"trails": trails(data=trail(drift=-ENERGY_SHIFT - 0.01))},
     ],
 )
 def test_one_sign_that_long_chains_leave_or_disagree_is_enough(changes):
-    found = verdict(evidence(**changes))
+    found = decide(evidence(**changes))
     assert found.name == "short-run only"
     assert "kl 0.2 of chains of K = 50 steps from bank" in found.why
 
 
 def test_what_chains_from_noise_do_is_no_matter_where_the_run_has_a_bank():
     lost = trail(short=9.0, end=9.0, start=1.5, drift=50.0)
-    assert verdict(evidence(trails=trails(noise=lost))).name == "convergent"
+    assert decide(evidence(trails=trails(noise=lost))).name == "convergent"
     without = {"noise": lost, "data": trail()}
-    assert verdict(evidence(trails=without, own="noise")).name == "undecided"
+    assert decide(evidence(trails=without, own="noise")).name == "undecided"
 
 
 def test_a_run_whose_short_chains_are_far_from_the_data_is_undecided():
     far = {start: trail(short=1.0, end=1.0, start=1.5) for start in ("noise", "data", "bank")}
-    assert verdict(evidence(trails=far)).name == "undecided"
-    assert verdict(evidence(metric="", one_sided=1.0)).name == "undecided"
-    assert verdict(evidence(metric="")).name == "convergent"
+    assert decide(evidence(trails=far)).name == "undecided"
+    assert decide(evidence(metric="", one_sided=1.0)).name == "undecided"
+    assert decide(evidence(metric="")).name == "convergent"
 
 
 @pytest.mark.parametrize(
@@ -107,14 +109,14 @@ def test_a_run_whose_short_chains_are_far_from_the_data_is_undecided():
     ],
 )
 def test_divergence_goes_before_all_else(changes, why):
-    found = verdict(evidence(**changes))
+    found = decide(evidence(**changes))
     assert found.name == "diverging"
     assert why in found.why
 
 
 @pytest.mark.parametrize("changes", [{"one_sided": 0.97}, {"growth": 4.0}])
 def test_a_bias_alone_or_growth_alone_is_no_divergence(changes):
-    assert verdict(evidence(**changes)).name == "convergent"
+    assert decide(evidence(**changes)).name == "convergent"
 
 
 class Exact(nn.Module):
@@ -130,10 +132,10 @@ class Exact(nn.Module):
 
 def model_of(job, energy, factor):
     """A model of eight Gaussians with that energy, and a bank of exact samples."""
-    data = dataset(job)
+    data = load_dataset(job)
     nets = {"energy": Exact(energy or data.density.energy, factor).requires_grad_(False)}
     bank = data.density.sample(300, generator(7)).float()
-    return Model(job, data, nets, 10, Storage.at(job.out), bank, Watch(10))
+    return Snapshot(job, data, nets, 10, Storage.at(job.out), bank, DivergenceMonitor(10))
 
 
 @pytest.fixture
@@ -144,13 +146,13 @@ def plane(small):
 
 def looked(model, **settings):
     pool = LocalPool(model.job.recipe, {"energy": Exact(model.nets["energy"].energy, 0.0)})
-    return look(model, pool, samples.distance(model.data, CPU), 60, **settings)
+    return gather_evidence(model, pool, sample_distance(model.data, CPU), 60, **settings)
 
 
 def test_chains_under_the_datas_own_energy_are_convergent_and_a_look_is_a_function(plane):
     model = model_of(plane, None, plane.recipe.langevin.temperature)
     found, shown = looked(model)
-    assert verdict(found).name == "convergent", verdict(found).why
+    assert decide(found).name == "convergent", decide(found).why
     assert found.reach == REACH
     assert set(shown) == {"noise", "data", "bank"}
     assert found == looked(model)[0]
@@ -159,13 +161,13 @@ def test_chains_under_the_datas_own_energy_are_convergent_and_a_look_is_a_functi
 def test_chains_that_slowly_fall_to_one_place_are_short_run_only(plane):
     job = replace(plane, recipe=replace(plane.recipe, langevin=Langevin(10, 1.0, 0.01)))
     found, _ = looked(model_of(job, lambda x: x.square().sum(1) / 2, 0.005))
-    assert verdict(found).name == "short-run only", verdict(found).why
-    assert found.trails["data"].drift < -DRIFT
+    assert decide(found).name == "short-run only", decide(found).why
+    assert found.trails["data"].drift < -ENERGY_SHIFT
 
 
 def test_chains_that_blow_up_are_diverging_and_their_numbers_are_told(plane):
     found, _ = looked(model_of(plane, lambda x: -(x.square().sum(1) ** 2), 1.0))
-    assert verdict(found).name == "diverging"
+    assert decide(found).name == "diverging"
     assert not found.finite
     assert found.reach < REACH
     assert not np.isfinite(found.trails["data"].energy[found.reach])
@@ -188,10 +190,10 @@ class Metropolis(ShortRun):
 def test_what_has_no_long_chains_is_refused():
     spec = Spec("image", (1, 8, 8), 10)
     job = Job(name="x", recipe=SMALL, data="digits", updates=1, observe=1)
-    observer.check(job, spec)
-    with pytest.raises(BadInput, match="--observe 1: the model draws without a chain"):
-        observer.check(replace(job, recipe=JOINT), spec)
-    observer.check(replace(job, recipe=Metropolis()), spec)
+    observer.check_observable(job, spec)
+    with pytest.raises(InputError, match="--observe 1: the model draws without a chain"):
+        observer.check_observable(replace(job, recipe=JOINT), spec)
+    observer.check_observable(replace(job, recipe=Metropolis()), spec)
 
 
 def observer_of(job):
@@ -202,7 +204,7 @@ def observer_of(job):
 @pytest.fixture
 def few(monkeypatch):
     """Few chains, where what they say does not matter."""
-    monkeypatch.setitem(NUMBER, "vector", 20)
+    monkeypatch.setitem(CHAINS_PER_START, "vector", 20)
 
 
 def test_an_observer_writes_a_line_and_pictures_a_checkpoint_and_is_cut_off_where_a_run_goes_on(plane, few):
@@ -213,22 +215,22 @@ def test_an_observer_writes_a_line_and_pictures_a_checkpoint_and_is_cut_off_wher
     assert not watching.news()
     out = Path(plane.out)
     assert {p.name for p in (out / "observe").glob("*.png")} == {"curves-00000006.png", "sheet-00000006.png"}
-    (row,) = rows(Storage.at(plane.out))
+    (row,) = read_rows(Storage.at(plane.out))
     assert row["verdict"] in ("undecided", "short-run only", "convergent")
     watching.stopped("diverged: for the test")
-    assert rows(Storage.at(plane.out))[-1]["verdict"] == "diverging"
+    assert read_rows(Storage.at(plane.out))[-1]["verdict"] == "diverging"
     watching.close()
     assert observer_of(plane).look() is None  # it was looked at
-    cut(Storage.at(plane.out), 6)
-    assert len(rows(Storage.at(plane.out))) == 2
-    cut(Storage.at(plane.out), 5)
-    assert rows(Storage.at(plane.out)) == []
+    truncate_rows(Storage.at(plane.out), 6)
+    assert len(read_rows(Storage.at(plane.out))) == 2
+    truncate_rows(Storage.at(plane.out), 5)
+    assert read_rows(Storage.at(plane.out)) == []
 
 
 def test_an_observer_of_a_run_that_was_taken_over_writes_no_more(plane, few):
     run(plane)
     watching = observer_of(plane)
-    owner.claim(Storage.at(plane.out))
-    with pytest.raises(TakenOver):
+    lease.acquire(Storage.at(plane.out))
+    with pytest.raises(LeaseLost):
         watching.look()
     assert not (Path(plane.out) / "observe.jsonl").exists()

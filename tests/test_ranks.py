@@ -14,17 +14,18 @@ from running import CPU, Exploding, Fragile, local_pool, sentences_in
 from small_recipes import RECIPES, with_recipe
 from tqdm import tqdm
 
-from pipeline import learner
-from pipeline.chains import LocalPool
-from pipeline.data import load
-from pipeline.job import Job, dataset, to_json
-from pipeline.learner import build, gather
-from pipeline.loop import train
-from pipeline.rank import Rank
+from pipeline.chains.local_pool import LocalPool
+from pipeline.data.dataset import load_data
+from pipeline.nets.weights import flatten
+from pipeline.recipe import init_networks
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.samplers import Langevin
-from pipeline.storage import Storage
-from pipeline.weights import flatten
+from pipeline.runs.job import Job, load_dataset, to_json
+from pipeline.runs.storage import Storage
+from pipeline.samplers.langevin import Langevin
+from pipeline.training import learner
+from pipeline.training.collective import gather
+from pipeline.training.loop import train
+from pipeline.training.worker import Worker
 
 RATE = {"adam": 1e-3, "sgd": 0.1}
 WORLDS = {4: (2, 3, 4), 12: (3,)}
@@ -60,8 +61,8 @@ def recipe_job(name, folder):
 
 def begun(job):
     """What carries a job here, on whatever rank this process is."""
-    data = dataset(job)
-    return Rank(job, data, CPU, LocalPool(job.recipe, build(job.recipe, data.spec, 1, CPU)))
+    data = load_dataset(job)
+    return Worker(job, data, CPU, LocalPool(job.recipe, init_networks(job.recipe, data.spec, 1, CPU)))
 
 
 def updated(job):
@@ -125,7 +126,9 @@ def test_learners_equal_one_learner(folder, optimizer, lanes, world):
     one = updated(job(optimizer, lanes))
     ranks = [np.load(folder / f"{optimizer}-{lanes}-{world}-{rank}.npy") for rank in range(world)]
     assert all(np.array_equal(rank, ranks[0]) for rank in ranks)
-    assert not np.array_equal(one, flatten(build(job(optimizer, lanes).recipe, load("digits").spec, 0, CPU)))
+    assert not np.array_equal(
+        one, flatten(init_networks(job(optimizer, lanes).recipe, load_data("digits").spec, 0, CPU))
+    )
     if world == 2:
         assert np.array_equal(ranks[0], one)
     error = np.abs(ranks[0] - one).max()
@@ -133,8 +136,10 @@ def test_learners_equal_one_learner(folder, optimizer, lanes, world):
 
 
 def test_two_learners_wait_for_fresh_chains_when_one_does(folder, monkeypatch):
-    lanes, drift = [], learner._drift
-    monkeypatch.setattr(learner, "_drift", lambda *energies: lanes.append(float(drift(*energies))) or drift(*energies))
+    lanes, drift = [], learner.staleness
+    monkeypatch.setattr(
+        learner, "staleness", lambda *energies: lanes.append(float(drift(*energies))) or drift(*energies)
+    )
     measure = learner.Learner.drift
     apart = []
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from running import CPU, Exploding, Fragile, local_pool, newest, run
 
-from pipeline.data import load
-from pipeline.health import Diverged
-from pipeline.rank import Rank
+from pipeline.data.dataset import load_data
+from pipeline.errors import Diverged
+from pipeline.training.worker import Worker
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_it_goes_further_back_each_time_and_gives_up_at_last(fragile):
 
 def test_banks_go_back_too_and_rates_fall(fragile):
     job = replace(fragile, rollback_rate=0.5)
-    rank = Rank(job, load(job.data), CPU, local_pool(job))
+    rank = Worker(job, load_data(job.data), CPU, local_pool(job))
     for update in range(2):
         rank.step(update)
     rank.save(2)
@@ -97,7 +97,7 @@ def test_it_begins_again_where_its_only_checkpoint_was_never_judged_and_fails_tw
 
 
 def test_chains_under_way_are_not_handed_to_the_next_attempt(fragile):
-    rank = Rank(replace(fragile, lag=1), load(fragile.data), CPU, local_pool(fragile))
+    rank = Worker(replace(fragile, lag=1), load_data(fragile.data), CPU, local_pool(fragile))
     for update in range(2):
         rank.step(update)
     rank.save(2)

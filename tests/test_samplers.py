@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.energies import gaussian
+from pipeline.energies.energy import gaussian
 from pipeline.nets.conv import ConvEnergy
 from pipeline.rng import generator, seeded
-from pipeline.samplers import Langevin
+from pipeline.samplers.langevin import Langevin
 
 N = 20_000
 

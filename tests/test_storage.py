@@ -7,8 +7,8 @@ import pytest
 from pyarrow import fs
 from running import newest, run
 
-from pipeline.errors import BadInput
-from pipeline.storage import Storage
+from pipeline.errors import InputError
+from pipeline.runs.storage import Storage
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def bucket(tmp_path, monkeypatch):
     class Known:
         from_uri = staticmethod(lambda uri: (remote, uri.removeprefix("s3://")))
 
-    monkeypatch.setattr("pipeline.storage.fs", type("fs", (), {**vars(fs), "FileSystem": Known}))
+    monkeypatch.setattr("pipeline.runs.storage.fs", type("fs", (), {**vars(fs), "FileSystem": Known}))
     return root
 
 
@@ -52,5 +52,5 @@ def test_files_are_whole_and_folders_need_not_exist(tmp_path):
 
 
 def test_an_unknown_scheme_is_refused():
-    with pytest.raises(BadInput, match="no folder that can be written to"):
+    with pytest.raises(InputError, match="no folder that can be written to"):
         Storage.at("nowhere://x")

@@ -9,14 +9,15 @@ from running import CPU, Fragile, local_pool
 from running import run as ran
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.evaluation.quality import OBJECTIVES
-from pipeline.model import newest
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
-from pipeline.samplers import Langevin
-from pipeline.trial import Yardstick, evaluations, stops, tried
+from pipeline.runs.snapshot import newest_snapshot
+from pipeline.samplers.langevin import Langevin
+from pipeline.search.budgets import TrialBudget, gradients_per_update, report_updates
+from pipeline.search.objectives import OBJECTIVES
+from pipeline.search.trials import run_trial
 
-YARDSTICK = Yardstick("frechet", budget=6 * 16 * 5, reports=3, samples=40)
+YARDSTICK = TrialBudget("frechet", budget=6 * 16 * 5, reports=3, samples=40)
 SETTINGS = {"noise": 0.01}
 
 
@@ -26,7 +27,7 @@ def trial(small):
 
 
 def reports(job, yardstick=YARDSTICK):
-    return list(tried(job, yardstick, SETTINGS, CPU, lambda: local_pool(job)))
+    return list(run_trial(job, yardstick, SETTINGS, CPU, lambda: local_pool(job)))
 
 
 def test_a_trial_is_the_run_that_it_would_be_without_a_stop(trial, tmp_path):
@@ -40,20 +41,22 @@ def test_it_reports_after_equal_shares_of_gradient_evaluations_whatever_its_step
     assert [one.updates for one in found] == [2, 4, 6]
     assert [one.gradient_evaluations for one in found] == [160, 320, 480]
     longer = replace(trial, recipe=replace(trial.recipe, langevin=Langevin(8, 1.0, 0.01)))
-    assert stops(longer, YARDSTICK) == [2, 3, 4]  # of 128 evaluations each: the first to reach 160, 320, 480
-    assert stops(replace(longer, recipe=replace(longer.recipe, langevin=Langevin(50, 1.0, 0.01))), YARDSTICK) == [1]
+    assert report_updates(longer, YARDSTICK) == [2, 3, 4]  # of 128 evaluations each: the first to reach 160, 320, 480
+    assert report_updates(
+        replace(longer, recipe=replace(longer.recipe, langevin=Langevin(50, 1.0, 0.01))), YARDSTICK
+    ) == [1]
 
 
 def test_what_one_update_costs():
     latent = LatentPrior(batch=10, prior_steps=6, posterior_steps=4)
-    assert evaluations(latent, {}) == 10 * 6 + 10 * 4
-    assert evaluations(JointVAE(batch=10), {}) == 10  # no chains: gradients of items' losses
+    assert gradients_per_update(latent, {}) == 10 * 6 + 10 * 4
+    assert gradients_per_update(JointVAE(batch=10), {}) == 10  # no chains: gradients of items' losses
 
 
 def test_a_killed_trial_says_what_it_had_said_and_goes_on(trial, tmp_path):
     undisturbed = replace(trial, out=str(tmp_path / "undisturbed"))
     expected = reports(undisturbed)
-    walk = tried(trial, YARDSTICK, SETTINGS, CPU, lambda: local_pool(trial))
+    walk = run_trial(trial, YARDSTICK, SETTINGS, CPU, lambda: local_pool(trial))
     next(walk), next(walk)
     walk.close()
     again = reports(trial)
@@ -62,11 +65,11 @@ def test_a_killed_trial_says_what_it_had_said_and_goes_on(trial, tmp_path):
 
 def test_quality_is_of_the_part_that_is_named_and_of_no_other(trial):
     *_, last = reports(trial)
-    model = newest(trial, CPU)
+    model = newest_snapshot(trial, CPU)
     assert set(model.data.rows).isdisjoint(model.data.validation_rows)
     assert set(model.data.test_rows).isdisjoint(model.data.validation_rows)
     assert len(model.data.rows) + len(model.data.test_rows) + len(model.data.validation_rows) == 1797
-    from pipeline.evaluation.quality import quality
+    from pipeline.search.objectives import quality
 
     pool = local_pool(trial)
     assert quality(model, OBJECTIVES["frechet"], model.data.validation, 40, 0, pool) == last.quality

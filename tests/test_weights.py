@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import weights
+from pipeline.nets import weights
 from pipeline.nets.conv import ConvEnergy
 from pipeline.rng import seeded
 

@@ -20,15 +20,15 @@ import ray
 from ray._private.state import state as cluster_state
 from ray.autoscaler.sdk import request_resources
 
-from pipeline.errors import BadInput
-from pipeline.job import Between, Job
+from pipeline.errors import InputError
+from pipeline.runs.job import Job, Range
 
 AUTOSCALE_WAIT = 1200.0
 """Seconds to wait for a cluster that adds machines by itself, where --wait says nothing."""
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def connected() -> Iterator[None]:
     """Inside the block Ray is up: the cluster that RAY_ADDRESS names, or a new one on this machine.
 
     Ray by itself would join whatever cluster was last started on this machine, and wait long for one that has died.
@@ -44,11 +44,11 @@ def joined() -> Iterator[None]:
         try:
             socket.create_connection((match[1], int(match[2])), timeout=10).close()
         except OSError as e:
-            raise BadInput(f"no Ray cluster answers at RAY_ADDRESS={address}: {e}") from e
+            raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {e}") from e
     try:
         ray.init(address=address, logging_level="warning")
     except ConnectionError as e:
-        raise BadInput(f"no Ray cluster answers at RAY_ADDRESS={address}: {str(e).splitlines()[0]}") from e
+        raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {str(e).splitlines()[0]}") from e
     try:
         yield
     finally:
@@ -59,7 +59,7 @@ def bundles(job: Job[Any], most: bool = False) -> list[dict[str, float]]:
     """What each learner, actor and observer asks Ray for; of a range of learners, the least or the most."""
     learner = {"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner}
     actor = {"CPU": job.cpus_per_actor, "GPU": job.gpus_per_actor}
-    learners = job.learners[most] if isinstance(job.learners, Between) else job.learners
+    learners = job.learners[most] if isinstance(job.learners, Range) else job.learners
     observer = {"CPU": job.cpus_per_observer, "GPU": job.gpus_per_observer}
     wanted = [learner] * learners + [actor] * job.actors + [observer] * job.observe
     asked = [{name: amount for name, amount in bundle.items() if amount} for bundle in wanted]
@@ -100,7 +100,7 @@ def wait_for_resources(job: Job[Any]) -> None:
         BadInput: it has not, and neither scales by itself nor did --wait SECONDS bring it.
     """
     wanted = bundles(job)
-    learners = job.learners.least if isinstance(job.learners, Between) else job.learners
+    learners = job.learners.least if isinstance(job.learners, Range) else job.learners
     watching = f" and {job.observe} observers" if job.observe else ""
     asked = f"{learners} learners and {job.actors} actors{watching} need"
     lacks = missing(wanted, machines())
@@ -112,14 +112,14 @@ def wait_for_resources(job: Job[Any]) -> None:
     scales = ceiling is not None and not missing(wanted, [ceiling])
     patience = job.wait or (AUTOSCALE_WAIT if scales else 0)
     if not patience:
-        raise BadInput(f"{asked} {lacks}; ask for less (--actors, --cpus-per-actor, ...), or --wait for more to join")
+        raise InputError(f"{asked} {lacks}; ask for less (--actors, --cpus-per-actor, ...), or --wait for more to join")
     print(f"{asked} {lacks}: waiting up to {patience:g} s", file=sys.stderr)
     request_resources(bundles=bundles(job, most=True))
     try:
         deadline = time.monotonic() + patience
         while lacks := missing(wanted, machines()):
             if time.monotonic() > deadline:
-                raise BadInput(f"{asked} {lacks}, still, after {patience:g} s")
+                raise InputError(f"{asked} {lacks}, still, after {patience:g} s")
             time.sleep(min(1.0, patience))
     finally:
         request_resources(bundles=[])

@@ -15,16 +15,16 @@ import ray
 import torch
 from ray.actor import ActorHandle
 
-from pipeline import checkpoint
 from pipeline.batch import Spec
-from pipeline.distributed.actors import ChainActor, restarts
-from pipeline.distributed.pool import Pool
-from pipeline.health import Diverged
-from pipeline.job import Job
-from pipeline.observer import Observer, cut
-from pipeline.process import prepare, yielding
+from pipeline.distributed.actor_pool import ActorPool
+from pipeline.distributed.actors import ChainActor, restart_count
+from pipeline.errors import Diverged
+from pipeline.evaluation.convergence.observer import Observer, truncate_rows
+from pipeline.process import configure_process, lower_priority
 from pipeline.recipe import Recipe
-from pipeline.storage import Storage
+from pipeline.runs import checkpoint
+from pipeline.runs.job import Job
+from pipeline.runs.storage import Storage
 
 INTERVAL = 1.0
 """Seconds between two looks at whether there is a new checkpoint."""
@@ -36,19 +36,19 @@ DEATHS = 3
 """Of an observer, that it survives."""
 
 
-class Mover(ChainActor):
+class ObserverChainActor(ChainActor):
     """Moves the chains that observers look at, in the time that others leave."""
 
     def __init__(self, recipe: Recipe, spec: Spec, threads: int):
-        yielding()
+        lower_priority()
         super().__init__(recipe, spec, threads)
 
 
-class Watcher:
+class ObserverActor:
     """Looks at a run's checkpoints until it is told that the last is there; its calls run side by side."""
 
     def __init__(self, job: Job[Any], since: int, command: str):
-        prepare(job.threads)
+        configure_process(job.threads)
         self.job, self.since, self.command = job, since, command
         self.observer: Observer | None = None
         self.ending, self.over, self.busy, self.why = threading.Event(), threading.Event(), False, ""
@@ -56,8 +56,8 @@ class Watcher:
 
     def watch(self, movers: Sequence[ActorHandle]) -> list[str]:
         """Look whenever there is a new checkpoint; what went wrong, once the last was looked at."""
-        yielding()
-        observer = Observer(self.job, self.since, torch.device("cpu"), Pool(movers), self.command)
+        lower_priority()
+        observer = Observer(self.job, self.since, torch.device("cpu"), ActorPool(movers), self.command)
         self.observer, last = observer, False
         while not last:
             last = self.ending.wait(INTERVAL)
@@ -104,12 +104,16 @@ def observers(job: Job[Any], spec: Spec, command: str) -> Iterator[None]:
     if not job.observe:
         yield
         return
-    began, mover, handles = time.monotonic(), ray.remote(max_restarts=-1, max_task_retries=DEATHS)(Mover), []
+    began, mover, handles = (
+        time.monotonic(),
+        ray.remote(max_restarts=-1, max_task_retries=DEATHS)(ObserverChainActor),
+        [],
+    )
     try:
         asks = {"num_cpus": job.cpus_per_observer, "num_gpus": job.gpus_per_observer}
         handles += [mover.options(**asks).remote(job.recipe, spec, job.threads) for _ in range(job.observe)]
         lasting = {"max_restarts": DEATHS, "max_task_retries": DEATHS, "max_concurrency": 2}
-        watcher = ray.remote(num_cpus=0, **lasting)(Watcher).remote(job, _begun(job), command)
+        watcher = ray.remote(num_cpus=0, **lasting)(ObserverActor).remote(job, _begun(job), command)
         watching = watcher.watch.remote(handles[:])
         handles.append(watcher)
         try:
@@ -125,10 +129,10 @@ def observers(job: Job[Any], spec: Spec, command: str) -> Iterator[None]:
 
 def _begun(job: Job[Any]) -> int:
     """Where the run goes on from; what was observed past it is cut off."""
-    name = checkpoint.newest(Storage.at(job.out) / "checkpoints")
+    name = checkpoint.newest_name(Storage.at(job.out) / "checkpoints")
     update = checkpoint.update_of(name) if name else 0
     with suppress(OSError):  # the observer will say so
-        cut(Storage.at(job.out), update)
+        truncate_rows(Storage.at(job.out), update)
     return update
 
 
@@ -139,7 +143,7 @@ def _conclude(watcher: ActorHandle, watching: ray.ObjectRef, why: str, seconds: 
         if ray.get(watcher.end.remote(why, limit), timeout=GRACE):
             print(f"observing the last checkpoint, for {limit:.0f} s at most", file=sys.stderr)
         faults = ray.get(watching, timeout=limit + GRACE)
-        died = restarts([watcher])
+        died = restart_count([watcher])
     except ray.exceptions.GetTimeoutError:
         faults = ["no answer in time"]
     except Exception as e:  # whatever it is, it must not become the run's

@@ -16,33 +16,33 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer
 from tqdm import tqdm
 
-from pipeline import checkpoint, owner
 from pipeline.batch import Spec
-from pipeline.chains import LocalPool
-from pipeline.distributed.actors import ChainActor, restarts
+from pipeline.chains.local_pool import LocalPool
+from pipeline.distributed.actor_pool import ActorPool
+from pipeline.distributed.actors import ChainActor, restart_count
 from pipeline.distributed.observe import observers
-from pipeline.distributed.pool import Pool
-from pipeline.distributed.progress import Teller, shown
-from pipeline.errors import BadInput, Lost, TakenOver, Unanswered, Unwritable
-from pipeline.health import Diverged
-from pipeline.job import Between, Job
-from pipeline.learner import build, world
-from pipeline.loop import train
-from pipeline.process import prepare
-from pipeline.storage import Storage
+from pipeline.distributed.status import RemoteProgress, status_actor
+from pipeline.errors import Diverged, InputError, LearnersLost, LeaseLost, RunWriteError, TaskTimeout
+from pipeline.process import configure_process
+from pipeline.recipe import init_networks
+from pipeline.runs import checkpoint, lease
+from pipeline.runs.job import Job, Range
+from pipeline.runs.storage import Storage
+from pipeline.training.collective import world
+from pipeline.training.loop import train
 
 RESTARTS = 3
 """Deaths of learners that a run survives without a new checkpoint between them; with one, any number."""
 RESIZE = 60.0
 """Seconds between two looks at whether there is room for more learners, where their number may change."""
-FAULTS = (BadInput, Unanswered, Unwritable, TakenOver)
+FAULTS = (InputError, TaskTimeout, RunWriteError, LeaseLost)
 """What a restart would repeat: it is an answer."""
 RETRIES = 3
 """Deaths of its actor that a task survives; tasks are pure, so Ray may simply run them again."""
 
 
 @contextmanager
-def actors(job: Job[Any], spec: Spec) -> Iterator[list[ActorHandle]]:
+def chain_actors(job: Job[Any], spec: Spec) -> Iterator[list[ActorHandle]]:
     """The job's chain actors, ended with the block."""
     remote = ray.remote(
         num_cpus=job.cpus_per_actor, num_gpus=job.gpus_per_actor, max_restarts=-1, max_task_retries=RETRIES
@@ -68,14 +68,16 @@ def run(job: Job[Any], spec: Spec, device: torch.device, command: str = "") -> d
         Diverged, BadInput, Unanswered, Unwritable, TakenOver: as `pipeline.loop.train` does.
         Lost: as `fit` does.
     """
-    command = command or owner.claim(Storage.at(job.out))
-    with observers(job, spec, command), actors(job, spec) as handles:
+    command = command or lease.acquire(Storage.at(job.out))
+    with observers(job, spec, command), chain_actors(job, spec) as handles:
         if job.learners:
             return fit(job, spec, handles, command)
-        prepare(job.threads)
+        configure_process(job.threads)
         progress = partial(tqdm, mininterval=1.0)
-        pool = Pool(handles) if handles else LocalPool(job.recipe, build(job.recipe, spec, job.seed, device))
-        found = train(job, device, pool, progress, command, partial(restarts, handles))
+        pool = (
+            ActorPool(handles) if handles else LocalPool(job.recipe, init_networks(job.recipe, spec, job.seed, device))
+        )
+        found = train(job, device, pool, progress, command, partial(restart_count, handles))
         assert found is not None
         return found
 
@@ -87,17 +89,17 @@ def fit(job: Job[Any], spec: Spec, handles: list[ActorHandle], command: str = ""
         Lost: the learners died once more than RESTARTS times without a new checkpoint.
         Diverged, BadInput, Unanswered, Unwritable, TakenOver: as `pipeline.loop.train` does.
     """
-    command, checkpoints = command or owner.claim(Storage.at(job.out)), Storage.at(job.out) / "checkpoints"
-    with shown() as board:
+    command, checkpoints = command or lease.acquire(Storage.at(job.out)), Storage.at(job.out) / "checkpoints"
+    with status_actor() as board:
         config = {"job": job, "spec": spec, "actors": handles, "board": board, "command": command}
         while True:
-            before = checkpoint.newest(checkpoints)
+            before = checkpoint.newest_name(checkpoints)
             try:
                 answer = _trainer(job, config).fit().return_value
                 break
             except TrainingFailedError as e:
-                if checkpoint.newest(checkpoints) == before:
-                    raise Lost(_why(e, before)) from e
+                if checkpoint.newest_name(checkpoints) == before:
+                    raise LearnersLost(_why(e, before)) from e
     if "diverged" in answer:
         raise Diverged(**answer["diverged"])
     for kind in FAULTS:
@@ -120,7 +122,7 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
         _learn,
         train_loop_config=config,
         scaling_config=ScalingConfig(
-            num_workers=tuple(job.learners) if isinstance(job.learners, Between) else job.learners,
+            num_workers=tuple(job.learners) if isinstance(job.learners, Range) else job.learners,
             elastic_resize_monitor_interval_s=RESIZE,
             use_gpu=job.gpus_per_learner > 0,
             resources_per_worker={"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner},
@@ -142,7 +144,7 @@ def _learn(config: dict[str, Any]) -> dict[str, Any]:
     for: they, and those that Ray Train starts in their place, find it there, and give it as their answer.
     """
     job, board = config["job"], config["board"]
-    prepare(job.threads)
+    configure_process(job.threads)
     if fault := ray.get(board.failed.remote()):
         return dict(fault)
     try:
@@ -166,5 +168,7 @@ def _trained(config: dict[str, Any]) -> dict[str, Any] | None:
     device = ray.train.torch.get_device()
     rank, ranks = world()
     own = handles[rank::ranks] or handles[rank % max(len(handles), 1) :][:1]  # with fewer actors some are shared
-    pool = Pool(own) if own else LocalPool(job.recipe, build(job.recipe, spec, 0, device))
-    return train(job, device, pool, partial(Teller, config["board"]), config["command"], partial(restarts, handles))
+    pool = ActorPool(own) if own else LocalPool(job.recipe, init_networks(job.recipe, spec, 0, device))
+    return train(
+        job, device, pool, partial(RemoteProgress, config["board"]), config["command"], partial(restart_count, handles)
+    )

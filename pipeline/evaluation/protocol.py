@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
-from pipeline.chains import AnyPool
-from pipeline.data import Dataset
-from pipeline.evaluation.features import Each
-from pipeline.model import Model
-from pipeline.samplers import Langevin
+from pipeline.chains.local_pool import Pool
+from pipeline.data.dataset import Dataset
+from pipeline.evaluation.judges.features import MapFunction
+from pipeline.runs.snapshot import Snapshot
+from pipeline.samplers.langevin import Langevin
 
 Split = Literal["data", "test", "validation"]
 """What was learned from, or what was held back for evaluation or for choosing."""
@@ -53,7 +53,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """A number, how sure it is, and how it was taken."""
 
     name: str
@@ -74,15 +74,15 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Bench:
+class EvaluationContext:
     """What all measuring needs: a model, who moves its chains, and what it is compared with."""
 
-    model: Model
-    pool: AnyPool
+    model: Snapshot
+    pool: Pool
     split: Split
     reference: Dataset
     seed: int
-    each: Each = map
+    each: MapFunction = map
     """Who computes features."""
 
     def protocol(self, what: str, start: tuple[str, ...], n: int, by: str = "", **more: int | float | str) -> Protocol:

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pipeline.energies import Gradient, by_autograd
-from pipeline.errors import BadInput
-from pipeline.nets.by_hand import by_hand
+from pipeline.energies.energy import Gradient, autograd_gradient
+from pipeline.errors import InputError
+from pipeline.nets.input_gradient import input_gradient
 
 PIECE = 32
 """Chains whose gradient a CPU takes at once: what the layers make of more is too much for its caches."""
@@ -43,9 +43,11 @@ class ConvEnergy(nn.Sequential):
     def __init__(self, shape: tuple[int, ...], width: int, slope: float):
         _, *size = shape
         if width < 1:
-            raise BadInput(f"--width {width}: it must be 1 or more")
+            raise InputError(f"--width {width}: it must be 1 or more")
         if min(size) < 4:
-            raise BadInput(f"images of {size[0]}x{size[1]} are too small for the ConvNet energy: it takes 4x4 and more")
+            raise InputError(
+                f"images of {size[0]}x{size[1]} are too small for the ConvNet energy: it takes 4x4 and more"
+            )
         layers, (inner, *end) = halving(shape, width, slope)
         super().__init__(*layers, nn.Conv2d(inner, 1, (end[0], end[1])))
         self.to(memory_format=torch.channels_last)
@@ -57,9 +59,9 @@ class ConvEnergy(nn.Sequential):
 
     def gradient(self) -> Gradient:
         """dU/dx of images (`energies.gradient`)."""
-        found = by_hand(self) if type(self) is ConvEnergy else None
+        found = input_gradient(self) if type(self) is ConvEnergy else None
         if found is None:
-            return partial(by_autograd, self)
+            return partial(autograd_gradient, self)
         dtype = next(self.parameters()).dtype
 
         def gradient(x: Tensor) -> Tensor:

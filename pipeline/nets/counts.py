@@ -5,10 +5,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Batch, Spec
-from pipeline.errors import BadInput
+from pipeline.errors import InputError
 from pipeline.nets.mlp import MLP
 
-DRAWN = 30
+SAMPLED_WORDS = 30
 """Words in a text that is drawn: p(x|z) is of which words there are, not of how many."""
 
 
@@ -24,9 +24,9 @@ class CountsDecoder(nn.Module):
     def __init__(self, latent: int, spec: Spec, width: int, slope: float):
         super().__init__()
         if latent < 1:
-            raise BadInput(f"--latent {latent}: it must be 1 or more")
+            raise InputError(f"--latent {latent}: it must be 1 or more")
         if len(spec.frequency) != spec.size:
-            raise BadInput("there are no words in the data")
+            raise InputError("there are no words in the data")
         self.layers = MLP(latent, (width, width), spec.size, slope)
         nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
@@ -49,6 +49,6 @@ class CountsDecoder(nn.Module):
 
     def draw(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Float[Tensor, "n words"]:
         """Counts of `DRAWN` words of each text."""
-        words = torch.multinomial(self(z).exp(), DRAWN, replacement=True, generator=rng)
+        words = torch.multinomial(self(z).exp(), SAMPLED_WORDS, replacement=True, generator=rng)
         counts = torch.zeros(len(z), len(self.background), device=z.device)
         return counts.scatter_add_(1, words, torch.ones_like(words, dtype=counts.dtype))

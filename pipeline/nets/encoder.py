@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Spec
-from pipeline.errors import BadInput
+from pipeline.errors import InputError
 from pipeline.nets.conv import halving
 from pipeline.nets.text import SentenceEncoder
 from pipeline.rng import noise
@@ -46,13 +46,13 @@ class ConvEncoder(GaussianEncoder):
     def __init__(self, spec: Spec, latent: int, width: int, slope: float, dropout: float = 0.0):
         nn.Module.__init__(self)
         if width < 1:
-            raise BadInput(f"--width {width}: it must be 1 or more")
+            raise InputError(f"--width {width}: it must be 1 or more")
         layers, end = halving(spec.shape, width, slope)
         last = nn.Linear(math.prod(end), 2 * latent)
         self.layers = nn.Sequential(*layers, nn.Flatten(), *_dropout(dropout), last)
 
 
-def encoder(
+def build_encoder(
     kind: Literal["conv", "mlp"], spec: Spec, latent: int, width: int, slope: float, dropout: float = 0.0
 ) -> nn.Module:
     """The encoder of a kind of data: recurrent for text; for images convolutions, if asked for; else a two-layer MLP.
@@ -61,7 +61,7 @@ def encoder(
         BadInput: no width.
     """
     if width < 1 or not 0 <= dropout < 1:
-        raise BadInput(f"--width {width}, --dropout {dropout}: 1 or more, and a share below 1")
+        raise InputError(f"--width {width}, --dropout {dropout}: 1 or more, and a share below 1")
     if spec.kind == "text":
         return SentenceEncoder(spec, latent, width, dropout)
     if spec.kind == "image" and kind == "conv":
@@ -69,7 +69,9 @@ def encoder(
     return GaussianEncoder(spec, latent, (width, width), slope, dropout)
 
 
-def drawn(encoder: nn.Module, x: Tensor, rng: torch.Generator) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
+def reparameterize(
+    encoder: nn.Module, x: Tensor, rng: torch.Generator
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
     """A latent vector of each item by the encoder's Gaussian, and its KL to N(0, I) in nats; differentiable in both."""
     mean, log_sd = encoder(x)
     z = mean + log_sd.exp() * noise("gaussian", tuple(mean.shape), rng)

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Spec
-from pipeline.energies import Energy
-from pipeline.errors import BadInput
+from pipeline.energies.energy import Energy
+from pipeline.errors import InputError
 from pipeline.nets.glow import Glow
 
 EDGE = 2**-14
@@ -137,21 +137,21 @@ class VectorFlow(nn.Module):
         self.scale.copy_(torch.linalg.cholesky(covariance + ridge))
 
 
-def flow(settings: FlowSettings, spec: Spec) -> nn.Module:
+def build_flow(settings: FlowSettings, spec: Spec) -> nn.Module:
     """The flow of data of one kind and shape.
 
     Raises:
         BadInput: the family is not for the kind of data, or a number does not fit them.
     """
     if min(settings.couplings, settings.scales, settings.hidden) < 1 or settings.levels < 2:
-        raise BadInput("--couplings, --scales and --hidden must be 1 or more, --levels 2 or more")
+        raise InputError("--couplings, --scales and --hidden must be 1 or more, --levels 2 or more")
     if not 0 <= settings.margin < math.inf:
-        raise BadInput(f"--margin {settings.margin:g}: it must be 0 or more")
+        raise InputError(f"--margin {settings.margin:g}: it must be 0 or more")
     if spec.kind == "image" and settings.family == "glow":
         return Glow(spec.shape, settings.scales, settings.couplings, settings.hidden, settings.margin)
     if spec.kind == "vector" and settings.family != "glow":
         return VectorFlow(spec.shape[0], settings)
-    raise BadInput(f"--family {settings.family}: flows of images are glow, of vectors spline, affine or gaussian")
+    raise InputError(f"--family {settings.family}: flows of images are glow, of vectors spline, affine or gaussian")
 
 
 def flow_of(nets: Mapping[str, nn.Module]) -> Flow:
@@ -159,7 +159,7 @@ def flow_of(nets: Mapping[str, nn.Module]) -> Flow:
     return cast(Flow, nets["flow"])
 
 
-def drawn(flow: Flow, z: Float[Tensor, "n d"]) -> tuple[Tensor, Float[Tensor, " n"]]:
+def sample_with_energy(flow: Flow, z: Float[Tensor, "n d"]) -> tuple[Tensor, Float[Tensor, " n"]]:
     """X = g(z), and -log q(x), exact without the inverse since z is known; both differentiable."""
     x, log_det = flow.decode(z)
     return x, _energy(z, log_det)

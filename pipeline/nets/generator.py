@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy, Gradient, by_autograd
-from pipeline.errors import BadInput
-from pipeline.nets.by_hand import through
+from pipeline.energies.energy import Energy, Gradient, autograd_gradient
+from pipeline.errors import InputError
 from pipeline.nets.counts import CountsDecoder
+from pipeline.nets.input_gradient import layer_passes
 from pipeline.nets.text import SentenceDecoder
 
 
@@ -68,7 +68,7 @@ class ConvGenerator(nn.Sequential, GaussianDecoder):
     def __init__(self, latent: int, shape: tuple[int, ...], width: int, slope: float):
         channels, *size = shape
         if width < 1 or latent < 1:
-            raise BadInput(f"--width {width}, --latent {latent}: they must be 1 or more")
+            raise InputError(f"--width {width}, --latent {latent}: they must be 1 or more")
         doublings = 0
         while all(s % 2 == 0 and s >= 8 for s in size):
             size, doublings = [s // 2 for s in size], doublings + 1
@@ -94,7 +94,7 @@ class MLPGenerator(nn.Sequential, GaussianDecoder):
 
     def __init__(self, latent: int, spec: Spec, widths: tuple[int, ...], slope: float):
         if min(latent, *widths) < 1:
-            raise BadInput(f"--width {min(widths)}, --latent {latent}: they must be 1 or more")
+            raise InputError(f"--width {min(widths)}, --latent {latent}: they must be 1 or more")
         layers: list[nn.Module] = []
         inputs = latent
         for width in widths:
@@ -109,7 +109,7 @@ def squared_error(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *d"]) -> Float[T
     return (x - y).flatten(1).square().sum(1)
 
 
-def generator(kind: Literal["conv", "mlp"], latent: int, spec: Spec, width: int, slope: float) -> nn.Module:
+def build_decoder(kind: Literal["conv", "mlp"], latent: int, spec: Spec, width: int, slope: float) -> nn.Module:
     """The decoder of a kind of data: recurrent for text; for images convolutions, if asked for; else a two-layer MLP.
 
     `width` is that of the layers, or of the convolutions before the last, or of the recurrent state.
@@ -123,18 +123,18 @@ def generator(kind: Literal["conv", "mlp"], latent: int, spec: Spec, width: int,
     return MLPGenerator(latent, spec, (width, width), slope)
 
 
-def decoder(nets: Mapping[str, nn.Module]) -> Decoder:
+def decoder_of(nets: Mapping[str, nn.Module]) -> Decoder:
     """A recipe's network `generator`, as the decoder that it is."""
     return cast(Decoder, nets["generator"])
 
 
-def mismatch(items: Batch, decoder: Decoder, sigma: float) -> Energy:
+def reconstruction_energy(items: Batch, decoder: Decoder, sigma: float) -> Energy:
     """-log p(x|z) as an energy of z, for the items given."""
-    return Mismatch(items, decoder, sigma)
+    return ReconstructionEnergy(items, decoder, sigma)
 
 
 @dataclass(frozen=True)
-class Mismatch:
+class ReconstructionEnergy:
     """-log p(x|z) of n items, up to terms free of z."""
 
     items: Batch
@@ -148,9 +148,9 @@ class Mismatch:
     def gradient(self) -> Gradient:
         """By hand through generators that are a chain of layers (`energies.gradient`)."""
         net = self.decoder
-        ways = through(net) if type(net) in (ConvGenerator, MLPGenerator) else None  # type: ignore[arg-type]
+        ways = layer_passes(net) if type(net) in (ConvGenerator, MLPGenerator) else None  # type: ignore[arg-type]
         if ways is None:
-            return partial(by_autograd, self)
+            return partial(autograd_gradient, self)
         (forth, back), x, precision = ways, self.items["x"], 1 / self.sigma**2
         weight = precision * self.items["observed"].square() if "observed" in self.items else precision
 

@@ -17,13 +17,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle
 
-from pipeline.errors import BadInput
+from pipeline.errors import InputError
 
 BOUND = 2.0
 """Of the log of a scale in a coupling."""
 
 
-class Stretch(nn.Module):
+class Logit(nn.Module):
     """Log (1 + margin + x) / (1 + margin - x) of each number in [-1, 1], and straight lines beyond; margin 0: x."""
 
     def __init__(self, margin: float):
@@ -132,7 +132,7 @@ class Coupling(nn.Module):
         return (b - shift) * (-log_scale).exp(), log_scale.flatten(1).sum(1)
 
 
-class Step(nn.Module):
+class FlowStep(nn.Module):
     """Mixing, then a coupling of half the channels."""
 
     def __init__(self, channels: int, hidden: int):
@@ -170,12 +170,12 @@ class Glow(nn.Module):
         super().__init__()
         channels, *sides = shape
         if any(side % 2**scales for side in sides):
-            raise BadInput(f"--scales {scales}: {sides[0]}x{sides[1]} pixels cannot be halved {scales} times")
-        self.stretch = Stretch(margin)
+            raise InputError(f"--scales {scales}: {sides[0]}x{sides[1]} pixels cannot be halved {scales} times")
+        self.stretch = Logit(margin)
         self.steps, self.splits, self.shapes = nn.ModuleList(), nn.ModuleList(), list[tuple[int, ...]]()
         for scale in range(scales):
             channels, sides = 4 * channels, [side // 2 for side in sides]
-            self.steps.append(nn.ModuleList(Step(channels, hidden) for _ in range(couplings)))
+            self.steps.append(nn.ModuleList(FlowStep(channels, hidden) for _ in range(couplings)))
             if scale < scales - 1:
                 channels //= 2
                 self.splits.append(Coupling(channels, channels, hidden))

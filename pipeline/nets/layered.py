@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Spec
-from pipeline.errors import BadInput
+from pipeline.errors import InputError
 from pipeline.nets.generator import GaussianDecoder
 
 
@@ -23,7 +23,7 @@ class LayeredGenerator(GaussianDecoder):
     def __init__(self, latents: tuple[int, ...], spec: Spec, width: int, slope: float):
         super().__init__()
         if not latents or min(*latents, width) < 1:
-            raise BadInput(
+            raise InputError(
                 f"--latents {' '.join(map(str, latents))}, --width {width}: one layer or more, each 1 or more"
             )
         self.latents = list(latents)
@@ -50,7 +50,7 @@ class StepSize(nn.Module):
     def __init__(self, step: float):
         super().__init__()
         if step <= 0:
-            raise BadInput(f"--step {step}: it must be more than 0")
+            raise InputError(f"--step {step}: it must be more than 0")
         self.log = nn.Parameter(torch.tensor(step).log())
 
     def forward(self) -> Float[Tensor, ""]:

@@ -5,9 +5,9 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pipeline.energies import Gradient, by_autograd
-from pipeline.errors import BadInput
-from pipeline.nets.by_hand import by_hand
+from pipeline.energies.energy import Gradient, autograd_gradient
+from pipeline.errors import InputError
+from pipeline.nets.input_gradient import input_gradient
 
 
 class MLP(nn.Sequential):
@@ -19,7 +19,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int, slope: float):
         if min(widths) < 1:
-            raise BadInput(f"--width {min(widths)}: it must be 1 or more")
+            raise InputError(f"--width {min(widths)}: it must be 1 or more")
         layers: list[nn.Module] = []
         for width in widths:
             layers += [nn.Linear(inputs, width), nn.LeakyReLU(slope)]
@@ -39,5 +39,5 @@ class MLPEnergy(MLP):
 
     def gradient(self) -> Gradient:
         """dU/dx of vectors (`energies.gradient`)."""
-        found = by_hand(self) if type(self) is MLPEnergy else None
-        return found or partial(by_autograd, self)
+        found = input_gradient(self) if type(self) is MLPEnergy else None
+        return found or partial(autograd_gradient, self)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pipeline.errors import BadInput
+from pipeline.errors import InputError
 
 
 class NonLocal(nn.Module):
@@ -43,9 +43,9 @@ class NonLocalEnergy(nn.Sequential):
     def __init__(self, shape: tuple[int, ...], width: int, slope: float):
         channels, *size = shape
         if width < 1:
-            raise BadInput(f"--width {width}: it must be 1 or more")
+            raise InputError(f"--width {width}: it must be 1 or more")
         if min(size) < 8:
-            raise BadInput(
+            raise InputError(
                 f"images of {size[0]}x{size[1]} are too small for the non-local energy: it takes 8x8 and more"
             )
         layers: list[nn.Module] = []

@@ -10,7 +10,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
-from pipeline.errors import BadInput
+from pipeline.errors import InputError
 
 SIZE = 227
 """Pixels a side of what it sees."""
@@ -77,10 +77,10 @@ def squeezenet(path: str) -> SqueezeNet:
             found: dict[str, ndarray] = {name.replace("/", "."): file[name] for name in file.files}
         net.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})
     except FileNotFoundError as e:
-        raise BadInput(f"--squeezenet {path}: there is no such file") from e
+        raise InputError(f"--squeezenet {path}: there is no such file") from e
     except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as e:
-        raise BadInput(f"--squeezenet {path} is not an .npz that can be read: {str(e).splitlines()[0]}") from e
+        raise InputError(f"--squeezenet {path} is not an .npz that can be read: {str(e).splitlines()[0]}") from e
     except (RuntimeError, TypeError) as e:
         lines = [line.strip() for line in str(e).splitlines() if line.strip()]
-        raise BadInput(f"--squeezenet {path} holds no SqueezeNet v1.0: {lines[min(1, len(lines) - 1)][:160]}") from e
+        raise InputError(f"--squeezenet {path} holds no SqueezeNet v1.0: {lines[min(1, len(lines) - 1)][:160]}") from e
     return net.eval().requires_grad_(False)

@@ -11,21 +11,21 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pipeline.batch import Batch
-from pipeline.energies import Energy
-from pipeline.errors import BadInput
+from pipeline.energies.energy import Energy
+from pipeline.errors import InputError
 from pipeline.nets.mlp import MLP
 
 
-def head(latent: int, symbols: int, labels: int | None, slope: float, width: int = 200) -> MLP:
+def build_head(latent: int, symbols: int, labels: int | None, slope: float, width: int = 200) -> MLP:
     """F, with two hidden layers of `width` units; `labels` it learns, if any.
 
     Raises:
         BadInput: there is no symbol, or there are fewer than labels, or labels are to be learned and there are none.
     """
     if labels == 0:
-        raise BadInput("the data have no labels: --labelled-batch 0 learns without, with --symbols of your choice")
+        raise InputError("the data have no labels: --labelled-batch 0 learns without, with --symbols of your choice")
     if symbols < (labels or 1):
-        raise BadInput(f"--symbols {symbols}: 1 or more, and as many as there are labels to learn ({labels or 0})")
+        raise InputError(f"--symbols {symbols}: 1 or more, and as many as there are labels to learn ({labels or 0})")
     return MLP(latent, (width, width), symbols, slope)
 
 
@@ -51,20 +51,20 @@ def joint(head: nn.Module, tilt: float, label: Int64[Tensor, " n"]) -> Energy:
     return energy
 
 
-def known(nets: Mapping[str, nn.Module], items: Batch | None) -> dict[str, Float[Tensor, " n"]]:
+def label_metrics(nets: Mapping[str, nn.Module], items: Batch | None) -> dict[str, Float[Tensor, " n"]]:
     """`cross_entropy` -log p(y|z) in nats and `accuracy`, 0 or 1, of items with labels, at the encoder's mean."""
     if items is None or "label" not in items:
         return {}
-    return classified(nets["energy"](nets["encoder"](items["x"])[0]), items["label"])
+    return classification_metrics(nets["energy"](nets["encoder"](items["x"])[0]), items["label"])
 
 
-def classified(scores: Float[Tensor, "n k"], label: Int64[Tensor, " n"]) -> dict[str, Float[Tensor, " n"]]:
+def classification_metrics(scores: Float[Tensor, "n k"], label: Int64[Tensor, " n"]) -> dict[str, Float[Tensor, " n"]]:
     """`cross_entropy` -log p(y) in nats and `accuracy`, 0 or 1, of labels y under p = softmax of the scores."""
     right = (scores.argmax(1) == label).to(scores.dtype)
     return {"cross_entropy": cross_entropy(scores, label, reduction="none"), "accuracy": right}
 
 
-def usage(scores: Float[Tensor, "n k"]) -> dict[str, Float[Tensor, ""]]:
+def symbol_usage(scores: Float[Tensor, "n k"]) -> dict[str, Float[Tensor, ""]]:
     """How symbols are used by n vectors, in nats: `entropy` H(y) and `information` I(z; y) = H(y) - H(y|z).
 
     H(y) is of the mean of p(y|z): log K where all symbols are used alike, 0 where one alone is.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from pipeline.batch import Batch, Spec
-from pipeline.errors import BadInput
+from pipeline.errors import InputError
 
 END = 1
 """The number of the word that ends a sentence."""
@@ -32,9 +32,9 @@ class SentenceDecoder(nn.Module):
     def __init__(self, latent: int, spec: Spec, width: int, dropout: float = 0.3):
         super().__init__()
         if width < 2 or latent < 1:
-            raise BadInput(f"--width {width}, --latent {latent}: a sentence's decoder needs 2 and 1 or more")
+            raise InputError(f"--width {width}, --latent {latent}: a sentence's decoder needs 2 and 1 or more")
         if spec.shape[0] < 2 or len(spec.frequency) < 3:
-            raise BadInput("there are no words in the data")
+            raise InputError("there are no words in the data")
         self.longest, inner = spec.shape[0], width // 2
         self.embedding = _embedding(len(spec.frequency), inner)
         self.first = nn.Linear(latent, width)
@@ -95,7 +95,7 @@ class SentenceEncoder(nn.Module):
     def __init__(self, spec: Spec, latent: int, width: int, dropout: float = 0.0):
         super().__init__()
         if width < 2 or latent < 1:
-            raise BadInput(f"--width {width}, --latent {latent}: a sentence's encoder needs 2 and 1 or more")
+            raise InputError(f"--width {width}, --latent {latent}: a sentence's encoder needs 2 and 1 or more")
         self.embedding = _embedding(len(spec.frequency), width // 2)
         self.gru = nn.GRU(width // 2, width, batch_first=True)
         self.last = nn.Linear(width, 2 * latent)

@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy, gaussian, tilt
-from pipeline.nets.generator import decoder, generator, mismatch
-from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.energies.energy import Energy, gaussian, tilt
+from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
+from pipeline.nets.weights import Nets
+from pipeline.recipe import ChainSettings, ChainStates, Recipe
 from pipeline.rng import noise
-from pipeline.samplers import Langevin
-from pipeline.weights import Nets
+from pipeline.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class AlternatingBackprop(Recipe):
 
     def nets(self, spec: Spec) -> Nets:
         """The generator."""
-        return {"generator": generator(self.decoder, self.latent, spec, self.width, self.slope)}
+        return {"generator": build_decoder(self.decoder, self.latent, spec, self.width, self.slope)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with betas (.5, .999)."""
@@ -90,25 +90,25 @@ class AlternatingBackprop(Recipe):
         """|z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too."""
         if context is None:
             return gaussian()
-        return tilt(mismatch(context, decoder(nets), self.sigma), gaussian())
+        return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), gaussian())
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """Drawn by the decoder."""
-        return decoder(nets).draw(x, rng)
+        return decoder_of(nets).draw(x, rng)
 
     def scores(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """At posterior states, started afresh: what the decoder tells, and `energy`: -log p(x, z) unnormalised."""
         items, z = batch["data"], chains["posterior"].x
-        loss = decoder(nets).loss(z, items, self.sigma)
-        return {**decoder(nets).told(loss, items, self.sigma), "energy": loss + gaussian()(z)}
+        loss = decoder_of(nets).loss(z, items, self.sigma)
+        return {**decoder_of(nets).told(loss, items, self.sigma), "energy": loss + gaussian()(z)}
 
     def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The reconstruction at the posterior's states."""
         items = batch["data"]
-        loss = decoder(nets).loss(chains["posterior"].x, items, self.sigma)
-        told = decoder(nets).told(loss, items, self.sigma)
+        loss = decoder_of(nets).loss(chains["posterior"].x, items, self.sigma)
+        told = decoder_of(nets).told(loss, items, self.sigma)
         return {"generator": loss.mean()}, {name: value.mean() for name, value in told.items()}

@@ -22,15 +22,15 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy
-from pipeline.errors import BadInput
+from pipeline.energies.energy import Energy
+from pipeline.errors import InputError
 from pipeline.nets.conv import ConvEnergy
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.nonlocal_conv import NonLocalEnergy
-from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.nets.weights import Nets
+from pipeline.recipe import ChainSettings, ChainStates, Recipe
 from pipeline.rng import noise
-from pipeline.samplers import Langevin
-from pipeline.weights import Nets
+from pipeline.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,11 @@ class Anatomy(Recipe):
     def nets(self, spec: Spec) -> Nets:
         """The energy F: a ConvNet for images, an MLP (w, 2w, 2w, 2w) for vectors (appendix, architectures)."""
         if not 0 < self.langevin.temperature < math.inf:
-            raise BadInput("--noise 0 or --drift 0: the energy is the network's over the temperature noise^2/(2 drift)")
+            raise InputError(
+                "--noise 0 or --drift 0: the energy is the network's over the temperature noise^2/(2 drift)"
+            )
         if self.decay > 1:
-            raise BadInput(f"--decay {self.decay}: the learning rate would grow; it must be 1 or less")
+            raise InputError(f"--decay {self.decay}: the learning rate would grow; it must be 1 or less")
         if spec.kind == "image":
             kind = NonLocalEnergy if self.net == "nonlocal" else ConvEnergy
             return {"energy": kind(spec.shape, self.width, self.slope)}
@@ -124,7 +126,7 @@ class Anatomy(Recipe):
         return nets["energy"]
 
     def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The energy difference d = U(x + sigma xi) - U(x_K) (eq. 6), with U = F / T."""
         x, temperature = batch["data"]["x"], self.langevin.temperature

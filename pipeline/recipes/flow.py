@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.behind_flow import BehindFlow
-from pipeline.energies import Energy
-from pipeline.nets.flow import FlowSettings, flow, flow_energy, flow_of
-from pipeline.recipe import Moved
-from pipeline.weights import Nets
+from pipeline.energies.energy import Energy
+from pipeline.flow_latent import FlowLatentRecipe
+from pipeline.nets.flow import FlowSettings, build_flow, flow_energy, flow_of
+from pipeline.nets.weights import Nets
+from pipeline.recipe import ChainStates
 
 
 @dataclass(frozen=True)
-class LikelihoodFlow(BehindFlow):
+class MaximumLikelihoodFlow(FlowLatentRecipe):
     """Maximum likelihood of a flow."""
 
     flow: FlowSettings = FlowSettings()
@@ -35,7 +35,7 @@ class LikelihoodFlow(BehindFlow):
 
     def nets(self, spec: Spec) -> Nets:
         """The flow."""
-        return {"flow": flow(self.flow, spec)}
+        return {"flow": build_flow(self.flow, spec)}
 
     def prepare(self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]) -> None:
         """Affine maps by the moments of the batch, unless the flow is another run's."""
@@ -59,7 +59,7 @@ class LikelihoodFlow(BehindFlow):
         return {}
 
     def scores(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """`bits` (a bound: of one draw of the pixels' noise) or `nats`, and `energy` -log q(x)."""
         x = batch["data"]["x"]
@@ -67,7 +67,7 @@ class LikelihoodFlow(BehindFlow):
         return {**self.flow.told(energy, x), "energy": energy}
 
     def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """-log q(x) a dimension."""
         x = batch["data"]["x"]

@@ -23,19 +23,19 @@ from torch.nn.functional import logsigmoid
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.behind_flow import BehindFlow
-from pipeline.energies import Energy, tilt
-from pipeline.errors import BadInput
-from pipeline.nets.flow import Flow, FlowSettings, drawn, flow, flow_energy, flow_of
-from pipeline.nets.normalised import Normalised
-from pipeline.nets.symbols import classified
-from pipeline.recipe import Moved
+from pipeline.energies.energy import Energy, tilt
+from pipeline.errors import InputError
+from pipeline.flow_latent import FlowLatentRecipe
+from pipeline.nets.energy_with_constant import EnergyWithConstant
+from pipeline.nets.flow import Flow, FlowSettings, build_flow, flow_energy, flow_of, sample_with_energy
+from pipeline.nets.symbols import classification_metrics
+from pipeline.nets.weights import Nets
+from pipeline.recipe import ChainStates
 from pipeline.rng import noise
-from pipeline.weights import Nets
 
 
 @dataclass(frozen=True)
-class FlowContrastive(BehindFlow):
+class FlowContrastive(FlowLatentRecipe):
     """Flow contrastive estimation (FCE); with a `gaussian` flow, which does not learn, noise contrastive estimation."""
 
     flow: FlowSettings = FlowSettings()
@@ -76,10 +76,10 @@ class FlowContrastive(BehindFlow):
     def nets(self, spec: Spec) -> Nets:
         """The energy with its constant, and the flow, once more where it is the energy's base."""
         if self.labelled_batch and not spec.classes:
-            raise BadInput("the data have no labels: --labelled-batch 0 learns without")
-        energy = Normalised(spec, spec.classes if self.labelled_batch else 0, self.width, self.slope)
-        base = {"base": flow(self.flow, spec).requires_grad_(False)} if self.base == "flow" else {}
-        return {"energy": energy, "flow": flow(self.flow, spec), **base}
+            raise InputError("the data have no labels: --labelled-batch 0 learns without")
+        energy = EnergyWithConstant(spec, spec.classes if self.labelled_batch else 0, self.width, self.slope)
+        base = {"base": build_flow(self.flow, spec).requires_grad_(False)} if self.base == "flow" else {}
+        return {"energy": energy, "flow": build_flow(self.flow, spec), **base}
 
     def prepare(self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]) -> None:
         """The flow's affine maps, unless it is given; the base; and c, so that r is 0 on average over samples."""
@@ -90,7 +90,7 @@ class FlowContrastive(BehindFlow):
             nets["base"].load_state_dict(nets["flow"].state_dict())
         if "energy" not in given:
             with torch.no_grad():
-                made, energy = drawn(flow_of(nets), noise("gaussian", (1000, x[0].numel()), rng))
+                made, energy = sample_with_energy(flow_of(nets), noise("gaussian", (1000, x[0].numel()), rng))
                 _energy(nets).constant.add_((energy - self.energy(nets)(made)).mean())
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
@@ -114,7 +114,7 @@ class FlowContrastive(BehindFlow):
         return tilt(nets["energy"], flow_energy(cast(Flow, nets["base"]))) if self.fixed else nets["energy"]
 
     def scores(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """`bits` or `nats` of p, as good as its c, and the flow's; the energies of both; `accuracy` with heads."""
         x = batch["data"]["x"]
@@ -122,15 +122,15 @@ class FlowContrastive(BehindFlow):
         own, base = self.energy(nets)(seen), flow_energy(flow_of(nets))(seen)
         flow_told = {f"flow_{k}": v for k, v in self.flow.told(base, x).items()}
         known = self.labelled_batch and "label" in batch["data"]
-        labels = classified(_energy(nets).heads(seen), batch["data"]["label"]) if known else {}
+        labels = classification_metrics(_energy(nets).heads(seen), batch["data"]["label"]) if known else {}
         return {**self.flow.told(own, x), **flow_told, **labels, "energy": own, "energy_flow": base}
 
     def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """-V for the energy, and the cross entropy of labels; V for the flow (eqs. 8, 9)."""
         x = self.flow.seen(batch["data"]["x"], rng)
-        made, made_energy = drawn(flow_of(nets), noise("gaussian", (len(x), x[0].numel()), rng))
+        made, made_energy = sample_with_energy(flow_of(nets), noise("gaussian", (len(x), x[0].numel()), rng))
         of_data = flow_energy(flow_of(nets))(x) - self.energy(nets)(x)
         of_made = made_energy - self.energy(nets)(made)
         value = logsigmoid(of_data).mean() + logsigmoid(-of_made).mean()
@@ -140,7 +140,7 @@ class FlowContrastive(BehindFlow):
         loss = -value
         if self.labelled_batch:
             seen = self.flow.seen(batch["labelled"]["x"], rng)
-            labels = classified(_energy(nets).heads(seen), batch["labelled"]["label"])
+            labels = classification_metrics(_energy(nets).heads(seen), batch["labelled"]["label"])
             told |= {k: v.mean() for k, v in labels.items()}
             loss = loss + self.label_weight * told["cross_entropy"]
         return {"energy": loss, "flow": value}, told

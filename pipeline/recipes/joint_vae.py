@@ -24,14 +24,14 @@ from torch.nn.functional import softplus
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy, gaussian
+from pipeline.energies.energy import Energy, gaussian
 from pipeline.nets.encoder import GaussianEncoder
-from pipeline.nets.generator import MLPGenerator, decoder
+from pipeline.nets.generator import MLPGenerator, decoder_of
 from pipeline.nets.mlp import MLPEnergy
-from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.nets.weights import Nets
+from pipeline.recipe import ChainSettings, ChainStates, Recipe
 from pipeline.rng import noise
-from pipeline.samplers import Langevin
-from pipeline.weights import Nets
+from pipeline.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
@@ -106,29 +106,29 @@ class JointVAE(Recipe):
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """Drawn by the decoder."""
-        return decoder(nets).draw(x, rng)
+        return decoder_of(nets).draw(x, rng)
 
     def joint(self, nets: Nets, x: Tensor, z: Tensor) -> Tensor:
         """U(x, z) of n pairs; softplus bounds it below, and so its learning."""
         return softplus(nets["energy"](torch.cat([x.flatten(1), z], 1)))
 
     def scores(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """At z = mu(x): `mse`, `energy` U(x, z) (section 4.3), and `energy_vae`, -log p(x, z) of the generator."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
-        loss = decoder(nets).loss(mean, items, self.sigma)
+        loss = decoder_of(nets).loss(mean, items, self.sigma)
         energies = {"energy": self.joint(nets, items["x"], mean), "energy_vae": loss + gaussian()(mean)}
-        return {**decoder(nets).told(loss, items, self.sigma), **energies}
+        return {**decoder_of(nets).told(loss, items, self.sigma), **energies}
 
     def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The triangle, each network's part (eqs. 9-11)."""
         items, x = batch["data"], batch["data"]["x"]
         (mean, log_sd), prior = nets["encoder"](x), noise("gaussian", (len(x), self.latent), rng)
         z = mean + log_sd.exp() * noise("gaussian", tuple(mean.shape), rng)
-        loss, made = decoder(nets).loss(z, items, self.sigma), nets["generator"](prior)
+        loss, made = decoder_of(nets).loss(z, items, self.sigma), nets["generator"](prior)
         data, model = self.joint(nets, x, z), self.joint(nets, made, prior)
         reconstruction, cross = loss.mean(), gaussian()(z).mean()
         entropy, w = log_sd.sum(1).mean(), self.energy_weight
@@ -141,5 +141,5 @@ class JointVAE(Recipe):
             "energy/data": data.mean(),
             "energy/model": model.mean(),
             "log_sd": log_sd.mean(),
-            **{name: value.mean() for name, value in decoder(nets).told(loss, items, self.sigma).items()},
+            **{name: value.mean() for name, value in decoder_of(nets).told(loss, items, self.sigma).items()},
         }

@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy, gaussian, tilt
-from pipeline.nets.generator import decoder, generator, mismatch
+from pipeline.energies.energy import Energy, gaussian, tilt
+from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
 from pipeline.nets.mlp import MLPEnergy
-from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.nets.weights import Nets
+from pipeline.recipe import ChainSettings, ChainStates, Recipe
 from pipeline.rng import noise
-from pipeline.samplers import Langevin
-from pipeline.weights import Nets
+from pipeline.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class LatentPrior(Recipe):
     def nets(self, spec: Spec) -> Nets:
         """The energy of the prior (d-200-200-1), and the generator."""
         energy = MLPEnergy(self.latent, (self.energy_width, self.energy_width), self.slope)
-        return {"energy": energy, "generator": generator(self.decoder, self.latent, spec, self.width, self.slope)}
+        return {"energy": energy, "generator": build_decoder(self.decoder, self.latent, spec, self.width, self.slope)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with betas (.5, .999) for both (appendix)."""
@@ -114,33 +114,33 @@ class LatentPrior(Recipe):
         prior = tilt(nets["energy"], gaussian())
         if context is None:
             return prior
-        return tilt(mismatch(context, decoder(nets), self.sigma), prior)
+        return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), prior)
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """Drawn by the decoder."""
-        return decoder(nets).draw(x, rng)
+        return decoder_of(nets).draw(x, rng)
 
     def scores(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """At posterior states: what the decoder tells; `energy`, -log p(x, z) without normalisers (section 4.4), and
         `energy_prior`, its part f(z) + |z|^2/2.
         """
         items, z = batch["data"], chains["posterior"].x
-        loss = decoder(nets).loss(z, items, self.sigma)
+        loss = decoder_of(nets).loss(z, items, self.sigma)
         prior = self.target("prior", nets, None)(z)
-        return {**decoder(nets).told(loss, items, self.sigma), "energy": loss + prior, "energy_prior": prior}
+        return {**decoder_of(nets).told(loss, items, self.sigma), "energy": loss + prior, "energy_prior": prior}
 
     def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """f(z+) - f(z-) (eq. 6), and the reconstruction at z+ (eq. 7)."""
         items, z = batch["data"], chains["posterior"].x
         posterior, prior = nets["energy"](z).mean(), nets["energy"](chains["prior"].x).mean()
-        loss = decoder(nets).loss(z, items, self.sigma)
+        loss = decoder_of(nets).loss(z, items, self.sigma)
         return {"energy": posterior - prior, "generator": loss.mean()}, {
             "chains/contrast": posterior - prior,
             "energy/posterior": posterior,
             "energy/prior": prior,
-            **{name: value.mean() for name, value in decoder(nets).told(loss, items, self.sigma).items()},
+            **{name: value.mean() for name, value in decoder_of(nets).told(loss, items, self.sigma).items()},
         }

@@ -23,19 +23,20 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.behind_flow import BehindFlow
-from pipeline.energies import Energy, gaussian, tilt
+from pipeline.energies.energy import Energy, gaussian, tilt
+from pipeline.flow_latent import FlowLatentRecipe
 from pipeline.nets.conv import ConvEnergy
-from pipeline.nets.flow import FlowSettings, flow, flow_energy, flow_of
+from pipeline.nets.flow import FlowSettings, build_flow, flow_energy, flow_of
 from pipeline.nets.mlp import MLPEnergy
-from pipeline.recipe import ChainSettings, Moved
+from pipeline.nets.weights import Nets
+from pipeline.recipe import ChainSettings, ChainStates
 from pipeline.rng import noise
-from pipeline.samplers import HMC, Langevin
-from pipeline.weights import Nets
+from pipeline.samplers.hmc import HMC
+from pipeline.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
-class NeuralTransport(BehindFlow):
+class NeuralTransport(FlowLatentRecipe):
     """An energy on a flow backbone (NT-EBM); the flow is another run's (`--networks`)."""
 
     flow: FlowSettings = FlowSettings()
@@ -90,7 +91,7 @@ class NeuralTransport(BehindFlow):
             energy: torch.nn.Module = ConvEnergy(spec.shape, self.width, self.slope)
         else:
             energy = MLPEnergy(spec.shape[0], (self.width,) * 3, self.slope)
-        return {"energy": energy, "flow": flow(self.flow, spec).requires_grad_(False)}
+        return {"energy": energy, "flow": build_flow(self.flow, spec).requires_grad_(False)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam, of the energy."""
@@ -121,7 +122,7 @@ class NeuralTransport(BehindFlow):
         return log_weight.logsumexp(0) - math.log(n), 1 / log_weight.softmax(0).square().sum() / n
 
     def scores(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """`bits` or `nats` of p by the estimate of log Z , `energy` U(x) - log q(x), and the flow's."""
         x = batch["data"]["x"]
@@ -133,7 +134,7 @@ class NeuralTransport(BehindFlow):
         return {**self.flow.told(energy + log_z, x), **flow_told, **told, "energy": energy, "energy_flow": base}
 
     def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """U(x) - U(g(z_K)) (eq. 9)."""
         x = batch["data"]["x"]

@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy
+from pipeline.energies.energy import Energy
 from pipeline.nets.conv import ConvEnergy
 from pipeline.nets.mlp import MLPEnergy
-from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.nets.weights import Nets
+from pipeline.recipe import ChainSettings, ChainStates, Recipe
 from pipeline.rng import noise
-from pipeline.samplers import Langevin
-from pipeline.weights import Nets
+from pipeline.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class ShortRun(Recipe):
         return nets["energy"]
 
     def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """U(x + sigma xi) - U(x_K): the gradient of section 3.1."""
         x = batch["data"]["x"]

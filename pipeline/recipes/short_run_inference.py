@@ -21,14 +21,15 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy, gaussian, tilt
-from pipeline.errors import BadInput
-from pipeline.nets.generator import decoder, mismatch
+from pipeline.energies.energy import Energy, gaussian, tilt
+from pipeline.errors import InputError
+from pipeline.nets.generator import decoder_of, reconstruction_energy
 from pipeline.nets.layered import LayeredGenerator, StepSize
-from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.nets.weights import Nets
+from pipeline.recipe import ChainSettings, ChainStates, Recipe
 from pipeline.rng import fold, generator, noise
-from pipeline.samplers import Langevin, short_run_divergence
-from pipeline.weights import Nets
+from pipeline.samplers.langevin import Langevin
+from pipeline.samplers.short_run_density import short_run_divergence
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class ShortRunInference(Recipe):
     def nets(self, spec: Spec) -> Nets:
         """The generator, and the step size. Raises BadInput for a search of nothing."""
         if self.tune_every and (self.tune_items < 1 or min(self.tune_grid, default=0) <= 0):
-            raise BadInput("--tune-items must be 1 or more, --tune-grid not empty and above 0; or --tune-every 0")
+            raise InputError("--tune-items must be 1 or more, --tune-grid not empty and above 0; or --tune-every 0")
         net = LayeredGenerator(self.latents, spec, self.width, self.slope)
         return {"generator": net, "step": StepSize(self.step)}
 
@@ -104,7 +105,7 @@ class ShortRunInference(Recipe):
         """|z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too."""
         if context is None:
             return gaussian()
-        return tilt(mismatch(context, decoder(nets), self.sigma), gaussian())
+        return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), gaussian())
 
     def best_step(self, nets: Nets, items: Batch, rng: torch.Generator) -> float:
         """The step size of the grid whose KL, averaged over the items, is least; with the same noise for all."""
@@ -119,26 +120,26 @@ class ShortRunInference(Recipe):
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """Drawn by the decoder."""
-        return decoder(nets).draw(x, rng)
+        return decoder_of(nets).draw(x, rng)
 
     def scores(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """At posterior states: what the decoder tells, and `energy` -log p(x, z) without normalisers."""
         items, z = batch["data"], chains["posterior"].x
-        loss = decoder(nets).loss(z, items, self.sigma)
-        return {**decoder(nets).told(loss, items, self.sigma), "energy": loss + gaussian()(z)}
+        loss = decoder_of(nets).loss(z, items, self.sigma)
+        return {**decoder_of(nets).told(loss, items, self.sigma), "energy": loss + gaussian()(z)}
 
     def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The reconstruction at the posterior's states (eq. 9); in its turn, how far the step is from the best."""
         items = batch["data"]
-        loss = decoder(nets).loss(chains["posterior"].x, items, self.sigma)
+        loss = decoder_of(nets).loss(chains["posterior"].x, items, self.sigma)
         step = nets["step"]()
         way = torch.zeros((), device=step.device)
         if self._tunes(update):
             some = {name: of_all[: self.tune_items] for name, of_all in items.items()}
             way = (step.log() - math.log(self.best_step(nets, some, rng))).square() / 2
-        told = {name: value.mean() for name, value in decoder(nets).told(loss, items, self.sigma).items()}
+        told = {name: value.mean() for name, value in decoder_of(nets).told(loss, items, self.sigma).items()}
         return {"generator": loss.mean(), "step": way}, {**told, "step": step}

@@ -21,14 +21,14 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies import Energy, gaussian, tilt
-from pipeline.nets.encoder import drawn, encoder
-from pipeline.nets.generator import decoder, generator
-from pipeline.nets.symbols import head, joint, known, marginal, usage
-from pipeline.recipe import ChainSettings, Moved, Recipe
+from pipeline.energies.energy import Energy, gaussian, tilt
+from pipeline.nets.encoder import build_encoder, reparameterize
+from pipeline.nets.generator import build_decoder, decoder_of
+from pipeline.nets.symbols import build_head, joint, label_metrics, marginal, symbol_usage
+from pipeline.nets.weights import Nets
+from pipeline.recipe import ChainSettings, ChainStates, Recipe
 from pipeline.rng import noise
-from pipeline.samplers import Langevin
-from pipeline.weights import Nets
+from pipeline.samplers.langevin import Langevin
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class SymbolVector(Recipe):
         """F (d-200-200-K), encoder and generator."""
         slope, labels = 0.2, spec.classes if self.labelled_batch else None
         return {
-            "energy": head(self.latent, self.classes(spec), labels, slope),
-            "encoder": encoder(self.network, spec, self.latent, self.width, slope, self.dropout),
-            "generator": generator(self.network, self.latent, spec, self.width, slope),
+            "energy": build_head(self.latent, self.classes(spec), labels, slope),
+            "encoder": build_encoder(self.network, spec, self.latent, self.width, slope, self.dropout),
+            "generator": build_decoder(self.network, self.latent, spec, self.width, slope),
         }
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
@@ -123,27 +123,30 @@ class SymbolVector(Recipe):
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """Drawn by the decoder."""
-        return decoder(nets).draw(x, rng)
+        return decoder_of(nets).draw(x, rng)
 
     def scores(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """At the encoder's mean m: what the decoder tells, `energy` -log p(x, m) without normalisers, `accuracy`."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
-        loss, learned = decoder(nets).loss(mean, items, self.sigma), known(nets, items) if self.labelled_batch else {}
-        told, prior = decoder(nets).told(loss, items, self.sigma), self.target("prior", nets, None)(mean)
+        loss, learned = (
+            decoder_of(nets).loss(mean, items, self.sigma),
+            label_metrics(nets, items) if self.labelled_batch else {},
+        )
+        told, prior = decoder_of(nets).told(loss, items, self.sigma), self.target("prior", nets, None)(mean)
         return {**told, **learned, "energy": loss + prior}
 
     def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, Moved], rng: torch.Generator, update: int
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Each network's part of the variational bound and of the cross entropy (algorithm 1)."""
         items, labelled, f = batch["data"], batch.get("labelled"), marginal(nets["energy"], self.tilt)
-        z, kl = drawn(nets["encoder"], items["x"], rng)
-        loss = decoder(nets).loss(z, items, self.sigma)
+        z, kl = reparameterize(nets["encoder"], items["x"], rng)
+        loss = decoder_of(nets).loss(z, items, self.sigma)
         posterior, prior = f(z).mean(), f(chains["prior"].x if chains else z).mean()
-        told = {**decoder(nets).told(loss, items, self.sigma), **known(nets, labelled), "kl": kl}
-        metrics = {name: value.mean() for name, value in told.items()} | usage(nets["energy"](z))
+        told = {**decoder_of(nets).told(loss, items, self.sigma), **label_metrics(nets, labelled), "kl": kl}
+        metrics = {name: value.mean() for name, value in told.items()} | symbol_usage(nets["energy"](z))
         symbol = self.label_weight * metrics.get("cross_entropy", 0) - self.information * metrics["information"]
         bound, contrast = (loss + kl).mean() + posterior, posterior - prior
         losses = {"energy": contrast + symbol, "encoder": bound + symbol, "generator": loss.mean()}

@@ -13,9 +13,9 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
-from pipeline.data import load
-from pipeline.data.store import cached
-from pipeline.errors import BadInput
+from pipeline.data.arrow_table import cached_table
+from pipeline.data.dataset import load_data
+from pipeline.errors import InputError
 
 RNG = np.random.default_rng(0)
 
@@ -45,7 +45,7 @@ def test_images_come_in_as_they_are(tmp_path, shape, kind):
         write_parquet(tmp_path / "a.parquet", images[:7], labels[:7] if kind == "folder" else None)
         if kind == "folder":
             write_parquet(tmp_path / "b.parquet", images[7:], labels[7:])
-    found = load(str(path))
+    found = load_data(str(path))
     n = 7 if kind == "parquet" else 12
     channels = 3 if len(shape) == 4 else 1
     assert (found.size, found.spec.shape) == (n, (channels, 9, 11))
@@ -63,21 +63,21 @@ def test_a_folder_may_hold_more_and_a_palette_is_colours(tmp_path):
     out = io.BytesIO()
     picture.save(out, "PNG")
     pq.write_table(pa.table({"image": [{"bytes": out.getvalue(), "path": ""}]}), tmp_path / "a.parquet")
-    x = load(str(tmp_path)).table.column("x")
+    x = load_data(str(tmp_path)).table.column("x")
     assert x[0, :, 0, 0].tolist() == [255, 0, 128]
 
 
 def test_limit_takes_the_first_items():
-    assert load("digits", 100).size == 100
-    assert load("digits", 10**6).size == 1797
+    assert load_data("digits", 100).size == 100
+    assert load_data("digits", 10**6).size == 1797
 
 
 def test_changed_file_is_read_anew(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, images=np.zeros((5, 8, 8), np.uint8))
-    first = load(str(path))
+    first = load_data(str(path))
     np.savez(path, images=np.full((6, 8, 8), 255, np.uint8))
-    second = load(str(path))
+    second = load_data(str(path))
     assert (first.size, second.size) == (5, 6)
     assert second.batch(np.array([0]))["x"].min() == 1
 
@@ -132,15 +132,15 @@ def bad_files(folder):
 )
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, says):
     bad_files(tmp_path)
-    with pytest.raises(BadInput, match=says) as caught:
-        load(str(tmp_path / name))
+    with pytest.raises(InputError, match=says) as caught:
+        load_data(str(tmp_path / name))
     assert "\n" not in str(caught.value)
 
 
 def test_any_column_comes_back_and_is_memory_mapped(tmp_path):
     ragged = [np.arange(n, dtype=np.int32) for n in (3, 0, 5)]
     columns = {"x": RNG.normal(size=(3, 2, 4)).astype(np.float32), "label": np.array([2, 0, 1]), "tokens": ragged}
-    table = cached(tmp_path / "t.arrow", lambda: columns)
+    table = cached_table(tmp_path / "t.arrow", lambda: columns)
     assert np.array_equal(table.column("x"), columns["x"])
     assert np.array_equal(table.column("label"), columns["label"])
     assert [list(r) for r in table.ragged("tokens", np.array([2, 1]))] == [[0, 1, 2, 3, 4], []]
@@ -155,7 +155,7 @@ def test_two_who_cache_at_once_both_succeed(tmp_path):
         return {"x": np.arange(10)}
 
     def one():
-        found.append(cached(tmp_path / "t.arrow", columns))
+        found.append(cached_table(tmp_path / "t.arrow", columns))
 
     threads = [threading.Thread(target=one) for _ in range(4)]
     for thread in threads:
@@ -168,7 +168,7 @@ def test_two_who_cache_at_once_both_succeed(tmp_path):
 
 def test_a_reader_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        cached(tmp_path / "t.arrow", lambda: 1 / 0)
+        cached_table(tmp_path / "t.arrow", lambda: 1 / 0)
     assert not list(tmp_path.iterdir())
 
 
@@ -241,7 +241,7 @@ def test_torchvisions_sets_are_read(torchvision_set):
     shape = {"cifar10": (3, 32, 32), "svhn": (3, 32, 32), "flowers": (3, 32, 32), "celeba": (3, 64, 64)}.get(
         torchvision_set, (1, 28, 28)
     )
-    found = load(torchvision_set)
+    found = load_data(torchvision_set)
     assert (found.size, found.spec.shape) == (40, shape)
     assert found.spec.classes == {"celeba": 0, "cifar10": 8}.get(torchvision_set, 10)
 
@@ -249,5 +249,5 @@ def test_torchvisions_sets_are_read(torchvision_set):
 def test_a_set_that_cannot_be_had_is_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("EBM_CACHE", str(tmp_path))
     monkeypatch.setattr(datasets.MNIST, "mirrors", [])
-    with pytest.raises(BadInput, match=r"mnist is not under .* and cannot be downloaded"):
-        load("mnist")
+    with pytest.raises(InputError, match=r"mnist is not under .* and cannot be downloaded"):
+        load_data("mnist")

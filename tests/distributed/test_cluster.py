@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.distributed.cluster import bundles, joined, missing, wait_for_resources
-from pipeline.errors import BadInput
+from pipeline.distributed.cluster import bundles, connected, missing, wait_for_resources
+from pipeline.errors import InputError
 
 
 def test_what_is_missing_is_said_by_kind(small):
@@ -25,7 +25,7 @@ def test_each_part_has_to_fit_on_one_machine():
 
 def test_asking_for_too_much_is_an_error_at_once(ray_session, small):
     began = time.monotonic()
-    with pytest.raises(BadInput, match=r"need 40 CPU \(2 there\)"):
+    with pytest.raises(InputError, match=r"need 40 CPU \(2 there\)"):
         wait_for_resources(replace(small, actors=4, cpus_per_actor=10.0))
     assert time.monotonic() - began < 2
 
@@ -33,11 +33,11 @@ def test_asking_for_too_much_is_an_error_at_once(ray_session, small):
 def test_a_cluster_that_does_not_answer_is_refused(monkeypatch):
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(BadInput, match=r"no Ray cluster answers at RAY_ADDRESS=127\.0\.0\.1:1"), joined():
+    with pytest.raises(InputError, match=r"no Ray cluster answers at RAY_ADDRESS=127\.0\.0\.1:1"), connected():
         pass
 
 
 def test_waiting_ends_at_the_deadline(ray_session, small, capsys):
-    with pytest.raises(BadInput, match=r"need 1 GPU \(0 there\), still, after"):
+    with pytest.raises(InputError, match=r"need 1 GPU \(0 there\), still, after"):
         wait_for_resources(replace(small, actors=1, gpus_per_actor=1.0, wait=1.5))
     assert "waiting up to 1.5 s" in capsys.readouterr().err

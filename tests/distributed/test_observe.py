@@ -14,12 +14,12 @@ from running import CPU, local_pool
 from running import run as plain_run
 from tqdm import tqdm
 
-from pipeline import owner
 from pipeline.distributed.observe import observers
 from pipeline.distributed.train import run
-from pipeline.job import dataset, to_json
-from pipeline.loop import train
-from pipeline.storage import Storage
+from pipeline.runs import lease
+from pipeline.runs.job import load_dataset, to_json
+from pipeline.runs.storage import Storage
+from pipeline.training.loop import train
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def same(job, found):
 
 
 def test_a_run_that_is_watched_is_the_run_bit_for_bit(ray_session, plane, capsys):
-    found = run(plane, dataset(plane).spec, CPU)
+    found = run(plane, load_dataset(plane).spec, CPU)
     same(plane, found)
     seen = lines(plane.out, "observe.jsonl")
     assert seen[-1]["update"] == plane.updates
@@ -66,8 +66,8 @@ def of_class(ray, name):
 
 
 def test_observers_that_are_killed_disturb_nothing_and_come_back(ray_session, plane):
-    command = owner.claim(Storage.at(plane.out))
-    with observers(plane, dataset(plane).spec, command):
+    command = lease.acquire(Storage.at(plane.out))
+    with observers(plane, load_dataset(plane).spec, command):
         for name in ("Mover", "Watcher"):
             os.kill(of_class(ray_session, name), signal.SIGKILL)
         found = train(plane, CPU, local_pool(plane), partial(tqdm, file=io.StringIO()), command)
@@ -77,7 +77,7 @@ def test_observers_that_are_killed_disturb_nothing_and_come_back(ray_session, pl
 
 def test_an_observer_that_cannot_write_is_told_of_in_one_line(ray_session, plane, capsys):
     (Path(plane.out) / "observe.jsonl").mkdir()
-    same(plane, run(plane, dataset(plane).spec, CPU))
+    same(plane, run(plane, load_dataset(plane).spec, CPU))
     err = capsys.readouterr().err
     assert "the observer failed 1 times" in err
     assert "the run is as it was" in err

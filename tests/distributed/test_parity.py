@@ -17,17 +17,17 @@ from running import CPU, local_pool, run
 from small_recipes import COUPLINGS, TRANSPORT
 from tqdm import tqdm
 
-from pipeline import weights
 from pipeline.batch import Spec
-from pipeline.data import load
-from pipeline.distributed import pool as pool_module
-from pipeline.distributed.pool import Pool
-from pipeline.distributed.train import actors, fit
-from pipeline.job import to_json
-from pipeline.learner import build
-from pipeline.loop import train
-from pipeline.rank import Rank
-from pipeline.storage import Storage
+from pipeline.data.dataset import load_data
+from pipeline.distributed import actor_pool as pool_module
+from pipeline.distributed.actor_pool import ActorPool
+from pipeline.distributed.train import chain_actors, fit
+from pipeline.nets import weights
+from pipeline.recipe import init_networks
+from pipeline.runs.job import to_json
+from pipeline.runs.storage import Storage
+from pipeline.training.loop import train
+from pipeline.training.worker import Worker
 
 SPEC = Spec("image", (1, 8, 8), 10)
 
@@ -60,9 +60,9 @@ def test_actors_give_the_plain_loops_numbers_even_if_one_dies(ray_session, small
     long = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=600 if kill else 5))
     job = replace(small, recipe=long, actors=number, lag=lag, cpus_per_actor=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
-    with actors(job, SPEC) as handles:
+    with chain_actors(job, SPEC) as handles:
         pid = ray_session.get(handles[0].pid.remote()) if kill else 0
-        found = train(job, CPU, Pool(handles), lambda **settings: Killer(pid, **settings))
+        found = train(job, CPU, ActorPool(handles), lambda **settings: Killer(pid, **settings))
         if kill:
             assert ray_session.get(handles[0].pid.remote()) != pid
     assert found["weights_sha256"] == plain(job)
@@ -71,17 +71,17 @@ def test_actors_give_the_plain_loops_numbers_even_if_one_dies(ray_session, small
 def test_actors_answer_alike_whether_fixed_weights_come_apart_or_with_the_others(ray_session, small):
     recipe = replace(TRANSPORT, flow=COUPLINGS)
     job = replace(small, recipe=recipe, data="eight-gaussians", actors=2, cpus_per_actor=0.25)
-    data = load(job.data)
-    local, (one, other) = local_pool(job), (build(recipe, data.spec, seed, CPU) for seed in (1, 2))
-    tasks = Rank(job, data, CPU, local).tasks(0, 0)
+    data = load_data(job.data)
+    local, (one, other) = local_pool(job), (init_networks(recipe, data.spec, seed, CPU) for seed in (1, 2))
+    tasks = Worker(job, data, CPU, local).tasks(0, 0)
     fixed = [weights.flatten({"flow": nets["flow"]}) for nets in (one, other)]
     learned = [weights.flatten({"energy": nets["energy"]}) for nets in (one, other)]
     both = weights.flatten(other)
     calls = [(learned[0], fixed[0]), (learned[1], fixed[0]), (both, None), (learned[0], fixed[0])]
     calls += [(learned[0], fixed[1]), (both, None), (learned[1], fixed[1]), (both, None)]
     ends = []
-    with actors(job, data.spec) as handles:
-        pool = Pool(handles)
+    with chain_actors(job, data.spec) as handles:
+        pool = ActorPool(handles)
         for update, (flat, apart) in enumerate(calls):
             answers = []
             for each in (local, pool):
@@ -104,7 +104,7 @@ def test_one_learner_and_two_actors_of_which_a_learner_and_an_actor_die(ray_sess
     job = replace(small, recipe=long, learners=1, actors=2, updates=12, cpus_per_actor=0.25, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     whole = run(replace(job, learners=0, actors=0, out=job.out + "-plain"))
-    with actors(job, load(job.data).spec) as handles:
+    with chain_actors(job, load_data(job.data).spec) as handles:
         pid = ray_session.get(handles[1].pid.remote())
         threading.Thread(target=kill_both, args=(Path(job.out), pid), daemon=True).start()
         found = fit(job, SPEC, handles)
@@ -130,11 +130,11 @@ def test_an_actor_that_hangs_is_worked_round_and_its_tasks_count_once(ray_sessio
     monkeypatch.setattr(pool_module, "LOOK", 0.02)
     job = replace(small, actors=2, lag=1, cpus_per_actor=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
-    with actors(job, SPEC) as handles:
+    with chain_actors(job, SPEC) as handles:
         pid, _ = ray_session.get([handle.pid.remote() for handle in handles])
         os.kill(pid, signal.SIGSTOP)
         try:
-            found = train(job, CPU, Pool(handles), partial(tqdm, disable=True))
+            found = train(job, CPU, ActorPool(handles), partial(tqdm, disable=True))
         finally:
             os.kill(pid, signal.SIGCONT)
     assert found["weights_sha256"] == plain(job)
@@ -148,7 +148,7 @@ def test_an_actor_that_hangs_is_worked_round_and_its_tasks_count_once(ray_sessio
 def test_two_learners_that_share_an_actor_equal_one(ray_session, small, plain):
     job = replace(small, learners=2, actors=1, lag=1, cpus_per_actor=0.25, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
-    with actors(job, SPEC) as handles:
+    with chain_actors(job, SPEC) as handles:
         found = fit(job, SPEC, handles)
     assert found["weights_sha256"] == plain(job)
 

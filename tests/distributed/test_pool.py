@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.distributed import pool as pool_module
-from pipeline.distributed.pool import Pool
-from pipeline.errors import Unanswered
+from pipeline.distributed import actor_pool as pool_module
+from pipeline.distributed.actor_pool import ActorPool
+from pipeline.errors import TaskTimeout
 
 FLAT = np.zeros(3, np.float32)
 
@@ -47,7 +47,7 @@ def actors(ray_session):
 
 
 def test_answers_come_by_chain_and_lane_in_the_order_asked_for(actors):
-    pool = Pool(actors(("a",), ("b",)))
+    pool = ActorPool(actors(("a",), ("b",)))
     for update in range(3):
         pool.submit(update, tasks(4), FLAT)
     assert pool.next == 3
@@ -58,7 +58,7 @@ def test_answers_come_by_chain_and_lane_in_the_order_asked_for(actors):
 
 
 def test_drained_answers_stay_to_be_collected(actors):
-    pool = Pool(actors(("a",)))
+    pool = ActorPool(actors(("a",)))
     pool.submit(0, tasks(2), FLAT)
     pool.submit(1, tasks(2), FLAT)
     drained = {update: dict(answers) for update, answers in pool.drain().items()}
@@ -70,7 +70,7 @@ def test_drained_answers_stay_to_be_collected(actors):
 def test_a_late_task_goes_to_another_actor_as_well(actors, ray_session, monkeypatch):
     monkeypatch.setattr(pool_module, "PATIENCE", 2.0)
     monkeypatch.setattr(pool_module, "LOOK", 0.02)
-    pool = Pool(actors(("stuck", 1), ("alive",)))
+    pool = ActorPool(actors(("stuck", 1), ("alive",)))
     ray_session.get([actor.__ray_ready__.remote() for actor in pool.actors])
     asked = []
     for update in range(4):
@@ -84,7 +84,7 @@ def test_a_late_task_goes_to_another_actor_as_well(actors, ray_session, monkeypa
 def test_a_straggler_does_not_make_the_pool_more_patient(actors, ray_session, monkeypatch):
     monkeypatch.setattr(pool_module, "PATIENCE", 1.0)
     monkeypatch.setattr(pool_module, "LOOK", 0.1)
-    pool = Pool(actors(("stuck", 1), ("alive",)))
+    pool = ActorPool(actors(("stuck", 1), ("alive",)))
     ray_session.get([actor.__ray_ready__.remote() for actor in pool.actors])
     pool.submit(0, tasks(8), FLAT)
     pool.collect(0)
@@ -92,7 +92,7 @@ def test_a_straggler_does_not_make_the_pool_more_patient(actors, ray_session, mo
 
 
 def test_an_actor_that_is_gone_for_good_leaves_its_task_to_another(actors, ray_session):
-    pool = Pool(actors(("gone", 1), ("alive",)))
+    pool = ActorPool(actors(("gone", 1), ("alive",)))
     pool.submit(0, tasks(2), FLAT)
     ray_session.kill(pool.actors[0])
     assert pool.collect(0) == {("model", p): ("alive", 10 * p) for p in range(2)}
@@ -100,7 +100,7 @@ def test_an_actor_that_is_gone_for_good_leaves_its_task_to_another(actors, ray_s
 
 
 def test_an_update_may_be_submitted_again_while_later_ones_are_out(actors):
-    pool = Pool(actors(("a",), ("b",)))
+    pool = ActorPool(actors(("a",), ("b",)))
     for update in range(3):
         pool.submit(update, tasks(2), FLAT)
     assert len(pool.collect(0)) == 2
@@ -111,16 +111,16 @@ def test_an_update_may_be_submitted_again_while_later_ones_are_out(actors):
 
 def test_a_task_that_nobody_answers_is_named(actors, monkeypatch):
     monkeypatch.setattr(pool_module, "PATIENCE", 0.1)
-    pool = Pool(actors(("stuck", 1)))
+    pool = ActorPool(actors(("stuck", 1)))
     pool.submit(0, tasks(1), FLAT)
-    with pytest.raises(Unanswered, match="model chains of lane 0, seed 0: no answer in 5 tries"):
+    with pytest.raises(TaskTimeout, match="model chains of lane 0, seed 0: no answer in 5 tries"):
         pool.collect(0)
 
 
 def test_weights_that_never_change_are_put_once(actors, ray_session, monkeypatch):
     put, sizes = ray_session.put, []
     monkeypatch.setattr(pool_module.ray, "put", lambda value: sizes.append(value.size) or put(value))
-    pool, fixed, referred = Pool(actors(("a",))), np.zeros(5, np.float32), []
+    pool, fixed, referred = ActorPool(actors(("a",))), np.zeros(5, np.float32), []
     for update, others in enumerate((fixed, fixed, None, fixed, fixed, fixed.copy())):
         pool.submit(update, tasks(2), FLAT, others)
         assert len(pool.collect(update)) == 2

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.distributed import search
-from pipeline.errors import BadInput
+from pipeline.distributed.tune import Plan, ResumableASHA, check_room, confirm, search, suggested_recipe
+from pipeline.errors import InputError
 from pipeline.recipes.short_run import ShortRun
-from pipeline.samplers import Langevin
-from pipeline.trial import Yardstick, records
+from pipeline.samplers.langevin import Langevin
+from pipeline.search.budgets import TrialBudget
+from pipeline.search.trials import read_records
 
 
 @pytest.fixture
@@ -20,42 +21,42 @@ def plan(small):
 
     recipe = ShortRun(langevin=Langevin(5, 1.0, 0.01), batch=8, width=4, start_from="gaussian", data_noise=0.0)
     job = replace(small, recipe=recipe, data="eight-gaussians", lanes=2, updates=1, out="")
-    yardstick = Yardstick("kl", budget=9 * 40, reports=9, samples=20)
-    return search.Plan(job, space, yardstick, 3, "tpe", "asha", 0, str(Path(small.out).parent), 0.25, 0.0)
+    yardstick = TrialBudget("kl", budget=9 * 40, reports=9, samples=20)
+    return Plan(job, space, yardstick, 3, "tpe", "asha", 0, str(Path(small.out).parent), 0.25, 0.0)
 
 
 def test_a_search_tries_keeps_every_trial_and_goes_on_where_it_was_left(ray_session, plan):
-    search.search(plan)
-    found = records(f"{plan.out}/trials")
+    search(plan)
+    found = read_records(f"{plan.out}/trials")
     assert len(found) == 3
     for name, record in found.items():
         job = json.loads((Path(plan.out) / "trials" / name / "job.json").read_text())
-        recipe = search.suggested(plan, record["settings"])
+        recipe = suggested_recipe(plan, record["settings"])
         assert job["recipe"]["langevin"]["noise"] == recipe.langevin.noise == record["settings"]["noise"]
         evaluations = [one["gradient_evaluations"] for one in record["reports"]]
         assert evaluations[0] >= 40
         assert evaluations == sorted(set(evaluations))
-    best = search.suggested(plan, next(iter(found.values()))["settings"])
-    search.confirm(plan, {"best-seed-1": replace(plan.job, recipe=best, seed=1)})
-    again = records(f"{plan.out}/confirm")
+    best = suggested_recipe(plan, next(iter(found.values()))["settings"])
+    confirm(plan, {"best-seed-1": replace(plan.job, recipe=best, seed=1)})
+    again = read_records(f"{plan.out}/confirm")
     assert {name: (one["part"], len(one["reports"])) for name, one in again.items()} == {"best-seed-1": ("test", 1)}
-    search.search(plan)  # ended: nothing is tried anew
-    assert records(f"{plan.out}/trials") == found
+    search(plan)  # ended: nothing is tried anew
+    assert read_records(f"{plan.out}/trials") == found
 
 
 def test_whoever_does_not_fit_is_told_before_anything_is_written(ray_session, plan):
-    with pytest.raises(BadInput, match=r"a trial needs 3 CPU \(2 there\); ask for less \(--cpus-per-trial"):
-        search.check(replace(plan, cpus_per_trial=3.0))
-    with pytest.raises(BadInput, match="a trial needs"):
-        search.check(replace(plan, job=replace(plan.job, actors=4, cpus_per_actor=0.5)))
+    with pytest.raises(InputError, match=r"a trial needs 3 CPU \(2 there\); ask for less \(--cpus-per-trial"):
+        check_room(replace(plan, cpus_per_trial=3.0))
+    with pytest.raises(InputError, match="a trial needs"):
+        check_room(replace(plan, job=replace(plan.job, actors=4, cpus_per_actor=0.5)))
 
 
 def test_a_trial_with_actors_of_its_own_is_the_same_trial(ray_session, plan):
     one = replace(plan, trials=1, suggestions="random")
-    search.search(one)
+    search(one)
     with_actors = replace(one, out=f"{plan.out}/with-actors", job=replace(plan.job, actors=1, cpus_per_actor=0.25))
-    search.search(with_actors)
-    (alone,), (helped,) = (records(f"{p.out}/trials").values() for p in (one, with_actors))
+    search(with_actors)
+    (alone,), (helped,) = (read_records(f"{p.out}/trials").values() for p in (one, with_actors))
     assert alone["settings"] == helped["settings"]
     assert [r["quality"] for r in alone["reports"]] == [r["quality"] for r in helped["reports"]]
 
@@ -68,8 +69,8 @@ def test_asha_knows_after_a_kill_what_was_reported_before(plan):
         (trials / name / "trial.json").write_text(json.dumps(record))
     verdicts = {}
     for quality in (0.5, 2.5):
-        halving, trial = search.Halving(plan), SimpleNamespace(trial_id="new")
+        halving, trial = ResumableASHA(plan), SimpleNamespace(trial_id="new")
         halving.on_trial_add(None, trial)
         verdicts[quality] = halving.on_trial_result(None, trial, {"gradient_evaluations": 40, "kl": quality})
     assert verdicts == {0.5: "CONTINUE", 2.5: "STOP"}
-    assert [milestone for milestone, _ in search.Halving(plan)._brackets[0]._rungs] == pytest.approx([360, 120, 40])
+    assert [milestone for milestone, _ in ResumableASHA(plan)._brackets[0]._rungs] == pytest.approx([360, 120, 40])

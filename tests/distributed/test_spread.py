@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from pipeline.distributed.spread import Spread
+from pipeline.distributed.map import RayMap
 
 
 def test_parts_come_in_their_order_from_other_processes(ray_session):
@@ -11,7 +11,7 @@ def test_parts_come_in_their_order_from_other_processes(ray_session):
         return x * x, os.getpid()
 
     parts = [torch.full((3,), float(i)) for i in range(7)]
-    found = list(Spread(2, 1)(squared, parts))
+    found = list(RayMap(2, 1)(squared, parts))
     assert [value[0].item() for value, _ in found] == [i * i for i in range(7)]
     assert os.getpid() not in {pid for _, pid in found}
 
@@ -21,4 +21,4 @@ def test_what_a_part_raises_is_raised(ray_session):
         raise ValueError("no such part")
 
     with pytest.raises(ValueError, match="no such part"):
-        list(Spread(1, 1)(broken, [1, 2]))
+        list(RayMap(1, 1)(broken, [1, 2]))

@@ -9,25 +9,25 @@ import torch
 from running import CPU
 from small_recipes import LATENT
 
-from pipeline.chains import LocalPool
-from pipeline.densities import EightGaussians
+from pipeline.chains.local_pool import LocalPool
 from pipeline.distributed import train as distributed
-from pipeline.distributed.pool import Pool
-from pipeline.energies import gaussian, tilt
-from pipeline.evaluation import likelihood
-from pipeline.evaluation.annealing import Base, integrals, normaliser
-from pipeline.evaluation.log_density import likelihoods
-from pipeline.evaluation.protocol import Bench
-from pipeline.health import Watch
-from pipeline.job import dataset
-from pipeline.learner import build
-from pipeline.model import Model
+from pipeline.distributed.actor_pool import ActorPool
+from pipeline.energies.energy import gaussian, tilt
+from pipeline.energies.toy_densities import EightGaussians
+from pipeline.evaluation.metrics.annealing import GaussianBase, log_normalizer, posterior_integrals
+from pipeline.evaluation.metrics.grid import grid_points
+from pipeline.evaluation.metrics.log_likelihood import likelihood_metrics
+from pipeline.evaluation.protocol import EvaluationContext
 from pipeline.nets.generator import GaussianDecoder
+from pipeline.recipe import init_networks
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import generator
-from pipeline.samplers import Langevin
-from pipeline.storage import Storage
+from pipeline.runs.job import load_dataset
+from pipeline.runs.snapshot import Snapshot
+from pipeline.runs.storage import Storage
+from pipeline.samplers.langevin import Langevin
+from pipeline.training.divergence import DivergenceMonitor
 
 TRUTH = EightGaussians()
 
@@ -57,27 +57,29 @@ class Linear(torch.nn.Linear, GaussianDecoder):
 
 def model(job, **changes):
     job = replace(job, **changes)
-    data = dataset(job)
-    return Model(job, data, build(job.recipe, data.spec, 3, CPU), 5, Storage.at(job.out), None, Watch(0))
+    data = load_dataset(job)
+    return Snapshot(
+        job, data, init_networks(job.recipe, data.spec, 3, CPU), 5, Storage.at(job.out), None, DivergenceMonitor(0)
+    )
 
 
 def pool(of):
-    return LocalPool(of.job.recipe, build(of.job.recipe, of.data.spec, 0, CPU))
+    return LocalPool(of.job.recipe, init_networks(of.job.recipe, of.data.spec, 0, CPU))
 
 
 def test_a_gaussian_of_data_starts_where_they_are():
     x = torch.randn(5000, 1, 2, generator=generator(0)) * 3 + torch.tensor([[1.0, -2.0]])
-    base = Base.like(torch.cat([x, torch.ones(5000, 1, 1)], 2))
+    base = GaussianBase.like(torch.cat([x, torch.ones(5000, 1, 1)], 2))
     assert base.shape == (1, 3)
     np.testing.assert_allclose(base.mean, [1, -2, 1], atol=0.2)
     np.testing.assert_allclose(base.sd, [3, 3, max(base.sd) / 100], rtol=0.05)
-    assert Base.standard(4).log_normaliser == pytest.approx(2 * math.log(2 * math.pi))
+    assert GaussianBase.standard(4).log_normaliser == pytest.approx(2 * math.log(2 * math.pi))
 
 
 def test_the_normaliser_of_a_known_density_at_its_temperature(small):
     of = model(small, recipe=Known(langevin=Langevin(1, 1.0, 6**0.5), width=4), data="eight-gaussians")
-    base = Base.like(of.data.batch(np.arange(2000))["x"])
-    found = normaliser(pool(of), of, base, 3.0, 200, 50, 0)
+    base = GaussianBase.like(of.data.batch(np.arange(2000))["x"])
+    found = log_normalizer(pool(of), of, base, 3.0, 200, 50, 0)
     error = float((1 / found.ess - 1 / 200).sqrt())
     assert abs(float(found.log_ratio) + 7 / 3) < 4 * error < 0.15
     assert found.ess > 100
@@ -86,11 +88,11 @@ def test_the_normaliser_of_a_known_density_at_its_temperature(small):
 
 def test_annealing_agrees_with_the_grid_on_a_network(small):
     of = model(small, recipe=Network(langevin=Langevin(1, 1.0, 2**0.5), width=16), data="eight-gaussians")
-    points = likelihood.grid(4.0)
+    points = grid_points(4.0)
     with torch.no_grad():
         exact = float((-of.energy(points)).double().logsumexp(0)) + math.log(64 / len(points))
-    base = Base.like(of.data.batch(np.arange(2000))["x"])
-    found = normaliser(pool(of), of, base, 1.0, 600, 40, 1)
+    base = GaussianBase.like(of.data.batch(np.arange(2000))["x"])
+    found = log_normalizer(pool(of), of, base, 1.0, 600, 40, 1)
     assert found.ess > 200
     assert float(found.log_ratio) == pytest.approx(exact, abs=0.05)
 
@@ -102,8 +104,8 @@ def test_the_likelihood_of_latent_vectors_is_that_of_a_linear_model(small):
     with torch.no_grad():
         of.nets["generator"].weight.copy_(torch.tensor([[0.7, 0.1], [-0.2, 0.5]]))
     local = LocalPool(recipe, dict(of.nets))
-    bench = Bench(of, local, "data", of.data, 0)
-    (found,) = likelihoods(bench, 10, 250, 25, 10, 50)
+    bench = EvaluationContext(of, local, "data", of.data, 0)
+    (found,) = likelihood_metrics(bench, 10, 250, 25, 10, 50)
     x, net = of.data.batch(np.arange(10))["x"], of.nets["generator"]
     covariance = net.weight @ net.weight.T + 0.4**2 * torch.eye(2)
     exact = torch.distributions.MultivariateNormal(net.bias, covariance).log_prob(x)
@@ -114,10 +116,12 @@ def test_the_likelihood_of_latent_vectors_is_that_of_a_linear_model(small):
 def test_actors_anneal_alike(small, ray_session):
     of = model(small, recipe=LATENT, data="digits", actors=2, cpus_per_actor=0.25)
     items = of.data.batch(np.arange(7))
-    one = integrals(pool(of), of, "posterior", items, Base.standard(3), 40, 4, 0)
-    with distributed.actors(of.job, of.data.spec) as handles:
-        other = integrals(Pool(handles), of, "posterior", items, Base.standard(3), 40, 4, 0)
-        prior = [normaliser(p, of, Base.standard(3), 1.0, 150, 4, 0) for p in (pool(of), Pool(handles))]
+    one = posterior_integrals(pool(of), of, "posterior", items, GaussianBase.standard(3), 40, 4, 0)
+    with distributed.chain_actors(of.job, of.data.spec) as handles:
+        other = posterior_integrals(ActorPool(handles), of, "posterior", items, GaussianBase.standard(3), 40, 4, 0)
+        prior = [
+            log_normalizer(p, of, GaussianBase.standard(3), 1.0, 150, 4, 0) for p in (pool(of), ActorPool(handles))
+        ]
     assert torch.equal(one.log_integral, other.log_integral)
     assert len(one.log_integral) == 7
     assert torch.equal(prior[0].log_ratio, prior[1].log_ratio)

@@ -8,13 +8,13 @@ from running import CPU
 from torch import nn
 
 from pipeline.batch import Spec
-from pipeline.energies import gaussian, tilt
-from pipeline.evaluation.bound import gaussian_normaliser, importance_bound, log_weights
-from pipeline.learner import build
-from pipeline.nets.generator import GaussianDecoder, mismatch
+from pipeline.energies.energy import gaussian, tilt
+from pipeline.evaluation.metrics.importance_bound import gaussian_log_normalizer, importance_bound, log_weights
+from pipeline.nets.generator import GaussianDecoder, reconstruction_energy
+from pipeline.recipe import init_networks
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import generator
-from pipeline.samplers import Langevin
+from pipeline.samplers.langevin import Langevin
 
 L, D, SIGMA = 2, 5, 0.5
 
@@ -32,7 +32,7 @@ def normal(seed, *shape):
 
 
 def posterior(net, x):
-    return tilt(mismatch({"x": x}, net, SIGMA), gaussian())
+    return tilt(reconstruction_energy({"x": x}, net, SIGMA), gaussian())
 
 
 def weighed(energy, langevin, x, samples):
@@ -40,7 +40,7 @@ def weighed(energy, langevin, x, samples):
     found = log_weights(
         energy(x.repeat(samples, *[1] * (x.dim() - 1))), langevin, (samples * len(x), L), 1, generator(1)
     )
-    return found.view(samples, -1) - gaussian_normaliser(D, SIGMA)
+    return found.view(samples, -1) - gaussian_log_normalizer(D, SIGMA)
 
 
 def bounds(log_w, truth):
@@ -83,7 +83,7 @@ def test_weights_have_the_likelihood_for_mean_and_the_bound_rises_to_it():
 
 def test_the_bound_is_below_what_quadrature_gives_for_a_network():
     recipe = ShortRunInference(latents=(1, 1), steps=4, step=0.2, sigma=SIGMA, width=16)
-    nets = build(recipe, Spec("vector", (D,), 0), 0, CPU)
+    nets = init_networks(recipe, Spec("vector", (D,), 0), 0, CPU)
     with torch.no_grad():
         for p in nets["generator"].parameters():
             p.mul_(1.5)  # bent more than at the beginning
@@ -92,7 +92,7 @@ def test_the_bound_is_below_what_quadrature_gives_for_a_network():
         z = torch.cartesian_prod(side, side)
         joint = -(x[:, None] - nets["generator"](z)).square().sum(2) / (2 * SIGMA**2) - z.square().sum(1) / 2
         truth = joint.logsumexp(1) + 2 * math.log(float(side[1] - side[0])) - math.log(2 * math.pi)
-    truth = truth - gaussian_normaliser(D, SIGMA)
+    truth = truth - gaussian_log_normalizer(D, SIGMA)
     found = weighed(
         lambda items: recipe.target("posterior", nets, {"x": items}), recipe.sampler("posterior", nets, 0), x, 512
     )

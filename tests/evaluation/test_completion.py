@@ -6,12 +6,12 @@ import torch
 from sklearn.decomposition import PCA
 from torch import nn
 
-from pipeline.energies import gaussian, tilt
-from pipeline.errors import BadInput
-from pipeline.evaluation.completion import Factors, errors, expected, factors, observed
-from pipeline.nets.generator import GaussianDecoder, mismatch
+from pipeline.energies.energy import gaussian, tilt
+from pipeline.errors import InputError
+from pipeline.evaluation.metrics.completion import PPCA, fit_ppca, masked_errors, observed_mask, ppca_completion
+from pipeline.nets.generator import GaussianDecoder, reconstruction_energy
 from pipeline.rng import generator
-from pipeline.samplers import Langevin
+from pipeline.samplers.langevin import Langevin
 
 D, K = 6, 2
 
@@ -20,7 +20,7 @@ def normal(seed, *shape):
     return torch.randn(*shape, generator=generator(seed))
 
 
-MODEL = Factors(normal(0, D).double(), normal(1, D, K).double(), 0.3)
+MODEL = PPCA(normal(0, D).double(), normal(1, D, K).double(), 0.3)
 
 
 def test_the_expected_rest_is_the_conditional_mean_of_the_gaussian():
@@ -29,18 +29,20 @@ def test_the_expected_rest_is_the_conditional_mean_of_the_gaussian():
     o, h = known[0].bool(), ~known[0].bool()
     gain = covariance[h][:, o] @ torch.linalg.inv(covariance[o][:, o])
     wanted = MODEL.mean[h] + (x[:, o] - MODEL.mean[o]) @ gain.T
-    torch.testing.assert_close(expected(MODEL, x, known)[:, h], wanted)
+    torch.testing.assert_close(ppca_completion(MODEL, x, known)[:, h], wanted)
 
 
 def test_the_factors_are_the_principal_components():
     x = (normal(3, 300, K) @ normal(4, K, D) + 0.2 * normal(5, 300, D)).view(300, 2, 3)
     pca = PCA(K).fit(x.flatten(1).double().numpy())
-    found = factors(x, K)
+    found = fit_ppca(x, K)
     covariance = found.loadings @ found.loadings.T + found.noise * torch.eye(D)
     np.testing.assert_allclose(covariance.numpy(), pca.get_covariance(), rtol=1e-8)
     projected = pca.inverse_transform(pca.transform(x.flatten(1).double().numpy()))
-    np.testing.assert_allclose(expected(found, x, torch.ones_like(x)).flatten(1), projected, rtol=1e-4, atol=1e-5)
-    assert factors(x, 100).loadings.shape == (D, D - 1)
+    np.testing.assert_allclose(
+        ppca_completion(found, x, torch.ones_like(x)).flatten(1), projected, rtol=1e-4, atol=1e-5
+    )
+    assert fit_ppca(x, 100).loadings.shape == (D, D - 1)
 
 
 class Decoder(nn.Linear, GaussianDecoder):
@@ -56,12 +58,12 @@ def test_chains_that_see_a_part_complete_by_the_conditional_mean():
     x, known = normal(2, 1, D).expand(n, D), torch.tensor([0, 1, 1, 0, 1, 0]).expand(n, D).float()
     ends = []
     for hidden in (x, x + 100 * (1 - known)):  # whatever stands where nothing is known
-        target = tilt(mismatch({"x": hidden, "observed": known}, net, MODEL.noise**0.5), gaussian())
+        target = tilt(reconstruction_energy({"x": hidden, "observed": known}, net, MODEL.noise**0.5), gaussian())
         with torch.no_grad():
             z, _ = Langevin.textbook(200, 0.15)(target, normal(6, n, K), generator(7))
             ends.append(net(z))
     assert torch.equal(*ends)
-    wanted = expected(MODEL, x[:1], known[:1])[0]
+    wanted = ppca_completion(MODEL, x[:1], known[:1])[0]
     error = ends[0].std(0) / n**0.5
     assert ((ends[0].mean(0) - wanted).abs() < 4 * error).all()
     assert error.max() < 0.05
@@ -71,28 +73,28 @@ def test_chains_that_see_a_part_complete_by_the_conditional_mean():
 def test_the_share_asked_for_is_hidden_where_it_was_asked(share):
     shape, n = (3, 8, 8), 5
     for side in ("left", "right", "top", "bottom", "centre", "random"):
-        known = observed(side, share, shape, n, generator(0))
+        known = observed_mask(side, share, shape, n, generator(0))
         assert known.shape == (n, *shape)
         assert known.unique().tolist() in ([0, 1], [1])
         assert ((1 - known).flatten(1).mean(1) - share).abs().max() < (0.07 if side == "centre" else 1e-6)
         assert torch.equal(known, known[:, :1].expand_as(known))  # channels of a pixel together
     cut = round(8 * share)
-    assert observed("left", share, shape, n, generator(0))[..., :cut].sum() == 0
-    assert observed("right", share, shape, n, generator(0))[..., 8 - cut :].sum() == 0
-    assert observed("top", share, shape, n, generator(0))[..., :cut, :].sum() == 0
-    assert observed("bottom", share, shape, n, generator(0))[..., 8 - cut :, :].sum() == 0
+    assert observed_mask("left", share, shape, n, generator(0))[..., :cut].sum() == 0
+    assert observed_mask("right", share, shape, n, generator(0))[..., 8 - cut :].sum() == 0
+    assert observed_mask("top", share, shape, n, generator(0))[..., :cut, :].sum() == 0
+    assert observed_mask("bottom", share, shape, n, generator(0))[..., 8 - cut :, :].sum() == 0
 
 
 def test_random_ones_differ_from_item_to_item_and_vectors_have_no_sides():
-    known = observed("random", 0.5, (40,), 2, generator(0))
+    known = observed_mask("random", 0.5, (40,), 2, generator(0))
     assert (known.sum(1) == 20).all()
     assert not torch.equal(known[0], known[1])
-    with pytest.raises(BadInput, match="--hide top: vectors have no sides"):
-        observed("top", 0.5, (40,), 2, generator(0))
+    with pytest.raises(InputError, match="--hide top: vectors have no sides"):
+        observed_mask("top", 0.5, (40,), 2, generator(0))
 
 
 def test_errors_are_of_the_part_they_name():
     x, known = torch.zeros(2, 4), torch.tensor([[1.0, 1, 0, 0], [1, 0, 1, 0]])
     made = torch.tensor([[1.0, 1, 3, 3], [1, 3, 1, 3]])
-    assert errors(x, made, known) == {"hidden": 9.0, "observed": 1.0}
-    assert errors(x, made, torch.ones(2, 4)) == {"observed": 5.0}
+    assert masked_errors(x, made, known) == {"hidden": 9.0, "observed": 1.0}
+    assert masked_errors(x, made, torch.ones(2, 4)) == {"observed": 5.0}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.diagnostics import correlations, oscillation, traces
+from pipeline.training.dynamics import correlations, dynamics_figure, oscillation
 
 
 def autoregressive(phi, n, seed=0):
@@ -37,7 +37,7 @@ def test_d_is_not_centred_and_v_is():
 def test_a_dead_series_has_no_correlation_and_is_drawn():
     found = correlations(np.zeros(50), np.ones(50))
     assert np.isfinite(np.concatenate(found)).all()
-    assert len(traces(np.zeros(50), np.ones(50), until=100).axes) == 4
+    assert len(dynamics_figure(np.zeros(50), np.ones(50), until=100).axes) == 4
 
 
 def test_an_overshooting_optimizer_shows_as_oscillation():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data import load
-from pipeline.errors import BadInput
-from pipeline.evaluation import frechet
-from pipeline.evaluation.features import chosen, coordinates, of_classifier, of_inception, of_squeezenet
+from pipeline.data.dataset import load_data
+from pipeline.errors import InputError
+from pipeline.evaluation.judges.classifier import classifier_features, trained_classifier
+from pipeline.evaluation.judges.features import coordinates, of_classifier, of_inception, of_squeezenet, select_features
 from pipeline.nets.squeezenet import SqueezeNet, _seen
 from pipeline.rng import generator, seeded
 
@@ -22,14 +22,14 @@ def layers():
 
 
 def test_a_classifier_sees_what_the_frechet_distance_sees():
-    data = load("digits")
-    x, net = data.batch(np.arange(230))["x"], frechet.classifier(data)
+    data = load_data("digits")
+    x, net = data.batch(np.arange(230))["x"], trained_classifier(data)
     seen = of_classifier(data)(x)
-    torch.testing.assert_close(seen.features, frechet.features(net, x))
+    torch.testing.assert_close(seen.features, classifier_features(net, x))
     torch.testing.assert_close(seen.logits, net(x).double())
     assert torch.equal(coordinates()(x).features, x.flatten(1).double())
-    with pytest.raises(BadInput, match="--features classifier: they are of images"):
-        chosen("classifier", load("rings"), "", "", CPU)
+    with pytest.raises(InputError, match="--features classifier: they are of images"):
+        select_features("classifier", load_data("rings"), "", "", CPU)
 
 
 def test_squeezenet_by_a_file_of_weights(tmp_path, layers):
@@ -56,30 +56,30 @@ def test_squeezenet_sees_blue_first_in_bytes_less_their_mean():
 
 def test_what_is_no_squeezenet_is_said_in_a_line(tmp_path, layers):
     path = tmp_path / "net.npz"
-    with pytest.raises(BadInput, match="there is no such file"):
+    with pytest.raises(InputError, match="there is no such file"):
         of_squeezenet(str(path))
     path.write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(BadInput, match=r"not an .npz that can be read"):
+    with pytest.raises(InputError, match=r"not an .npz that can be read"):
         of_squeezenet(str(path))
     np.savez(path, **{name: a for name, a in layers.items() if name != "fire3/conv1x1_1/bias"})
-    with pytest.raises(BadInput, match=r'no SqueezeNet v1.0: .*"fire3.conv1x1_1.bias"'):
+    with pytest.raises(InputError, match=r'no SqueezeNet v1.0: .*"fire3.conv1x1_1.bias"'):
         of_squeezenet(str(path))
     np.savez(path, **{**layers, "conv1/weight": np.zeros((96, 3, 3, 3), np.float32)})
-    with pytest.raises(BadInput, match=r"size mismatch for conv1.weight"):
+    with pytest.raises(InputError, match=r"size mismatch for conv1.weight"):
         of_squeezenet(str(path))
-    with pytest.raises(BadInput, match="--features squeezenet: name the file"):
-        chosen("squeezenet", load("digits"), "", "", CPU)
+    with pytest.raises(InputError, match="--features squeezenet: name the file"):
+        select_features("squeezenet", load_data("digits"), "", "", CPU)
 
 
 def test_what_is_no_inception_is_said_in_a_line(tmp_path):
     path = tmp_path / "inception.pth"
-    with pytest.raises(BadInput, match="there is no such file"):
+    with pytest.raises(InputError, match="there is no such file"):
         of_inception(str(path))
     path.write_text("no weights")
-    with pytest.raises(BadInput, match="not a file of weights"):
+    with pytest.raises(InputError, match="not a file of weights"):
         of_inception(str(path))
     torch.save({"a": [print]}, path)  # what would run on reading is not read
-    with pytest.raises(BadInput, match="not a file of weights"):
+    with pytest.raises(InputError, match="not a file of weights"):
         of_inception(str(path))
 
 
@@ -90,10 +90,10 @@ def test_inception_as_torch_fidelity_runs_it(tmp_path, monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr(fidelity, "load_state_dict_from_url", fails)
-    with pytest.raises(BadInput, match=r"cannot be downloaded .*no network.* name their file by --inception-weights"):
+    with pytest.raises(InputError, match=r"cannot be downloaded .*no network.* name their file by --inception-weights"):
         of_inception()
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(BadInput, match="holds no Inception-v3"):
+    with pytest.raises(InputError, match="holds no Inception-v3"):
         of_inception(str(tmp_path / "other.pth"))
     monkeypatch.setattr(fidelity, "load_state_dict_from_url", lambda *_, **__: {})
     monkeypatch.setattr(fidelity.FeatureExtractorInceptionV3, "load_state_dict", lambda net, weights: None)

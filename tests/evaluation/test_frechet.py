@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data import load
-from pipeline.evaluation.frechet import _discrepancy, class_score, classifier, features, frechet, kernel_distance
+from pipeline.data.dataset import load_data
+from pipeline.evaluation.judges.classifier import classifier_features, trained_classifier
+from pipeline.evaluation.metrics.frechet import _discrepancy, class_score, frechet_distance, kernel_distance
 from pipeline.rng import generator
 
 
@@ -13,25 +14,25 @@ def test_distance_of_gaussians_is_the_closed_form():
     a = torch.randn(n, 3, generator=generator(0), dtype=torch.float64)
     b = torch.randn(n, 3, generator=generator(1), dtype=torch.float64) * scale + shift
     exact = (shift.square().sum() + (scale - 1).square().sum()).item()
-    assert frechet(a, b) == pytest.approx(exact, rel=0.02)
+    assert frechet_distance(a, b) == pytest.approx(exact, rel=0.02)
 
 
 def test_distance_to_oneself_is_zero_and_it_is_symmetric():
     a, b = (torch.randn(500, 8, generator=generator(s), dtype=torch.float64) for s in (0, 1))
-    assert frechet(a, a) == pytest.approx(0, abs=1e-6)
-    assert frechet(a, b * 2 + 1) == pytest.approx(frechet(b * 2 + 1, a))
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(a, b * 2 + 1) == pytest.approx(frechet_distance(b * 2 + 1, a))
 
 
 def test_constant_features_give_no_nan():
     a = torch.zeros(50, 4, dtype=torch.float64)
-    assert frechet(a, a + 1) == pytest.approx(4)
+    assert frechet_distance(a, a + 1) == pytest.approx(4)
 
 
 def test_classifier_is_the_same_each_time_and_knows_the_digits():
-    data = load("digits")
-    once, again = classifier(data), classifier(data)
+    data = load_data("digits")
+    once, again = trained_classifier(data), trained_classifier(data)
     batch = data.batch(np.arange(data.size))
-    assert torch.equal(features(once, batch["x"]), features(again, batch["x"]))
+    assert torch.equal(classifier_features(once, batch["x"]), classifier_features(again, batch["x"]))
     assert (once(batch["x"]).argmax(1) == batch["label"]).float().mean() > 0.98
 
 
@@ -69,7 +70,9 @@ def test_they_are_torch_fidelitys():
 
     a, b = (torch.randn(200, 16, generator=generator(s)).double() * (1 + s / 5) for s in (0, 1))
     mu_sigma = [{"mu": x.mean(0).numpy(), "sigma": np.cov(x.numpy(), rowvar=False)} for x in (a, b)]
-    assert [frechet(a, b)] == pytest.approx(list(metric_fid.fid_statistics_to_metric(*mu_sigma, False).values()))
+    assert [frechet_distance(a, b)] == pytest.approx(
+        list(metric_fid.fid_statistics_to_metric(*mu_sigma, False).values())
+    )
     kernels = [metric_kid.kernel_poly(x.numpy(), y.numpy()) for x, y in ((a, a), (a, b), (b, b))]
     assert _discrepancy(a, b) == pytest.approx(metric_kid.mmd2(*kernels))
     logits = 3 * a

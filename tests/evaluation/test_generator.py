@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.energies import gaussian
-from pipeline.evaluation.generator import generate, interpolation, reconstruct
+from pipeline.energies.energy import gaussian
 from pipeline.nets.conv import ConvEnergy
 from pipeline.rng import generator, seeded
-from pipeline.samplers import Langevin
+from pipeline.samplers.langevin import Langevin
+from pipeline.sampling.short_run_map import generate, interpolate_starts, reconstruct
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_piecewise_linear_energy_passes_gradients_on_unchanged():
 
 def test_interpolation_keeps_variance_and_ends():
     a, b = torch.randn(2, 10_000, generator=generator(0))
-    path = interpolation(a, b, 9)
+    path = interpolate_starts(a, b, 9)
     assert torch.equal(path[0], b)
     assert torch.equal(path[-1], a)
     assert path.var(1) == pytest.approx(torch.ones(9), abs=0.06)

@@ -7,30 +7,31 @@ import pytest
 import torch
 from running import CPU, run
 
-from pipeline.chains import advance
-from pipeline.data import load
-from pipeline.energies import gaussian
-from pipeline.evaluation import held_out
-from pipeline.learner import build
+from pipeline.chains.task import advance
+from pipeline.data.dataset import load_data
+from pipeline.energies.energy import gaussian
+from pipeline.evaluation.metrics.items import detection_metrics, item_metrics
+from pipeline.recipe import init_networks
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.short_run_inference import ShortRunInference
+from pipeline.sampling.posterior import posterior_tasks
 
 LATENT = LatentPrior(latent=3, prior_steps=3, posterior_steps=2, batch=8, energy_width=8, width=4, inference_steps=5)
 
 
 def test_detection_is_one_where_energies_part_and_chance_where_they_say_nothing():
     anomalous = np.array([False, True, False, True, False, False])
-    apart = held_out.detection(torch.tensor([0.0, 5, 1, 4, 2, 3]), anomalous)
+    apart = detection_metrics(torch.tensor([0.0, 5, 1, 4, 2, 3]), anomalous)
     assert apart == pytest.approx({"auprc": 1, "auroc": 1})
-    alike = held_out.detection(torch.zeros(6), anomalous)
+    alike = detection_metrics(torch.zeros(6), anomalous)
     assert alike == pytest.approx({"auprc": 1 / 3, "auroc": 0.5})
-    reversed_ = held_out.detection(-torch.tensor([0.0, 5, 1, 4, 2, 3]), anomalous)
+    reversed_ = detection_metrics(-torch.tensor([0.0, 5, 1, 4, 2, 3]), anomalous)
     assert reversed_["auprc"] == pytest.approx((1 / 5 + 2 / 6) / 2)
-    assert held_out.detection(torch.zeros(6), np.zeros(6, bool)) == {}
+    assert detection_metrics(torch.zeros(6), np.zeros(6, bool)) == {}
 
 
 def test_all_items_of_the_label_held_out_are_held_back():
-    data = load("digits", test_share=0.2, held_out=4)
+    data = load_data("digits", test_share=0.2, held_out=4)
     labels = data.table.column("label")
     assert not (labels[data.rows] == 4).any()
     assert set(np.flatnonzero(labels == 4)) <= set(data.test_rows)
@@ -41,13 +42,13 @@ def test_all_items_of_the_label_held_out_are_held_back():
 
 
 def test_items_held_back_are_inferred_by_the_kernel_for_that_and_scored_in_their_order():
-    data = load("digits", test_share=0.1).test
-    nets = build(LATENT, data.spec, 0, CPU)
-    tasks = held_out.tasks(LATENT, nets, data, 130, 0, seed=1)
+    data = load_data("digits", test_share=0.1).test
+    nets = init_networks(LATENT, data.spec, 0, CPU)
+    tasks = posterior_tasks(LATENT, nets, data, 130, 0, seed=1)
     assert {(t.sampler.steps, t.sampler.noise, t.sampler.drift) for t in tasks} == {(5, 0.0, 0.1**2 / 2)}
-    assert held_out.tasks(replace(LATENT, inference_steps=0), nets, data, 9, 0, 1)[0].sampler.noise == 0.1
+    assert posterior_tasks(replace(LATENT, inference_steps=0), nets, data, 9, 0, 1)[0].sampler.noise == 0.1
     answers = {(t.chain, t.lane.index): advance(LATENT, nets, t) for t in tasks}
-    scores = held_out.scores(LATENT, nets, data, 130, answers)
+    scores = item_metrics(LATENT, nets, data, 130, answers)
     x = data.batch(np.arange(130))["x"]
     z = torch.from_numpy(np.concatenate([answers["posterior", i].x for i in range(len(tasks))]))
     with torch.no_grad():

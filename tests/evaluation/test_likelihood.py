@@ -4,32 +4,33 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.densities import EightGaussians
-from pipeline.energies import gaussian, tilt
-from pipeline.evaluation.likelihood import annealed, grid, grid_log_density, kde_log_density, kl, marginal
+from pipeline.energies.energy import gaussian, tilt
+from pipeline.energies.toy_densities import EightGaussians
+from pipeline.evaluation.metrics.grid import grid_kl, grid_log_density, grid_points, kde_log_density
+from pipeline.evaluation.metrics.importance_sampling import anneal, log_marginal
 from pipeline.nets.generator import GaussianDecoder
 from pipeline.rng import generator, seeded
-from pipeline.samplers import HMC
+from pipeline.samplers.hmc import HMC
 
-TRUTH, POINTS = EightGaussians(), grid(2.0)
+TRUTH, POINTS = EightGaussians(), grid_points(2.0)
 
 
 def test_the_truth_is_at_distance_zero_whatever_its_temperature_is_called():
     log_q = grid_log_density(lambda x: 3 * TRUTH.energy(x) + 7, POINTS, temperature=3.0)
     assert log_q.exp().sum() == pytest.approx(1)
-    assert kl(TRUTH, log_q, POINTS) == pytest.approx(0, abs=1e-6)
+    assert grid_kl(TRUTH, log_q, POINTS) == pytest.approx(0, abs=1e-6)
 
 
 def test_distance_of_two_gaussian_mixtures_of_one_mode():
     one = EightGaussians(radius=0.0, sd=0.3)
     q = grid_log_density(lambda x: (x - 0.2).square().sum(1) / (2 * 0.3**2), POINTS, 1.0)
-    assert kl(one, q, POINTS) == pytest.approx(2 * 0.2**2 / (2 * 0.3**2), rel=1e-3)
+    assert grid_kl(one, q, POINTS) == pytest.approx(2 * 0.2**2 / (2 * 0.3**2), rel=1e-3)
 
 
 def test_exact_samples_are_as_near_as_the_kernel_lets_them():
     log_q = kde_log_density(TRUTH.sample(5000, generator(0)), POINTS)
-    assert 0.03 < kl(TRUTH, log_q, POINTS) < 0.09
-    assert kl(TRUTH, kde_log_density(torch.randn(2000, 2, generator=generator(0)), POINTS), POINTS) > 0.4
+    assert 0.03 < grid_kl(TRUTH, log_q, POINTS) < 0.09
+    assert grid_kl(TRUTH, kde_log_density(torch.randn(2000, 2, generator=generator(0)), POINTS), POINTS) > 0.4
 
 
 class Linear(nn.Linear, GaussianDecoder):
@@ -43,18 +44,18 @@ def test_the_normaliser_of_a_tilted_gaussian():
     def energy(z):
         return (a * z.square() / 2 + c * z).sum(1)
 
-    found = annealed(gaussian(), tilt(energy, gaussian()), x, 40, HMC(1, 4, 0.3), rng)
+    found = anneal(gaussian(), tilt(energy, gaussian()), x, 40, HMC(1, 4, 0.3), rng)
     exact = d * (c**2 / (2 * (1 + a)) - math.log(1 + a) / 2)
     assert found.ess > 0.6 * m
     assert abs(found.log_ratio - exact) < 4 * (1 / found.ess - 1 / m) ** 0.5
     assert 0.8 < found.accept < 1
-    naive = annealed(gaussian(), tilt(energy, gaussian()), x, 1, HMC(1, 4, 0.3), rng)
+    naive = anneal(gaussian(), tilt(energy, gaussian()), x, 1, HMC(1, 4, 0.3), rng)
     assert naive.ess < 0.1 * m
 
 
 def test_ratios_belong_to_their_items():
     rng, b = generator(1), torch.tensor([0.0, 0.5, 3.0])
-    found = annealed(
+    found = anneal(
         gaussian(),
         lambda z: gaussian()(z) + b.repeat(len(z) // 3) * z.square().sum(1) / 2,
         torch.randn(400, 3, 2, generator=rng),
@@ -72,7 +73,7 @@ def test_the_likelihood_of_a_linear_model_under_a_tilted_prior():
         net = Linear(2, 5).requires_grad_(False)
     x = torch.randn(6, 5, generator=rng)
     prior = tilt(lambda z: tilted * z.square().sum(1) / 2, gaussian())
-    found = marginal(prior, net, {"x": x}, sigma, 2, m, 60, rng)
+    found = log_marginal(prior, net, {"x": x}, sigma, 2, m, 60, rng)
     covariance = net.weight @ net.weight.T / (1 + tilted) + sigma**2 * torch.eye(5)
     exact = torch.distributions.MultivariateNormal(net.bias, covariance).log_prob(x)
     constant = 5 / 2 * math.log(2 * math.pi * sigma**2)

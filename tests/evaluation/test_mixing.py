@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.energies import gaussian
-from pipeline.evaluation.mixing import autocorrelation, mixing
+from pipeline.energies.energy import gaussian
+from pipeline.evaluation.metrics.mixing import autocorrelation, mixing
 from pipeline.rng import generator
-from pipeline.samplers import Langevin
+from pipeline.samplers.langevin import Langevin
 
 
 def test_it_is_what_arviz_says_of_its_own_example():

@@ -4,10 +4,11 @@ import torch
 from running import sentences_in
 
 from pipeline.batch import Spec
-from pipeline.data import load
-from pipeline.evaluation import perplexity
-from pipeline.evaluation.perplexity import language_model, nll, of_samples
-from pipeline.learner import build
+from pipeline.data.dataset import load_data
+from pipeline.evaluation.judges.language_model import language_model, perplexity
+from pipeline.evaluation.metrics import perplexity as perplexity_module
+from pipeline.evaluation.metrics.perplexity import sample_perplexities, sentence_nll
+from pipeline.recipe import init_networks
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.rng import generator
 
@@ -25,13 +26,13 @@ def test_independent_words_of_equal_probability_are_as_many_as_the_perplexity():
     kinds, longest = 6, 60
     spec = Spec("text", (longest,), 0, (0.0, *[1 / kinds] * kinds))
     x, others = (uniform_words(1500, kinds, longest, seed) for seed in (0, 1))
-    found = perplexity.perplexity(language_model(x, spec), others)
+    found = perplexity(language_model(x, spec), others)
     assert kinds - 0.01 < found < 1.01 * kinds
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return load(sentences_in(tmp_path_factory.mktemp("text"), 2500), test_share=0.2)
+    return load_data(sentences_in(tmp_path_factory.mktemp("text"), 2500), test_share=0.2)
 
 
 def test_perplexities_tell_what_is_no_language_and_what_is_missing(data):
@@ -39,7 +40,7 @@ def test_perplexities_tell_what_is_no_language_and_what_is_missing(data):
     order = torch.randperm(6, generator=generator(0))
     shuffled = torch.cat([real[:, :6][:, order], real[:, 6:]], 1)
     cats = real[(real[:, 1] == real[0, 1])]
-    found = of_samples(data, {"short_run": real, "shuffled": shuffled, "cats": cats, "again": real.clone()})
+    found = sample_perplexities(data, {"short_run": real, "shuffled": shuffled, "cats": cats, "again": real.clone()})
     exact = float(np.exp(3 * np.log(8) / 7))
     assert exact < found["fppl_floor"] < 1.05 * exact
     assert found["rppl"] == found["fppl_floor"]
@@ -47,14 +48,14 @@ def test_perplexities_tell_what_is_no_language_and_what_is_missing(data):
     assert found["fppl_cats"] < 1.05 * exact
     assert found["rppl_cats"] > 1.5 * exact
     assert "fppl_again" not in found
-    assert set(of_samples(data._replace(test_rows=data.test_rows[:0]), {"short_run": real[:50]})) == {"fppl"}
+    assert set(sample_perplexities(data._replace(test_rows=data.test_rows[:0]), {"short_run": real[:50]})) == {"fppl"}
 
 
 def test_the_likelihood_of_sentences_is_the_integral_over_latent_vectors(data, monkeypatch):
-    monkeypatch.setattr(perplexity, "ITEMS", 12)
-    monkeypatch.setattr(perplexity, "CHAINS", 50)
+    monkeypatch.setattr(perplexity_module, "ITEMS", 12)
+    monkeypatch.setattr(perplexity_module, "CHAINS", 50)
     recipe = LatentPrior(latent=1, energy_width=8, width=16)
-    nets = build(recipe, data.spec, 0, CPU)
+    nets = init_networks(recipe, data.spec, 0, CPU)
     for net in nets.values():
         net.eval().requires_grad_(False)
     nets["generator"].first.weight.mul_(3)
@@ -66,7 +67,7 @@ def test_the_likelihood_of_sentences_is_the_integral_over_latent_vectors(data, m
     of_z = -nets["generator"].loss(z.repeat(12, 1), items, 1.0).view(12, -1).double()
     exact = -((of_z + prior).logsumexp(1) - prior.logsumexp(0)).mean()
     assert of_z.exp().std(1).div(of_z.exp().mean(1)).min() > 0.3
-    found = nll(recipe, nets, data)
+    found = sentence_nll(recipe, nets, data)
     assert found["nll_chains"] > 35
     error = (found["nll_error"] ** 2 + 1e-5) ** 0.5  # that of the prior's normaliser too, of 1000 chains
     assert abs(found["nll"] - float(exact)) < 4 * error

@@ -6,18 +6,18 @@ import pytest
 import torch
 from running import CPU, local_pool
 
-from pipeline.data import load
-from pipeline.errors import BadInput
-from pipeline.evaluation import likelihood
-from pipeline.evaluation.quality import OBJECTIVES, check, quality
-from pipeline.health import Diverged, Watch
-from pipeline.job import dataset
-from pipeline.learner import build
-from pipeline.model import Model
+from pipeline.data.dataset import load_data
+from pipeline.errors import Diverged, InputError
+from pipeline.evaluation.metrics.grid import grid_points
+from pipeline.recipe import init_networks
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.samplers import Langevin
-from pipeline.storage import Storage
+from pipeline.runs.job import load_dataset
+from pipeline.runs.snapshot import Snapshot
+from pipeline.runs.storage import Storage
+from pipeline.samplers.langevin import Langevin
+from pipeline.search.objectives import OBJECTIVES, check_objective, quality
+from pipeline.training.divergence import DivergenceMonitor
 
 
 class Truth(torch.nn.Module):
@@ -33,9 +33,9 @@ class Truth(torch.nn.Module):
 
 
 def model(job, **nets):
-    data = dataset(job)
-    found = build(job.recipe, data.spec, 0, CPU) | nets
-    return Model(job, data, found, 0, Storage.at(job.out), None, Watch(0))
+    data = load_dataset(job)
+    found = init_networks(job.recipe, data.spec, 0, CPU) | nets
+    return Snapshot(job, data, found, 0, Storage.at(job.out), None, DivergenceMonitor(0))
 
 
 @pytest.fixture
@@ -45,12 +45,12 @@ def plane(small):
 
 
 def test_the_true_energy_is_worth_nothing_less_and_a_tilted_one_its_divergence(plane):
-    truth, temperature = dataset(plane).density, plane.recipe.langevin.temperature
+    truth, temperature = load_dataset(plane).density, plane.recipe.langevin.temperature
     pool = local_pool(plane)
     true = model(plane, energy=Truth(truth, temperature))
     assert quality(true, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(0, abs=1e-5)
     tilted = model(plane, energy=Truth(truth, temperature, tilt=1.0))
-    points = likelihood.grid(truth.half)
+    points = grid_points(truth.half)
     p = (-truth.energy(points)).double().softmax(0)
     expected = float((p * points[:, 0]).sum() + (p * torch.exp(-points[:, 0].double())).sum().log())
     assert quality(tilted, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(expected, rel=1e-4)
@@ -75,14 +75,14 @@ def test_samples_that_are_not_finite_are_divergence_and_no_number(plane):
 def test_accuracy_auprc_and_mse_are_of_the_items_held_back(small):
     job = replace(small, recipe=AlternatingBackprop(latent=3, steps=2, batch=8, width=4), test_share=0.1)
     job = replace(job, validation_share=0.1, held_out=3)
-    data = dataset(job)
+    data = load_dataset(job)
     labels = data.validation.batch(torch.arange(len(data.validation_rows)).numpy())["label"]
     assert 0.3 < float((labels == 3).float().mean()) < 0.5  # half of that label's items, and a tenth of the others
     assert not (data.batch(torch.arange(data.size).numpy())["label"] == 3).any()
     one, pool = model(job), local_pool(job)
     assert 0 < quality(one, OBJECTIVES["mse"], data.validation, 50, 0, pool) < 4
     assert 0 < quality(one, OBJECTIVES["auprc"], data.validation, 50, 0, pool) <= 1
-    with pytest.raises(BadInput, match="--objective accuracy: AlternatingBackprop scores mse, energy"):
+    with pytest.raises(InputError, match="--objective accuracy: AlternatingBackprop scores mse, energy"):
         quality(one, OBJECTIVES["accuracy"], data.validation, 50, 0, pool)
 
 
@@ -98,10 +98,10 @@ def test_accuracy_auprc_and_mse_are_of_the_items_held_back(small):
 )
 def test_what_cannot_judge_a_job_is_said_in_one_line(small, objective, data, why):
     job = replace(small, data=data)
-    with pytest.raises(BadInput, match=why):
-        check(OBJECTIVES[objective], job, dataset(job))
+    with pytest.raises(InputError, match=why):
+        check_objective(OBJECTIVES[objective], job, load_dataset(job))
 
 
 def test_shares_that_leave_nothing_to_learn_from():
-    with pytest.raises(BadInput, match=r"--test-share 0.5, --validation-share 0.5: .* leave items to learn from"):
-        load("digits", test_share=0.5, validation_share=0.5)
+    with pytest.raises(InputError, match=r"--test-share 0.5, --validation-share 0.5: .* leave items to learn from"):
+        load_data("digits", test_share=0.5, validation_share=0.5)

@@ -9,17 +9,24 @@ from running import CPU
 from small_recipes import CONTRASTIVE, COUPLINGS, FLOW, TRANSPORT
 from torch import nn
 
-from pipeline.densities import EightGaussians
-from pipeline.errors import BadInput
-from pipeline.evaluation import transport
-from pipeline.health import Watch
-from pipeline.job import dataset
-from pipeline.learner import build
-from pipeline.model import Model
+from pipeline.energies.toy_densities import EightGaussians
+from pipeline.errors import InputError
+from pipeline.evaluation.metrics.transport import (
+    _behind,
+    autocorrelation,
+    mixing_by_space,
+    nearest_modes,
+    second_half,
+    space_trajectories,
+)
+from pipeline.recipe import init_networks
 from pipeline.recipes.short_run import ShortRun
 from pipeline.rng import generator, noise
-from pipeline.samplers import Langevin
-from pipeline.storage import Storage
+from pipeline.runs.job import load_dataset
+from pipeline.runs.snapshot import Snapshot
+from pipeline.runs.storage import Storage
+from pipeline.samplers.langevin import Langevin
+from pipeline.training.divergence import DivergenceMonitor
 
 GAUSSIAN = replace(COUPLINGS, family="gaussian")
 
@@ -39,18 +46,18 @@ class Slope(nn.Module):
 def model(small):
     def make(recipe, **nets):
         job = replace(small, recipe=recipe, data="eight-gaussians")
-        data = dataset(job)
-        found = build(recipe, data.spec, 0, CPU)
+        data = load_dataset(job)
+        found = init_networks(recipe, data.spec, 0, CPU)
         if "flow" in found:
             with torch.no_grad():
                 found["flow"].initialise(data.batch(np.arange(1000))["x"])
-        return Model(job, data, found | nets, 0, Storage.at(job.out), None, Watch(0))
+        return Snapshot(job, data, found | nets, 0, Storage.at(job.out), None, DivergenceMonitor(0))
 
     return make
 
 
 def courses(model, steps=500):
-    return transport.courses(model, 16, steps, 1, 2, 0.8, 0, lambda draws, total: draws)
+    return space_trajectories(model, 16, steps, 1, 2, 0.8, 0, lambda draws, total: draws)
 
 
 def test_chains_of_both_spaces_have_the_moments_of_the_tilted_gaussian(model):
@@ -70,7 +77,7 @@ def test_an_energy_of_data_is_the_same_density_behind_its_flow(model):
     own = model(replace(FLOW, flow=COUPLINGS))
     z = noise("gaussian", (50, 2), generator(0))
     with torch.no_grad():
-        behind = transport._behind(own.nets, own.job.recipe.energy(own.nets))(z)
+        behind = _behind(own.nets, own.job.recipe.energy(own.nets))(z)
     torch.testing.assert_close(behind, z.square().sum(1) / 2 + np.log(2 * np.pi), rtol=1e-4, atol=1e-4)
 
 
@@ -85,13 +92,13 @@ def test_the_energy_that_is_told_is_of_x_in_both_spaces(model):
 def test_visits_are_to_the_nearest_mode_and_mixing_tells_of_them():
     modes = EightGaussians().modes
     x = modes.numpy()[np.array([[0, 0, 1, 7], [3, 3, 3, 3]])] + 0.01
-    assert transport.visits(x, modes).tolist() == [[0, 0, 1, 7], [3, 3, 3, 3]]
+    assert nearest_modes(x, modes).tolist() == [[0, 0, 1, 7], [3, 3, 3, 3]]
 
 
 def test_chains_that_stay_apart_have_a_high_r_hat(model):
     course = courses(model(replace(TRANSPORT, flow=GAUSSIAN), energy=Slope(0.0, 0.0)), steps=200)["z"]
     apart = course._replace(quantities=course.quantities + 10 * np.arange(16)[:, None, None])
-    told = transport.mixed({"z": course, "x": apart}, EightGaussians().modes)
+    told = mixing_by_space({"z": course, "x": apart}, EightGaussians().modes)
     assert told["rhat_z"] < 1.1
     assert told["rhat_x"] > 2
     assert told["changes_z"] > 1
@@ -102,13 +109,13 @@ def test_a_chain_that_never_moves_is_counted_and_left_out(model):
     energy, seen = course.energy.copy(), course.quantities.copy()
     energy[3], seen[3] = 7, 7
     stuck = course._replace(energy=energy, quantities=seen)
-    told = transport.mixed({"z": course, "x": stuck}, None)
+    told = mixing_by_space({"z": course, "x": stuck}, None)
     assert (told["still_z"], told["still_x"]) == (0, 1)
     assert told["rhat_x"] < 1.1
-    assert np.isfinite(transport.autocorrelation(transport.judged(stuck)[..., 1])).all()
+    assert np.isfinite(autocorrelation(second_half(stuck)[..., 1])).all()
 
 
 def test_a_model_without_a_flow_is_refused(model):
     recipe = ShortRun(langevin=Langevin(3, 1.0, 0.01), batch=8, width=4)
-    with pytest.raises(BadInput, match="ShortRun has no flow"):
+    with pytest.raises(InputError, match="ShortRun has no flow"):
         courses(model(recipe))

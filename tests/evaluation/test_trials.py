@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from pipeline.evaluation.quality import OBJECTIVES
-from pipeline.evaluation.trials import Tried, costs, front, ranked, slices, spread
+from pipeline.search.objectives import OBJECTIVES
+from pipeline.search.summary import TrialOutcome, cost_figure, mean_and_sd, pareto_front, ranked, slice_figure
 
 LEAST, MOST = OBJECTIVES["frechet"], OBJECTIVES["accuracy"]
 
@@ -14,17 +14,17 @@ def trial(name, *qualities, whole=True, diverged="", sample=10, **settings):
     reports = [
         {"quality": q, "gradient_evaluations": 100 * (i + 1), "diverged": diverged} for i, q in enumerate(qualities)
     ]
-    return Tried(name, settings, reports, whole, sample)
+    return TrialOutcome(name, settings, reports, whole, sample)
 
 
 def test_nothing_on_the_front_is_dominated_and_everything_else_is():
     cost, quality = [1, 2, 2, 3, 4, 5], [9.0, 7.0, 5.0, 6.0, 5.0, 1.0]
-    chosen = front(cost, quality, LEAST)
+    chosen = pareto_front(cost, quality, LEAST)
     assert chosen == [0, 2, 5]
     dominated = [any(cost[j] <= cost[i] and quality[j] <= quality[i] for j in chosen if j != i) for i in range(6)]
     assert [i for i in range(6) if not dominated[i]] == chosen
-    assert front(cost, [-q for q in quality], MOST) == chosen
-    assert front([], [], LEAST) == []
+    assert pareto_front(cost, [-q for q in quality], MOST) == chosen
+    assert pareto_front([], [], LEAST) == []
 
 
 def test_trials_that_went_all_the_way_come_first_and_diverged_ones_not_at_all():
@@ -39,15 +39,15 @@ def test_trials_that_went_all_the_way_come_first_and_diverged_ones_not_at_all():
 
 
 def test_spread_says_what_is_missing_from_it():
-    assert spread([1.0, 2.0, 3.0]) == "2 ± 1"
-    assert spread([4.0]) == "4"
-    assert spread([1.0, math.inf, 3.0]) == "2 ± 1.4 (1 of 3 diverged)"
-    assert spread([math.inf]) == "all diverged"
+    assert mean_and_sd([1.0, 2.0, 3.0]) == "2 ± 1"
+    assert mean_and_sd([4.0]) == "4"
+    assert mean_and_sd([1.0, math.inf, 3.0]) == "2 ± 1.4 (1 of 3 diverged)"
+    assert mean_and_sd([math.inf]) == "all diverged"
 
 
 @pytest.mark.parametrize("trials", [[], [trial("fell", math.inf, diverged="update 0", noise=0.1, optimizer="adam")]])
 def test_figures_where_there_is_little_to_show(trials, tmp_path):
-    for figure in (costs(trials, LEAST), slices(trials, LEAST)):
+    for figure in (cost_figure(trials, LEAST), slice_figure(trials, LEAST)):
         figure.savefig(tmp_path / "figure.png")
 
 
@@ -57,7 +57,7 @@ def test_a_slice_a_setting_and_diverged_trials_as_crosses(tmp_path):
         trial("b", 5.0, noise=0.1, optimizer="sgd", whole=False),
         trial("c", math.inf, noise=0.2, optimizer="sgd", diverged="update 0"),
     ]
-    figure = slices(trials, LEAST)
+    figure = slice_figure(trials, LEAST)
     panels = [axes for axes in figure.axes if axes.get_xlabel() in ("noise", "optimizer")]
     assert [axes.get_xscale() for axes in panels] == ["log", "linear"]
     assert [len(axes.collections[0].get_offsets()) for axes in panels] == [2, 2]

@@ -10,11 +10,11 @@ import pytest
 from running import CPU, run
 
 from pipeline.batch import Spec
-from pipeline.distributed.pool import Pool
-from pipeline.distributed.train import actors, restarts
-from pipeline.job import to_json
-from pipeline.loop import train
-from pipeline.storage import Storage
+from pipeline.distributed.actor_pool import ActorPool
+from pipeline.distributed.train import chain_actors, restarts
+from pipeline.runs.job import to_json
+from pipeline.runs.storage import Storage
+from pipeline.training.loop import train
 
 KILLS = 10
 APART = 4
@@ -48,8 +48,8 @@ def test_ten_kills_change_no_number(ray_session, small, lag):
     job = replace(small, recipe=long, actors=2, lag=lag, updates=APART * (KILLS + 1), cpus_per_actor=0.25)
     whole = run(replace(job, actors=0, out=job.out + "-plain"))
     Storage.at(job.out).write_json("job.json", to_json(job))
-    with actors(job, Spec("image", (1, 8, 8), 10)) as handles:
-        pool, count = Pool(handles), lambda: restarts(handles)
+    with chain_actors(job, Spec("image", (1, 8, 8), 10)) as handles:
+        pool, count = ActorPool(handles), lambda: restarts(handles)
         found = train(job, CPU, pool, lambda **settings: Killer(ray_session, handles), restarts=count)
     assert found["faults"]["actor_restarts"] == KILLS
     assert found["weights_sha256"] == whole["weights_sha256"]

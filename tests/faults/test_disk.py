@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from pipeline import checkpoint
-from pipeline.storage import Storage
+from pipeline.runs import checkpoint
+from pipeline.runs.storage import Storage
 
 SETTINGS = "--steps 3 --width 16 --batch 8 --samples 0 --lanes 2 --updates 40 --checkpoint-every 5 --log-every 1"
 
@@ -37,7 +37,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(disk, tm
     assert "cannot be written to" in stopped.stderr.replace("\r", "\n").splitlines()[-1]
     assert "\nTraceback" not in stopped.stderr  # of this process: Ray may tell of its own helpers'
     checkpoints = Storage.at(f"{disk}/run/checkpoints")
-    before = checkpoint.names(checkpoints)
+    before = checkpoint.whole_names(checkpoints)
     assert before == checkpoints.names() != []
     subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
     resumed = command(f"jobs.resume {disk}/run")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import checkpoint
-from pipeline.storage import Storage
+from pipeline.runs import checkpoint
+from pipeline.runs.storage import Storage
 
 SETTINGS = "--steps 5 --width 4 --batch 16 --bank 80 --restart .2 --lanes 4 --lag 1 --samples 0 --updates 60"
 SETTINGS += " --checkpoint-every 1 --log-every 1"
@@ -60,7 +60,7 @@ def result(out):
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [row["update"] for row in rows] == list(range(60))
     checkpoints = Storage.at(str(out / "checkpoints"))
-    assert checkpoints.names() == checkpoint.names(checkpoints) == ["update-00000059", "update-00000060"]
+    assert checkpoints.names() == checkpoint.whole_names(checkpoints) == ["update-00000059", "update-00000060"]
     losses = [row["loss/energy"] for row in rows]
     return found["weights_sha256"], found["gradient_evaluations"], losses
 

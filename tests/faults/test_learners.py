@@ -9,10 +9,10 @@ import pytest
 
 from pipeline.batch import Spec
 from pipeline.distributed import train as distributed
-from pipeline.errors import Lost, Unwritable
-from pipeline.job import to_json
+from pipeline.errors import LearnersLost, RunWriteError
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.storage import Storage
+from pipeline.runs.job import to_json
+from pipeline.runs.storage import Storage
 
 SPEC = Spec("image", (1, 8, 8), 10)
 
@@ -41,7 +41,7 @@ def test_a_fault_of_one_learner_ends_all_with_its_line(ray_session, small):
         (Path(job.out) / "samples").write_text("where a folder is wanted")
 
     threading.Thread(target=spoil, daemon=True).start()
-    with pytest.raises(Unwritable, match="cannot be written to"):
+    with pytest.raises(RunWriteError, match="cannot be written to"):
         distributed.fit(job, SPEC, [])
 
 
@@ -50,5 +50,7 @@ def test_learners_that_come_no_further_are_given_up_with_what_they_died_of(ray_s
     recipe = broken()(langevin=small.recipe.langevin, batch=16, width=4)
     job = replace(small, recipe=recipe, learners=1, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
-    with pytest.raises(Lost, match=r"died more than 1 times since checkpoint update-00000002; at last of: .*no such"):
+    with pytest.raises(
+        LearnersLost, match=r"died more than 1 times since checkpoint update-00000002; at last of: .*no such"
+    ):
         distributed.fit(job, SPEC, [])

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from running import SMALL, sentences_in
 
-from pipeline.data import load
-from pipeline.evaluation import samples
+from pipeline.data.dataset import load_data
+from pipeline.sampling.draw import PIECE
 
 BAD = {
     "short_run nothing": "preset nothing: there are digits, digits-40, mnist",
@@ -227,13 +227,13 @@ def test_samples_are_the_runs_own_in_both_formats(command, a_run):
     image = Image.open(io.BytesIO(table["image"][7].as_py()["bytes"]))
     expected = np.round((x[7, 0].clip(-1, 1) + 1) * 127.5)
     assert np.array_equal(np.asarray(image), expected.astype(np.uint8))
-    assert load("a.parquet").spec.shape == (1, 8, 8)
+    assert load_data("a.parquet").spec.shape == (1, 8, 8)
     code, _, err = command(f"sample {a_run} --n 5 --out a.npy")
     assert (code, err) == (2, "error: --out a.npy exists\n")
 
 
 def test_more_samples_begin_with_the_same_ones(command, a_run):
-    piece = samples.PIECE["image"]
+    piece = PIECE["image"]
     for n in (piece, 2 * piece):
         assert command(f"sample {a_run} --n {n} --out {n}.npy")[0] == 0
     few, many = np.load(f"{piece}.npy"), np.load(f"{2 * piece}.npy")
@@ -267,7 +267,7 @@ def test_a_run_on_text_tells_perplexities_likelihood_and_sentences(command, tmp_
     assert len(drawn) == 60
     assert {word for sentence in drawn for word in sentence.split()} <= set(words[2:])
     assert np.load("a.npy").dtype == np.int64
-    assert load("a.parquet").spec.kind == "text"
+    assert load_data("a.parquet").spec.kind == "text"
 
 
 def test_text_is_refused_by_what_has_no_use_for_it(command, tmp_path):

@@ -20,8 +20,8 @@ from jobs import (
 )
 from pipeline.batch import Spec
 from pipeline.data.sources import DENSITIES
-from pipeline.job import check, from_json, to_json
 from pipeline.nets.layered import StepSize
+from pipeline.runs.job import check_job, from_json, to_json
 
 JOBS = (
     short_run,
@@ -42,7 +42,7 @@ TOYS = ("digits", *DENSITIES)
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_sound_and_survives_its_json(name):
-    check(PRESETS[name])
+    check_job(PRESETS[name])
     assert from_json(to_json(PRESETS[name])) == PRESETS[name]
 
 

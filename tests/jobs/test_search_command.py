@@ -7,12 +7,13 @@ from pathlib import Path
 import optuna
 import pytest
 
-from jobs import chosen, search
-from jobs.launch import load_run
-from pipeline.data import load
-from pipeline.evaluation.quality import OBJECTIVES
-from pipeline.job import check
-from pipeline.trial import evaluations
+from jobs import search
+from jobs.cli.launch import load_run
+from jobs.cli.search_report import changes
+from pipeline.data.dataset import load_data
+from pipeline.runs.job import check_job
+from pipeline.search.budgets import gradients_per_update
+from pipeline.search.objectives import OBJECTIVES
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 PRESETS = [(name, preset) for name, module in search.RECIPES.items() for preset in module.PRESETS]
@@ -26,7 +27,7 @@ def test_whatever_a_space_suggests_is_a_job(name, preset):
     for _ in range(20):
         trial = study.ask()
         recipe = module.space(trial, job.recipe, 10**6)
-        check(replace(job, recipe=recipe))
+        check_job(replace(job, recipe=recipe))
         assert module.space(optuna.trial.FixedTrial(trial.params), job.recipe, 10**6) == recipe
         if getattr(job.recipe, "data_noise", 0):
             assert recipe.data_noise >= recipe.langevin.noise
@@ -34,7 +35,7 @@ def test_whatever_a_space_suggests_is_a_job(name, preset):
             low, high = getattr(distribution, "low", 1), getattr(distribution, "high", 1)
             if low > 0 and high / low > 20:
                 assert distribution.log, f"{setting}: log-uniform where scales demand it"
-    assert set(chosen.changes(job.recipe, recipe)) <= {*_fields(job.recipe)}
+    assert set(changes(job.recipe, recipe)) <= {*_fields(job.recipe)}
 
 
 def _fields(recipe):
@@ -75,7 +76,7 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
     assert result["best"] == min(means, key=means.get)
     trial = result["trials"][0]
     tried, written = load_run(f"found/trials/{trial['name']}").recipe, search.RECIPES["short-run"].PRESETS
-    changed = chosen.changes(written["eight-gaussians"].recipe, tried)
+    changed = changes(written["eight-gaussians"].recipe, tried)
     assert changed["noise"] == trial["settings"]["noise"]
     assert result["confirmed"]["best-1"]["settings"] == changed
     for name in ("costs.png", "slices.png"):
@@ -104,7 +105,7 @@ def test_what_is_judged_by_where_nothing_is_said():
         name, preset, *held_out = line.split()
         job = search.RECIPES[name].PRESETS[preset]
         job = replace(job, held_out=int(held_out[0]) if held_out else None)
-        return search._objective(search.Search(name), job, load(data)).name
+        return search._objective(search.Search(name), job, load_data(data)).name
 
     assert usual("short-run digits", "digits") == "frechet"
     assert usual("short-run eight-gaussians", "eight-gaussians") == "kl"
@@ -116,9 +117,9 @@ def test_what_is_judged_by_where_nothing_is_said():
 
 
 def test_the_usual_budget_is_what_the_preset_takes():
-    from pipeline.learner import build
+    from pipeline.recipe import init_networks
 
     job = search.RECIPES["short-run"].PRESETS["digits-40"]
-    data = load("digits")
-    nets = build(job.recipe, data.spec, 0, __import__("torch").device("cpu"))
-    assert job.updates * evaluations(job.recipe, nets) == 600 * 64 * 40
+    data = load_data("digits")
+    nets = init_networks(job.recipe, data.spec, 0, __import__("torch").device("cpu"))
+    assert job.updates * gradients_per_update(job.recipe, nets) == 600 * 64 * 40

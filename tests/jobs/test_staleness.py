@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import staleness
-from pipeline import checkpoint
-from pipeline.storage import Storage
+from jobs.studies import staleness
+from jobs.studies.staleness import Arm, Staleness, _figure, _job, _judged, _measured, _run, _table
+from pipeline.runs import checkpoint
+from pipeline.runs.storage import Storage
 
 TINY = "--cases digits-short-run digits-persistent --lags 1 --seeds 0 --actors 0 --updates 18"
 
@@ -41,7 +42,7 @@ def test_a_study_has_every_arm_and_goes_on_where_it_was_left(command):
     for name in ("result.json", "quality.json"):
         (half / name).unlink()
     for update in (12, 15, 18):
-        shutil.rmtree(checkpoint.folder(Storage.at(str(half / "checkpoints")), update).path)
+        shutil.rmtree(checkpoint.checkpoint_folder(Storage.at(str(half / "checkpoints")), update).path)
     shutil.rmtree(gone)
     whole = Path("study/digits-short-run-lag1-seed0/result.json").stat().st_mtime_ns
     assert command(line)[0] == 0
@@ -53,19 +54,19 @@ def test_a_study_has_every_arm_and_goes_on_where_it_was_left(command):
 
 
 def test_a_run_that_diverges_is_found_to_and_is_not_run_again(tmp_path, monkeypatch, small):
-    asked = staleness.Staleness(actors=0, updates=18, out=str(tmp_path / "study"))
-    job = staleness._job(asked, "digits-short-run", 0, staleness.Arm(1, False))
+    asked = Staleness(actors=0, updates=18, out=str(tmp_path / "study"))
+    job = _job(asked, "digits-short-run", 0, Arm(1, False))
     job = replace(job, recipe=replace(small.recipe, learning_rate=1e30, bank=0, restart=0.0), checkpoint_every=18)
-    why = staleness._run(job)
+    why = _run(job)
     assert "not finite at update" in why
     monkeypatch.setattr(staleness, "go", lambda *_: pytest.fail("it was run again"))
-    assert staleness._run(job) == why
-    judged = staleness._judged(job, 20)
+    assert _run(job) == why
+    judged = _judged(job, 20)
     assert judged["quality"] == []
     one = {"case": "digits-short-run", "arm": "lag 1", "max_drift": 0.0, "seed": 0, "diverged": why}
-    found = [{**one, **staleness._measured(job), **judged}]
-    assert staleness._table(found, ["lag 1"]).splitlines()[2].endswith("1 of 1 |")
-    assert "1 of 1 diverged" in staleness._figure(found, ["lag 1"]).axes[0].get_legend_handles_labels()[1][0]
+    found = [{**one, **_measured(job), **judged}]
+    assert _table(found, ["lag 1"]).splitlines()[2].endswith("1 of 1 |")
+    assert "1 of 1 diverged" in _figure(found, ["lag 1"]).axes[0].get_legend_handles_labels()[1][0]
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.energies import by_autograd, gaussian, gradient, tilt
-from pipeline.nets.by_hand import by_hand
+from pipeline.energies.energy import autograd_gradient, gaussian, gradient, tilt
 from pipeline.nets.conv import PIECE, ConvEnergy
+from pipeline.nets.input_gradient import input_gradient
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.nonlocal_conv import NonLocalEnergy
 from pipeline.rng import generator, seeded
-from pipeline.samplers import Langevin
+from pipeline.samplers.langevin import Langevin
 
 
 def mlp(widths, slope=0.2):
@@ -38,7 +38,7 @@ def draw(*shape):
 def check(net, x):
     """Without a graph, with x and the parameters as they were."""
     before = x.clone()
-    exact = by_autograd(net, x)
+    exact = autograd_gradient(net, x)
     with torch.no_grad():
         found = gradient(net)(x)
     scale = exact.abs().max()
@@ -57,7 +57,7 @@ ACTIVATIONS = [nn.LeakyReLU(0.0), nn.LeakyReLU(0.2), nn.GELU(), nn.Tanh()]
 @pytest.mark.parametrize("widths", [(5,), (8, 3), (4, 8, 8, 8)], ids=repr)
 def test_of_an_mlp(widths, activation):
     net = activated(mlp(widths), activation)
-    assert by_hand(net)
+    assert input_gradient(net)
     check(net, draw(9, 6))
 
 
@@ -65,7 +65,7 @@ def test_of_an_mlp(widths, activation):
 @pytest.mark.parametrize(("shape", "n"), [((1, 8, 8), 5), ((3, 32, 32), 2), ((3, 12, 9), 2 * PIECE + 1)])
 def test_of_a_convnet(shape, n, activation):
     net = activated(conv(shape), activation)
-    assert by_hand(net)
+    assert input_gradient(net)
     check(net, draw(n, *shape))
     check(net, draw(n, *shape).contiguous(memory_format=torch.channels_last))
 
@@ -73,13 +73,13 @@ def test_of_a_convnet(shape, n, activation):
 def test_of_a_tilted_network():
     net, x = mlp((8, 8)), draw(9, 6)
     with torch.no_grad():
-        torch.testing.assert_close(gradient(tilt(net, gaussian(0.5)))(x), by_autograd(net, x) + 4 * x)
+        torch.testing.assert_close(gradient(tilt(net, gaussian(0.5)))(x), autograd_gradient(net, x) + 4 * x)
 
 
 @pytest.mark.parametrize("other", [nn.LeakyReLU(-0.5), nn.GELU("tanh"), nn.SiLU(), nn.Dropout(0.0)], ids=repr)
 def test_a_layer_that_is_not_known_leaves_it_to_autograd(other):
     for net, x in ((mlp((8, 8)), draw(9, 6)), (conv((1, 8, 8)), draw(3, 1, 8, 8))):
-        assert by_hand(activated(net, other)) is None
+        assert input_gradient(activated(net, other)) is None
         check(net, x)
 
 
@@ -88,14 +88,14 @@ def test_an_activation_that_would_overwrite_anothers_leaves_it_to_autograd(secon
     net = mlp((8,))
     net.insert(1, nn.Tanh())
     net[2] = second
-    assert by_hand(net) is None
+    assert input_gradient(net) is None
     check(net, draw(9, 6))
 
 
 def test_a_convolution_with_other_borders_leaves_it_to_autograd():
     net = conv((1, 8, 8))
     net[0].padding_mode = "circular"
-    assert by_hand(net) is None
+    assert input_gradient(net) is None
 
 
 def test_a_subclass_may_compute_something_else():

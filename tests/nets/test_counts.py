@@ -5,9 +5,9 @@ import torch
 from torch.distributions import Multinomial, Normal, kl_divergence
 
 from pipeline.batch import Spec
-from pipeline.errors import BadInput
-from pipeline.nets.counts import DRAWN, CountsDecoder
-from pipeline.nets.encoder import ConvEncoder, GaussianEncoder, drawn, encoder
+from pipeline.errors import InputError
+from pipeline.nets.counts import SAMPLED_WORDS, CountsDecoder
+from pipeline.nets.encoder import ConvEncoder, GaussianEncoder, build_encoder, reparameterize
 from pipeline.rng import generator
 
 FREQUENCY = (0.5, 0.25, 0.125, 0.125)
@@ -48,24 +48,26 @@ def test_nats_are_a_word_and_an_empty_text_has_none(learned):
 def test_texts_are_drawn_by_the_probabilities_of_their_words(learned):
     z = Z[:1].expand(4000, 3)
     counts = learned.draw(z, generator(2))
-    assert torch.equal(counts.sum(1), torch.full((4000,), float(DRAWN)))
+    assert torch.equal(counts.sum(1), torch.full((4000,), float(SAMPLED_WORDS)))
     p = learned(Z[:1]).exp()[0].detach()
-    assert torch.allclose(counts.mean(0) / DRAWN, p, atol=4 * float((p * (1 - p) / (4000 * DRAWN)).max().sqrt()))
+    assert torch.allclose(
+        counts.mean(0) / SAMPLED_WORDS, p, atol=4 * float((p * (1 - p) / (4000 * SAMPLED_WORDS)).max().sqrt())
+    )
 
 
 def test_data_without_words_are_said():
-    with pytest.raises(BadInput, match="no words"):
+    with pytest.raises(InputError, match="no words"):
         CountsDecoder(3, Spec("counts", (4,), 2), 8, 0.2)
 
 
 @pytest.mark.parametrize("kind", ["conv", "mlp"])
 def test_the_encoders_divergence_is_that_of_gaussians(kind):
     torch.manual_seed(0)
-    net = encoder(kind, Spec("image", (1, 9, 8), 0), 3, 4, 0.2)
+    net = build_encoder(kind, Spec("image", (1, 9, 8), 0), 3, 4, 0.2)
     assert isinstance(net, ConvEncoder) == (kind == "conv")
     x = torch.rand(5, 1, 9, 8, generator=generator(3)) * 4 - 2
     mean, log_sd = net(x)
-    _, kl = drawn(net, x, generator(4))
+    _, kl = reparameterize(net, x, generator(4))
     assert torch.allclose(kl, kl_divergence(Normal(mean, log_sd.exp()), Normal(0.0, 1.0)).sum(1), atol=1e-5)
 
 
@@ -76,6 +78,6 @@ def test_the_encoder_draws_about_its_mean_and_drops_units_in_learning_alone():
     assert not torch.equal(net(x)[0][0], net(x)[0][1])
     mean, log_sd = (t.detach() for t in net.eval()(x))
     assert torch.equal(mean[0], mean[1])
-    z = drawn(net, x, generator(5))[0].detach()
+    z = reparameterize(net, x, generator(5))[0].detach()
     assert torch.allclose(z.mean(0), mean[0], atol=float(4 * log_sd.exp().max() / 4000**0.5))
     assert torch.allclose(z.std(0), log_sd.exp()[0], rtol=4 / 8000**0.5)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from pipeline.batch import Spec
-from pipeline.errors import BadInput
-from pipeline.nets.flow import Flow, FlowSettings, VectorFlow, drawn, flow, flow_energy
-from pipeline.nets.glow import Mixing, Stretch
+from pipeline.errors import InputError
+from pipeline.nets.flow import Flow, FlowSettings, VectorFlow, build_flow, flow_energy, sample_with_energy
+from pipeline.nets.glow import Logit, Mixing
 from pipeline.rng import generator, seeded
 
 SHAPES = {
@@ -33,7 +33,7 @@ def made(family, shape, perturbed=0.05, others=None):
     """A flow that saw a batch, its weights off where they began; and data."""
     spec = Spec("image" if len(shape) == 3 else "vector", shape, 0)
     with seeded(0):
-        net = flow(settings(family, **(others or {})), spec)
+        net = build_flow(settings(family, **(others or {})), spec)
         x = torch.randn(50, *shape) @ torch.randn(shape[-1], shape[-1]) / shape[-1] ** 0.5 + 0.3
         net.initialise(x)
         with torch.no_grad():
@@ -77,7 +77,7 @@ def test_both_ways_tell_the_same_change_of_volume(pair):
     z, log_det = net.encode(x)
     torch.testing.assert_close(net.decode(z)[1], log_det, rtol=1e-4, atol=1e-3)
     z = torch.randn(50, x[0].numel(), generator=generator(1))
-    x, energy = drawn(net, z)
+    x, energy = sample_with_energy(net, z)
     torch.testing.assert_close(flow_energy(net)(x), energy, rtol=1e-4, atol=1e-3)
 
 
@@ -112,7 +112,7 @@ def test_a_glow_begins_with_channels_of_no_mean_and_unit_variance(monkeypatch):
 
 
 def test_pixels_go_through_a_logit_that_goes_straight_on():
-    stretch = Stretch(0.01)
+    stretch = Logit(0.01)
     x = torch.linspace(-1, 1, 101, dtype=torch.float64)[:, None]
     share = (1.01 + x) / 2.02
     torch.testing.assert_close(stretch.encode(x)[0], torch.logit(share))
@@ -120,7 +120,7 @@ def test_pixels_go_through_a_logit_that_goes_straight_on():
     y, log_det = stretch.encode(beyond)
     torch.testing.assert_close(y - beyond * stretch.slope, beyond.sign() * (stretch.end - stretch.slope))
     torch.testing.assert_close(log_det, torch.full((5,), stretch.slope, dtype=torch.float64).log())
-    identity, nothing = Stretch(0.0).encode(beyond)
+    identity, nothing = Logit(0.0).encode(beyond)
     assert torch.equal(identity, beyond)
     assert not nothing.any()
 
@@ -211,6 +211,6 @@ PLANE, IMAGE = Spec("vector", (2,), 0), Spec("image", (1, 8, 8), 10)
     ],
 )
 def test_what_cannot_be_built_is_said_in_a_line(family, spec, others, complaint):
-    with pytest.raises(BadInput, match=complaint) as told:
-        flow(settings(family, **others), spec)
+    with pytest.raises(InputError, match=complaint) as told:
+        build_flow(settings(family, **others), spec)
     assert "\n" not in str(told.value)

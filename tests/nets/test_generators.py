@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from pipeline.batch import Spec
-from pipeline.energies import by_autograd, gradient
-from pipeline.nets.by_hand import through
-from pipeline.nets.generator import generator as made_of
-from pipeline.nets.generator import mismatch
+from pipeline.energies.energy import autograd_gradient, gradient
+from pipeline.nets.generator import build_decoder as made_of
+from pipeline.nets.generator import reconstruction_energy
+from pipeline.nets.input_gradient import layer_passes
 from pipeline.nets.layered import LayeredGenerator
 from pipeline.rng import generator, seeded
 
@@ -22,8 +22,8 @@ def check(net, spec, hidden):
     z, items = draw(6, 5), {"x": draw(6, *spec.shape, seed=2)}
     if hidden:
         items["observed"] = (draw(6, *spec.shape, seed=3) > 0).float()
-    energy = mismatch(items, net, 0.3)
-    exact, copies = by_autograd(energy, z), {name: value.clone() for name, value in items.items()}
+    energy = reconstruction_energy(items, net, 0.3)
+    exact, copies = autograd_gradient(energy, z), {name: value.clone() for name, value in items.items()}
     with torch.no_grad():
         found = gradient(energy)
         twice = [found(z), found(z)]
@@ -40,7 +40,7 @@ def check(net, spec, hidden):
 def test_the_gradient_by_hand_is_autograds(kind, spec, hidden):
     with seeded(0):
         net = made_of(kind, 5, spec, 6, 0.2)
-    assert through(net)
+    assert layer_passes(net)
     check(net, spec, hidden)
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.errors import BadInput
+from pipeline.errors import InputError
 from pipeline.nets.nonlocal_conv import NonLocal, NonLocalEnergy
 from pipeline.rng import generator, seeded
 
@@ -44,5 +44,5 @@ def test_energies_of_a_batch_are_those_of_its_items(shape):
 
 @pytest.mark.parametrize(("shape", "width"), [((1, 7, 9), 4), ((1, 8, 8), 0)])
 def test_what_it_cannot_take_is_said(shape, width):
-    with pytest.raises(BadInput):
+    with pytest.raises(InputError):
         NonLocalEnergy(shape, width, 0.05)

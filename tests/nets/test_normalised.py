@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pipeline.batch import Spec
-from pipeline.nets.normalised import Normalised
+from pipeline.nets.energy_with_constant import EnergyWithConstant
 from pipeline.rng import generator, seeded
 
 
@@ -13,7 +13,7 @@ def spec(request):
 
 def made(spec, classes):
     with seeded(0):
-        net = Normalised(spec, classes, 8, 0.2)
+        net = EnergyWithConstant(spec, classes, 8, 0.2)
     return net, torch.randn(6, *spec.shape, generator=generator(1))
 
 

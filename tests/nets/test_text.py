@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pipeline.batch import Spec
-from pipeline.errors import BadInput
-from pipeline.nets.generator import Decoder, generator
+from pipeline.errors import InputError
+from pipeline.nets.generator import Decoder, build_decoder
 from pipeline.nets.text import SentenceDecoder, SentenceEncoder
 from pipeline.rng import generator as seeded_generator
 from pipeline.rng import seeded
@@ -108,13 +108,13 @@ def test_where_embeddings_say_nothing_words_have_their_frequencies():
 
 
 def test_text_has_a_recurrent_decoder_and_too_small_ones_are_refused():
-    net = generator("conv", 3, SPEC, 8, 0.2)
+    net = build_decoder("conv", 3, SPEC, 8, 0.2)
     assert isinstance(net, SentenceDecoder)
     assert isinstance(net, Decoder)
     for latent, width in ((0, 8), (3, 1)):
-        with pytest.raises(BadInput, match="--latent"):
-            generator("mlp", latent, SPEC, width, 0.2)
-        with pytest.raises(BadInput, match="--latent"):
+        with pytest.raises(InputError, match="--latent"):
+            build_decoder("mlp", latent, SPEC, width, 0.2)
+        with pytest.raises(InputError, match="--latent"):
             SentenceEncoder(SPEC, latent, width)
-    with pytest.raises(BadInput, match="no words"):
+    with pytest.raises(InputError, match="no words"):
         SentenceDecoder(3, Spec("text", (1,), 0, (0.0, 1.0)), 8)

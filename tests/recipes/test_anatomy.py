@@ -8,11 +8,11 @@ import torch
 from running import CPU, parts
 
 from pipeline.batch import Spec
-from pipeline.lanes import deal
-from pipeline.learner import Learner
+from pipeline.chains.lanes import lanes_of_rank
+from pipeline.nets.weights import flatten
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.samplers import Langevin
-from pipeline.weights import flatten
+from pipeline.samplers.langevin import Langevin
+from pipeline.training.learner import Learner
 
 SPEC = Spec("vector", (2,), 0)
 SGD = Anatomy(langevin=Langevin(5, 1.0, 0.01), data_noise=0.0, width=4, optimizer="sgd", learning_rate=0.1)
@@ -21,7 +21,7 @@ DATA, MODEL = (RNG.normal(size=(24, 2)).astype(np.float32) for _ in range(2))
 
 
 def updated(recipe, update=0):
-    learner = Learner(recipe, SPEC, deal(2), 0, CPU)
+    learner = Learner(recipe, SPEC, lanes_of_rank(2), 0, CPU)
     metrics = learner.update(update, *parts(learner.lanes, DATA, MODEL), {})
     return learner, metrics
 
@@ -30,7 +30,7 @@ def updated(recipe, update=0):
 def test_sgd_moves_the_network_by_the_rate_times_the_gradient_of_f_whatever_the_noise(noise):
     recipe = replace(SGD, langevin=replace(SGD.langevin, noise=noise))
     learner, metrics = updated(recipe)
-    f = Learner(recipe, SPEC, deal(2), 0, CPU).nets["energy"]
+    f = Learner(recipe, SPEC, lanes_of_rank(2), 0, CPU).nets["energy"]
     difference = f(torch.tensor(DATA)).mean() - f(torch.tensor(MODEL)).mean()
     gradient = torch.autograd.grad(difference, list(f.parameters()))
     for p, q, g in zip(f.parameters(), learner.nets["energy"].parameters(), gradient, strict=True):

@@ -9,14 +9,14 @@ import torch
 from running import CPU, local_pool, run, sentences_in
 from small_recipes import RECIPES, with_recipe
 
-from pipeline import weights
-from pipeline.chains import advance, frozen, moved
-from pipeline.evaluation.samples import decoded, states, tasks
-from pipeline.job import dataset
-from pipeline.learner import build
-from pipeline.rank import Rank
-from pipeline.recipe import Recipe
+from pipeline.chains.task import advance, chain_states
+from pipeline.nets import weights
+from pipeline.nets.weights import eval_copy
+from pipeline.recipe import Recipe, init_networks
 from pipeline.rng import generator
+from pipeline.runs.job import load_dataset
+from pipeline.sampling.draw import decode_states, draw_tasks, final_states
+from pipeline.training.worker import Worker
 
 
 @pytest.fixture(params=RECIPES)
@@ -26,7 +26,7 @@ def job(request, small, tmp_path):
 
 @pytest.fixture
 def rank(job):
-    return lambda: Rank(job, dataset(job), CPU, local_pool(job))
+    return lambda: Worker(job, load_dataset(job), CPU, local_pool(job))
 
 
 def test_it_is_a_frozen_value_with_the_methods_of_a_recipe(rank):
@@ -37,7 +37,7 @@ def test_it_is_a_frozen_value_with_the_methods_of_a_recipe(rank):
 
 def test_every_network_but_the_fixed_ones_moves_and_all_is_finite(rank):
     one = rank()
-    learning, fixed = weights.parted(one.learner.nets, one.job.recipe.fixed)
+    learning, fixed = weights.partition(one.learner.nets, one.job.recipe.fixed)
     assert set(fixed) == one.job.recipe.fixed
     still = {k: weights.flatten({k: net}) for k, net in fixed.items()}
     before = {k: [p.clone() for p in net.parameters()] for k, net in learning.items()}
@@ -78,9 +78,9 @@ def test_losses_name_every_player_and_every_player_has_an_optimizer(rank):
 def test_samples_of_its_model_are_data(rank):
     one = rank()
     recipe, nets, shape = one.job.recipe, one.learner.nets, one.data.spec.shape
-    drawn = [tasks(recipe, nets, one.data, 5, 0, seed=7) for _ in range(2)]
+    drawn = [draw_tasks(recipe, nets, one.data, 5, 0, seed=7) for _ in range(2)]
     ends = [{(t.chain, t.lane.index): advance(recipe, nets, t) for t in some} for some in drawn]
-    x, again = (decoded(recipe, nets, states(answers, recipe.model), 7) for answers in ends)
+    x, again = (decode_states(recipe, nets, final_states(answers, recipe.model), 7) for answers in ends)
     assert x.shape == (5, *shape)
     assert torch.equal(x, again)
     assert x.isfinite().all()
@@ -91,7 +91,7 @@ def test_scores_are_about_every_item(rank):
     recipe, lane = one.job.recipe, one.lanes[0]
     answers = {(t.chain, t.lane.index): advance(recipe, one.learner.nets, t) for t in one.tasks(0, 0)}
     batch = one.batch(0, lane)
-    chains = {c: moved(answers[c, lane.index], CPU) for c, s in recipe.chains.items() if s.context}
+    chains = {c: chain_states(answers[c, lane.index], CPU) for c, s in recipe.chains.items() if s.context}
     for score in recipe.scores(one.learner.nets, batch, chains, generator(0)).values():
         assert score.shape == (len(batch["data"]["x"]),)
         assert score.isfinite().all()
@@ -109,7 +109,7 @@ def test_its_tasks_are_pure_and_can_be_sent(rank):
     one = rank()
     one.step(0)
     tasks = one.tasks(1, 1)
-    nets = frozen(build(one.job.recipe, one.data.spec, 1, CPU))
+    nets = eval_copy(init_networks(one.job.recipe, one.data.spec, 1, CPU))
     weights.load(nets, weights.flatten(one.learner.nets))
     for task in tasks:
         recipe, sent = pickle.loads(pickle.dumps((one.job.recipe, task)))

@@ -9,10 +9,10 @@ from running import CPU
 from torch import nn
 
 from pipeline.batch import Spec
-from pipeline.errors import BadInput
-from pipeline.learner import build
-from pipeline.nets.flow import FlowSettings, drawn, flow_energy
-from pipeline.nets.normalised import Normalised
+from pipeline.errors import InputError
+from pipeline.nets.energy_with_constant import EnergyWithConstant
+from pipeline.nets.flow import FlowSettings, flow_energy, sample_with_energy
+from pipeline.recipe import init_networks
 from pipeline.recipes.flow_contrastive import FlowContrastive
 from pipeline.rng import generator, seeded
 
@@ -53,7 +53,7 @@ def double():
 
 def nets_of(recipe, spec=PLANE):
     """Its networks, off where they began."""
-    nets = build(recipe, spec, 0, CPU)
+    nets = init_networks(recipe, spec, 0, CPU)
     with seeded(1), torch.no_grad():
         for net in nets.values():
             for p in net.parameters():
@@ -92,7 +92,7 @@ def test_whatever_the_energy_the_flows_own_samples_are_told_apart_by_halves():
 def test_the_value_is_that_of_its_equation():
     nets, x = nets_of(FCE), data(50)
     _, told = losses(FCE, nets, x, seed=3)
-    made, _ = drawn(nets["flow"], torch.randn(50, 2, generator=generator(3)))
+    made, _ = sample_with_energy(nets["flow"], torch.randn(50, 2, generator=generator(3)))
     p, q = (lambda x: (-nets["energy"](x)).exp()), (lambda x: (-flow_energy(nets["flow"])(x)).exp())
     value = (p(x) / (p(x) + q(x))).log().mean() + (q(made) / (p(made) + q(made))).log().mean()
     torch.testing.assert_close(told["value"], value)
@@ -146,7 +146,7 @@ def test_the_constant_begins_where_the_flows_samples_are_as_likely_to_both(recip
     x = data(500, spec).clamp(-1, 1)
     recipe.prepare(nets, {"data": {"x": x}}, generator(0), frozenset())
     with torch.no_grad():
-        made, base = drawn(nets["flow"], torch.randn(4000, spec.size, generator=generator(8)))
+        made, base = sample_with_energy(nets["flow"], torch.randn(4000, spec.size, generator=generator(8)))
         r = base - nets["energy"](made)
     assert abs(r.mean()) < 4 * r.std() * (1 / 4000 + 1 / 1000) ** 0.5
 
@@ -196,6 +196,6 @@ def test_labels_add_their_cross_entropy():
     entropy = -nets["energy"].heads(items["x"]).log_softmax(1)[torch.arange(6), label].mean()
     torch.testing.assert_close(told["cross_entropy"], entropy)
     torch.testing.assert_close(found["energy"], -found["flow"] + 2 * entropy)
-    assert isinstance(nets["energy"], Normalised)
-    with pytest.raises(BadInput, match="--labelled-batch 0"):
+    assert isinstance(nets["energy"], EnergyWithConstant)
+    with pytest.raises(InputError, match="--labelled-batch 0"):
         recipe.nets(PLANE)

@@ -10,13 +10,11 @@ from running import CPU, local_pool
 from torch.distributions import Normal
 
 from pipeline.batch import Spec
-from pipeline.data import load
-from pipeline.energies import gaussian, gradient, tilt
-from pipeline.learner import build
+from pipeline.data.dataset import load_data
+from pipeline.energies.energy import gaussian, gradient, tilt
 from pipeline.nets.flow import FlowSettings, flow_energy, flow_of
 from pipeline.nets.generator import GaussianDecoder
-from pipeline.rank import Rank
-from pipeline.recipe import Moved
+from pipeline.recipe import ChainStates, init_networks
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
@@ -24,10 +22,12 @@ from pipeline.recipes.neural_transport import NeuralTransport
 from pipeline.recipes.short_run import ShortRun
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import generator
-from pipeline.samplers import Langevin, Stats
+from pipeline.samplers.kernel import Stats
+from pipeline.samplers.langevin import Langevin
+from pipeline.training.worker import Worker
 
 SRI = ShortRunInference(latents=(5,), steps=4, step=0.1, tune_every=0, sigma=0.3, batch=8, width=16)
-STEP = float(build(SRI, Spec("vector", (2,), 0), 0, CPU)["step"]().detach())
+STEP = float(init_networks(SRI, Spec("vector", (2,), 0), 0, CPU)["step"]().detach())
 """SRI's step as it comes out of its network, rounding and all."""
 SAME = {"latent": 5, "sigma": 0.3, "batch": 8, "width": 16, "decoder": "mlp"}
 ABP = AlternatingBackprop(steps=4, step=STEP, **SAME)
@@ -53,7 +53,7 @@ def ranks(small):
         pair = []
         for recipe in (SRI, other):
             job = replace(small, recipe=recipe, limit=24)
-            pair.append(Rank(job, load(job.data, job.limit), CPU, local_pool(job)))
+            pair.append(Worker(job, load_data(job.data, job.limit), CPU, local_pool(job)))
         sri, rank = pair
         for p, q in zip(weights(rank), weights(sri), strict=True):
             p.data.copy_(q)
@@ -122,7 +122,7 @@ class Linear(torch.nn.Linear, GaussianDecoder):
 @pytest.fixture
 def vae():
     """Networks whose encoder is far from the prior, and items."""
-    nets = build(VAE, Spec("vector", (6,), 0), 0, CPU)
+    nets = init_networks(VAE, Spec("vector", (6,), 0), 0, CPU)
     with torch.no_grad():
         for p in nets["encoder"].parameters():
             p.mul_(1.5)
@@ -177,7 +177,7 @@ SHORT = ShortRun(langevin=Langevin.textbook(5, 0.1), batch=8, start_from="gaussi
 
 def test_neural_transport_through_the_identity_is_short_run_tilted_by_a_gaussian():
     spec = Spec("vector", (3,), 0)
-    nets, others = build(IDENTITY, spec, 0, CPU), build(SHORT, spec, 0, CPU)
+    nets, others = init_networks(IDENTITY, spec, 0, CPU), init_networks(SHORT, spec, 0, CPU)
     nets["energy"].load_state_dict(others["energy"].state_dict())
     z, x = torch.randn(8, 3, generator=generator(0)), torch.randn(8, 3, generator=generator(1))
     target = IDENTITY.target("model", nets, None)
@@ -190,7 +190,7 @@ def test_neural_transport_through_the_identity_is_short_run_tilted_by_a_gaussian
             for recipe, energy, rng in ((IDENTITY, target, generator(4)), (SHORT, tilted, generator(4)))
         ]
     assert near(ends[0][0], ends[1][0])
-    moved, batch = Moved(z, Stats(*torch.ones(3, 8))), {"data": {"x": x}}
+    moved, batch = ChainStates(z, Stats(*torch.ones(3, 8))), {"data": {"x": x}}
     (loss, told), (other, also) = (
         recipe.losses(some, batch, {"model": moved}, generator(5), 0)
         for recipe, some in ((IDENTITY, nets), (SHORT, others))
@@ -205,7 +205,7 @@ def test_neural_transport_through_the_identity_is_short_run_tilted_by_a_gaussian
 @pytest.mark.parametrize("family", ["spline", "affine", "gaussian"])
 def test_the_energy_of_data_is_the_target_of_z_but_for_the_change_of_volume(family):
     recipe = replace(IDENTITY, flow=FlowSettings(family=family, couplings=2, hidden=8))
-    nets = build(recipe, Spec("vector", (3,), 0), 0, CPU)
+    nets = init_networks(recipe, Spec("vector", (3,), 0), 0, CPU)
     batch = 3 * torch.randn(200, 3, generator=generator(0)) + 1
     flow_of(nets).initialise(batch)
     x = batch[:10]

@@ -8,13 +8,14 @@ from running import CPU
 from torch import nn
 
 from pipeline.batch import Spec
-from pipeline.learner import build
 from pipeline.nets.flow import FlowSettings, flow_energy
-from pipeline.recipe import Moved
-from pipeline.recipes.flow import LikelihoodFlow
+from pipeline.recipe import ChainStates, init_networks
+from pipeline.recipes.flow import MaximumLikelihoodFlow
 from pipeline.recipes.neural_transport import NeuralTransport
 from pipeline.rng import generator, seeded
-from pipeline.samplers import HMC, Langevin, Stats
+from pipeline.samplers.hmc import HMC
+from pipeline.samplers.kernel import Stats
+from pipeline.samplers.langevin import Langevin
 
 GAUSSIAN = NeuralTransport(flow=FlowSettings(family="gaussian"), steps=30, leapfrogs=3, step=0.3, width=8)
 GLOW = FlowSettings(couplings=2, hidden=8, levels=17)
@@ -44,7 +45,7 @@ class Quadratic(nn.Module):
 
 def tilted(energy, d=2):
     """Networks with that energy, and a Gaussian flow that has seen nothing."""
-    return {**build(GAUSSIAN, Spec("vector", (d,), 0), 0, CPU), "energy": energy}
+    return {**init_networks(GAUSSIAN, Spec("vector", (d,), 0), 0, CPU), "energy": energy}
 
 
 @pytest.mark.parametrize("a", [(0.3, -0.4), (0.6, 0.8)])
@@ -76,7 +77,7 @@ def correlated(n=2000):
 def test_chains_in_z_have_the_moments_of_the_model_in_x(kernel):
     own, n = torch.tensor([[1.0, 0.5], [0.5, 2.0]]), 4000
     nets = tilted(Quadratic(own))
-    LikelihoodFlow(flow=GAUSSIAN.flow).prepare(nets, {"data": {"x": correlated()}}, generator(0), frozenset())
+    MaximumLikelihoodFlow(flow=GAUSSIAN.flow).prepare(nets, {"data": {"x": correlated()}}, generator(0), frozenset())
     recipe = GAUSSIAN if kernel == "hmc" else replace(GAUSSIAN, kernel="langevin", steps=400, step=0.12)
     batch = {"data": {"x": correlated()}}
     z = recipe.start("model", n, generator(3), nets, batch)
@@ -104,7 +105,7 @@ def test_kernels_are_at_temperature_one():
 
 def flows(family, spec):
     recipe = NeuralTransport(flow=GLOW if family == "glow" else FlowSettings(family=family, hidden=8))
-    nets = build(recipe, spec, 0, CPU)
+    nets = init_networks(recipe, spec, 0, CPU)
     with seeded(1), torch.no_grad():
         for p in nets["flow"].parameters():
             p.add_(0.05 * torch.randn_like(p))
@@ -141,7 +142,7 @@ def test_the_energy_of_images_is_the_target_behind_the_flow_but_for_the_change_o
 def test_the_loss_is_the_difference_of_energies_through_the_flow():
     recipe, nets = flows("affine", Spec("vector", (3,), 0))
     x, z = torch.randn(8, 3, generator=generator(0)), torch.randn(8, 3, generator=generator(1))
-    moved = Moved(z, Stats(*(torch.zeros(8) for _ in range(3))))
+    moved = ChainStates(z, Stats(*(torch.zeros(8) for _ in range(3))))
     found, told = recipe.losses(nets, {"data": {"x": x}}, {"model": moved}, generator(2), 0)
     torch.testing.assert_close(found["energy"], nets["energy"](x).mean() - nets["energy"](nets["flow"](z)).mean())
     assert set(found) == {"energy"}

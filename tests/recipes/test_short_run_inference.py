@@ -8,14 +8,15 @@ from running import CPU
 from torch import nn
 
 from pipeline.batch import Spec
-from pipeline.energies import gaussian, tilt
-from pipeline.errors import BadInput
-from pipeline.learner import build
-from pipeline.nets.generator import GaussianDecoder, mismatch
-from pipeline.recipe import Moved
+from pipeline.energies.energy import gaussian, tilt
+from pipeline.errors import InputError
+from pipeline.nets.generator import GaussianDecoder, reconstruction_energy
+from pipeline.recipe import ChainStates, init_networks
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import generator
-from pipeline.samplers import Langevin, Stats, short_run_divergence, transport
+from pipeline.samplers.kernel import Stats
+from pipeline.samplers.langevin import Langevin
+from pipeline.samplers.short_run_density import push_forward, short_run_divergence
 
 N, K, L, D, SIGMA = 4, 10, 3, 6, 0.5
 SPEC = Spec("vector", (D,), 0)
@@ -33,7 +34,7 @@ class Linear(nn.Linear, GaussianDecoder):
 def posterior(net, x, sigma=SIGMA):
     """Its energy and its precision."""
     precision = torch.eye(net.in_features) + net.weight.T @ net.weight / sigma**2
-    return tilt(mismatch({"x": x}, net, sigma), gaussian()), precision.detach()
+    return tilt(reconstruction_energy({"x": x}, net, sigma), gaussian()), precision.detach()
 
 
 def normal(seed, *shape):
@@ -59,7 +60,7 @@ def test_the_log_determinant_is_a_product_over_singular_values_however_much_chai
     energy, precision = posterior(net, normal(0, N, D))
     stiffest = torch.linalg.eigvalsh(precision.double()).max()
     langevin = Langevin.textbook(steps, float((2 * contraction / stiffest).sqrt()))
-    _, log_det, _ = transport(langevin, energy, normal(1, N, L), generator(2))
+    _, log_det, _ = push_forward(langevin, energy, normal(1, N, L), generator(2))
     values = torch.linalg.svdvals(net.weight.detach().double())
     factors = 1 - langevin.drift * (1 + values.square() / SIGMA**2)
     wanted = steps * factors.abs().log().sum()
@@ -69,7 +70,7 @@ def test_the_log_determinant_is_a_product_over_singular_values_however_much_chai
 
 def test_the_transport_is_the_samplers_own():
     recipe = replace(SRI, latents=(2, 1))
-    nets = build(recipe, SPEC, 0, CPU)
+    nets = init_networks(recipe, SPEC, 0, CPU)
     energy, z, langevin = (
         recipe.target("posterior", nets, {"x": normal(0, N, D)}),
         normal(1, N, L),
@@ -77,16 +78,16 @@ def test_the_transport_is_the_samplers_own():
     )
     with torch.no_grad():
         wanted, _ = langevin(energy, z, generator(2))
-    found, *_ = transport(langevin, energy, z, generator(2))
+    found, *_ = push_forward(langevin, energy, z, generator(2))
     assert torch.equal(found, wanted)
 
 
 def test_the_log_determinant_is_that_of_the_maps_jacobian():
     recipe = replace(SRI, latents=(2, 1), step=0.1)
-    nets = build(recipe, SPEC, 0, CPU)
+    nets = init_networks(recipe, SPEC, 0, CPU)
     x, z, langevin = normal(0, 1, D), normal(1, 1, L), recipe.sampler("posterior", nets, 0)
     energy = recipe.target("posterior", nets, {"x": x})
-    _, log_det, _ = transport(langevin, energy, z, generator(2))
+    _, log_det, _ = push_forward(langevin, energy, z, generator(2))
     jacobian = torch.autograd.functional.jacobian(lambda s: langevin(energy, s, generator(2))[0], z)[0, :, 0]
     torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-4)
 
@@ -108,10 +109,10 @@ def test_the_search_comes_to_the_step_of_least_kl_from_either_side(step):
     recipe = replace(SRI, step=step, tune_items=400)
     net = Linear(0.6)
     x = net(normal(5, 400, L)).detach() + SIGMA * normal(6, 400, D)
-    nets = {**build(recipe, SPEC, 0, CPU), "generator": net}
+    nets = {**init_networks(recipe, SPEC, 0, CPU), "generator": net}
     optimizer = recipe.optimizers(nets)["step"]
     for update in range(12):
-        chains = {"posterior": Moved(normal(7, 400, L), Stats(*torch.zeros(3, 400)))}
+        chains = {"posterior": ChainStates(normal(7, 400, L), Stats(*torch.zeros(3, 400)))}
         losses, _ = recipe.losses(nets, {"data": {"x": x}}, chains, generator(update), update)
         nets["step"].zero_grad()
         losses["step"].backward()
@@ -124,7 +125,7 @@ def test_the_search_comes_to_the_step_of_least_kl_from_either_side(step):
 
 def test_a_step_that_takes_chains_beyond_all_numbers_is_not_best():
     recipe = replace(SRI, step=4.0, steps=100, tune_grid=(1.0, 0.05, 2.0))
-    nets = {**build(recipe, SPEC, 0, CPU), "generator": Linear(0.6)}
+    nets = {**init_networks(recipe, SPEC, 0, CPU), "generator": Linear(0.6)}
     items = {"x": normal(5, 8, D)}
     langevin = recipe.sampler("posterior", nets, 0)
     target, z = recipe.target("posterior", nets, items), normal(1, 8, L)
@@ -134,7 +135,7 @@ def test_a_step_that_takes_chains_beyond_all_numbers_is_not_best():
 
 def test_curvature_beyond_all_numbers_is_nan():
     start = torch.cat([torch.zeros(1, L), 10 * torch.ones(1, L)])
-    found = transport(Langevin(8, 0.2, 0.0), lambda z: z.pow(4).sum(1), start, generator(0))
+    found = push_forward(Langevin(8, 0.2, 0.0), lambda z: z.pow(4).sum(1), start, generator(0))
     assert found.log_det[0] == found.stiffness[0] == 0
     assert found.log_det[1].isnan()
     assert found.stiffness[1].isnan()
@@ -142,5 +143,5 @@ def test_curvature_beyond_all_numbers_is_nan():
 
 def test_a_search_of_nothing_is_refused():
     for nothing in ({"tune_items": 0}, {"tune_grid": ()}, {"tune_grid": (1.0, -0.5)}):
-        with pytest.raises(BadInput, match="--tune-items"):
-            build(replace(SRI, **nothing), SPEC, 0, CPU)
+        with pytest.raises(InputError, match="--tune-items"):
+            init_networks(replace(SRI, **nothing), SPEC, 0, CPU)

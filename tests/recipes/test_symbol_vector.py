@@ -9,19 +9,18 @@ from running import CPU, local_pool
 from torch.nn.functional import cross_entropy
 
 from pipeline.batch import Spec
-from pipeline.chains import advance
-from pipeline.data import load
-from pipeline.errors import BadInput
-from pipeline.evaluation import samples
-from pipeline.job import dataset
-from pipeline.learner import build
-from pipeline.nets.symbols import known, usage
-from pipeline.rank import Rank
-from pipeline.recipe import Moved
+from pipeline.chains.task import advance
+from pipeline.data.dataset import load_data
+from pipeline.errors import InputError
+from pipeline.nets.symbols import label_metrics, symbol_usage
+from pipeline.recipe import ChainStates, init_networks
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.symbol_vector import SymbolVector
 from pipeline.rng import generator
-from pipeline.samplers import Stats
+from pipeline.runs.job import load_dataset
+from pipeline.samplers.kernel import Stats
+from pipeline.sampling.draw import class_tasks
+from pipeline.training.worker import Worker
 
 SMALL = SymbolVector(latent=5, prior_steps=4, batch=8, labelled_batch=4, network="mlp", width=16)
 SPEC = Spec("image", (1, 8, 8), 10)
@@ -31,7 +30,7 @@ SPEC = Spec("image", (1, 8, 8), 10)
 def rank(small):
     def make(recipe, **settings):
         job = replace(small, recipe=recipe, **settings)
-        return Rank(job, dataset(job), CPU, local_pool(job))
+        return Worker(job, load_dataset(job), CPU, local_pool(job))
 
     return make
 
@@ -67,20 +66,20 @@ def test_one_symbol_and_no_labels_have_the_chains_and_the_energy_loss_of_a_laten
 @pytest.mark.parametrize("tilt", [0.0, 0.5, 1.0])
 def test_joint_densities_of_all_symbols_add_up_to_the_marginal_one(tilt):
     recipe = replace(SMALL, tilt=tilt)
-    nets, z = spread_out(build(recipe, SPEC, 0, CPU)), vectors()
+    nets, z = spread_out(init_networks(recipe, SPEC, 0, CPU)), vectors()
     joint = [recipe.target("class", nets, {"label": torch.full((len(z),), k)})(z) for k in range(10)]
     assert torch.allclose((-torch.stack(joint)).logsumexp(0), -recipe.target("prior", nets, None)(z), atol=1e-5)
 
 
 def test_the_posterior_of_the_symbol_is_the_softmax_of_the_scores():
-    nets, z = spread_out(build(SMALL, SPEC, 0, CPU)), vectors()
+    nets, z = spread_out(init_networks(SMALL, SPEC, 0, CPU)), vectors()
     joint = torch.stack([SMALL.target("class", nets, {"label": torch.full((len(z),), k)})(z) for k in range(10)], 1)
     assert torch.allclose((-joint).softmax(1), nets["energy"](z).softmax(1), atol=1e-6)
 
 
 def test_an_untilted_prior_is_the_gaussian_and_no_chain_is_run():
     recipe = replace(SMALL, tilt=0.0)
-    nets, z = spread_out(build(recipe, SPEC, 0, CPU)), vectors()
+    nets, z = spread_out(init_networks(recipe, SPEC, 0, CPU)), vectors()
     assert torch.equal(recipe.target("prior", nets, None)(z), z.square().sum(1) / 2)
     assert recipe.chains == {}
     assert (recipe.sampler("prior", nets, 0).steps, recipe.sampler("class", nets, 0).steps) == (0, 4)
@@ -95,7 +94,7 @@ def test_an_untilted_prior_is_the_gaussian_and_no_chain_is_run():
     ],
 )
 def test_how_symbols_are_used(scores, entropy, mutual):
-    found = usage(scores)
+    found = symbol_usage(scores)
     assert float(found["entropy"]) == pytest.approx(entropy, abs=1e-6)
     assert float(found["information"]) == pytest.approx(mutual, abs=1e-6)
 
@@ -104,7 +103,7 @@ def test_each_network_has_its_own_gradient(rank):
     """F's is of the difference of -f and of lambda times the cross entropy; the generator's of reconstruction alone."""
     one = rank(replace(SMALL, label_weight=3.0))
     batch = one.batch(0, one.lanes[0])
-    chains = {"prior": Moved(vectors(2), Stats(*torch.zeros(3, 2)))}
+    chains = {"prior": ChainStates(vectors(2), Stats(*torch.zeros(3, 2)))}
     nets, recipe = one.learner.nets, one.job.recipe
 
     def losses(weight):
@@ -127,7 +126,7 @@ def test_samples_of_a_class_have_its_density():
     with torch.no_grad():
         scores.weight.copy_(torch.linspace(-1, 1, 50).view(10, 5))
     nets = {"energy": scores.requires_grad_(False)}
-    tasks = samples.of_classes(recipe, nets, load("digits"), labels, 0, seed=1)
+    tasks = class_tasks(recipe, nets, load_data("digits"), labels, 0, seed=1)
     z = torch.from_numpy(np.concatenate([advance(recipe, nets, task).x for task in tasks]))
     for label, part in ((3, z[:1000]), (7, z[1000:])):
         assert torch.allclose(part.mean(0), scores.weight[label], atol=4 / 1000**0.5)
@@ -136,11 +135,11 @@ def test_samples_of_a_class_have_its_density():
 
 def test_classes_that_are_not_there_are_said(rank):
     one = rank(SMALL)
-    with pytest.raises(BadInput, match="--label 10: there are the classes 0 to 9"):
-        samples.of_classes(one.job.recipe, one.learner.nets, one.data, np.full(3, 10), 0, 0)
+    with pytest.raises(InputError, match="--label 10: there are the classes 0 to 9"):
+        class_tasks(one.job.recipe, one.learner.nets, one.data, np.full(3, 10), 0, 0)
     other = rank(LatentPrior(latent=5, batch=8))
-    with pytest.raises(BadInput, match="LatentPrior has no classes"):
-        samples.of_classes(other.job.recipe, other.learner.nets, other.data, np.full(3, 1), 0, 0)
+    with pytest.raises(InputError, match="LatentPrior has no classes"):
+        class_tasks(other.job.recipe, other.learner.nets, other.data, np.full(3, 1), 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -152,13 +151,13 @@ def test_classes_that_are_not_there_are_said(rank):
     ],
 )
 def test_data_that_will_not_do_are_said(recipe, spec, said):
-    with pytest.raises(BadInput, match=said):
-        build(recipe, spec, 0, CPU)
+    with pytest.raises(InputError, match=said):
+        init_networks(recipe, spec, 0, CPU)
 
 
 def test_two_labels_a_class_are_learned(rank):
     one = rank(replace(SMALL, rate=3e-3, energy_rate=1e-3, labelled_batch=20), labels=2, lanes=1, test_share=0.2)
     for update in range(40):
         one.step(update)
-    found = known(one.learner.nets, one.data.test.batch(np.arange(one.data.test.size)))
+    found = label_metrics(one.learner.nets, one.data.test.batch(np.arange(one.data.test.size)))
     assert found["accuracy"].mean() > 0.4

@@ -1,0 +1,54 @@
+"""Lanes: fixed shares of a job, to which data, bank slots and seeds belong.
+
+A job has P lanes, whatever the number of learners and actors that carry them. Lane p owns the data items and bank
+slots i = p (mod P). Rank r of W works the lanes p = r (mod W). So nothing random knows W.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from numpy import ndarray
+
+from pipeline.rng import fold, generator
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Share `index` out of `of`."""
+
+    index: int
+    of: int
+
+    def size(self, items: int) -> int:
+        """How many of `items` things the lane owns."""
+        return len(range(self.index, items, self.of))
+
+
+def lanes_of_rank(lanes: int, rank: int = 0, world: int = 1) -> list[Lane]:
+    """The lanes that rank `rank` of `world` works; `world` divides `lanes`."""
+    return [Lane(p, lanes) for p in range(rank, lanes, world)]
+
+
+def batch_indices(lane: Lane, items: int, n: int, update: int, seed: int) -> Int64[ndarray, " n"]:
+    """Which data items the lane's part of batch `update` holds.
+
+    The lane walks through a permutation of its own items each epoch, drawn from `seed`, so the order is a function of
+    (seed, update) and known in advance. With fewer items than lanes each lane draws from all of them with replacement.
+    """
+    own = lane.size(items)
+    if items < lane.of:
+        rng = generator(fold(seed, "replacement", update, lane.index))
+        return torch.randint(items, (n,), generator=rng).numpy()
+    position = update * n + np.arange(n)
+    epochs = position // own
+    parts = [_permutation(own, fold(seed, "epoch", int(e), lane.index))[position[epochs == e] % own]
+             for e in np.unique(epochs)]  # fmt: skip
+    return np.concatenate(parts) * lane.of + lane.index
+
+
+@lru_cache(maxsize=64)
+def _permutation(n: int, seed: int) -> ndarray:
+    return torch.randperm(n, generator=generator(seed)).numpy()

@@ -1,0 +1,30 @@
+"""Networks that models are judged by: trained once for their data, with a fixed seed, and then kept in the cache."""
+
+from collections.abc import Callable
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pipeline.data.cache import cache_folder
+from pipeline.data.dataset import Dataset
+
+
+def load_or_train(kind: str, data: Dataset, net: nn.Module, train: Callable[[], object]) -> None:
+    """Load the network's weights, or train it and keep them; safe when several processes do so at once.
+
+    Args:
+        kind: the folder in the cache.
+        data: what it learns from.
+        net: the network, new.
+        train: trains it in place.
+    """
+    path = cache_folder() / kind / f"{data.key}-{data.size}.safetensors"
+    if path.exists():
+        net.load_state_dict(load_file(path))
+        return
+    train()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{torch.randint(2**31, (1,)).item()}.part")
+    save_file({k: v.contiguous().cpu() for k, v in net.state_dict().items()}, part)
+    part.replace(path)

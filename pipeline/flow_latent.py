@@ -1,0 +1,61 @@
+"""What recipes with a flow have in common: states are vectors z (n, d), of which the flow makes data."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pipeline.batch import Batch
+from pipeline.energies.energy import Energy, gaussian
+from pipeline.nets.flow import FlowSettings, flow_energy, flow_of
+from pipeline.nets.weights import Nets
+from pipeline.recipe import ChainSettings, Recipe
+from pipeline.rng import noise
+from pipeline.samplers.hmc import HMC
+from pipeline.samplers.langevin import Langevin
+
+
+class FlowLatentRecipe(Recipe):
+    """Samples are g(z) of z ~ N(0, I), which no chain moves unless a recipe says so; `nets` have a `flow`."""
+
+    flow: FlowSettings
+    batch: int
+
+    @property
+    def chains(self) -> Mapping[str, ChainSettings]:
+        """None."""
+        return {}
+
+    @property
+    def model(self) -> str:
+        """States behind the flow."""
+        return "latent"
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """Data alone."""
+        return {"data": self.batch}
+
+    def sampler(self, chain: str, nets: Nets, update: int) -> HMC | Langevin:
+        """No steps."""
+        return Langevin.textbook(0, 0.1)
+
+    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+        """N(0, I)."""
+        return noise("gaussian", (n, batch["data"]["x"][0].numel()), rng)
+
+    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """|z|^2/2."""
+        return gaussian()
+
+    def densities(self, nets: Nets) -> dict[str, Energy]:
+        """The flow."""
+        return {"flow": flow_energy(flow_of(nets))}
+
+    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
+        """g(z), its pixels on their levels."""
+        return self.flow.shown(nets["flow"](x))
+
+    def encode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor | None:
+        """g^-1 of dequantised data."""
+        return flow_of(nets).encode(self.flow.seen(x, rng))[0]

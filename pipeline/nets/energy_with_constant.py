@@ -1,0 +1,40 @@
+"""An energy with a learned constant, -log p(x) = U(x) + c, where c stands for log Z; perhaps with classes."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pipeline.batch import Spec
+from pipeline.nets.conv import ConvEnergy, halving
+from pipeline.nets.mlp import MLP, MLPEnergy
+
+
+class EnergyWithConstant(nn.Module):
+    """Data -> -log p(x) = U(x) + c.
+
+    With `classes` heads F the energy is U = -log sum_k exp F(x)_k, so that p(x, k) ~ exp F(x)_k and softmax F
+    classifies; without (0) it is a network of its own. Images have a ConvNet, vectors an MLP of three hidden layers.
+    """
+
+    def __init__(self, spec: Spec, classes: int, width: int, slope: float):
+        super().__init__()
+        self.classes = classes
+        if spec.kind == "image":
+            net: nn.Module = _heads(spec, classes, width, slope) if classes else ConvEnergy(spec.shape, width, slope)
+        else:
+            widths = (width,) * 3
+            net = MLP(spec.size, widths, classes, slope) if classes else MLPEnergy(spec.size, widths, slope)
+        self.net, self.constant = net, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
+        """U(x) + c."""
+        return (-self.net(x).logsumexp(1) if self.classes else self.net(x)) + self.constant
+
+    def heads(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n k"]:
+        """F(x)."""
+        return self.net(x)
+
+
+def _heads(spec: Spec, classes: int, width: int, slope: float) -> nn.Sequential:
+    layers, (inner, *end) = halving(spec.shape, width, slope)
+    return nn.Sequential(*layers, nn.Conv2d(inner, classes, (end[0], end[1])), nn.Flatten())

@@ -1,0 +1,59 @@
+"""Weights as one flat array: what travels from learner to actors, and what a run's hash is taken of.
+
+The order is that of `state_dict`, the layout logical (contiguous), and every floating parameter and buffer is in it.
+Loading copies in place, so a network keeps its strides (channels_last) and its bits.
+"""
+
+from collections.abc import Collection, Iterator
+from hashlib import sha256
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float32
+from numpy import ndarray
+from torch import Tensor, nn
+
+Nets: TypeAlias = dict[str, nn.Module]
+"""The networks of a recipe by name; frozen ones have requires_grad False."""
+
+
+def _floating(nets: Nets) -> Iterator[Tensor]:
+    for name in sorted(nets):
+        yield from (t for t in nets[name].state_dict().values() if t.is_floating_point())
+
+
+def device_of(nets: Nets) -> torch.device:
+    """Where the networks are."""
+    return next(p for net in nets.values() for p in net.parameters()).device
+
+
+def partition(nets: Nets, names: Collection[str]) -> tuple[Nets, Nets]:
+    """The other networks, and those of the names."""
+    return {k: v for k, v in nets.items() if k not in names}, {k: v for k, v in nets.items() if k in names}
+
+
+def flatten(nets: Nets) -> Float32[ndarray, " p"]:
+    """All floating parameters and buffers of all networks, by name of the network, as a fresh float32 array."""
+    return torch.cat([t.detach().flatten().float() for t in _floating(nets)]).cpu().numpy()
+
+
+@torch.no_grad()
+def load(nets: Nets, flat: Float32[ndarray, " p"]) -> None:
+    """Copy a flat array into the networks, in place. Raises ValueError where the sizes differ."""
+    wanted = sum(t.numel() for t in _floating(nets))
+    if flat.size != wanted:
+        raise ValueError(f"{flat.size} weights for networks of {wanted}")
+    source, i = torch.from_numpy(flat.copy()), 0
+    for t in _floating(nets):
+        t.copy_(source[i : i + t.numel()].view(t.shape))
+        i += t.numel()
+
+
+def digest(nets: Nets) -> str:
+    """SHA-256 of the flat array, in hexadecimal."""
+    return sha256(flatten(nets).tobytes()).hexdigest()
+
+
+def eval_copy(nets: Nets) -> Nets:
+    """The networks as chains need them: in eval mode, with no gradients of parameters."""
+    return {name: net.eval().requires_grad_(False) for name, net in nets.items()}

@@ -1,0 +1,169 @@
+"""Checkpoints: whole or not at all, on any pyarrow filesystem; nothing is ever unpickled.
+
+A checkpoint is a folder `update-N`: trees of dicts and lists whose tensors lie in safetensors files, one a part (rank
+0 writes `learner`, each lane's rank `lane-P`), everything else in `state.json`, and `manifest.json` with the hash of
+every file, written last: without it, or with a hash that differs, the folder is no checkpoint.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import torch
+from numpy import ndarray
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from pipeline.chains.lanes import Lane
+from pipeline.chains.task import ChainResult
+from pipeline.runs.storage import Storage
+
+TENSOR = "tensor:"
+INTEGER = "integer:"
+"""Before a key that is a number, since JSON's keys are strings."""
+
+
+def split_tensors(tree: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
+    """A tree without its tensors (each replaced by a string that names it), and the tensors by that name."""
+    if isinstance(tree, Tensor):
+        return TENSOR + path, {path: tree.detach().contiguous().cpu()}
+    if isinstance(tree, Mapping):
+        named = {f"{INTEGER}{k}" if isinstance(k, int) else k: v for k, v in tree.items()}
+        parts = {k: split_tensors(v, f"{path}/{k}" if path else k) for k, v in named.items()}
+        return {k: rest for k, (rest, _) in parts.items()}, {n: t for _, ts in parts.values() for n, t in ts.items()}
+    if isinstance(tree, list | tuple):
+        parts_ = [split_tensors(v, f"{path}/{i}") for i, v in enumerate(tree)]
+        return [rest for rest, _ in parts_], {n: t for _, ts in parts_ for n, t in ts.items()}
+    return tree, {}
+
+
+def join_tensors(rest: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The tree that `split` took apart."""
+    if isinstance(rest, str) and rest.startswith(TENSOR):
+        return tensors[rest.removeprefix(TENSOR)]
+    if isinstance(rest, dict):
+        named = {int(k.removeprefix(INTEGER)) if k.startswith(INTEGER) else k: v for k, v in rest.items()}
+        return {k: join_tensors(v, tensors) for k, v in named.items()}
+    if isinstance(rest, list):
+        return [join_tensors(v, tensors) for v in rest]
+    return rest
+
+
+class WrittenPart(NamedTuple):
+    """What one rank has written of a checkpoint."""
+
+    name: str
+    rest: Any
+    """The tree without its tensors."""
+    digest: str
+    """SHA-256 of the tensors' file."""
+
+
+def checkpoint_folder(checkpoints: Storage, update: int) -> Storage:
+    """Where the checkpoint of a run that has made `update` updates lies."""
+    return checkpoints / f"update-{update:08d}"
+
+
+def update_of(name: str) -> int:
+    """The updates that a run had made at the checkpoint of that name."""
+    return int(name.removeprefix("update-"))
+
+
+def write_part(place: Storage, name: str, tree: Any) -> WrittenPart:
+    """Write the tensors of `tree`."""
+    rest, tensors = split_tensors(tree)
+    data = save_tensors(tensors)
+    place.write(f"{name}.safetensors", data)
+    return WrittenPart(name, rest, sha256(data).hexdigest())
+
+
+def commit(place: Storage, parts: list[WrittenPart], state: Mapping[str, Any]) -> None:
+    """Make a folder whose parts are all written a checkpoint."""
+    rest = json.dumps({"state": state, "parts": {part.name: part.rest for part in parts}}).encode()
+    place.write("state.json", rest)
+    hashes = {f"{part.name}.safetensors": part.digest for part in parts} | {"state.json": sha256(rest).hexdigest()}
+    place.write_json("manifest.json", hashes)
+
+
+def is_whole(place: Storage) -> bool:
+    """Whether every file that the manifest names is there, with its hash."""
+    if not place.exists("manifest.json"):
+        return False
+    try:
+        hashes = place.read_json("manifest.json")
+        return all(sha256(place.read(name)).hexdigest() == digest for name, digest in hashes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def whole_names(checkpoints: Storage) -> list[str]:
+    """The names of all whole checkpoints, oldest first."""
+    found = [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)]
+    return [name for name in found if is_whole(checkpoints / name)]
+
+
+def newest_name(checkpoints: Storage) -> str | None:
+    """The name of the newest whole checkpoint, or None."""
+    found = [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)]
+    return next((name for name in reversed(found) if is_whole(checkpoints / name)), None)
+
+
+def remove_after(checkpoints: Storage, name: str) -> None:
+    """Remove what is newer than the checkpoint that a run goes on from: torn folders, which pruning must not count."""
+    for later in [n for n in checkpoints.names() if re.fullmatch(r"update-\d+", n) and n > name]:
+        (checkpoints / later).delete()
+
+
+def remove_unhealthy(checkpoints: Storage, fell: int | None) -> None:
+    """Remove what is newer than the checkpoint to roll back to, the newest healthy one; all, if there is none.
+
+    Args:
+        checkpoints: the run's.
+        fell: number of updates at the checkpoint that the run went back to last, or None. If it is that one again, the
+            run goes back one further, or to the start if that is from before there was a history to judge it by.
+    """
+    states = {name: read_state(checkpoints / name) for name in whole_names(checkpoints)}
+    healthy = [name for name, state in states.items() if state["healthy"]]
+    again = healthy and update_of(healthy[-1]) == fell
+    if again and (len(healthy) > 1 or not states[healthy[-1]]["settled"]):
+        healthy.pop()
+    for name in states:
+        if not healthy or name > healthy[-1]:
+            (checkpoints / name).delete()
+
+
+def prune(checkpoints: Storage, keep: int) -> None:
+    """Remove all but the newest `keep`."""
+    for name in [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)][:-keep]:
+        (checkpoints / name).delete()
+
+
+def read_state(place: Storage) -> dict[str, Any]:
+    """What was committed beside the parts."""
+    return dict(place.read_json("state.json")["state"])
+
+
+def read_part(place: Storage, name: str) -> Any:
+    """A part's tree, its tensors on the CPU."""
+    return join_tensors(place.read_json("state.json")["parts"][name], load_tensors(place.read(f"{name}.safetensors")))
+
+
+def to_tensors(arrays: Mapping[str, ndarray]) -> dict[str, Tensor]:
+    """Arrays as a part holds them."""
+    return {name: torch.from_numpy(a) for name, a in arrays.items()}
+
+
+def pack(answer: ChainResult) -> dict[str, Any]:
+    """An answer as the part of its lane holds it."""
+    fields = answer._asdict()
+    del fields["lane"]
+    return {k: torch.tensor(v) if isinstance(v, ndarray) else v for k, v in fields.items()}
+
+
+def unpack(lane: Lane, fields: Mapping[str, Any]) -> ChainResult:
+    """The answer that `pack` took apart."""
+    arrays: dict[str, Any] = {k: v.numpy() if isinstance(v, Tensor) else v for k, v in fields.items()}
+    return ChainResult(lane=lane, **arrays)

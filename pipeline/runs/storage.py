@@ -1,0 +1,109 @@
+"""A folder on any filesystem that pyarrow knows: a path, `s3://bucket/folder`, `gs://bucket/folder`."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pyarrow import fs
+
+from pipeline.errors import InputError, RunWriteError
+
+PART_SUFFIX = ".part"
+"""What the name of a file ends with that is not yet whole."""
+
+
+@contextlib.contextmanager
+def write_errors(path: str) -> Iterator[None]:
+    """What is done in the block is writing at `path`. Raises Unwritable, in one line, where that is not to be done."""
+    try:
+        yield
+    except RunWriteError:
+        raise
+    except OSError as e:
+        raise RunWriteError(f"{path} cannot be written to: {str(e).splitlines()[0]}") from e
+
+
+class Storage(NamedTuple):
+    """A folder, by filesystem and path."""
+
+    fs: fs.FileSystem
+    path: str
+
+    @classmethod
+    def at(cls, uri: str) -> "Storage":
+        """The folder that a path or URI names; it need not exist. Raises BadInput for an unknown scheme."""
+        if "://" not in uri:
+            return cls(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri)))
+        try:
+            return cls(*fs.FileSystem.from_uri(uri))
+        except (ValueError, OSError) as e:
+            raise InputError(f"{uri} is no folder that can be written to: {str(e).splitlines()[0]}") from e
+
+    @property
+    def local(self) -> bool:
+        """Whether ordinary file functions work on `path`."""
+        return isinstance(self.fs, fs.LocalFileSystem)
+
+    def __truediv__(self, name: str) -> "Storage":
+        return Storage(self.fs, f"{self.path}/{name}")
+
+    def exists(self, name: str = "") -> bool:
+        """Whether there is a file or folder `name`."""
+        info = self.fs.get_file_info(f"{self.path}/{name}".rstrip("/"))
+        return bool(info.type != fs.FileType.NotFound)
+
+    def seen(self, name: str = "") -> bool:
+        """As `exists`, for a folder that a user names. Raises BadInput where the filesystem does not answer."""
+        try:
+            return self.exists(name)
+        except OSError as e:
+            raise InputError(f"{self.path} cannot be reached: {str(e).splitlines()[0]}") from e
+
+    def names(self) -> list[str]:
+        """Files and folders in it, sorted; none if it does not exist."""
+        found = self.fs.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
+        return sorted(f.base_name for f in found)
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes."""
+        with self.fs.open_input_stream(f"{self.path}/{name}") as f:
+            return bytes(f.read())
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole: under another name first where the filesystem is local. Raises Unwritable."""
+        target = f"{self.path}/{name}"
+        with write_errors(target):
+            self.fs.create_dir(self.path, recursive=True)
+            if not self.local:
+                return self._stream(target, data)
+            try:
+                self._stream(f"{target}{PART_SUFFIX}", data)
+            except OSError:
+                with contextlib.suppress(OSError):  # there may be no room for as much as a name
+                    self.fs.delete_file(f"{target}{PART_SUFFIX}")
+                raise
+            self.fs.move(f"{target}{PART_SUFFIX}", target)
+
+    def _stream(self, path: str, data: bytes) -> None:
+        with self.fs.open_output_stream(path) as f:
+            f.write(data)
+
+    def read_json(self, name: str) -> Any:
+        """A file's JSON."""
+        return json.loads(self.read(name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write `value` as indented JSON. Non-finite numbers are written as NaN and Infinity, as Python reads them."""
+        self.write(name, (json.dumps(value, indent=2) + "\n").encode())
+
+    def remove(self, name: str) -> None:
+        """Remove a file. Raises Unwritable."""
+        with write_errors(f"{self.path}/{name}"):
+            self.fs.delete_file(f"{self.path}/{name}")
+
+    def delete(self) -> None:
+        """Remove the folder and what is in it. Raises Unwritable."""
+        with write_errors(self.path):
+            self.fs.delete_dir(self.path)

@@ -1,0 +1,39 @@
+"""The interface of Markov kernels: a sampler is called, `sampler(energy, x, rng) -> (x, Stats)`."""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pipeline.energies.energy import Energy
+
+
+class Stats(NamedTuple):
+    """What an observer needs of n chains that have moved; the next move needs none of it."""
+
+    energy: Float[Tensor, " n"]
+    """U of the returned state."""
+    grad_norm: Float[Tensor, " n"]
+    """|dU/dx|, averaged over the path."""
+    accept: Float[Tensor, " n"]
+    """Share of accepted proposals; 1 where nothing is rejected."""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A Markov kernel, run for a fixed number of steps."""
+
+    @property
+    def evaluations(self) -> int:
+        """Gradients of the energy that one chain takes in one call."""
+        ...
+
+    @property
+    def temperature(self) -> float:
+        """The chains target exp(-U / temperature)."""
+        ...
+
+    def __call__(self, energy: Energy, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Stats]:
+        """Move the chains `x` (n, *d) under `energy`, with noise from `rng` alone."""
+        ...

@@ -1,0 +1,19 @@
+"""Communication between ranks."""
+
+from typing import Any
+
+import torch.distributed as dist
+
+
+def world() -> tuple[int, int]:
+    """This process's rank, and the number of ranks."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all ranks, on each of them; a barrier."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values

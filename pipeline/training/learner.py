@@ -1,0 +1,229 @@
+"""Learner: one update on one rank, and the averaging over ranks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy import ndarray
+from torch import Tensor
+
+from pipeline.batch import Batch, Spec
+from pipeline.chains.lanes import Lane
+from pipeline.chains.task import ChainResult, ChainResults, chain_states
+from pipeline.errors import Diverged
+from pipeline.nets.weights import flatten, partition
+from pipeline.recipe import Recipe, init_networks
+from pipeline.rng import fold, generator, seeded
+from pipeline.training import divergence
+from pipeline.training.collective import gather
+
+
+class Learner:
+    """The networks and optimizers of one rank, and the lanes it works.
+
+    Gradients and metrics are computed lane by lane, summed pairwise over the lanes (i with i + half, so that the lanes
+    of one rank meet first), then over the ranks in one all-reduce, and divided by the number of lanes. With a power of
+    two of lanes one and two learners are thus equal bit for bit.
+    """
+
+    def __init__(self, recipe: Recipe, spec: Spec, lanes: list[Lane], seed: int, device: torch.device):
+        self.recipe, self.lanes, self.seed, self.device = recipe, lanes, seed, device
+        self.attempt, self.rate = 0, 1.0
+        self.fixed: ndarray | None = None
+        self.nets = init_networks(recipe, spec, seed, device)
+        self.optimizers = recipe.optimizers(self.nets)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+
+    def fold(self, what: str, update: int, lane: Lane) -> int:
+        """The seed of `what` at an update on a lane."""
+        return fold(self.seed, self.attempt, what, update, lane.index)
+
+    def update(
+        self,
+        update: int,
+        batches: Mapping[int, dict[str, Batch]],
+        answers: ChainResults,
+        last: Mapping[str, float],
+        fresh: bool = False,
+    ) -> dict[str, float]:
+        """Take the losses on each lane's part, and one step of each player; return the metrics, averaged over lanes.
+
+        Args:
+            update: its number, from 0.
+            batches: by index of the lane, by stream.
+            answers: the chains of this update, by (chain, index of the lane).
+            last: the metrics of the update before; empty at update 0.
+            fresh: whether the chains are those that were moved once more, since the first had drifted too far.
+
+        Raises:
+            Diverged: chain states, a loss, a gradient or the new weights are not finite; on all ranks alike.
+        """
+        players = dict(self.recipe.players(update, last))
+        parts = [self._lane(update, lane, batches[lane.index], answers, players) for lane in self.lanes]
+        names, total = parts[0][0], _pairwise_sum([part for _, part in parts])
+        if dist.is_initialized():
+            dist.all_reduce(total)
+        lanes = self.lanes[0].of
+        gradient, tail = total[: -len(names) - lanes] / lanes, total[-len(names) - lanes :].tolist()
+        self._stop_if_flagged(update, [round(f) for f in tail[len(names) :]], answers, fresh)
+        self._step(players, gradient)
+        if not torch.stack([p.isfinite().all() for net in self.nets.values() for p in net.parameters()]).all():
+            raise Diverged("weights", update, update, -1, self.seed)
+        return {name: value / lanes for name, value in zip(names, tail, strict=False)}
+
+    def _lane(
+        self, update: int, lane: Lane, batch: dict[str, Batch], answers: ChainResults, players: Mapping[str, float]
+    ) -> tuple[list[str], Tensor]:
+        """One lane's gradients, metrics and flag, as a vector; and the metrics' names."""
+        own = {chain: answers[chain, lane.index] for chain in self.recipe.chains}
+        chains = {chain: chain_states(answer, self.device) for chain, answer in own.items()}
+        metrics: dict[str, Any] = {}
+        for chain, answer in own.items():
+            prefix = "chains" if len(own) == 1 else f"chains/{chain}"
+            metrics |= {f"{prefix}/{k}": v for k, v in self._chain_metrics(update, chain, answer, batch).items()}
+        rng = generator(self.fold("losses", update, lane), self.device)
+        for net in self.nets.values():
+            net.train()
+        with seeded(self.fold("global", update, lane), self.device):
+            losses, extra = self.recipe.losses(self.nets, batch, chains, rng, update)
+        metrics |= {f"loss/{k}": v for k, v in losses.items()} | extra
+        gradient = torch.cat([g.flatten() for g in self._gradients({player: losses[player] for player in players})])
+        flags = torch.zeros(lane.of, device=self.device)
+        flags[lane.index] = divergence.nonfinite_flag([c.x for c in chains.values()], list(losses.values()), [gradient])
+        names = sorted(metrics)
+        values = [torch.as_tensor(metrics[name], dtype=torch.float32, device=self.device).detach() for name in names]
+        return names, torch.cat([gradient, torch.stack(values), flags])
+
+    def _gradients(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
+        """The gradient of loss k in the parameters of network k for every player k, before any network moves."""
+        gradient: list[Tensor] = []
+        for i, (player, loss) in enumerate(losses.items()):
+            own = _learnable(self.nets[player])
+            gradient += torch.autograd.grad(loss, own, retain_graph=i + 1 < len(losses), materialize_grads=True)
+        return gradient
+
+    def _chain_metrics(self, update: int, chain: str, answer: ChainResult, batch: dict[str, Batch]) -> dict[str, Any]:
+        """What is logged of one lane's chains.
+
+        `drift`: sd of U_now(x) - U_then(x) in units of the sd of U_now(x); `drift_ess`, at temperature 1: the share of
+        the chains that would be left after weights exp(U_then - U_now).
+        """
+        found: dict[str, Any] = {
+            "grad_norm": answer.grad_norm.mean(),
+            "accept": answer.accept.mean(),
+            "extent": np.sqrt(np.mean(np.square(answer.x, dtype=np.float64))),
+            "moved": answer.moved,
+            "lag": float(update - answer.version),
+            "drift": 0.0,
+            "temperature": answer.temperature,
+        }
+        if answer.version < update:
+            now, then = self._energies(chain, answer, batch)
+            found["drift"] = staleness(now, then)
+            if answer.temperature == 1:
+                ratio = (then - now).softmax(0)
+                found["drift_ess"] = 1 / ratio.square().sum() / len(ratio)
+        return found
+
+    def drift(self, update: int, batches: Mapping[int, dict[str, Batch]], answers: ChainResults) -> float:
+        """How far the weights have left those that moved an update's chains; the same on every rank, and a barrier.
+
+        Per chain the mean over all lanes of sd(U_now(x) - U_then(x)) / sd(U_now(x)), as it is logged; of several
+        chains the greatest. 0 where no weights have moved since; not finite where any lane's is not.
+        """
+        own = {
+            (chain, lane.index): float(staleness(*self._energies(chain, answer, batches[lane.index])))
+            for lane in self.lanes
+            for chain in self.recipe.chains
+            if (answer := answers[chain, lane.index]).version < update
+        }
+        lanes = {key: value for part in gather(own) for key, value in part.items()}
+        of = self.lanes[0].of  # summed in the order of the lanes, whichever rank they are on
+        means = [sum(lanes.get((chain, p), 0.0) for p in range(of)) / of for chain in self.recipe.chains]
+        return float(np.max(means, initial=0.0))
+
+    def _energies(self, chain: str, answer: ChainResult, batch: dict[str, Batch]) -> tuple[Tensor, Tensor]:
+        """(n,) energies of a lane's chains: under the weights as they are now, and as they were where they moved."""
+        context = self.recipe.chains[chain].context
+        for net in self.nets.values():
+            net.eval()
+        x, (then, *_) = chain_states(answer, self.device)
+        with torch.no_grad():
+            now = self.recipe.target(chain, self.nets, batch[context] if context else None)(x).float()
+        return now, then
+
+    def _stop_if_flagged(self, update: int, flags: list[int], answers: ChainResults, fresh: bool) -> None:
+        for p, flag in enumerate(flags):
+            if flag:
+                version = next((a.version for a in answers.values()), update)
+                kind = "fresh chain" if fresh else "chain"
+                what = next((f"{kind} {chain}" for chain in self.recipe.chains), "losses")
+                seed = self.fold(what, update, Lane(p, len(flags)))
+                raise Diverged(divergence.flagged_quantity(flag), update, version, p, seed)
+
+    def _step(self, players: Mapping[str, float], gradient: Tensor) -> None:
+        i = 0
+        for player in players:
+            for p in _learnable(self.nets[player]):
+                p.grad = torch.empty_like(p).copy_(gradient[i : i + p.numel()].view(p.shape))
+                i += p.numel()
+        for player, factor in players.items():
+            for group in self.optimizers[player].param_groups:
+                group["lr"] = group["initial_lr"] * factor * self.rate
+            self.optimizers[player].step()
+
+    def weights(self) -> tuple[ndarray, ndarray | None]:
+        """Those of the networks that learn, flat; and of those that never do, the same array each time, or None."""
+        learning, fixed = partition(self.nets, self.recipe.fixed)
+        if fixed and self.fixed is None:
+            self.fixed = flatten(fixed)
+        return flatten(learning), self.fixed
+
+    def stop_if_diverged(self, under_way: Mapping[int, ChainResults]) -> None:
+        """Raise Diverged where an answer, by update, is not finite, on any rank; on all ranks alike."""
+        bad = [
+            ("chain states", update, answer.version, p, self.fold(f"chain {chain}", update, answer.lane))
+            for update, answers in under_way.items()
+            for (chain, p), answer in answers.items()
+            if not np.isfinite(answer.x).all()
+        ]
+        if found := [place for places in gather(bad) for place in places]:
+            raise Diverged(*min(found))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks and optimizers."""
+        return {
+            "networks": {name: net.state_dict() for name, net in self.nets.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over networks and optimizers; every tensor keeps the layout that it has here."""
+        for name, net in self.nets.items():
+            net.load_state_dict(state["networks"][name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+            for p, slots in optimizer.state.items():
+                for key, value in slots.items():
+                    if isinstance(value, Tensor) and value.shape == p.shape:
+                        slots[key] = torch.empty_like(p).copy_(value)
+
+
+def staleness(now: Tensor, then: Tensor) -> Tensor:
+    """Of energies (n,), without unit; a constant between them is none."""
+    return (now - then).std() / now.std()
+
+
+def _learnable(net: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [p for p in net.parameters() if p.requires_grad]
+
+
+def _pairwise_sum(parts: list[Tensor]) -> Tensor:
+    while len(parts) > 1:
+        half = (len(parts) + 1) // 2
+        parts = [a + b for a, b in zip(parts, parts[half:], strict=False)] + parts[len(parts) - half : half]
+    return parts[0]
