@@ -44,7 +44,7 @@ ROUNDS = 20
 
 def gradients(name: str) -> Row:
     recipe, spec = RECIPES[name], SPECS[name]
-    nets, n = eval_copy(init_networks(recipe, spec, 0, torch.device(DEVICE))), recipe.batch
+    nets, n = eval_copy(init_networks(recipe, spec, 0, torch.device(DEVICE))), recipe.batch_size
     z = torch.randn(n, spec.size, generator=generator(1)).to(DEVICE)
     sides = {
         "through": partial(value_and_gradient, recipe.target("model", nets, None), z),
@@ -62,7 +62,7 @@ def travel(name: str) -> list[Row]:
 
     recipe, spec = RECIPES[name], SPECS[name]
     nets = eval_copy(init_networks(recipe, spec, 0, torch.device("cpu")))
-    learning, others = partition(nets, recipe.fixed)
+    learning, others = partition(nets, recipe.frozen)
     x, sampler = np.zeros((1, spec.size), np.float32), Langevin.textbook(1, 0.1)
     task = ChainTask("model", Lane(0, 1), np.arange(1), x, None, sampler, 0, 0)
     sides = {"once": (learning, flatten(others)), "always": (nets, None)}

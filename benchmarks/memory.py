@@ -41,9 +41,9 @@ def run(data: str, batch: int, bank: int) -> dict[str, float]:
     from pipeline.training.loop import train
 
     torch.set_num_threads(1)
-    recipe = Anatomy(langevin=Langevin(steps=2, drift=1.0, noise=0.01), batch=batch, width=32, bank=bank)
+    recipe = Anatomy(langevin=Langevin(steps=2, drift=1.0, noise=0.01), batch_size=batch, width=32, bank=bank)
     with tempfile.TemporaryDirectory() as folder, cluster.connected():
-        job = Job(name="memory", recipe=recipe, data=data, updates=4, lanes=1, learners=0, actors=1, samples=0)
+        job = Job(name="memory", recipe=recipe, data=data, updates=4, lanes=1, learners=0, actors=1, eval_samples=0)
         import dataclasses
 
         import ray

@@ -40,7 +40,7 @@ def measured(name: str, n: int) -> list[Row]:
         nets = eval_copy(recipe.nets(Spec("image", SHAPE, 0)))
     nets = {key: net.to(DEVICE) for key, net in nets.items()}
     rng, sampler = generator(0, DEVICE), recipe.sampler("posterior", nets, 0)
-    z = torch.randn(n, recipe.latent, generator=generator(1)).to(DEVICE)
+    z = torch.randn(n, recipe.latent_dim, generator=generator(1)).to(DEVICE)
     x = (2 * torch.rand(n, *SHAPE, generator=generator(2)) - 1).to(DEVICE)
     target = recipe.target("posterior", nets, {"x": x})
     theirs = {key: deepcopy(net).to(memory_format=torch.contiguous_format) for key, net in nets.items()}

@@ -36,7 +36,9 @@ CPU = torch.device("cpu")
 
 def of_pipeline(seed: int, folder: Path, distance) -> list[tuple[float, float]]:
     """(CPU seconds, Fréchet distance) at each checkpoint."""
-    job = replace(DIGITS_40, learners=0, actors=0, lanes=1, seed=seed, updates=UPDATES, samples=0, keep=1000)
+    job = replace(
+        DIGITS_40, learners=0, actors=0, lanes=1, seed=seed, updates=UPDATES, eval_samples=0, keep_checkpoints=1000
+    )
     job = replace(job, checkpoint_every=EVERY, out=str(folder / str(seed)))
     data = load_data("digits")
     Storage.at(job.out).write_json("job.json", to_json(job))

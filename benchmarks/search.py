@@ -28,7 +28,7 @@ BUDGET = 1_500_000
 def plan(folder: str, trials: int) -> Plan:
     preset = PRESETS["eight-gaussians-100"]
     recipe = replace(preset.recipe, langevin=replace(preset.recipe.langevin, steps=50))
-    job = replace(preset, recipe=recipe, samples=0, learners=0, actors=0)
+    job = replace(preset, recipe=recipe, eval_samples=0, learners=0, actors=0)
     yardstick = TrialBudget("kl", BUDGET, reports=3, samples=200)
     return Plan(job, steady, yardstick, trials, "random", "none", 0, folder, 1.0, 0.0)
 

@@ -28,9 +28,9 @@ from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.training.loop import train
 
-RECIPE = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch=64, width=32)
+RECIPE = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch_size=64, width=32)
 UPDATES, ROUNDS = 6, 2
-TINY = dataclasses.replace(RECIPE, langevin=Langevin(steps=1, drift=1.0, noise=0.01), batch=2, width=4)
+TINY = dataclasses.replace(RECIPE, langevin=Langevin(steps=1, drift=1.0, noise=0.01), batch_size=2, width=4)
 FEW, MANY = 50, 350
 
 

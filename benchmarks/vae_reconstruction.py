@@ -34,7 +34,7 @@ class Settings:
     """Updates, of 128 items each."""
     width: int = 8
     """Channels of the first layer."""
-    latent: int = 32
+    latent_dim: int = 32
     """Dimension of z."""
     seed: int = 0
     """Seed of weights, batches, noise and of the choice of items."""
@@ -43,7 +43,7 @@ class Settings:
 class VAE(nn.Module):
     """Images (n, c, h, w) whose sides are multiples of 4."""
 
-    def __init__(self, shape, width, latent):
+    def __init__(self, shape, width, latent_dim):
         super().__init__()
         channels, height, breadth = shape
         inner = (4 * width, height // 4, breadth // 4)
@@ -52,10 +52,10 @@ class VAE(nn.Module):
             nn.Conv2d(channels, width, 3, 1, 1), nn.GELU(),
             nn.Conv2d(width, 2 * width, 4, 2, 1), nn.GELU(),
             nn.Conv2d(2 * width, 4 * width, 4, 2, 1), nn.GELU(),
-            nn.Flatten(), nn.Linear(size, 2 * latent),
+            nn.Flatten(), nn.Linear(size, 2 * latent_dim),
         )  # fmt: skip
         self.decoder = nn.Sequential(
-            nn.Linear(latent, size), nn.GELU(), nn.Unflatten(1, inner),
+            nn.Linear(latent_dim, size), nn.GELU(), nn.Unflatten(1, inner),
             nn.ConvTranspose2d(4 * width, 2 * width, 4, 2, 1), nn.GELU(),
             nn.ConvTranspose2d(2 * width, width, 4, 2, 1), nn.GELU(),
             nn.Conv2d(width, channels, 3, 1, 1), nn.Tanh(),
@@ -73,7 +73,7 @@ def main():
     asked = parse(Settings, sys.argv[1:], "python -m benchmarks.vae_reconstruction", __doc__)
     data, test = load_data(asked.data), load_data(asked.test)
     with seeded(asked.seed):
-        vae = VAE(data.spec.shape, asked.width, asked.latent)
+        vae = VAE(data.spec.shape, asked.width, asked.latent_dim)
     optimizer, rng = torch.optim.Adam(vae.parameters(), 1e-3), generator(asked.seed)
     for _ in trange(asked.updates, unit="update"):
         loss = vae.loss(data.batch(torch.randint(data.size, (128,), generator=rng).numpy())["x"], rng)
@@ -85,7 +85,7 @@ def main():
         mean = vae.encoder(x).chunk(2, 1)[0]
         error = (vae.decoder(mean) - x).square().mean()
     size = sum(p.numel() for p in vae.parameters())
-    print(json.dumps({"parameters": size, "latent": asked.latent, "mse": error.item(), "variance": x.var().item()}))
+    print(json.dumps({"parameters": size, "latent": asked.latent_dim, "mse": error.item(), "variance": x.var().item()}))
 
 
 if __name__ == "__main__":

@@ -27,51 +27,53 @@ from pipeline.recipes.anatomy import Anatomy
 from pipeline.runs.job import Job
 from pipeline.samplers.langevin import Langevin
 
-TOY = Job(name="", recipe=Anatomy(), data="", updates=3000, samples=5000, long_run=5000, actors=0, learners=0)
+TOY = Job(
+    name="", recipe=Anatomy(), data="", updates=3000, eval_samples=5000, eval_long_run_steps=5000, actors=0, learners=0
+)
 TOY_CONVERGENT = Anatomy(
     langevin=Langevin(steps=100, drift=1.0, noise=0.06),
     bank=10_000,
     data_noise=0.0,
     optimizer="sgd",
-    learning_rate=0.1,
-    learning_rate_end=1e-3,
-    decay=0.999,
+    lr=0.1,
+    final_lr=1e-3,
+    lr_decay=0.999,
 )
 RINGS_CONVERGENT = replace(  # few chains that make many steps: only so does each of them visit several rings
     TOY_CONVERGENT,
     langevin=Langevin(steps=50, drift=1.0, noise=0.125),
-    batch=250,
+    batch_size=250,
     bank=1000,
     start_scale=4.0,
-    learning_rate=1.0,
-    learning_rate_end=0.0,
-    decay=0.9993,
+    lr=1.0,
+    final_lr=0.0,
+    lr_decay=0.9993,
 )
 TOY_NONCONVERGENT = Anatomy(
-    langevin=Langevin(steps=100, drift=1.0, noise=0.01), start_from="gaussian", data_noise=0.0, learning_rate=1e-3
+    langevin=Langevin(steps=100, drift=1.0, noise=0.01), start_from="gaussian", data_noise=0.0, lr=1e-3
 )
-IMAGES = Job(name="", recipe=Anatomy(), data="", updates=3000, samples=1000, long_run=2000)
+IMAGES = Job(name="", recipe=Anatomy(), data="", updates=3000, eval_samples=1000, eval_long_run_steps=2000)
 DIGITS_CONVERGENT = Anatomy(
     langevin=Langevin(steps=20, drift=1.0, noise=0.1),
     bank=1797,
     data_noise=0.15,
     optimizer="sgd",
-    learning_rate=0.3,
-    learning_rate_end=1e-3,
-    decay=0.9993,
+    lr=0.3,
+    final_lr=1e-3,
+    lr_decay=0.9993,
 )
 MNIST_CONVERGENT = (
     replace(  # from data: from noise, rates that learn anything in 2,000 updates blow up in the first ten
-        DIGITS_CONVERGENT, start_from="data", bank=2000, width=16, learning_rate=0.03, decay=0.999
+        DIGITS_CONVERGENT, start_from="data", bank=2000, width=16, lr=0.03, lr_decay=0.999
     )
 )
 DIGITS_NONCONVERGENT = Anatomy(
     langevin=Langevin(steps=40, drift=1.0, noise=0.01),
-    batch=64,
+    batch_size=64,
     data_noise=0.05,
-    learning_rate=5e-4,
-    decay=0.999,
-    slope=0.2,
+    lr=5e-4,
+    lr_decay=0.999,
+    leaky_slope=0.2,
 )
 GPU = Job(
     name="",
@@ -88,12 +90,12 @@ PAPER_CONVERGENT = Anatomy(
     langevin=Langevin(steps=500, drift=1.0, noise=7.5e-3),
     data_noise=1.5e-2,
     optimizer="sgd",
-    learning_rate=0.1,
-    learning_rate_end=5e-4,
-    decay=0.99995,
-    net="nonlocal",
+    lr=0.1,
+    final_lr=5e-4,
+    lr_decay=0.99995,
+    architecture="nonlocal",
 )
-PAPER_NONCONVERGENT = Anatomy(langevin=Langevin(steps=150, drift=1.0, noise=1e-2), data_noise=3e-2, learning_rate=1e-4)
+PAPER_NONCONVERGENT = Anatomy(langevin=Langevin(steps=150, drift=1.0, noise=1e-2), data_noise=3e-2, lr=1e-4)
 
 
 def _preset(data: str, outcome: str, job: Job[Anatomy], recipe: Anatomy, updates: int = 0) -> Job[Anatomy]:
@@ -111,7 +113,7 @@ PRESETS: dict[str, Job[Anatomy]] = {
         _preset("digits", "convergent", IMAGES, DIGITS_CONVERGENT, 4000),
         _preset("digits", "nonconvergent", IMAGES, DIGITS_NONCONVERGENT, 600),
         _preset("mnist", "convergent", IMAGES, MNIST_CONVERGENT, 2000),
-        _preset("mnist", "nonconvergent", IMAGES, replace(DIGITS_NONCONVERGENT, width=16, decay=0.99975), 4300),
+        _preset("mnist", "nonconvergent", IMAGES, replace(DIGITS_NONCONVERGENT, width=16, lr_decay=0.99975), 4300),
         _preset("cifar10", "convergent", GPU, replace(PAPER_CONVERGENT, bank=50_000), 200_000),
         _preset("cifar10", "nonconvergent", GPU, PAPER_NONCONVERGENT),
         _preset("flowers", "convergent", GPU, replace(PAPER_CONVERGENT, bank=8189), 200_000),
@@ -127,18 +129,18 @@ def space(trial: Any, recipe: Anatomy, budget: int) -> Anatomy:
     """
     noise = trial.suggest_float("noise", 5e-3, 0.2, log=True)
     langevin = replace(recipe.langevin, noise=noise, steps=trial.suggest_int("steps", 10, 200, log=True))
-    updates = max(1, budget // (recipe.batch * langevin.steps))
+    updates = max(1, budget // (recipe.batch_size * langevin.steps))
     optimizer = trial.suggest_categorical("optimizer", ["sgd", "adam"])
     rates = (1e-2, 1.0) if optimizer == "sgd" else (1e-4, 1e-2)
     return replace(
         recipe,
         langevin=langevin,
         data_noise=trial.suggest_float("data_noise", noise, 0.4, log=True) if recipe.data_noise else 0.0,
-        restart=trial.suggest_float("restart", 0.0, 0.1) if recipe.bank else 0.0,
+        restart_prob=trial.suggest_float("restart", 0.0, 0.1) if recipe.bank else 0.0,
         optimizer=optimizer,
-        learning_rate=trial.suggest_float(f"learning_rate_{optimizer}", *rates, log=True),
-        learning_rate_end=0.0,
-        decay=trial.suggest_float("rate_falls_to", 1e-3, 1.0, log=True) ** (1 / updates),
+        lr=trial.suggest_float(f"learning_rate_{optimizer}", *rates, log=True),
+        final_lr=0.0,
+        lr_decay=trial.suggest_float("rate_falls_to", 1e-3, 1.0, log=True) ** (1 / updates),
     )
 
 

@@ -18,7 +18,7 @@ from jobs.cli.launch import experiment
 from pipeline.runs.job import Job
 
 PRESETS: dict[str, Job[Any]] = {
-    name: replace(job, name=f"anomaly-{name}", test_share=0.2, held_out=4)
+    name: replace(job, name=f"anomaly-{name}", test_share=0.2, held_out_class=4)
     for name, job in (
         ("latent-prior", latent_prior.PRESETS["mnist"]),
         ("joint-vae", joint_vae.PRESETS["mnist"]),

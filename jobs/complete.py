@@ -58,7 +58,7 @@ def main() -> None:
         raise InputError("--n and each of --multiples must be 1 or more, --average 0 or more")
     if not 0 <= asked.share < 1:
         raise InputError(f"--share {asked.share}: it must be 0 or more, and leave something to go by")
-    model = open_snapshot(asked.look, latent=True)
+    model = open_snapshot(asked.look, allow_latent=True)
     data, origin = _items(model, asked)
     n = min(asked.n, data.size)
     x = data.batch(np.arange(n))["x"]

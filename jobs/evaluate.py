@@ -94,7 +94,7 @@ class Evaluate:
     """CPUs that Ray sets aside for an actor."""
     gpus_per_actor: float = 0.0
     """GPUs that Ray sets aside for an actor."""
-    wait: float = 0.0
+    wait_for_resources: float = 0.0
     """Seconds to wait for a cluster that has not yet what the actors ask for; 0: say so at once."""
 
 
@@ -102,7 +102,7 @@ def main() -> None:
     """The command."""
     asked = parse(Evaluate, sys.argv[1:], "python -m jobs.evaluate", __doc__ or "")
     _check(asked)
-    model = open_snapshot(asked.look, latent=True)
+    model = open_snapshot(asked.look, allow_latent=True)
     reference, features, starts = _reference(asked, model), _features(asked, model), _starts(asked, model)
     groups = _groups(asked, model, features)
     with _workers(asked, model) as (pool, each):
@@ -198,7 +198,7 @@ def _features(asked: Evaluate, model: Snapshot) -> list[Features]:
     """What images and vectors are compared by; none of other data, or where the density is known and none asked for."""
     data, kinds = model.data, asked.features
     if not kinds and data.density is None:
-        known: dict[str, tuple[FeatureKind, ...]] = {"image": ("classifier",) if data.spec.classes else ()}
+        known: dict[str, tuple[FeatureKind, ...]] = {"image": ("classifier",) if data.spec.num_classes else ()}
         kinds = known.get(data.spec.kind, ("coordinates",) if data.spec.kind == "vector" else ())
     device = device_of(model.nets)
     return [
@@ -217,8 +217,8 @@ def _starts(asked: Evaluate, model: Snapshot) -> list[ChainStart]:
 
 def _groups(asked: Evaluate, model: Snapshot, features: list[Features]) -> list[Group]:
     """What is measured; what is not, is said. Raises BadInput where that was asked for."""
-    sampler = model.job.recipe.sampler(model.job.recipe.model, model.nets, model.update)
-    still = "" if sampler.evaluations else "no chain moves what it draws"
+    sampler = model.job.recipe.sampler(model.job.recipe.sample_chain, model.nets, model.update)
+    still = "" if sampler.gradient_evaluations else "no chain moves what it draws"
     apart = "" if features or model.data.density is not None else "nothing to compare by: "
     apart += "--features squeezenet or inception" if apart and model.data.spec.kind == "image" else ""
     apart += f"there are no features of {model.data.spec.kind}" if apart.endswith(": ") else ""
@@ -249,7 +249,7 @@ def _workers(asked: Evaluate, model: Snapshot) -> Iterator[tuple[Pool, MapFuncti
     from pipeline.distributed.actor_pool import ActorPool
     from pipeline.distributed.map import RayMap
 
-    own = {name: getattr(asked, name) for name in ("actors", "cpus_per_actor", "gpus_per_actor", "wait")}
+    own = {name: getattr(asked, name) for name in ("actors", "cpus_per_actor", "gpus_per_actor", "wait_for_resources")}
     job = dataclasses.replace(model.job, learners=0, threads=asked.look.threads, **own)
     with cluster.connected():
         cluster.wait_for_resources(job)

@@ -1,7 +1,7 @@
 """A flow learned by maximum likelihood: what flow_contrastive and neural_transport begin with (--networks RUN).
 
 `grid_kl` is the flow's exact KL from the truth in the plane, `log_mass` log of what its density sums to on the grid;
-`bits` a dimension of images are of items that --test-share held back. Measured in docs/flows.md: grid KL .108 to .130
+`bits_per_dim` a dimension of images are of items that --test-share held back. Measured in docs/flows.md: grid KL .108 to .130
 on eight Gaussians; digits 2.02 to 2.04 bits, Frechet 12 to 16; mnist, in half an hour of one CPU, 1.24 to 1.25 bits,
 Frechet 205 to 211.
 """
@@ -19,10 +19,10 @@ MNIST_FLOW = FlowSettings(family="glow", couplings=4, scales=2, hidden=32, margi
 TOY = Job(
     name="flow-eight-gaussians",
     data="eight-gaussians",
-    recipe=MaximumLikelihoodFlow(flow=PLANE, batch=500, learning_rate=2e-3, decay=0.998),
+    recipe=MaximumLikelihoodFlow(flow=PLANE, batch_size=500, lr=2e-3, lr_decay=0.998),
     updates=1000,
     lanes=1,
-    samples=5000,
+    eval_samples=5000,
     actors=0,
     learners=0,
 )
@@ -30,7 +30,7 @@ DIGITS = Job(
     name="flow-digits",
     data="digits",
     test_share=0.1,
-    recipe=MaximumLikelihoodFlow(flow=DIGITS_FLOW, learning_rate=3e-3, decay=0.997),
+    recipe=MaximumLikelihoodFlow(flow=DIGITS_FLOW, lr=3e-3, lr_decay=0.997),
     lanes=1,
     updates=1000,
     actors=0,
@@ -43,7 +43,7 @@ PRESETS: dict[str, Job[MaximumLikelihoodFlow]] = {
         DIGITS,
         name="flow-mnist",
         data="mnist",
-        recipe=MaximumLikelihoodFlow(flow=MNIST_FLOW, batch=50, learning_rate=6e-3, decay=0.9998),
+        recipe=MaximumLikelihoodFlow(flow=MNIST_FLOW, batch_size=50, lr=6e-3, lr_decay=0.9998),
         updates=18_000,
     ),
     "eight-gaussians": TOY,

@@ -2,7 +2,7 @@
 
 It begins with a flow: `python -m jobs.flow PRESET`, then `python -m jobs.flow_contrastive PRESET --networks RUN`;
 without --networks from an untrained one. In the plane `grid_kl` is the energy's and `flow_grid_kl` the flow's, and
-`log_mass` is log Z - c; `bits` are the energy's, as good as its c, `flow_bits` the flow's. --labels N with
+`log_mass` is log Z - c; `bits_per_dim` are the energy's, as good as its c, `flow_bits_per_dim` the flow's. --labels N with
 --labelled-batch gives the energy a head for each class. `--family gaussian` is noise contrastive estimation, with a
 fixed Gaussian for the flow. Of images, and of the checkerboard, the energy is a tilt of the flow as it began (--base
 flow). Measured in docs/flows.md.
@@ -21,11 +21,11 @@ TOY = Job(
     name="flow_contrastive-eight-gaussians",
     data="eight-gaussians",
     recipe=FlowContrastive(
-        flow=PLANE, batch=500, learning_rate=3e-3, flow_rate=1e-4, constant_rate=1e-2, decay=0.999, width=128
+        flow=PLANE, batch_size=500, energy_lr=3e-3, flow_lr=1e-4, constant_lr=1e-2, lr_decay=0.999, width=128
     ),
     updates=2000,
     lanes=1,
-    samples=5000,
+    eval_samples=5000,
     actors=0,
     learners=0,
 )
@@ -33,7 +33,7 @@ DIGITS = Job(
     name="flow_contrastive-digits",
     data="digits",
     test_share=0.1,
-    recipe=FlowContrastive(flow=DIGITS_FLOW, base="flow", learning_rate=3e-4, flow_rate=1e-4, decay=0.999),
+    recipe=FlowContrastive(flow=DIGITS_FLOW, base="flow", energy_lr=3e-4, flow_lr=1e-4, lr_decay=0.999),
     lanes=1,
     updates=1000,
     actors=0,
@@ -46,16 +46,16 @@ PRESETS: dict[str, Job[FlowContrastive]] = {
         DIGITS,
         name="flow_contrastive-digits-few-labels",
         test_share=0.2,
-        labels=5,
+        labels_per_class=5,
         updates=300,
-        recipe=replace(DIGITS.recipe, flow=replace(DIGITS_FLOW, margin=0.0), base="none", labelled_batch=50),
+        recipe=replace(DIGITS.recipe, flow=replace(DIGITS_FLOW, margin=0.0), base="none", labelled_batch_size=50),
     ),
     "mnist": replace(
         DIGITS,
         name="flow_contrastive-mnist",
         data="mnist",
         updates=300,
-        recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, width=16, flow_rate=3e-6, decay=0.995),
+        recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, width=16, flow_lr=3e-6, lr_decay=0.995),
     ),
     "eight-gaussians": TOY,
     "eight-gaussians-nce": replace(
@@ -78,9 +78,9 @@ def space(trial: Any, recipe: FlowContrastive, budget: int) -> FlowContrastive:
     return replace(
         recipe,
         threshold=trial.suggest_float("threshold", 0.5, 0.75),
-        learning_rate=trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
-        constant_rate=trial.suggest_float("constant_rate", 1e-3, 0.1, log=True),
-        flow_rate=trial.suggest_float("flow_rate", 1e-6, 1e-3, log=True),
+        energy_lr=trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
+        constant_lr=trial.suggest_float("constant_rate", 1e-3, 0.1, log=True),
+        flow_lr=trial.suggest_float("flow_rate", 1e-6, 1e-3, log=True),
     )
 
 

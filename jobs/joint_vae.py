@@ -28,8 +28,8 @@ def space(trial: Any, recipe: JointVAE, budget: int) -> JointVAE:
         sigma=trial.suggest_float("sigma", 0.1, 1.0, log=True),
         energy_weight=trial.suggest_float("energy_weight", 0.1, 10.0, log=True),
         penalty=trial.suggest_float("penalty", 0.01, 1.0, log=True),
-        energy_rate=trial.suggest_float("energy_rate", 1e-5, 1e-3, log=True),
-        rate=trial.suggest_float("rate", 1e-4, 3e-3, log=True),
+        energy_lr=trial.suggest_float("energy_rate", 1e-5, 1e-3, log=True),
+        autoencoder_lr=trial.suggest_float("rate", 1e-4, 3e-3, log=True),
     )
 
 

@@ -22,9 +22,9 @@ DIGITS = Job(
     name="latent_prior-digits",
     data="digits",
     updates=3000,
-    recipe=LatentPrior(latent=16, prior_steps=40, energy_rate=1e-3, generator_rate=1e-3, decoder="mlp", width=256),
+    recipe=LatentPrior(latent_dim=16, prior_steps=40, energy_lr=1e-3, generator_lr=1e-3, architecture="mlp", width=256),
 )
-PAPER = LatentPrior(decay=0.998 ** (1 / 732))
+PAPER = LatentPrior(lr_decay=0.998 ** (1 / 732))
 SVHN = Job(
     name="latent_prior-svhn",
     data="svhn",
@@ -42,17 +42,17 @@ SNLI = Job(
     test_share=0.2,
     updates=750,
     recipe=LatentPrior(
-        latent=32,
+        latent_dim=32,
         prior_steps=40,
         posterior_steps=10,
-        posterior_step=0.45,
-        batch=50,
-        energy_rate=5e-4,
-        generator_rate=4e-3,
-        decay=0.999,
+        posterior_step_size=0.45,
+        batch_size=50,
+        energy_lr=5e-4,
+        generator_lr=4e-3,
+        lr_decay=0.999,
         width=128,
     ),
-    samples=3000,
+    eval_samples=3000,
     checkpoint_every=250,
 )
 
@@ -63,14 +63,14 @@ PRESETS: dict[str, Job[LatentPrior]] = {
         name="latent_prior-mnist",
         data="mnist",
         updates=2000,
-        recipe=replace(DIGITS.recipe, energy_rate=2e-4),
+        recipe=replace(DIGITS.recipe, energy_lr=2e-4),
     ),
     "eight-gaussians": replace(
         DIGITS,
         name="latent_prior-eight-gaussians",
         data="eight-gaussians",
-        samples=5000,
-        recipe=replace(DIGITS.recipe, latent=2, sigma=0.15, posterior_step=0.05, energy_rate=2e-4, width=200),
+        eval_samples=5000,
+        recipe=replace(DIGITS.recipe, latent_dim=2, sigma=0.15, posterior_step_size=0.05, energy_lr=2e-4, width=200),
     ),
     "svhn": SVHN,
     "cifar10": replace(
@@ -78,15 +78,15 @@ PRESETS: dict[str, Job[LatentPrior]] = {
         name="latent_prior-cifar10",
         data="cifar10",
         updates=201 * 500,
-        recipe=LatentPrior(latent=128, width=128, decay=0.998 ** (1 / 500)),
+        recipe=LatentPrior(latent_dim=128, width=128, lr_decay=0.998 ** (1 / 500)),
     ),
     "celeba": replace(
         SVHN,
         name="latent_prior-celeba",
         data="celeba",
-        limit=30_000,
+        max_items=30_000,
         updates=400 * 300,
-        recipe=LatentPrior(posterior_steps=40, decay=0.998 ** (1 / 300)),
+        recipe=LatentPrior(posterior_steps=40, lr_decay=0.998 ** (1 / 300)),
     ),
     "snli": SNLI,
 }
@@ -98,12 +98,12 @@ def space(trial: Any, recipe: LatentPrior, budget: int) -> LatentPrior:
     return replace(
         recipe,
         sigma=sigma,
-        posterior_step=sigma * trial.suggest_float("posterior_step_over_sigma", 0.03, 1.0, log=True),
+        posterior_step_size=sigma * trial.suggest_float("posterior_step_over_sigma", 0.03, 1.0, log=True),
         posterior_steps=trial.suggest_int("posterior_steps", 5, 60, log=True),
-        prior_step=trial.suggest_float("prior_step", 0.05, 0.8, log=True),
+        prior_step_size=trial.suggest_float("prior_step", 0.05, 0.8, log=True),
         prior_steps=trial.suggest_int("prior_steps", 10, 100, log=True),
-        energy_rate=trial.suggest_float("energy_rate", 1e-5, 5e-3, log=True),
-        generator_rate=trial.suggest_float("generator_rate", 1e-4, 5e-3, log=True),
+        energy_lr=trial.suggest_float("energy_rate", 1e-5, 5e-3, log=True),
+        generator_lr=trial.suggest_float("generator_rate", 1e-4, 5e-3, log=True),
     )
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     asked = parse(LongRun, sys.argv[1:], "python -m jobs.long_run", __doc__ or "")
     if asked.n < 2 or not asked.starts or min(asked.multiples, default=-1) < 0 or not max(asked.multiples):
         raise InputError("--n must be 2 or more, --multiples 0 or more each and not all 0, --starts not empty")
-    model = open_snapshot(asked.look, latent=True)
+    model = open_snapshot(asked.look, allow_latent=True)
     if model.kernel.steps == 0:
         raise InputError(f"{asked.look.run}: its model draws from N(0, I), and no chain moves that")
     for start in asked.starts:

@@ -19,19 +19,26 @@ TOY = Job(
     name="neural_transport-eight-gaussians",
     data="eight-gaussians",
     recipe=NeuralTransport(
-        flow=PLANE, steps=8, leapfrogs=2, step=0.25, batch=500, learning_rate=1.5e-3, decay=0.99, width=128
+        flow=PLANE,
+        steps=8,
+        leapfrog_steps=2,
+        step_size=0.25,
+        batch_size=500,
+        energy_lr=1.5e-3,
+        lr_decay=0.99,
+        width=128,
     ),
     updates=400,
     learners=0,
     actors=0,
     lanes=1,
-    samples=5000,
+    eval_samples=5000,
 )
 DIGITS = Job(
     name="neural_transport-digits",
     data="digits",
     test_share=0.1,
-    recipe=NeuralTransport(flow=DIGITS_FLOW, steps=5, step=0.2, learning_rate=3e-4, decay=0.993),
+    recipe=NeuralTransport(flow=DIGITS_FLOW, steps=5, step_size=0.2, energy_lr=3e-4, lr_decay=0.993),
     updates=300,
 )
 
@@ -41,7 +48,7 @@ PRESETS: dict[str, Job[NeuralTransport]] = {
         DIGITS,
         name="neural_transport-mnist",
         data="mnist",
-        recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, learning_rate=5e-4, decay=0.985, width=16),
+        recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, energy_lr=5e-4, lr_decay=0.985, width=16),
         updates=150,
     ),
     "eight-gaussians": TOY,
@@ -53,13 +60,15 @@ PRESETS: dict[str, Job[NeuralTransport]] = {
 def space(trial: Any, recipe: NeuralTransport, budget: int) -> NeuralTransport:
     """What `jobs.search neural-transport` tries: K, the step and leapfrogs of the chains in z, and the rate."""
     steps = trial.suggest_int("steps", 2, 40, log=True)
-    leapfrogs = trial.suggest_int("leapfrogs", 1, 8, log=True) if recipe.kernel == "hmc" else recipe.leapfrogs
-    tried = replace(recipe, steps=steps, leapfrogs=leapfrogs, step=trial.suggest_float("step", 0.02, 0.8, log=True))
-    updates = max(1, budget // (recipe.batch * tried.sampler("model", {}, 0).evaluations))
+    leapfrog_steps = trial.suggest_int("leapfrogs", 1, 8, log=True) if recipe.kernel == "hmc" else recipe.leapfrog_steps
+    tried = replace(
+        recipe, steps=steps, leapfrog_steps=leapfrog_steps, step_size=trial.suggest_float("step", 0.02, 0.8, log=True)
+    )
+    updates = max(1, budget // (recipe.batch_size * tried.sampler("model", {}, 0).gradient_evaluations))
     return replace(
         tried,
-        learning_rate=trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
-        decay=trial.suggest_float("rate_falls_to", 1e-2, 1.0, log=True) ** (1 / updates),
+        energy_lr=trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
+        lr_decay=trial.suggest_float("rate_falls_to", 1e-2, 1.0, log=True) ** (1 / updates),
     )
 
 

@@ -31,14 +31,14 @@ class Reconstruct:
     """Items to reconstruct."""
     iterations: int = 200
     """Steps of Adam on z."""
-    rate: float = 0.1
+    lr: float = 0.1
     """Learning rate of Adam on z."""
 
 
 def main() -> None:
     """The command."""
     asked = parse(Reconstruct, sys.argv[1:], "python -m jobs.reconstruct", __doc__ or "")
-    if asked.n < 1 or asked.iterations < 1 or not asked.rate > 0:
+    if asked.n < 1 or asked.iterations < 1 or not asked.lr > 0:
         raise InputError("--n and --iterations must be 1 or more, --rate above 0")
     model = open_snapshot(asked.look)
     data = load_other_data(model, asked.data) if asked.data else model.data
@@ -47,7 +47,7 @@ def main() -> None:
     tasks = draw_tasks(model.job.recipe, model.nets, model.data, len(x), model.update, asked.look.seed)
     z = start_states(tasks).to(device)
     with tqdm(total=asked.iterations, desc="inferring z", unit="step") as bar:
-        z, errors = reconstruct(model.energy, model.langevin, x, z, asked.iterations, asked.rate, lambda: bar.update())
+        z, errors = reconstruct(model.energy, model.langevin, x, z, asked.iterations, asked.lr, lambda: bar.update())
     with torch.no_grad():
         found = generate(model.energy, model.langevin, z)
     best = errors.min(0).values

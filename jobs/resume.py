@@ -43,13 +43,13 @@ class Resume:
     """GPUs that Ray sets aside for a learner."""
     gpus_per_actor: float | None = None
     """GPUs that Ray sets aside for an actor."""
-    observe: int | None = None
+    observers: int | None = None
     """Ray actors of low priority that say whether the run converges; 0: none."""
     cpus_per_observer: float | None = None
     """CPUs that Ray sets aside for an observer; 0: it takes the time that others leave."""
     gpus_per_observer: float | None = None
     """GPUs that Ray sets aside for an observer."""
-    wait: float | None = None
+    wait_for_resources: float | None = None
     """Seconds to wait for a cluster that has not yet the CPUs and GPUs asked for."""
     on_divergence: Literal["stop", "rollback"] | None = None
     """What a diverged run does: stop, or go back to its last healthy checkpoint with other random numbers."""
@@ -57,17 +57,17 @@ class Resume:
     """Updates in a row far from the run's history that are divergence; 0: only a number that is not finite is."""
     rollbacks: int | None = None
     """Rollbacks after which a diverged run stops all the same."""
-    rollback_rate: float | None = None
+    rollback_lr_factor: float | None = None
     """Factor of all learning rates after each rollback."""
     checkpoint_every: int | None = None
     """Updates between checkpoints and sample grids."""
-    keep: int | None = None
+    keep_checkpoints: int | None = None
     """Checkpoints that stay: the newest ones."""
     log_every: int | None = None
     """Updates between lines of metrics.jsonl and points in TensorBoard."""
-    samples: int | None = None
+    eval_samples: int | None = None
     """Samples that the final metrics are taken on; 0: no final metrics."""
-    long_run: int | None = None
+    eval_long_run_steps: int | None = None
     """Steps of chains from data for the final metrics, which tell whether learning converged; 0: none."""
 
 

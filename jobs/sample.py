@@ -77,7 +77,7 @@ def main() -> None:
     asked = parse(Sample, sys.argv[1:], "python -m jobs.sample", __doc__ or "")
     _check(asked)
     model = open_snapshot(
-        SnapshotArgs(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device), latent=True
+        SnapshotArgs(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device), allow_latent=True
     )
     source = _source(asked, model)
     writer = bulk.BlockWriter(source, model.data, model.nets)
@@ -121,8 +121,8 @@ def _source(asked: Sample, model: Snapshot) -> bulk.BulkSource:
     bank = model.bank if asked.start == "bank" else None
     if asked.start == "bank" and bank is None:
         raise InputError(f"--start bank: {asked.run} has no bank")
-    chain = recipe.model if asked.label is None else "class"
-    if asked.steps and not recipe.sampler(chain, model.nets, model.update).evaluations:
+    chain = recipe.sample_chain if asked.label is None else "class"
+    if asked.steps and not recipe.sampler(chain, model.nets, model.update).gradient_evaluations:
         raise InputError(f"--steps {asked.steps}: {asked.run} draws from N(0, I), and no chain moves that")
     drawing = bulk.BlockSettings(asked.seed, asked.block or BLOCK[kind], asked.steps, asked.start, asked.label)
     states = None if bank is None else bank.numpy()

@@ -94,7 +94,7 @@ class Search:
     """Preset that trials start from; empty: the recipe's first."""
     trials: int = 32
     """Settings that are tried."""
-    objective: Literal["", "frechet", "frechet_long", "kl", "grid_kl", "mse", "nll", "accuracy", "auprc"] = ""
+    objective: Literal["", "frechet", "frechet_long", "kl", "grid_kl", "mse", "nll_nats", "accuracy", "auprc"] = ""
     """What trials are judged by; empty: what fits recipe and data (auprc with --held-out)."""
     budget: int = 0
     """Gradient evaluations of a whole trial; 0: as many as the preset's run takes."""
@@ -112,17 +112,17 @@ class Search:
     """New seeds of each of those."""
     data: str = ""
     """As of every job; empty: the preset's."""
-    limit: int = 0
+    max_items: int = 0
     """Use only the first so many items of the data; 0: as the preset."""
     validation_share: float = 0.2
     """Share of the items that trials are judged by; learning never sees them."""
     test_share: float = 0.2
     """Share of the items that the best are judged by at the end, and nothing else."""
-    held_out: int | None = None
+    held_out_class: int | None = None
     """Label that learning never sees, for auprc; None: as the preset."""
-    labels: int = 0
+    labels_per_class: int = 0
     """Items a class whose label is known to learning; 0: as the preset."""
-    networks: str = ""
+    init_from: str = ""
     """Run, or checkpoint, whose networks all trials begin with, say a flow's; empty: none."""
     trial_actors: int = 0
     """Ray actors that move each trial's chains; 0: they move in the trial's process."""
@@ -153,7 +153,7 @@ def main() -> None:
             f"--out {out} exists: a search is never overwritten; go on with it by python -m jobs.resume {out}"
         )
     asked = replace(asked, out=storage.path if storage.local else out, data=located(job.data))
-    asked = replace(asked, networks=resolve_checkpoint(asked.networks) if asked.networks else "")
+    asked = replace(asked, init_from=resolve_checkpoint(asked.init_from) if asked.init_from else "")
     go(asked, _job(asked), data, new=True)
 
 
@@ -181,7 +181,9 @@ def _job(asked: Search) -> Job[Any]:
     preset = presets[name]
     known = asked.data in ("", preset.data) and load_dataset(preset).density is not None
     chosen = {
-        key: value for key in ("data", "limit", "held_out", "labels", "networks") if (value := getattr(asked, key))
+        key: value
+        for key in ("data", "max_items", "held_out_class", "labels_per_class", "init_from")
+        if (value := getattr(asked, key))
     }
     return replace(
         preset,
@@ -195,8 +197,8 @@ def _job(asked: Search) -> Job[Any]:
         test_share=0.0 if known else asked.test_share,
         cpus_per_actor=asked.cpus_per_actor,
         gpus_per_actor=asked.gpus_per_actor,
-        samples=0,
-        long_run=0,
+        eval_samples=0,
+        eval_long_run_steps=0,
         out="",
     )
 
@@ -219,10 +221,10 @@ def _checked(asked: Search, job: Job[Any]) -> Dataset:
 
 def _objective(asked: Search, job: Job[Any], data: Dataset) -> Objective:
     usual = USUAL[asked.recipe][data.density is None]
-    if job.held_out is not None:
+    if job.held_out_class is not None:
         usual = "auprc"
     if data.spec.kind == "text" and usual != "accuracy":
-        usual = "nll"
+        usual = "nll_nats"
     return OBJECTIVES[asked.objective or usual]
 
 

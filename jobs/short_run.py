@@ -26,16 +26,14 @@ DIGITS_40 = Job(
     name="short_run-digits-40",
     data="digits",
     updates=600,
-    recipe=ShortRun(
-        langevin=Langevin(steps=40, drift=1.0, noise=0.01), width=32, data_noise=0.05, learning_rate=5e-4, anneal=300
-    ),
+    recipe=ShortRun(langevin=Langevin(steps=40, drift=1.0, noise=0.01), width=32, data_noise=0.05, lr=5e-4, anneal=300),
 )
 DIGITS = replace(  # found by jobs.search short-run --preset digits-40, stopped at half its gradient evaluations
     DIGITS_40,
     name="short_run-digits",
     updates=2000,
     recipe=ShortRun(
-        langevin=Langevin(steps=6, drift=2.87, noise=0.042), width=32, data_noise=0.19, learning_rate=2.1e-4, anneal=583
+        langevin=Langevin(steps=6, drift=2.87, noise=0.042), width=32, data_noise=0.19, lr=2.1e-4, anneal=583
     ),
 )
 GAUSSIANS_100 = Job(
@@ -44,23 +42,23 @@ GAUSSIANS_100 = Job(
     updates=2000,
     recipe=ShortRun(
         langevin=Langevin(steps=100, drift=1.0, noise=0.01),
-        batch=100,
+        batch_size=100,
         start_from="gaussian",
         data_noise=0.0,
-        learning_rate=1e-3,
-        slope=0.05,
+        lr=1e-3,
+        leaky_slope=0.05,
     ),
-    samples=5000,
+    eval_samples=5000,
     actors=0,
     learners=0,
 )
 MNIST = replace(DIGITS_40, name="short_run-mnist", data="mnist", updates=4300)
 MNIST = replace(MNIST, recipe=replace(DIGITS_40.recipe, width=16, anneal=1500))
-PAPER = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch=64, data_noise=0.03, learning_rate=1e-4)
+PAPER = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch_size=64, data_noise=0.03, lr=1e-4)
 CIFAR10 = Job(
     name="short_run-cifar10",
     data="cifar10",
-    limit=40_000,
+    max_items=40_000,
     updates=200_000,
     recipe=replace(PAPER, width=128),
     actors=1,
@@ -84,7 +82,7 @@ PRESETS: dict[str, Job[ShortRun]] = {
         recipe=replace(
             GAUSSIANS_100.recipe,
             langevin=Langevin(steps=10, drift=2.0, noise=0.09),
-            learning_rate=1.6e-3,
+            lr=1.6e-3,
             anneal=322,
         ),
     ),
@@ -103,12 +101,12 @@ def space(trial: Any, recipe: ShortRun, budget: int) -> ShortRun:
         drift=trial.suggest_float("drift", 0.1, 5.0, log=True),
         noise=noise,
     )
-    updates = max(8, budget // (recipe.batch * langevin.steps))
+    updates = max(8, budget // (recipe.batch_size * langevin.steps))
     return replace(
         recipe,
         langevin=langevin,
         data_noise=trial.suggest_float("data_noise", noise, 0.3, log=True) if recipe.data_noise else 0.0,
-        learning_rate=trial.suggest_float("learning_rate", 5e-5, 5e-3, log=True),
+        lr=trial.suggest_float("learning_rate", 5e-5, 5e-3, log=True),
         anneal=round(updates * trial.suggest_float("anneal_from", 1 / 8, 1.0, log=True)),
     )
 

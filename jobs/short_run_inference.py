@@ -23,11 +23,11 @@ MNIST = replace(DIGITS, name="short_run_inference-mnist", data="mnist", updates=
 PRESETS: dict[str, Job[ShortRunInference]] = {
     "digits": DIGITS,
     "digits-3": replace(
-        DIGITS, name="short_run_inference-digits-3", recipe=replace(DIGITS.recipe, latents=(16, 16, 16))
+        DIGITS, name="short_run_inference-digits-3", recipe=replace(DIGITS.recipe, latent_dims=(16, 16, 16))
     ),
     "mnist": MNIST,
-    "mnist-3": replace(MNIST, name="short_run_inference-mnist-3", recipe=replace(MNIST.recipe, latents=(16,) * 3)),
-    "mnist-5": replace(MNIST, name="short_run_inference-mnist-5", recipe=replace(MNIST.recipe, latents=(16,) * 5)),
+    "mnist-3": replace(MNIST, name="short_run_inference-mnist-3", recipe=replace(MNIST.recipe, latent_dims=(16,) * 3)),
+    "mnist-5": replace(MNIST, name="short_run_inference-mnist-5", recipe=replace(MNIST.recipe, latent_dims=(16,) * 5)),
 }
 
 
@@ -37,9 +37,9 @@ def space(trial: Any, recipe: Posterior, budget: int) -> Posterior:
     return replace(
         recipe,
         sigma=sigma,
-        step=sigma * trial.suggest_float("step_over_sigma", 0.03, 1.0, log=True),
+        step_size=sigma * trial.suggest_float("step_over_sigma", 0.03, 1.0, log=True),
         steps=trial.suggest_int("steps", 5, 60, log=True),
-        learning_rate=trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
+        lr=trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
     )
 
 

@@ -17,7 +17,7 @@ class Spec(NamedTuple):
     """text: sentences, as the numbers of their words; counts: how often each word is in a text (bag of words)."""
     shape: tuple[int, ...]
     """Of one item: (c, h, w) for images in [-1, 1], (d,) for vectors, (longest,) for text, (words,) for counts."""
-    classes: int
+    num_classes: int
     """Number of labels; 0 where the data have none."""
     frequency: tuple[float, ...] = ()
     """Of each word in what is learned from, all of them together 1; empty for what is no text."""

@@ -19,7 +19,7 @@ class FlowLatentRecipe(Recipe):
     """Samples are g(z) of z ~ N(0, I), which no chain moves unless a recipe says so; `nets` have a `flow`."""
 
     flow: FlowSettings
-    batch: int
+    batch_size: int
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
@@ -27,20 +27,20 @@ class FlowLatentRecipe(Recipe):
         return {}
 
     @property
-    def model(self) -> str:
+    def sample_chain(self) -> str:
         """States behind the flow."""
         return "latent"
 
     @property
     def streams(self) -> Mapping[str, int]:
         """Data alone."""
-        return {"data": self.batch}
+        return {"data": self.batch_size}
 
     def sampler(self, chain: str, nets: Nets, update: int) -> HMC | Langevin:
         """No steps."""
         return Langevin.textbook(0, 0.1)
 
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
         """N(0, I)."""
         return noise("gaussian", (n, batch["data"]["x"][0].numel()), rng)
 
@@ -48,14 +48,14 @@ class FlowLatentRecipe(Recipe):
         """|z|^2/2."""
         return gaussian()
 
-    def densities(self, nets: Nets) -> dict[str, Energy]:
+    def normalized_energies(self, nets: Nets) -> dict[str, Energy]:
         """The flow."""
         return {"flow": flow_energy(flow_of(nets))}
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """g(z), its pixels on their levels."""
-        return self.flow.shown(nets["flow"](x))
+        return self.flow.quantize(nets["flow"](x))
 
     def encode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor | None:
         """g^-1 of dequantised data."""
-        return flow_of(nets).encode(self.flow.seen(x, rng))[0]
+        return flow_of(nets).encode(self.flow.dequantize(x, rng))[0]

@@ -21,14 +21,14 @@ from pipeline.samplers.kernel import Sampler, Stats
 class ChainSettings:
     """Where the chains of one name start, and how many move an update."""
 
-    number: int
+    count: int
     """Chains an update, over all lanes."""
     context: str | None = None
     """The stream whose part of the batch travels with the task, or None."""
     bank: int | Literal["datum"] = 0
     """Persistent states over all lanes; 0: every chain starts anew (short-run); `datum`: one for each of the context's
     items, which go on from where they were left when their item comes again."""
-    restart: float = 0.0
+    restart_prob: float = 0.0
     """Probability that a chain drawn from the bank starts anew."""
 
 
@@ -55,17 +55,17 @@ class Recipe(Protocol):
         ...
 
     @property
-    def model(self) -> str:
+    def sample_chain(self) -> str:
         """The chain whose states, decoded, are the model's samples; it need not be one that learning runs."""
         ...
 
     @property
-    def fixed(self) -> frozenset[str]:
+    def frozen(self) -> frozenset[str]:
         """Networks that never learn, and so travel to whoever moves chains once; the default: none."""
         return frozenset()
 
     @property
-    def needs(self) -> frozenset[str]:
+    def requires_pretrained(self) -> frozenset[str]:
         """Networks that must have learned in another run (`Job.networks`); the default: none."""
         return frozenset()
 
@@ -73,7 +73,9 @@ class Recipe(Protocol):
         """The networks, initialised from torch's global generator. Raises BadInput for data they cannot take."""
         ...
 
-    def prepare(self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]) -> None:
+    def data_dependent_init(
+        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]
+    ) -> None:
         """Set, in place, what depends on data before learning begins; the default: nothing.
 
         Args:
@@ -88,7 +90,7 @@ class Recipe(Protocol):
         """One optimizer for each network that learns."""
         ...
 
-    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """The networks whose turn it is, each with the factor of its learning rate; `last`: metrics of update - 1."""
         ...
 
@@ -96,11 +98,11 @@ class Recipe(Protocol):
         """The kernel that moves `chain`, asked when a task is drawn."""
         ...
 
-    def inference(self, chain: str, nets: Nets, update: int) -> Sampler:
+    def inference_sampler(self, chain: str, nets: Nets, update: int) -> Sampler:
         """The kernel that moves a chain with a context for items that are held back; the default: that of learning."""
         return self.sampler(chain, nets, update)
 
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
         """(n, *d) fresh states of `chain`, drawn on the learner; `batch`: the lane's part of the batch."""
         ...
 
@@ -108,7 +110,7 @@ class Recipe(Protocol):
         """The energy under which `chain` moves."""
         ...
 
-    def classes(self, spec: Spec) -> int:
+    def num_classes(self, spec: Spec) -> int:
         """How many classes the chain `class` draws samples of, whose context is their `label`; 0 (the default): none.
 
         It is asked for by `start`, `sampler` and `target` like the others, and decoded like the model's.
@@ -119,7 +121,7 @@ class Recipe(Protocol):
         """Of data, at the temperature of the model's chains; None (the default) where the model has none."""
         return None
 
-    def densities(self, nets: Nets) -> dict[str, Energy]:
+    def normalized_energies(self, nets: Nets) -> dict[str, Energy]:
         """Normalised energies of data beside `energy`, by name, at temperature 1; the default: none."""
         return {}
 
@@ -134,13 +136,13 @@ class Recipe(Protocol):
         """
         return None if self.energy(nets) is None else x
 
-    def scores(
+    def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """(n,) numbers about each of n items of data, by name, for evaluation; the default: none.
 
         Names that mean the same everywhere: `mse` of the reconstruction, a coordinate; `accuracy`, 0 or 1; `energy` and
-        others that begin so, high where an item is unlike the data; -log p in `nats`, or of images in `bits` a
+        others that begin so, high where an item is unlike the data; -log p in `nats`, or of images in `bits_per_dim` a
         dimension. `chains` are those that have a context: the items.
         """
         return {}

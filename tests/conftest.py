@@ -38,7 +38,9 @@ def ray_session(cache):
 def small(tmp_path):
     """A job on digits that takes a second: small in everything, with a bank and restarts."""
     langevin = Langevin(steps=5, drift=1.0, noise=0.01)
-    recipe = Anatomy(langevin=langevin, batch=16, width=4, slope=0.2, bank=80, restart=0.2, data_noise=0.1)
+    recipe = Anatomy(
+        langevin=langevin, batch_size=16, width=4, leaky_slope=0.2, bank=80, restart_prob=0.2, data_noise=0.1
+    )
     return Job(
         name="small",
         recipe=recipe,
@@ -47,7 +49,7 @@ def small(tmp_path):
         lanes=4,
         learners=0,
         actors=0,
-        samples=0,
+        eval_samples=0,
         checkpoint_every=2,
         log_every=1,
         out=str(tmp_path / "run"),

@@ -84,8 +84,8 @@ def answer(lane, x, version=0, energy=None):
 
 def parts(lanes, data, chains):
     """Lane p's part of data and chains (n, 1): rows p, p + P, ..."""
-    batches = {lane.index: {"data": {"x": torch.tensor(data[lane.index :: lane.of])}} for lane in lanes}
-    answers = {("model", lane.index): answer(lane, chains[lane.index :: lane.of]) for lane in lanes}
+    batches = {lane.index: {"data": {"x": torch.tensor(data[lane.index :: lane.count])}} for lane in lanes}
+    answers = {("model", lane.index): answer(lane, chains[lane.index :: lane.count]) for lane in lanes}
     return batches, answers
 
 

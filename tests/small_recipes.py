@@ -16,41 +16,41 @@ from pipeline.recipes.symbol_vector import SymbolVector
 from pipeline.samplers.langevin import Langevin
 
 QUICK = Langevin(3, 1.0, 0.01)
-SMALL = ShortRun(langevin=QUICK, batch=8, width=4)
-ANATOMY = Anatomy(langevin=QUICK, batch=8, width=4)
-LATENT = LatentPrior(latent=3, prior_steps=3, posterior_steps=2, batch=8, energy_width=8, width=4)
-JOINT = JointVAE(latent=3, batch=8, width=4)
-ABP = AlternatingBackprop(latent=3, steps=2, batch=8, width=4, decoder="conv")
-SRI = ShortRunInference(latents=(2, 3), steps=2, tune_every=2, tune_items=2, batch=8, width=4)
-SYMBOL = SymbolVector(latent=3, prior_steps=2, batch=8, labelled_batch=4, width=4)
+SMALL = ShortRun(langevin=QUICK, batch_size=8, width=4)
+ANATOMY = Anatomy(langevin=QUICK, batch_size=8, width=4)
+LATENT = LatentPrior(latent_dim=3, prior_steps=3, posterior_steps=2, batch_size=8, energy_width=8, width=4)
+JOINT = JointVAE(latent_dim=3, batch_size=8, width=4)
+ABP = AlternatingBackprop(latent_dim=3, steps=2, batch_size=8, width=4, architecture="conv")
+SRI = ShortRunInference(latent_dims=(2, 3), steps=2, tune_every=2, tune_items=2, batch_size=8, width=4)
+SYMBOL = SymbolVector(latent_dim=3, prior_steps=2, batch_size=8, labelled_batch_size=4, width=4)
 GLOW = FlowSettings(couplings=1, hidden=4, levels=17)
 COUPLINGS = FlowSettings(family="affine", couplings=2, hidden=4)
-FLOW = MaximumLikelihoodFlow(flow=GLOW, batch=8)
-TRANSPORT = NeuralTransport(flow=GLOW, steps=2, leapfrogs=2, batch=8, width=4, base_samples=20)
-CONTRASTIVE = FlowContrastive(flow=GLOW, batch=8, width=4, threshold=0.0)
+FLOW = MaximumLikelihoodFlow(flow=GLOW, batch_size=8)
+TRANSPORT = NeuralTransport(flow=GLOW, steps=2, leapfrog_steps=2, batch_size=8, width=4, base_samples=20)
+CONTRASTIVE = FlowContrastive(flow=GLOW, batch_size=8, width=4, threshold=0.0)
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
     "anatomy from data": (replace(ANATOMY, start_from="data", bank=32), "digits"),
-    "anatomy by sgd": (replace(ANATOMY, net="nonlocal", optimizer="sgd", learning_rate=0.1, decay=0.9), "digits"),
+    "anatomy by sgd": (replace(ANATOMY, architecture="nonlocal", optimizer="sgd", lr=0.1, lr_decay=0.9), "digits"),
     "anatomy on points": (replace(ANATOMY, start_from="gaussian"), "rings"),
     "latent_prior on images": (LATENT, "digits"),
     "latent_prior on points": (LATENT, "eight-gaussians"),
     "latent_prior on text": (LATENT, "text"),
-    "symbol_vector on text": (replace(SYMBOL, labelled_batch=0, symbols=2), "text"),
+    "symbol_vector on text": (replace(SYMBOL, labelled_batch_size=0, symbols=2), "text"),
     "joint_vae on images": (JOINT, "digits"),
     "short_run_inference on images": (SRI, "digits"),
-    "short_run_inference on points": (replace(SRI, latents=(2,)), "eight-gaussians"),
+    "short_run_inference on points": (replace(SRI, latent_dims=(2,)), "eight-gaussians"),
     "alternating_backprop on images": (ABP, "digits"),
     "symbol_vector on images": (SYMBOL, "digits"),
-    "symbol_vector on points without labels": (replace(SYMBOL, labelled_batch=0, symbols=8), "eight-gaussians"),
+    "symbol_vector on points without labels": (replace(SYMBOL, labelled_batch_size=0, symbols=8), "eight-gaussians"),
     "symbol_vector on counts": (SYMBOL, "counts"),
-    "symbol_vector as a VAE": (replace(SYMBOL, tilt=0.0, network="mlp"), "digits"),
+    "symbol_vector as a VAE": (replace(SYMBOL, tilt=0.0, architecture="mlp"), "digits"),
     "flow on images": (FLOW, "digits"),
     "flow on points": (replace(FLOW, flow=replace(COUPLINGS, family="spline")), "checkerboard"),
     "neural_transport on points": (replace(TRANSPORT, flow=COUPLINGS), "eight-gaussians"),
-    "neural_transport by langevin": (replace(TRANSPORT, kernel="langevin", bank=32, restart=0.2), "digits"),
-    "flow_contrastive on images": (replace(CONTRASTIVE, labelled_batch=4), "digits"),
+    "neural_transport by langevin": (replace(TRANSPORT, kernel="langevin", bank=32, restart_prob=0.2), "digits"),
+    "flow_contrastive on images": (replace(CONTRASTIVE, labelled_batch_size=4), "digits"),
     "flow_contrastive with a base": (replace(CONTRASTIVE, base="flow"), "digits"),
     "flow_contrastive on points": (replace(CONTRASTIVE, flow=COUPLINGS), "spirals"),
 }
@@ -60,4 +60,4 @@ def with_recipe(job, name, texts):
     """The job with that recipe and its data; `texts` is the path of what `sentences_in` wrote."""
     recipe, data = RECIPES[name]
     words = "counts" if data == "counts" else "sentences"
-    return replace(job, recipe=recipe, data=texts if data in ("text", "counts") else data, words=words)
+    return replace(job, recipe=recipe, data=texts if data in ("text", "counts") else data, text_as=words)

@@ -16,8 +16,8 @@ from pipeline.samplers.langevin import Langevin
 LANE = Lane(1, 3)
 
 
-def bank(restart, states=30):
-    return Bank(ChainSettings(6, bank=states, restart=restart), [LANE], 0)
+def bank(restart_prob, states=30):
+    return Bank(ChainSettings(6, bank=states, restart_prob=restart_prob), [LANE], 0)
 
 
 def fresh(n=4):
@@ -103,6 +103,6 @@ def test_advance_is_pure():
     assert (x == 0).all()
     assert np.array_equal(one.x, two.x)
     assert np.array_equal(one.energy, two.energy)
-    assert (one.version, one.evaluations, one.lane) == (3, 20, LANE)
+    assert (one.version, one.gradient_evaluations, one.lane) == (3, 20, LANE)
     other = advance(recipe, nets, task._replace(seed=8))
     assert not np.array_equal(one.x, other.x)

@@ -19,8 +19,8 @@ LANE = Lane(1, 3)
 @pytest.fixture
 def persistent(small):
     """Six updates of alternating back-propagation, which are four epochs of 24 items in batches of 16."""
-    recipe = AlternatingBackprop(latent=3, steps=2, batch=16, width=4)
-    return replace(small, recipe=recipe, limit=24)
+    recipe = AlternatingBackprop(latent_dim=3, steps=2, batch_size=16, width=4)
+    return replace(small, recipe=recipe, max_items=24)
 
 
 def banks(job):

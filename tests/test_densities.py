@@ -15,9 +15,9 @@ ALL = [EightGaussians(), Rings(), Checkerboard(), Spirals()]
 def test_densities_integrate_to_one(density):
     assert isinstance(density, ToyDensity)
     assert density in DENSITIES.values()
-    edges = torch.linspace(-density.half, density.half, 201)
+    edges = torch.linspace(-density.half_width, density.half_width, 201)
     line = (edges[1:] + edges[:-1]) / 2
-    cell = (2 * density.half / 200) ** 2
+    cell = (2 * density.half_width / 200) ** 2
     mass = (-density.energy(torch.cartesian_prod(line, line)).double()).exp().sum() * cell
     exact = isinstance(density, Checkerboard)  # whose squares are whole cells
     assert mass == pytest.approx(1, abs=1e-6 if exact else 1e-4)
@@ -26,13 +26,13 @@ def test_densities_integrate_to_one(density):
 @pytest.mark.parametrize("density", ALL)
 def test_samples_fall_into_cells_as_often_as_the_density_says(density):
     n, cells, fine = 100_000, 20, 10
-    edges = torch.linspace(-density.half, density.half, cells * fine + 1)
+    edges = torch.linspace(-density.half_width, density.half_width, cells * fine + 1)
     line = (edges[1:] + edges[:-1]) / 2
     p = (-density.energy(torch.cartesian_prod(line, line)).double()).exp().view(cells, fine, cells, fine).sum((1, 3))
-    expected = n * (p * (2 * density.half / (cells * fine)) ** 2).flatten()
+    expected = n * (p * (2 * density.half_width / (cells * fine)) ** 2).flatten()
     x = density.sample(n, generator(0))
     assert x.shape == (n, 2)
-    index = ((x + density.half) / (2 * density.half) * cells).floor().long()
+    index = ((x + density.half_width) / (2 * density.half_width) * cells).floor().long()
     inside = ((index >= 0) & (index < cells)).all(1)
     assert (~inside).sum() <= max(10, 2 * (n - expected.sum()))
     counts = torch.bincount(index[inside, 0] * cells + index[inside, 1], minlength=cells**2)
@@ -51,11 +51,11 @@ def test_samples_have_the_densitys_entropy_and_mean(density):
     assert x.mean(0).abs().max() < 4 * x.std() / math.sqrt(n)
     energy = density.energy(x)
     assert energy.isfinite().all()
-    line = torch.linspace(-density.half, density.half, 201)
+    line = torch.linspace(-density.half_width, density.half_width, 201)
     points = torch.cartesian_prod((line[1:] + line[:-1]) / 2, (line[1:] + line[:-1]) / 2)
     u = density.energy(points).double()
     terms = torch.where(u.isfinite(), (-u).exp() * u, 0)
-    entropy = terms.sum() * (2 * density.half / 200) ** 2
+    entropy = terms.sum() * (2 * density.half_width / 200) ** 2
     assert abs(energy.double().mean() - entropy) < 4 * energy.std() / math.sqrt(n) + 1e-3
 
 
@@ -85,9 +85,9 @@ def test_eight_gaussians_and_rings_have_their_radii():
 
 @pytest.mark.parametrize("density", ALL)
 def test_a_normalised_density_has_no_log_mass_and_is_not_far_from_itself(density):
-    points = grid_points(density.half)
-    assert grid_log_mass(density.energy, density.half) == pytest.approx(0, abs=1e-3)
-    shifted = grid_log_mass(lambda x: density.energy(x) + 1.5, density.half)
+    points = grid_points(density.half_width)
+    assert grid_log_mass(density.energy, density.half_width) == pytest.approx(0, abs=1e-3)
+    shifted = grid_log_mass(lambda x: density.energy(x) + 1.5, density.half_width)
     assert shifted == pytest.approx(-1.5, abs=1e-3)
     assert grid_kl(density, grid_log_density(density.energy, points, 1.0), points) == pytest.approx(0, abs=1e-6)
 

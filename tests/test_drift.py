@@ -24,7 +24,7 @@ BOUND = 0.01
 
 @pytest.fixture
 def bounded(small):
-    return replace(small, lag=2, max_drift=BOUND, updates=8)
+    return replace(small, lag=2, max_staleness=BOUND, updates=8)
 
 
 def logged(job):
@@ -33,32 +33,32 @@ def logged(job):
 
 def test_an_update_waits_where_its_chains_have_drifted_beyond_the_bound_and_nowhere_else(bounded):
     found, rows = run(bounded), logged(bounded)
-    fresh = [row["chains/stale_drift"] > BOUND for row in rows]
+    fresh = [row["chains/discarded_staleness"] > BOUND for row in rows]
     assert 0 < sum(fresh) < len(rows) - 1
     assert [row["chains/fresh"] for row in rows] == fresh
     assert [row["chains/lag"] for row in rows] == [0 if waited else min(u, 2) for u, waited in enumerate(fresh)]
-    assert [row["chains/drift"] for row in rows] == pytest.approx(
-        [0 if waited else row["chains/stale_drift"] for row, waited in zip(rows, fresh, strict=True)], rel=1e-5
+    assert [row["chains/staleness"] for row in rows] == pytest.approx(
+        [0 if waited else row["chains/discarded_staleness"] for row, waited in zip(rows, fresh, strict=True)], rel=1e-5
     )
-    assert found["drift_waits"] == sum(fresh)
+    assert found["staleness_waits"] == sum(fresh)
     assert found["gradient_evaluations"] == (8 + sum(fresh)) * 16 * 5
 
 
 def test_a_bound_that_is_never_crossed_changes_nothing(small):
     free = run(replace(small, lag=2))
-    bound = run(replace(small, lag=2, max_drift=1e9, out=f"{small.out}-bound"))
+    bound = run(replace(small, lag=2, max_staleness=1e9, out=f"{small.out}-bound"))
     assert bound["weights_sha256"] == free["weights_sha256"]
-    assert bound["drift_waits"] == free["drift_waits"] == 0
+    assert bound["staleness_waits"] == free["staleness_waits"] == 0
 
 
 @pytest.mark.parametrize("bank", [80, 0])
 def test_half_a_run_and_its_resumption_are_the_whole_run(bounded, bank):
-    bounded = replace(bounded, recipe=replace(bounded.recipe, bank=bank, restart=0.2 if bank else 0.0))
+    bounded = replace(bounded, recipe=replace(bounded.recipe, bank=bank, restart_prob=0.2 if bank else 0.0))
     half = replace(bounded, out=f"{bounded.out}-half")
     whole = run(bounded)
     run(replace(half, updates=4))
     resumed = run(half)
-    for key in ("weights_sha256", "gradient_evaluations", "drift_waits"):
+    for key in ("weights_sha256", "gradient_evaluations", "staleness_waits"):
         assert resumed[key] == whole[key]
     fresh = [row["chains/fresh"] for row in logged(bounded)]
     assert 0 < sum(fresh[:4]) < 3
@@ -72,16 +72,16 @@ def test_actors_give_the_plain_loops_numbers(ray_session, bounded):
     job = replace(bounded, actors=2, cpus_per_actor=0.25)
     with chain_actors(job, load_dataset(job).spec) as handles:
         found = run(job, ActorPool(handles))
-    for key in ("weights_sha256", "gradient_evaluations", "drift_waits"):
+    for key in ("weights_sha256", "gradient_evaluations", "staleness_waits"):
         assert found[key] == plain[key]
-    assert plain["drift_waits"] > 0
+    assert plain["staleness_waits"] > 0
 
 
 def test_chains_that_are_not_used_are_in_the_bank_all_the_same(bounded):
     pool, collected = local_pool(bounded), []
     collect = pool.collect
     pool.collect = lambda update: collected.append(collect(update)) or collected[-1]
-    rank = Worker(replace(bounded, max_drift=1e-9), load_dataset(bounded), CPU, pool)
+    rank = Worker(replace(bounded, max_staleness=1e-9), load_dataset(bounded), CPU, pool)
     for update in range(2):
         rank.step(update)
     _, stale, fresh = collected
@@ -103,7 +103,7 @@ def test_a_number_that_is_not_finite_is_not_lost_with_the_chains_that_are_not_us
         update, tasks, flat * (float("nan") if update == 4 else 1), fixed
     )
     with pytest.raises(Diverged) as caught:
-        run(replace(bounded, recipe=replace(bounded.recipe, bank=0, restart=0.0), checkpoint_every=8), pool)
+        run(replace(bounded, recipe=replace(bounded.recipe, bank=0, restart_prob=0.0), checkpoint_every=8), pool)
     assert (caught.value.quantity, caught.value.update, caught.value.version) == ("chain states", 4, 2)
 
 
@@ -119,12 +119,12 @@ def test_an_update_submitted_again_does_not_disturb_which_is_next(bounded):
 
 def test_drift_that_is_not_finite_is_beyond_every_bound(bounded, monkeypatch):
     monkeypatch.setattr(Learner, "drift", lambda self, update, batches, answers: float("nan" if update == 3 else "inf"))
-    assert run(bounded)["drift_waits"] == 8
+    assert run(bounded)["staleness_waits"] == 8
 
 
 def test_a_bound_needs_a_lag_and_is_a_number(small):
     with pytest.raises(InputError, match=r"--max-drift 0.1 without --lag: at lag 0 chains are never stale"):
-        check_job(replace(small, max_drift=0.1))
+        check_job(replace(small, max_staleness=0.1))
     with pytest.raises(InputError, match=r"--max-drift -0.1: it must be 0 or more"):
-        check_job(replace(small, lag=1, max_drift=-0.1))
-    check_job(replace(small, lag=1, max_drift=0.1))
+        check_job(replace(small, lag=1, max_staleness=-0.1))
+    check_job(replace(small, lag=1, max_staleness=0.1))

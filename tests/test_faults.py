@@ -20,8 +20,8 @@ from pipeline.training.loop import train
 
 @pytest.fixture
 def tiny(small):
-    recipe = replace(small.recipe, batch=8, bank=40, langevin=replace(small.recipe.langevin, steps=2))
-    return replace(small, recipe=recipe, lanes=2, updates=4, lag=1, keep=1)
+    recipe = replace(small.recipe, batch_size=8, bank=40, langevin=replace(small.recipe.langevin, steps=2))
+    return replace(small, recipe=recipe, lanes=2, updates=4, lag=1, keep_checkpoints=1)
 
 
 class Disk:
@@ -166,7 +166,7 @@ def test_what_a_run_survives_adds_up_over_its_processes_and_is_no_part_of_it(sma
         Storage.at(small.out).write_json("job.json", to_json(small))
         job = replace(small, updates=updates)
         found = train(job, CPU, pool, lambda **settings: At(lambda: None), restarts=lambda: 5)
-    assert found["faults"] == {"tasks_resent": 6, "answers_lost": 12, "actor_restarts": 10, "learner_restarts": 0}
+    assert found["faults"] == {"tasks_resent": 6, "results_lost": 12, "actor_restarts": 10, "learner_restarts": 0}
     assert found["weights_sha256"] == whole["weights_sha256"]
     assert found["gradient_evaluations"] == whole["gradient_evaluations"]
     last = json.loads((Path(small.out) / "metrics.jsonl").read_text().splitlines()[-1])

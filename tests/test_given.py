@@ -21,7 +21,7 @@ from pipeline.sampling.long_chains import can_start_from_data, has_start, start_
 from pipeline.training.pretrained import load_pretrained, resolve_checkpoint
 from pipeline.training.worker import Worker
 
-LEARNED = replace(FLOW, flow=COUPLINGS, learning_rate=0.1, rise=1)
+LEARNED = replace(FLOW, flow=COUPLINGS, lr=0.1, warmup_updates=1)
 RECIPES = {
     "neural_transport": replace(TRANSPORT, flow=COUPLINGS),
     "flow_contrastive": replace(CONTRASTIVE, flow=COUPLINGS),
@@ -38,7 +38,7 @@ def origin(small, tmp_path):
 
 def heir(origin, recipe, **others):
     out = str(Path(origin.out).parent / "heir")
-    return replace(origin, recipe=recipe, networks=resolve_checkpoint(origin.out), out=out, **others)
+    return replace(origin, recipe=recipe, init_from=resolve_checkpoint(origin.out), out=out, **others)
 
 
 def flow_at(place):
@@ -68,7 +68,7 @@ def test_it_begins_with_the_weights_of_the_other(origin, name):
 
 
 def test_without_networks_it_begins_with_its_own(origin):
-    job = replace(heir(origin, RECIPES["neural_transport"]), networks="")
+    job = replace(heir(origin, RECIPES["neural_transport"]), init_from="")
     nets = init_networks(job.recipe, load_dataset(job).spec, job.seed, CPU)
     before = flatten(nets)
     assert load_pretrained(job, nets) == frozenset()
@@ -118,7 +118,7 @@ def test_data_of_another_shape_are_said_in_a_line(origin):
 
 
 def test_networks_of_no_common_name_are_said(origin, small):
-    job = replace(small, networks=resolve_checkpoint(origin.out))
+    job = replace(small, init_from=resolve_checkpoint(origin.out))
     with pytest.raises(InputError, match="it has flow, not energy"):
         load_pretrained(job, init_networks(job.recipe, load_dataset(job).spec, 0, CPU))
 

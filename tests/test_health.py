@@ -20,7 +20,7 @@ def told(values, patience=10, name="chains/grad_norm", scale=1.0):
 def test_noise_about_a_level_is_health_in_any_units(scale):
     for seed in range(2):
         steady = np.random.default_rng(seed).normal(size=3000)  # as d is: about zero
-        assert not told(steady, scale=scale, name="chains/contrast")
+        assert not told(steady, scale=scale, name="energy/gap")
         assert not told(np.exp(0.3 * steady), scale=scale)
 
 
@@ -35,7 +35,7 @@ def test_gradients_that_take_off_late_are_health_and_extents_that_do_are_not():
     assert told(late * jitter(300), name="chains/extent")
 
 
-@pytest.mark.parametrize("name", ["chains/contrast", "chains/posterior/grad_norm", "chains/extent"])
+@pytest.mark.parametrize("name", ["energy/gap", "chains/posterior/grad_norm", "chains/extent"])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_what_stays_away_is_divergence_after_as_many_updates(name, scale):
     level = jitter(200)
@@ -61,7 +61,7 @@ def test_chains_that_stop_moving_are_divergence_and_those_that_move_on_are_not()
 
 def test_nothing_is_said_before_there_is_a_history():
     assert not told(10.0 ** np.arange(SETTLED))
-    assert not DivergenceMonitor(10).see({"chains/drift": 1e30, "energy/grad_norm": 1e30})
+    assert not DivergenceMonitor(10).see({"chains/staleness": 1e30, "energy/grad_norm": 1e30})
 
 
 def test_a_history_taken_over_decides_alike():

@@ -34,7 +34,7 @@ def state(n=50, seed=0):
 
 
 def test_leapfrog_is_reversible():
-    x, p, slope = state()
+    x, p, leaky_slope = state()
     there, momentum, _, g = leapfrog(quartic, x, p, slope, 0.05, 20)
     back, turned, _, _ = leapfrog(quartic, there, -momentum, g, 0.05, 20)
     assert (there - x).abs().min() > 1e-3
@@ -43,7 +43,7 @@ def test_leapfrog_is_reversible():
 
 
 def test_leapfrog_conserves_the_energy_to_second_order():
-    x, p, slope = state()
+    x, p, leaky_slope = state()
     errors = []
     for n in (10, 20, 40):
         there, momentum, _, _ = leapfrog(quartic, x, p, slope, 1.0 / n, n)
@@ -79,7 +79,7 @@ def test_moments_of_a_correlated_gaussian(sampler):
     assert ((standard.var(0) - 1).abs() < 4 * math.sqrt(2 / N)).all()
     correlation = standard.prod(1)
     assert abs(correlation.mean() - RHO) < 4 * correlation.std() / math.sqrt(N)
-    assert 0.5 < stats.accept.mean() < 1
+    assert 0.5 < stats.acceptance_rate.mean() < 1
     torch.testing.assert_close(stats.energy, correlated(x))
 
 
@@ -93,15 +93,15 @@ def test_a_proposal_that_is_not_finite_is_rejected_and_seen():
     x0 = torch.full((10, 1), 1e4)
     x, stats = move(HMC(5, 10, 1e3), lambda x: (x**4).sum(1), x0)
     assert torch.equal(x, x0)
-    assert (stats.accept == 0).all()
+    assert (stats.acceptance_rate == 0).all()
 
 
 @pytest.mark.parametrize(("leapfrogs", "target"), [(1, 0.6), (1, 0.8), (3, 0.9)])
-def test_warm_up_finds_the_step_and_leaves_the_sampler_as_it_was(leapfrogs, target):
-    hmc = HMC(50, leapfrogs, 5.0)
+def test_warm_up_finds_the_step_and_leaves_the_sampler_as_it_was(leapfrog_steps, target):
+    hmc = HMC(50, leapfrog_steps, 5.0)
     tuned, x = warm_up(hmc, correlated, torch.zeros(500, 2), generator(0), target=target)
-    assert hmc.step == 5.0
-    assert (tuned.steps, tuned.leapfrogs) == (50, leapfrogs)
+    assert hmc.step_size == 5.0
+    assert (tuned.steps, tuned.leapfrog_steps) == (50, leapfrog_steps)
     assert (x != 0).all()
     _, stats = move(tuned, correlated, x)
-    assert stats.accept.mean() == pytest.approx(target, abs=0.05)
+    assert stats.acceptance_rate.mean() == pytest.approx(target, abs=0.05)

@@ -40,11 +40,11 @@ def test_each_datum_and_slot_is_in_one_place_whatever_the_ranks(world):
     for lanes in range(1, 17):
         for items in (lanes, 37, 64):
             dealt = [lane for rank in range(world) for lane in lanes_of_rank(lanes, rank, world)]
-            owned = [i for lane in dealt for i in range(lane.index, items, lane.of)]
+            owned = [i for lane in dealt for i in range(lane.index, items, lane.count)]
             assert sorted(owned) == list(range(items))
-            slots = [(lane.index + lane.of * j) for lane in dealt for j in range(lane.size(items))]
+            slots = [(lane.index + lane.count * j) for lane in dealt for j in range(lane.size(items))]
             assert sorted(slots) == list(range(items))
-            bank = Bank(ChainSettings(number=lanes, bank=items), dealt, items)
+            bank = Bank(ChainSettings(count=lanes, bank=items), dealt, items)
             assert sum(map(len, bank.put_once.values())) == items
             epoch = [batch_indices(lane, items, lane.size(items), update=0, seed=3) for lane in dealt]
             if items >= lanes:

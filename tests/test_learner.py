@@ -34,7 +34,7 @@ class OneParameter(ShortRun):
         return {"energy": Precision()}
 
     def optimizers(self, nets):
-        return {"energy": torch.optim.SGD(nets["energy"].parameters(), self.learning_rate)}
+        return {"energy": torch.optim.SGD(nets["energy"].parameters(), self.lr)}
 
 
 def test_gradient_is_that_of_maximum_likelihood():
@@ -43,7 +43,7 @@ def test_gradient_is_that_of_maximum_likelihood():
     rng = np.random.default_rng(0)
     data = rng.normal(0, 1.5, (n, 1)).astype(np.float32)
     model = rng.normal(0, theta**-0.5, (n, 1)).astype(np.float32)
-    learner = Learner(OneParameter(data_noise=0.0, learning_rate=rate), VECTOR, lanes_of_rank(4), 0, CPU)
+    learner = Learner(OneParameter(data_noise=0.0, lr=rate), VECTOR, lanes_of_rank(4), 0, CPU)
     learner.update(0, *parts(learner.lanes, data, model), {})
     moved = theta - learner.nets["energy"].theta.item()
     exact = rate * (1.5**2 - 1 / theta) / 2
@@ -56,7 +56,7 @@ def test_gradient_equals_the_mean_over_the_whole_batch():
     data, model = (rng.normal(size=(24, 1)).astype(np.float32) for _ in range(2))
     moved = []
     for lanes in (1, 2, 3, 4, 6):
-        learner = Learner(OneParameter(data_noise=0.0, learning_rate=1.0), VECTOR, lanes_of_rank(lanes), 0, CPU)
+        learner = Learner(OneParameter(data_noise=0.0, lr=1.0), VECTOR, lanes_of_rank(lanes), 0, CPU)
         learner.update(0, *parts(learner.lanes, data, model), {})
         moved.append(2 - learner.nets["energy"].theta.item())
     exact = (np.square(data).mean() - np.square(model).mean()) / 2
@@ -79,9 +79,9 @@ def test_drift_is_the_change_of_the_energy_in_its_own_spread():
     then = 1.5 * np.square(x).sum(1) / 2  # under theta 1.5, while theta is 2 now
     batches, _ = parts(learner.lanes, x, x)
     metrics = learner.update(3, batches, {("model", 0): answer(Lane(0, 1), x, 1, then.astype(np.float32))}, {})
-    assert metrics["chains/drift"] == pytest.approx(0.25, rel=1e-3)
+    assert metrics["chains/staleness"] == pytest.approx(0.25, rel=1e-3)
     assert metrics["chains/lag"] == 2
-    assert 0 < metrics["chains/drift_ess"] < 1
+    assert 0 < metrics["chains/staleness_ess"] < 1
 
 
 def test_drift_of_an_update_is_the_mean_over_lanes_and_is_finite_only_if_every_lanes_is():
@@ -94,7 +94,7 @@ def test_drift_of_an_update_is_the_mean_over_lanes_and_is_finite_only_if_every_l
         answers["model", p] = answer(Lane(p, 3), own, 1, (theta * np.square(own).sum(1) / 2).astype(np.float32))
     assert learner.drift(1, batches, answers) == 0
     assert learner.drift(3, batches, answers) == pytest.approx((0.25 + 0.5 + 0.5) / 3, rel=1e-4)
-    assert learner.update(3, batches, answers, {})["chains/drift"] == pytest.approx(1.25 / 3, rel=1e-4)
+    assert learner.update(3, batches, answers, {})["chains/staleness"] == pytest.approx(1.25 / 3, rel=1e-4)
     answers["model", 1].energy[7] = np.nan
     assert np.isnan(learner.drift(3, batches, answers))
 
@@ -122,7 +122,7 @@ class TwoPlayers(OneParameter):
     def optimizers(self, nets):
         return {name: torch.optim.SGD(net.parameters(), 1.0) for name, net in nets.items()}
 
-    def players(self, update, last):
+    def learning_rate_factors(self, update, last):
         return dict.fromkeys(self.turns, 0.5)
 
     def losses(self, nets, batch, chains, rng, update):

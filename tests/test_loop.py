@@ -62,7 +62,7 @@ def test_lag_moves_chains_under_older_weights(small):
     run(replace(small, lag=2))
     rows = logged(small)
     assert [r["chains/lag"] for r in rows] == [0, 1, 2, 2, 2, 2]
-    assert [r["chains/drift"] > 0 for r in rows] == [False, True, True, True, True, True]
+    assert [r["chains/staleness"] > 0 for r in rows] == [False, True, True, True, True, True]
 
 
 def test_a_resumed_run_starts_from_the_newest_whole_checkpoint(small, tmp_path):
@@ -75,7 +75,7 @@ def test_a_resumed_run_starts_from_the_newest_whole_checkpoint(small, tmp_path):
 
 
 def test_the_result_says_what_was_done(small):
-    found = run(replace(small, samples=50, updates=2))
+    found = run(replace(small, eval_samples=50, updates=2))
     assert found == Storage.at(small.out).read_json("result.json")
     assert (found["name"], found["recipe"], found["seed"], found["updates"]) == ("small", "Anatomy", 0, 2)
     assert found["gradient_evaluations"] == 2 * 16 * 5
@@ -89,17 +89,17 @@ def test_the_result_says_what_was_done(small):
     wanted = {
         "update",
         "loss/energy",
-        "chains/contrast",
+        "energy/gap",
         "chains/grad_norm",
         "chains/lag",
-        "chains/drift",
+        "chains/staleness",
         "time/update",
     }
     assert all(wanted <= set(row) for row in rows)
 
 
 def test_a_diverging_run_stops_and_keeps_its_last_healthy_checkpoint(small):
-    recipe = replace(small.recipe, learning_rate=1e30, bank=0)
+    recipe = replace(small.recipe, lr=1e30, bank=0)
     pool = local_pool(small)
     run(replace(small, updates=2))
     healthy = newest(small).path
@@ -125,7 +125,7 @@ def test_long_chains_from_data_and_the_bank_are_judged_too(small, tmp_path, monk
     monkeypatch.setattr(long_chains, "STRETCH", 3)
     moved = []
     monkeypatch.setattr(LocalPool, "submit", counting(LocalPool.submit, moved))
-    job = replace(small, samples=20, updates=20, long_run=7, patience=0)
+    job = replace(small, eval_samples=20, updates=20, eval_long_run_steps=7, patience=0)
     metrics = run(job)["metrics"]
     assert {"frechet", "frechet_start", "frechet_bank", "frechet_long_run", "frechet_floor"} == set(metrics)
     assert moved[-3:] == [3, 3, 1]

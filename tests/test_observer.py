@@ -140,7 +140,7 @@ def model_of(job, energy, factor):
 
 @pytest.fixture
 def plane(small):
-    recipe = Anatomy(langevin=Langevin(10, 1.0, 0.06), start_scale=1.5, batch=16, bank=300, width=4)
+    recipe = Anatomy(langevin=Langevin(10, 1.0, 0.06), start_scale=1.5, batch_size=16, bank=300, width=4)
     return replace(small, data="eight-gaussians", recipe=recipe)
 
 
@@ -189,7 +189,7 @@ class Metropolis(ShortRun):
 
 def test_what_has_no_long_chains_is_refused():
     spec = Spec("image", (1, 8, 8), 10)
-    job = Job(name="x", recipe=SMALL, data="digits", updates=1, observe=1)
+    job = Job(name="x", recipe=SMALL, data="digits", updates=1, observers=1)
     observer.check_observable(job, spec)
     with pytest.raises(InputError, match="--observe 1: the model draws without a chain"):
         observer.check_observable(replace(job, recipe=JOINT), spec)
@@ -197,7 +197,7 @@ def test_what_has_no_long_chains_is_refused():
 
 
 def observer_of(job):
-    command = json.loads((Path(job.out) / "owner.json").read_text())["start"]
+    command = json.loads((Path(job.out) / "lease.json").read_text())["start"]
     return Observer(job, 0, CPU, local_pool(job), command)
 
 

@@ -39,18 +39,18 @@ FALLS = {Fragile: 3, Exploding: 55}
 def job(optimizer, lanes):
     recipe = Anatomy(
         langevin=Langevin(5, 1.0, 0.01),
-        batch=24,
+        batch_size=24,
         width=4,
-        slope=0.2,
+        leaky_slope=0.2,
         bank=96,
-        restart=0.2,
+        restart_prob=0.2,
         optimizer=optimizer,
-        learning_rate=RATE[optimizer],
+        lr=RATE[optimizer],
     )
     return Job(name="ranks", recipe=recipe, data="digits", updates=3, lanes=lanes, learners=0, actors=0, lag=1, out="x")
 
 
-DRIFTING = replace(job("adam", 4), max_drift=0.05, lag=2)
+DRIFTING = replace(job("adam", 4), max_staleness=0.05, lag=2)
 """Some of whose updates wait for fresh chains."""
 
 
@@ -83,7 +83,7 @@ def waited(job):
 def fallen(folder, falls, rank=0):
     """The result of a run that goes back once, on whatever rank this process is."""
     at = FALLS[falls]
-    recipe = falls.like(replace(job("sgd", 4).recipe, batch=8), at=at, attempts=1)
+    recipe = falls.like(replace(job("sgd", 4).recipe, batch_size=8), at=at, attempts=1)
     settings = {"updates": at + 5, "checkpoint_every": at - 1, "patience": 3, "samples": 0, "on_divergence": "rollback"}
     fragile = replace(job("sgd", 4), recipe=recipe, out=f"{folder}/{falls.__name__}", **settings)
     if rank == 0:
@@ -146,7 +146,7 @@ def test_two_learners_wait_for_fresh_chains_when_one_does(folder, monkeypatch):
     def measured(self, *args):
         lanes.clear()
         mean = measure(self, *args)
-        apart.append(lanes and len({sum(lanes[r::2]) / 2 > DRIFTING.max_drift for r in range(2)}) > 1)
+        apart.append(lanes and len({sum(lanes[r::2]) / 2 > DRIFTING.max_staleness for r in range(2)}) > 1)
         return mean
 
     monkeypatch.setattr(learner.Learner, "drift", measured)

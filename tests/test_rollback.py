@@ -63,7 +63,7 @@ def test_it_goes_further_back_each_time_and_gives_up_at_last(fragile):
 
 
 def test_banks_go_back_too_and_rates_fall(fragile):
-    job = replace(fragile, rollback_rate=0.5)
+    job = replace(fragile, rollback_lr_factor=0.5)
     rank = Worker(job, load_data(job.data), CPU, local_pool(job))
     for update in range(2):
         rank.step(update)
@@ -75,7 +75,7 @@ def test_banks_go_back_too_and_rates_fall(fragile):
     assert update == 2
     assert all(np.array_equal(states, before[p]) for p, states in back.banks["model"].states.items())
     back.step(2)
-    assert [group["lr"] for group in back.learner.optimizers["energy"].param_groups] == [0.5 * job.recipe.learning_rate]
+    assert [group["lr"] for group in back.learner.optimizers["energy"].param_groups] == [0.5 * job.recipe.lr]
 
 
 def test_it_does_not_give_up_its_last_healthy_checkpoint(fragile):

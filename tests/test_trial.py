@@ -48,9 +48,9 @@ def test_it_reports_after_equal_shares_of_gradient_evaluations_whatever_its_step
 
 
 def test_what_one_update_costs():
-    latent = LatentPrior(batch=10, prior_steps=6, posterior_steps=4)
-    assert gradients_per_update(latent, {}) == 10 * 6 + 10 * 4
-    assert gradients_per_update(JointVAE(batch=10), {}) == 10  # no chains: gradients of items' losses
+    latent_dim = LatentPrior(batch_size=10, prior_steps=6, posterior_steps=4)
+    assert gradients_per_update(latent_dim, {}) == 10 * 6 + 10 * 4
+    assert gradients_per_update(JointVAE(batch_size=10), {}) == 10  # no chains: gradients of items' losses
 
 
 def test_a_killed_trial_says_what_it_had_said_and_goes_on(trial, tmp_path):

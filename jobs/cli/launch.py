@@ -66,9 +66,9 @@ def start_run(job: Job[Any]) -> None:
 def run_job(job: Job[Any], spec: Spec) -> None:
     """Run a checked job in its folder, new or not, with Ray or without."""
     began, where = time.perf_counter(), pick_device(job.device)
-    if job.observe:
+    if job.observers:
         observer.check_observable(job, spec)
-    if job.learners or job.actors or job.observe:
+    if job.learners or job.actors or job.observers:
         from pipeline.distributed import cluster  # here: a run without Ray does not import it
         from pipeline.distributed import train as distributed
 
@@ -119,12 +119,12 @@ def _record(job: Job[Any]) -> str:
 
 def _observed(job: Job[Any]) -> None:
     """Say what the run's observers have found."""
-    if job.observe and (rows := observer.read_rows(Storage.at(job.out))):
+    if job.observers and (rows := observer.read_rows(Storage.at(job.out))):
         print(f"{'verdict':24} {observer.verdict_line(rows[-1])}")
 
 
 def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
-    if job.samples and not found["metrics"]:
+    if job.eval_samples and not found["metrics"]:
         print("no final metrics: they need images with labels, text, or a known density")
     if found["metrics"].get("frechet", 0) > found["metrics"].get("frechet_start", math.inf):
         print("warning: the samples are further from the data than the noise they start from", file=sys.stderr)
@@ -132,8 +132,8 @@ def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
         print(f"{name:24} {value:.4g}")
     print(f"{'wall time':24} {seconds:.0f} s here, {found['wall_seconds']:.0f} s of learning in all")
     print(f"{'gradient evaluations':24} {found['gradient_evaluations']:,}")
-    if job.max_drift:
-        print(f"{'drift waits':24} {found['drift_waits']} of {found['updates']} updates waited for fresh chains")
+    if job.max_staleness:
+        print(f"{'drift waits':24} {found['staleness_waits']} of {found['updates']} updates waited for fresh chains")
     _observed(job)
     for name, count in found["faults"].items():
         if count:

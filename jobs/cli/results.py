@@ -37,7 +37,7 @@ class SnapshotArgs:
     """auto: a GPU where there is one."""
 
 
-def open_snapshot(look: SnapshotArgs, latent: bool = False) -> Snapshot:
+def open_snapshot(look: SnapshotArgs, allow_latent: bool = False) -> Snapshot:
     """The model of a run, on the device and with the threads asked for.
 
     Args:
@@ -52,7 +52,7 @@ def open_snapshot(look: SnapshotArgs, latent: bool = False) -> Snapshot:
         raise InputError("--threads must be 1 or more, --seed 0 or more")
     configure_process(look.threads)
     model = newest_snapshot(job, pick_device(look.device))
-    if not latent and job.recipe.energy(model.nets) is None:
+    if not allow_latent and job.recipe.energy(model.nets) is None:
         raise InputError(
             f"{look.run}: {type(job.recipe).__name__} has no energy of data, and its chains no data for states"
         )

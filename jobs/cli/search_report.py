@@ -31,7 +31,7 @@ def read_trials(folder: str, plan: Plan, data: Dataset) -> list[TrialOutcome]:
     for name, record in read_records(folder).items():
         own = suggested_recipe(plan, record["settings"])
         nets = init_networks(own, data.spec, plan.job.seed, torch.device("cpu"))
-        sample = own.sampler(own.model, nets, 0).evaluations
+        sample = own.sampler(own.model, nets, 0).gradient_evaluations
         whole = record["reports"][-1]["gradient_evaluations"] >= plan.yardstick.budget
         found.append(TrialOutcome(name, record["settings"], record["reports"], whole, sample))
     return found

@@ -54,7 +54,7 @@ def main() -> None:
     if not asked.runs or min(asked.updates, asked.items) < 1:
         raise InputError("there must be a run, and --updates and --items of 1 or more")
     looks = [SnapshotArgs(run, asked.out, 0, asked.threads, asked.device) for run in asked.runs]
-    models = [open_snapshot(look, latent=True) for look in looks]
+    models = [open_snapshot(look, allow_latent=True) for look in looks]
     for run, model in zip(asked.runs, models, strict=True):
         _check(run, model)
     findings = ResultFolder(looks[0], models[0], "few-labels")
@@ -94,7 +94,7 @@ def _compared(run: str, model: Snapshot, asked: FewLabels) -> dict[str, Any]:
     others = class_scores(alone, data.test)
     row = {
         "name": job.name,
-        "labels": round(len(data.labelled) / data.spec.classes),
+        "labels": round(len(data.labelled) / data.spec.num_classes),
         "seed": job.seed,
         "accuracy": accuracy(own, data.test),
         "labels_only": accuracy(others, data.test),

@@ -88,9 +88,7 @@ def _case(job: Job[Any], updates: int, bound: float, **recipe: Any) -> Case:
 
 CASES = {
     "digits-short-run": _case(SHORT_RUN["digits-40"], 180, 0.15, width=16, anneal=90),
-    "digits-persistent": _case(
-        ANATOMY["digits-convergent"], 180, 0.3, width=16, bank=600, learning_rate=0.03, decay=0.995
-    ),
+    "digits-persistent": _case(ANATOMY["digits-convergent"], 180, 0.3, width=16, bank=600, lr=0.03, lr_decay=0.995),
     "eight-gaussians-short-run": _case(SHORT_RUN["eight-gaussians-100"], 420, 0.5),
     "eight-gaussians-persistent": _case(ANATOMY["eight-gaussians-convergent"], 420, 0.3, bank=1000),
 }
@@ -124,7 +122,7 @@ def main() -> None:
         for (case, seed, arm), job in jobs.items():
             print(f"{case}, {arm}, seed {seed}: {job.out}", file=sys.stderr)
             diverged = _run(job)
-            one = {"case": case, "arm": str(arm), "lag": arm.lag, "max_drift": job.max_drift, "seed": seed}
+            one = {"case": case, "arm": str(arm), "lag": arm.lag, "max_drift": job.max_staleness, "seed": seed}
             found.append({**one, "diverged": diverged, **_measured(job), **_judged(job, asked.samples)})
     out, names = Storage.at(asked.out), [str(arm) for arm in arms]
     out.write_json("result.json", {"asked": dataclasses.asdict(asked), "runs": found})
@@ -144,7 +142,7 @@ def _job(asked: Staleness, case: str, seed: int, arm: Arm) -> Job[Any]:
         updates=updates,
         checkpoint_every=max(1, updates // CHECKPOINTS),
         lag=arm.lag,
-        max_drift=bound * arm.bounded,
+        max_staleness=bound * arm.bounded,
         seed=seed,
         actors=asked.actors,
         out=Storage.at(f"{asked.out}/{folder}").path,
@@ -192,7 +190,7 @@ def _measured(job: Job[Any]) -> RunResult:
     """Seconds an update, mean drift, and the share of updates that waited, from what the run has logged."""
     rows = [json.loads(line) for line in Storage.at(job.out).read("metrics.jsonl").splitlines()]
     steady = [row["time/update"] for row in rows if row["update"] % job.checkpoint_every > job.lag]
-    drift = [row.get("chains/stale_drift", row["chains/drift"]) for row in rows]
+    drift = [row.get("chains/discarded_staleness", row["chains/staleness"]) for row in rows]
     waits = [row.get("chains/fresh", 0.0) for row in rows]
     means = {"seconds": steady, "drift": drift, "waits": waits}
     return {"made": len(rows)} | {name: float(np.mean(values)) if values else None for name, values in means.items()}
@@ -223,7 +221,7 @@ def _states(model: Snapshot, n: int) -> torch.Tensor:
         return bank
     tasks = draw_tasks(recipe, model.nets, model.data, n, model.update, seed=0)
     moved = {(task.chain, task.lane.index): advance(recipe, model.nets, task) for task in tasks}
-    return final_states(moved, recipe.model)
+    return final_states(moved, recipe.sample_chain)
 
 
 def _groups(found: Sequence[RunResult], arms: Sequence[str]) -> Iterator[tuple[str, str, list[RunResult]]]:

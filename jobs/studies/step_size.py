@@ -55,7 +55,7 @@ def main() -> None:
     asked = parse(StepSize, sys.argv[1:], "python -m jobs.step_size", __doc__ or "")
     if min(asked.n, asked.steps) < 1 or asked.bound_samples < 0 or not 0 < asked.steps_from <= asked.steps_to:
         raise InputError("--n and --steps must be 1 or more, --bound-samples 0 or more, 0 < --steps-from <= --steps-to")
-    model = open_snapshot(asked.look, latent=True)
+    model = open_snapshot(asked.look, allow_latent=True)
     if not isinstance(model.job.recipe, ShortRunInference | AlternatingBackprop):
         raise InputError(f"{asked.look.run} is no run whose posterior chains start from N(0, I) under that prior")
     if not isinstance(model.nets["generator"], GaussianDecoder):
@@ -86,7 +86,7 @@ def _curve(model: Snapshot, batch: Batch, tried: list[float], seed: int) -> Curv
     """The same starts and noise at every step size."""
     recipe, nets, x = model.job.recipe, model.nets, batch["x"]
     target, steps = recipe.target("posterior", nets, batch), _kernel(model).steps
-    z = recipe.start("posterior", len(x), generator(fold(seed, "start"), x.device), nets, {})
+    z = recipe.initial_states("posterior", len(x), generator(fold(seed, "start"), x.device), nets, {})
     curve: Curve = {"divergence": [], "mse": [], "stiffness": []}
     for step in tqdm(tried, desc=f"update {model.update}", unit="step size"):
         rng = generator(fold(seed, "noise"), x.device)
@@ -114,7 +114,7 @@ def _bound(model: Snapshot, batch: Batch, samples: int, seed: int) -> dict[str, 
     """The bound on -log p(x) in nats, averaged over items; what one sample gives; and the stiffness of such chains."""
     target, x = model.job.recipe.target("posterior", model.nets, batch), batch["x"]
     rng = generator(fold(seed, "bound"), x.device)
-    start = model.job.recipe.start("posterior", len(x), rng, model.nets, {})
+    start = model.job.recipe.initial_states("posterior", len(x), rng, model.nets, {})
     stiffness = push_forward(_kernel(model), target, start, rng).stiffness
     with tqdm(total=samples, desc="bound", unit="sample") as bar:
         log_w = log_weights(target, _kernel(model), tuple(start.shape), samples, rng, lambda: bar.update())

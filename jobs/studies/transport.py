@@ -34,22 +34,31 @@ class Transport:
     """Proposals of each chain."""
     every: int = 1
     """Proposals between draws."""
-    leapfrogs: int = 1
+    leapfrog_steps: int = 1
     """Leapfrog steps of a proposal; 1: a Langevin step that is corrected (MALA)."""
-    accept: float = 0.9
+    acceptance_rate: float = 0.9
     """Share of proposals, in both spaces, that the steps are tuned to accept."""
 
 
 def main() -> None:
     """The command."""
     asked = parse(Transport, sys.argv[1:], "python -m jobs.transport", __doc__ or "")
-    if asked.chains < 2 or asked.every < 1 or asked.leapfrogs < 1 or not 0 < asked.accept < 1:
-        raise InputError("--chains must be 2 or more, --every and --leapfrogs 1 or more, --accept between 0 and 1")
+    if asked.chains < 2 or asked.every < 1 or asked.leapfrog_steps < 1 or not 0 < asked.acceptance_rate < 1:
+        raise InputError(
+            "--chains must be 2 or more, --every and --leapfrogs 1 or more, --acceptance-rate between 0 and 1"
+        )
     if asked.steps // asked.every < 2 * FEWEST_DRAWS:
         raise InputError(f"--steps {asked.steps}: it must be {2 * FEWEST_DRAWS} times --every or more")
     model = open_snapshot(asked.look)
     found = space_trajectories(
-        model, asked.chains, asked.steps, asked.every, asked.leapfrogs, asked.accept, asked.look.seed, _bar
+        model,
+        asked.chains,
+        asked.steps,
+        asked.every,
+        asked.leapfrog_steps,
+        asked.acceptance_rate,
+        asked.look.seed,
+        _bar,
     )
     findings = ResultFolder(asked.look, model, "transport")
     density = model.data.density

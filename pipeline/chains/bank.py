@@ -39,9 +39,9 @@ class Bank:
             return np.arange(n), fresh
         rng = np.random.default_rng(seed)
         free = np.flatnonzero(~self.in_flight[p])
-        slots = rng.choice(free, n, replace=False) if index is None else index // lane.of
+        slots = rng.choice(free, n, replace=False) if index is None else index // lane.count
         self.in_flight[p][slots] = True
-        kept = self.put_once[p][slots] & (rng.random(n) >= self.settings.restart)
+        kept = self.put_once[p][slots] & (rng.random(n) >= self.settings.restart_prob)
         return slots, _where(kept, self.states[p][slots], fresh) if kept.any() else fresh
 
     def put(self, lane: Lane, slots: Int64[ndarray, " n"], x: Float[ndarray, "n *d"]) -> None:
@@ -78,18 +78,18 @@ def _where(mask: Bool[ndarray, " n"], a: ndarray, b: ndarray) -> ndarray:
 def check_chains(chains: Mapping[str, ChainSettings], lanes: int, lag: int) -> None:
     """Raise BadInput where the lanes do not divide the chains, or a bank cannot give what is drawn from it."""
     for name, chain in chains.items():
-        if not 0 <= chain.restart <= 1:
-            raise InputError(f"--restart {chain.restart}: it is a probability")
-        if chain.restart and not chain.bank:
-            raise InputError(f"--restart {chain.restart} without --bank: without a bank every chain starts anew")
-        if chain.number % lanes:
+        if not 0 <= chain.restart_prob <= 1:
+            raise InputError(f"--restart {chain.restart_prob}: it is a probability")
+        if chain.restart_prob and not chain.bank:
+            raise InputError(f"--restart {chain.restart_prob} without --bank: without a bank every chain starts anew")
+        if chain.count % lanes:
             raise InputError(
-                f"{chain.number} {name} chains an update cannot be dealt to {lanes} lanes: choose a multiple"
+                f"{chain.count} {name} chains an update cannot be dealt to {lanes} lanes: choose a multiple"
             )
         if not chain.bank or chain.bank == "datum":
             continue
-        if Lane(lanes - 1, lanes).size(chain.bank) < (lag + 1) * chain.number // lanes:
+        if Lane(lanes - 1, lanes).size(chain.bank) < (lag + 1) * chain.count // lanes:
             raise InputError(
-                f"a bank of {chain.bank} {name} states is too small: {chain.number} chains an update at lag {lag} "
-                f"on {lanes} lanes need {(lag + 1) * chain.number} or more"
+                f"a bank of {chain.bank} {name} states is too small: {chain.count} chains an update at lag {lag} "
+                f"on {lanes} lanes need {(lag + 1) * chain.count} or more"
             )

@@ -17,14 +17,14 @@ from pipeline.rng import fold, generator
 
 @dataclass(frozen=True)
 class Lane:
-    """Share `index` out of `of`."""
+    """Share `index` out of `count`."""
 
     index: int
-    of: int
+    count: int
 
     def size(self, items: int) -> int:
         """How many of `items` things the lane owns."""
-        return len(range(self.index, items, self.of))
+        return len(range(self.index, items, self.count))
 
 
 def lanes_of_rank(lanes: int, rank: int = 0, world: int = 1) -> list[Lane]:
@@ -39,14 +39,14 @@ def batch_indices(lane: Lane, items: int, n: int, update: int, seed: int) -> Int
     (seed, update) and known in advance. With fewer items than lanes each lane draws from all of them with replacement.
     """
     own = lane.size(items)
-    if items < lane.of:
+    if items < lane.count:
         rng = generator(fold(seed, "replacement", update, lane.index))
         return torch.randint(items, (n,), generator=rng).numpy()
     position = update * n + np.arange(n)
     epochs = position // own
     parts = [_permutation(own, fold(seed, "epoch", int(e), lane.index))[position[epochs == e] % own]
              for e in np.unique(epochs)]  # fmt: skip
-    return np.concatenate(parts) * lane.of + lane.index
+    return np.concatenate(parts) * lane.count + lane.index
 
 
 @lru_cache(maxsize=64)

@@ -66,7 +66,7 @@ class LocalPool:
         fixed: Float32[ndarray, " q"] | None = None,
     ) -> None:
         """Move the chains that `update` will use, under the weights `flat`, which all its tasks name, and `fixed`."""
-        learned, others = partition(self.nets, self.recipe.fixed if fixed is not None else ())
+        learned, others = partition(self.nets, self.recipe.frozen if fixed is not None else ())
         load(learned, flat)
         if fixed is not None and fixed is not self.fixed:
             load(others, fixed)

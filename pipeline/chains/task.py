@@ -43,12 +43,12 @@ class ChainResult(NamedTuple):
     x: Float[ndarray, "n *d"]
     energy: Float[ndarray, " n"]
     grad_norm: Float[ndarray, " n"]
-    accept: Float[ndarray, " n"]
-    moved: float
+    acceptance_rate: Float[ndarray, " n"]
+    rms_displacement: float
     """Root mean square, over chains and coordinates, of the way from start to end."""
     version: int
     temperature: float
-    evaluations: int
+    gradient_evaluations: int
     """Gradients of the energy taken, over all chains."""
     cpu_seconds: float
     """Spent by the process that moved them: a measurement, not part of the answer."""
@@ -68,7 +68,7 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
     energy = recipe.target(task.chain, nets, to_tensors(task.context, device) if task.context else None)
     with torch.no_grad():
         x, stats = task.sampler(energy, x, generator(task.seed, device))
-    states, energies, grad_norm, accept = (t.contiguous().cpu().numpy() for t in (x, *stats))
+    states, energies, grad_norm, acceptance_rate = (t.contiguous().cpu().numpy() for t in (x, *stats))
     with np.errstate(over="ignore"):  # beyond float32's squares it is infinite, and said to be
         way = float(np.sqrt(np.mean(np.square(states - task.x, dtype=np.float64))))
     return ChainResult(
@@ -77,11 +77,11 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
         x=states,
         energy=energies,
         grad_norm=grad_norm,
-        accept=accept,
-        moved=way,
+        acceptance_rate=acceptance_rate,
+        rms_displacement=way,
         version=task.version,
         temperature=task.sampler.temperature,
-        evaluations=len(x) * task.sampler.evaluations,
+        gradient_evaluations=len(x) * task.sampler.gradient_evaluations,
         cpu_seconds=time.process_time() - began,
     )
 

@@ -96,12 +96,12 @@ def located(data: str) -> str:
 
 def load_data(
     data: str,
-    limit: int = 0,
+    max_items: int = 0,
     test_share: float = 0.0,
-    held_out: int | None = None,
-    labels: int = 0,
+    held_out_class: int | None = None,
+    labels_per_class: int = 0,
     seed: int = 0,
-    words: TextAs = "sentences",
+    text_as: TextAs = "sentences",
     vocabulary: int = 10_000,
     validation_share: float = 0.0,
 ) -> Dataset:
@@ -109,12 +109,12 @@ def load_data(
 
     Args:
         data: the name or path.
-        limit: at most its first so many items; 0: all.
+        max_items: at most its first so many items; 0: all.
         test_share: share of the items that are held back for evaluation, drawn by a seed of their own.
         held_out: label that learning never sees: all its items are held back.
-        labels: items a class whose label is known to learning; 0: all.
+        labels_per_class: items a class whose label is known to learning; 0: all.
         seed: of the draw of these.
-        words: what texts are read as.
+        text_as: what texts are read as.
         vocabulary: words of texts that are told apart, at most.
         validation_share: share of the items that are held back beside those, and of what is held back of a label.
 
@@ -122,18 +122,20 @@ def load_data(
         BadInput: there is none, it cannot be read, or nothing is left of it.
     """
     table = _table(data)
-    size = min(limit or len(table), len(table))
+    size = min(max_items or len(table), len(table))
     parts = split_rows(size, test_share, validation_share)
-    if held_out is not None:
-        parts = without_class(table, parts, held_out, validation_share / (validation_share + test_share or 1.0), data)
+    if held_out_class is not None:
+        parts = without_class(
+            table, parts, held_out_class, validation_share / (validation_share + test_share or 1.0), data
+        )
     rows, test_rows, validation_rows = parts
-    labelled = labelled_rows(table, rows, labels, seed, data) if labels else rows
-    chosen = "" if held_out is None and not test_share else f"-{test_share:g}-{held_out}"
+    labelled = labelled_rows(table, rows, labels_per_class, seed, data) if labels_per_class else rows
+    chosen = "" if held_out_class is None and not test_share else f"-{test_share:g}-{held_out_class}"
     chosen += f"-validation-{validation_share:g}" if validation_share else ""
-    chosen += f"-{labels}-{seed}" if labels else ""
-    chosen += f"-{words}-{vocabulary}" if table.words else ""
+    chosen += f"-{labels_per_class}-{seed}" if labels_per_class else ""
+    chosen += f"-{text_as}-{vocabulary}" if table.words else ""
     try:
-        seen = encode_table(table, rows, data in DENSITIES, words, vocabulary)
+        seen = encode_table(table, rows, data in DENSITIES, text_as, vocabulary)
     except InputError as e:
         raise InputError(f"{data}: {e}") from e
     return Dataset(table.content + chosen, table, rows, test_rows, seen, DENSITIES.get(data), labelled, validation_rows)

@@ -42,7 +42,7 @@ def encode_table(table: Table, rows: ndarray, plain: bool, words: TextAs, vocabu
         table: images, vectors or texts.
         rows: what is learned from.
         plain: whether vectors stay as they are, rather than being standardised.
-        words: what texts are read as.
+        text_as: what texts are read as.
         vocabulary: words of texts that are told apart, at most.
 
     Raises:

@@ -29,7 +29,7 @@ class ChainActor:
 
         Those of all networks; or of those that learn, and of those that never do.
         """
-        parts = partition(self.nets, self.recipe.fixed if len(weights) > 1 else ())
+        parts = partition(self.nets, self.recipe.frozen if len(weights) > 1 else ())
         known = self.versions if len(self.versions) == len(weights) else [None] * len(weights)
         for nets, version, here in zip(parts, weights, known, strict=False):
             if version != here:

@@ -61,7 +61,7 @@ def bundles(job: Job[Any], most: bool = False) -> list[dict[str, float]]:
     actor = {"CPU": job.cpus_per_actor, "GPU": job.gpus_per_actor}
     learners = job.learners[most] if isinstance(job.learners, Range) else job.learners
     observer = {"CPU": job.cpus_per_observer, "GPU": job.gpus_per_observer}
-    wanted = [learner] * learners + [actor] * job.actors + [observer] * job.observe
+    wanted = [learner] * learners + [actor] * job.actors + [observer] * job.observers
     asked = [{name: amount for name, amount in bundle.items() if amount} for bundle in wanted]
     return [bundle for bundle in asked if bundle]
 
@@ -101,7 +101,7 @@ def wait_for_resources(job: Job[Any]) -> None:
     """
     wanted = bundles(job)
     learners = job.learners.least if isinstance(job.learners, Range) else job.learners
-    watching = f" and {job.observe} observers" if job.observe else ""
+    watching = f" and {job.observers} observers" if job.observers else ""
     asked = f"{learners} learners and {job.actors} actors{watching} need"
     lacks = missing(wanted, machines())
     if not lacks:
@@ -110,7 +110,7 @@ def wait_for_resources(job: Job[Any]) -> None:
         return
     ceiling = cluster_state.get_max_resources_from_cluster_config()
     scales = ceiling is not None and not missing(wanted, [ceiling])
-    patience = job.wait or (AUTOSCALE_WAIT if scales else 0)
+    patience = job.wait_for_resources or (AUTOSCALE_WAIT if scales else 0)
     if not patience:
         raise InputError(f"{asked} {lacks}; ask for less (--actors, --cpus-per-actor, ...), or --wait for more to join")
     print(f"{asked} {lacks}: waiting up to {patience:g} s", file=sys.stderr)

@@ -101,7 +101,7 @@ def observers(job: Job[Any], spec: Spec, command: str) -> Iterator[None]:
 
     They are ended with the block, and no fault of theirs leaves it.
     """
-    if not job.observe:
+    if not job.observers:
         yield
         return
     began, mover, handles = (
@@ -111,7 +111,7 @@ def observers(job: Job[Any], spec: Spec, command: str) -> Iterator[None]:
     )
     try:
         asks = {"num_cpus": job.cpus_per_observer, "num_gpus": job.gpus_per_observer}
-        handles += [mover.options(**asks).remote(job.recipe, spec, job.threads) for _ in range(job.observe)]
+        handles += [mover.options(**asks).remote(job.recipe, spec, job.threads) for _ in range(job.observers)]
         lasting = {"max_restarts": DEATHS, "max_task_retries": DEATHS, "max_concurrency": 2}
         watcher = ray.remote(num_cpus=0, **lasting)(ObserverActor).remote(job, _begun(job), command)
         watching = watcher.watch.remote(handles[:])

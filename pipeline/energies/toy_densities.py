@@ -14,7 +14,7 @@ class ToyDensity(Protocol):
     """A density on the plane whose normaliser is known."""
 
     @property
-    def half(self) -> float:
+    def half_width(self) -> float:
         """The square [-half, half]^2 holds nearly all of it."""
         ...
 
@@ -35,7 +35,7 @@ class EightGaussians:
     sd: float = 0.15
 
     @property
-    def half(self) -> float:
+    def half_width(self) -> float:
         """The square [-half, half]^2 holds nearly all of it."""
         return 2 * self.radius
 
@@ -69,7 +69,7 @@ class Rings:
     sd: float = 0.15
 
     @property
-    def half(self) -> float:
+    def half_width(self) -> float:
         """The square [-half, half]^2 holds nearly all of it."""
         return self.rings + 1.0
 
@@ -91,19 +91,19 @@ class Rings:
 class Checkerboard:
     """Uniform on eight squares of a board of 4 x 4, [-half, half]^2 in all; its energy is infinite on the others."""
 
-    half: float = 2.0
+    half_width: float = 2.0
 
     def energy(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
         """-log p(x) in nats, normalised."""
-        square = (x / (self.half / 2)).floor()
-        inside = (x.abs() < self.half).all(1) & (square.sum(1) % 2 == 0)
-        return torch.where(inside, math.log(2 * self.half**2), math.inf)
+        square = (x / (self.half_width / 2)).floor()
+        inside = (x.abs() < self.half_width).all(1) & (square.sum(1) % 2 == 0)
+        return torch.where(inside, math.log(2 * self.half_width**2), math.inf)
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
         """N exact draws."""
         column, row = torch.randint(4, (n,), generator=rng), torch.randint(2, (n,), generator=rng)
         corner = torch.stack([column, 2 * row + column % 2], 1) - 2
-        return (corner + torch.rand(n, 2, generator=rng)) * (self.half / 2)
+        return (corner + torch.rand(n, 2, generator=rng)) * (self.half_width / 2)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Spirals:
     """Two spirals of one and a half turns about the origin, each a mixture of 200 Gaussians along its way."""
 
     sd: float = 0.08
-    half: float = 2.5
+    half_width: float = 2.5
 
     def _centres(self) -> Float[Tensor, "400 2"]:
         angle = 3 * math.pi * ((torch.arange(200) + 0.5) / 200).sqrt()  # so that the way is about evenly used

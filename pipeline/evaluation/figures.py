@@ -55,7 +55,7 @@ def distance_figure(curves: Mapping[ChainStart, Mapping[float, float]], floor: f
 def samples_figure(model: Snapshot, seen: Mapping[str, Tensor], columns: int) -> Figure:
     """Data by name, `columns` a row: densities in the plane beside the truth, or images."""
     if model.data.density is not None:
-        points = grid_points(model.data.density.half)
+        points = grid_points(model.data.density.half_width)
         planes = {name: kde_log_density(x, points) for name, x in seen.items()}
         return densities_figure(model.data.density, planes, 5)
     rows = -(-len(seen) // columns)
@@ -99,14 +99,14 @@ def anomaly_figure(energies: Mapping[str, Tensor], anomalous: ndarray, names: Ma
 
 def densities_figure(truth: ToyDensity, planes: Mapping[str, Tensor], columns: int = 10) -> Figure:
     """The truth and other log-densities on its grid, `columns` a row, each in the scale of its own maximum."""
-    planes = {"truth": -truth.energy(grid_points(truth.half)).double(), **planes}
+    planes = {"truth": -truth.energy(grid_points(truth.half_width)).double(), **planes}
     columns, rows = min(columns, len(planes)), -(-len(planes) // columns)
     figure = Figure(figsize=(3 * columns, 3.4 * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels[len(planes) :]:
         axes.axis("off")
     for axes, (name, log_density) in zip(panels, planes.items(), strict=False):
-        side, extent = round(len(log_density) ** 0.5), (-truth.half, truth.half) * 2
+        side, extent = round(len(log_density) ** 0.5), (-truth.half_width, truth.half_width) * 2
         axes.imshow(log_density.exp().view(side, side).T, origin="lower", extent=extent, cmap="magma")
         axes.set_title(name, fontsize=9)
     return figure

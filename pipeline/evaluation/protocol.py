@@ -88,7 +88,7 @@ class EvaluationContext:
     def protocol(self, what: str, start: tuple[str, ...], n: int, by: str = "", **more: int | float | str) -> Protocol:
         """Of a number that is taken by the model's own chains; `by` names features."""
         recipe, data = self.model.job.recipe, self.reference
-        sampler = recipe.sampler(recipe.model, self.model.nets, self.model.update)
+        sampler = recipe.sampler(recipe.sample_chain, self.model.nets, self.model.update)
         kernel = (sampler.steps, sampler.drift, sampler.noise) if isinstance(sampler, Langevin) else (0, 0.0, 0.0)
         reference = f"{self.split}, {data.size} items of {data.key}"
         return Protocol(what, start, *kernel, sampler.temperature, self.seed, n, reference, features=by, more=more)

@@ -14,18 +14,18 @@ PIECE = 32
 """Chains whose gradient a CPU takes at once: what the layers make of more is too much for its caches."""
 
 
-def halving(shape: tuple[int, ...], width: int, slope: float) -> tuple[list[nn.Module], tuple[int, int, int]]:
+def halving(shape: tuple[int, ...], width: int, leaky_slope: float) -> tuple[list[nn.Module], tuple[int, int, int]]:
     """Layers that end at 4 pixels a side or fewer, and the shape (c, h, w) that they make of images of `shape`.
 
     A 3x3 convolution at full size, then 4x4 ones of stride 2 that halve the image and double the width, up to
     eightfold; LeakyReLU after each.
     """
     channels, height, across = shape
-    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1), nn.LeakyReLU(slope)]
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1), nn.LeakyReLU(leaky_slope)]
     inner = width
     while min(height, across) > 4:
         outer = min(2 * inner, 8 * width)
-        layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.LeakyReLU(slope)]
+        layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.LeakyReLU(leaky_slope)]
         height, across, inner = height // 2, across // 2, outer
     return layers, (inner, height, across)
 
@@ -40,7 +40,7 @@ class ConvEnergy(nn.Sequential):
         BadInput: an image smaller than 4x4, or no width.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, slope: float):
+    def __init__(self, shape: tuple[int, ...], width: int, leaky_slope: float):
         _, *size = shape
         if width < 1:
             raise InputError(f"--width {width}: it must be 1 or more")
@@ -48,7 +48,7 @@ class ConvEnergy(nn.Sequential):
             raise InputError(
                 f"images of {size[0]}x{size[1]} are too small for the ConvNet energy: it takes 4x4 and more"
             )
-        layers, (inner, *end) = halving(shape, width, slope)
+        layers, (inner, *end) = halving(shape, width, leaky_slope)
         super().__init__(*layers, nn.Conv2d(inner, 1, (end[0], end[1])))
         self.to(memory_format=torch.channels_last)
 

@@ -21,13 +21,13 @@ class CountsDecoder(nn.Module):
         BadInput: no width, no latent dimension, or data without words.
     """
 
-    def __init__(self, latent: int, spec: Spec, width: int, slope: float):
+    def __init__(self, latent_dim: int, spec: Spec, width: int, leaky_slope: float):
         super().__init__()
-        if latent < 1:
-            raise InputError(f"--latent {latent}: it must be 1 or more")
+        if latent_dim < 1:
+            raise InputError(f"--latent {latent_dim}: it must be 1 or more")
         if len(spec.frequency) != spec.size:
             raise InputError("there are no words in the data")
-        self.layers = MLP(latent, (width, width), spec.size, slope)
+        self.layers = MLP(latent_dim, (width, width), spec.size, leaky_slope)
         nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
         self.background: Tensor
@@ -43,11 +43,11 @@ class CountsDecoder(nn.Module):
         """-sum over words of count times log-probability, in nats; `sigma` is not used."""
         return -(items["x"] * self(z)).sum(1)
 
-    def told(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
-        """`nats` a word; 0 for a text without any."""
-        return {"nats": loss / items["x"].sum(1).clamp(min=1)}
+    def metrics(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
+        """`nll_nats_per_word` a word; 0 for a text without any."""
+        return {"nll_nats_per_word": loss / items["x"].sum(1).clamp(min=1)}
 
-    def draw(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Float[Tensor, "n words"]:
+    def sample(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Float[Tensor, "n words"]:
         """Counts of `DRAWN` words of each text."""
         words = torch.multinomial(self(z).exp(), SAMPLED_WORDS, replacement=True, generator=rng)
         counts = torch.zeros(len(z), len(self.background), device=z.device)

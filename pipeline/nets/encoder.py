@@ -21,14 +21,14 @@ class GaussianEncoder(nn.Module):
     for long.
     """
 
-    def __init__(self, spec: Spec, latent: int, widths: tuple[int, ...], slope: float, dropout: float = 0.0):
+    def __init__(self, spec: Spec, latent_dim: int, widths: tuple[int, ...], leaky_slope: float, dropout: float = 0.0):
         super().__init__()
         layers: list[nn.Module] = [nn.Flatten()]
         inputs = spec.size
         for width in widths:
-            layers += [nn.Linear(inputs, width), nn.LeakyReLU(slope), *_dropout(dropout)]
+            layers += [nn.Linear(inputs, width), nn.LeakyReLU(leaky_slope), *_dropout(dropout)]
             inputs = width
-        self.layers = nn.Sequential(*layers, nn.Linear(inputs, 2 * latent))
+        self.layers = nn.Sequential(*layers, nn.Linear(inputs, 2 * latent_dim))
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         """Mean and log standard deviation."""
@@ -43,17 +43,17 @@ class ConvEncoder(GaussianEncoder):
         BadInput: no width.
     """
 
-    def __init__(self, spec: Spec, latent: int, width: int, slope: float, dropout: float = 0.0):
+    def __init__(self, spec: Spec, latent_dim: int, width: int, leaky_slope: float, dropout: float = 0.0):
         nn.Module.__init__(self)
         if width < 1:
             raise InputError(f"--width {width}: it must be 1 or more")
-        layers, end = halving(spec.shape, width, slope)
-        last = nn.Linear(math.prod(end), 2 * latent)
+        layers, end = halving(spec.shape, width, leaky_slope)
+        last = nn.Linear(math.prod(end), 2 * latent_dim)
         self.layers = nn.Sequential(*layers, nn.Flatten(), *_dropout(dropout), last)
 
 
 def build_encoder(
-    kind: Literal["conv", "mlp"], spec: Spec, latent: int, width: int, slope: float, dropout: float = 0.0
+    kind: Literal["conv", "mlp"], spec: Spec, latent_dim: int, width: int, leaky_slope: float, dropout: float = 0.0
 ) -> nn.Module:
     """The encoder of a kind of data: recurrent for text; for images convolutions, if asked for; else a two-layer MLP.
 
@@ -63,10 +63,10 @@ def build_encoder(
     if width < 1 or not 0 <= dropout < 1:
         raise InputError(f"--width {width}, --dropout {dropout}: 1 or more, and a share below 1")
     if spec.kind == "text":
-        return SentenceEncoder(spec, latent, width, dropout)
+        return SentenceEncoder(spec, latent_dim, width, dropout)
     if spec.kind == "image" and kind == "conv":
-        return ConvEncoder(spec, latent, width, slope, dropout)
-    return GaussianEncoder(spec, latent, (width, width), slope, dropout)
+        return ConvEncoder(spec, latent_dim, width, leaky_slope, dropout)
+    return GaussianEncoder(spec, latent_dim, (width, width), leaky_slope, dropout)
 
 
 def reparameterize(

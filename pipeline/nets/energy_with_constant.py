@@ -16,14 +16,16 @@ class EnergyWithConstant(nn.Module):
     classifies; without (0) it is a network of its own. Images have a ConvNet, vectors an MLP of three hidden layers.
     """
 
-    def __init__(self, spec: Spec, classes: int, width: int, slope: float):
+    def __init__(self, spec: Spec, classes: int, width: int, leaky_slope: float):
         super().__init__()
         self.classes = classes
         if spec.kind == "image":
-            net: nn.Module = _heads(spec, classes, width, slope) if classes else ConvEnergy(spec.shape, width, slope)
+            net: nn.Module = (
+                _heads(spec, classes, width, leaky_slope) if classes else ConvEnergy(spec.shape, width, leaky_slope)
+            )
         else:
             widths = (width,) * 3
-            net = MLP(spec.size, widths, classes, slope) if classes else MLPEnergy(spec.size, widths, slope)
+            net = MLP(spec.size, widths, classes, leaky_slope) if classes else MLPEnergy(spec.size, widths, leaky_slope)
         self.net, self.constant = net, nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
@@ -35,6 +37,6 @@ class EnergyWithConstant(nn.Module):
         return self.net(x)
 
 
-def _heads(spec: Spec, classes: int, width: int, slope: float) -> nn.Sequential:
-    layers, (inner, *end) = halving(spec.shape, width, slope)
+def _heads(spec: Spec, classes: int, width: int, leaky_slope: float) -> nn.Sequential:
+    layers, (inner, *end) = halving(spec.shape, width, leaky_slope)
     return nn.Sequential(*layers, nn.Conv2d(inner, classes, (end[0], end[1])), nn.Flatten())

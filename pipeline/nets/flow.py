@@ -41,7 +41,7 @@ class FlowSettings:
     levels: int = 256
     """Values that a pixel takes (k of k / (levels - 1)): noise makes an interval of each."""
 
-    def seen(self, x: Tensor, rng: torch.Generator) -> Tensor:
+    def dequantize(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Data as flows and energies see them: pixels dequantised, (k + u) / levels in the place of [-1, 1], u uniform;
         vectors as they are.
         """
@@ -51,18 +51,18 @@ class FlowSettings:
         u = torch.empty_like(x).uniform_(generator=rng).clamp(EDGE, 1 - EDGE)
         return (k + u) / self.levels * 2 - 1
 
-    def shown(self, x: Tensor) -> Tensor:
+    def quantize(self, x: Tensor) -> Tensor:
         """The data that what was seen is of: pixels back to their levels, the nearest for those beyond [-1, 1]."""
         if x.dim() != 4:
             return x
         k = ((x + 1) / 2 * self.levels).floor().clamp(0, self.levels - 1)
         return k / (self.levels - 1) * 2 - 1
 
-    def told(self, energy: Float[Tensor, " n"], x: Tensor) -> dict[str, Float[Tensor, " n"]]:
-        """-log density of what was seen of x in a reader's units: `bits` a dimension of images, `nats` of vectors."""
+    def metrics(self, energy: Float[Tensor, " n"], x: Tensor) -> dict[str, Float[Tensor, " n"]]:
+        """-log density of what was seen of x in a reader's units: `bits_per_dim` a dimension of images, `nll_nats` of vectors."""
         if x.dim() != 4:
-            return {"nats": energy}
-        return {"bits": energy / (x[0].numel() * math.log(2)) + math.log2(self.levels / 2)}
+            return {"nll_nats": energy}
+        return {"bits_per_dim": energy / (x[0].numel() * math.log(2)) + math.log2(self.levels / 2)}
 
 
 @runtime_checkable

@@ -25,11 +25,11 @@ class Decoder(Protocol):
         """-log p(x|z) of each item in nats, up to terms free of z and of the network."""
         ...
 
-    def told(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
+    def metrics(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
         """The loss in the units that a reader knows, by name: `mse` a coordinate, or `nats` a word."""
         ...
 
-    def draw(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Tensor:
+    def sample(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Tensor:
         """(n, *shape) data of p(x|z)."""
         ...
 
@@ -44,11 +44,11 @@ class GaussianDecoder(nn.Module):
             x, made = items["observed"] * x, items["observed"] * made
         return squared_error(x, made) / (2 * sigma**2)
 
-    def told(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
+    def metrics(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
         """`mse`, the squared error a coordinate."""
         return {"mse": loss * (2 * sigma**2 / items["x"][0].numel())}
 
-    def draw(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Tensor:
+    def sample(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Tensor:
         """g(z), without the noise about it."""
         made: Tensor = self(z)
         return made
@@ -65,21 +65,21 @@ class ConvGenerator(nn.Sequential, GaussianDecoder):
         BadInput: no width, or no latent dimension.
     """
 
-    def __init__(self, latent: int, shape: tuple[int, ...], width: int, slope: float):
+    def __init__(self, latent_dim: int, shape: tuple[int, ...], width: int, leaky_slope: float):
         channels, *size = shape
-        if width < 1 or latent < 1:
-            raise InputError(f"--width {width}, --latent {latent}: they must be 1 or more")
+        if width < 1 or latent_dim < 1:
+            raise InputError(f"--width {width}, --latent {latent_dim}: they must be 1 or more")
         doublings = 0
         while all(s % 2 == 0 and s >= 8 for s in size):
             size, doublings = [s // 2 for s in size], doublings + 1
         inner = width * 2**doublings if doublings else channels
         layers: list[nn.Module] = [
-            nn.Unflatten(1, (latent, 1, 1)),
-            nn.ConvTranspose2d(latent, inner, (size[0], size[1])),
+            nn.Unflatten(1, (latent_dim, 1, 1)),
+            nn.ConvTranspose2d(latent_dim, inner, (size[0], size[1])),
         ]
         for i in range(doublings, 0, -1):
             outer = inner // 2 if i > 1 else channels
-            layers += [nn.LeakyReLU(slope), nn.ConvTranspose2d(inner, outer, 4, 2, 1)]
+            layers += [nn.LeakyReLU(leaky_slope), nn.ConvTranspose2d(inner, outer, 4, 2, 1)]
             inner = outer
         super().__init__(*layers, nn.Tanh())
         self.to(memory_format=torch.channels_last)
@@ -92,13 +92,13 @@ class MLPGenerator(nn.Sequential, GaussianDecoder):
         BadInput: a layer of no width, or no latent dimension.
     """
 
-    def __init__(self, latent: int, spec: Spec, widths: tuple[int, ...], slope: float):
-        if min(latent, *widths) < 1:
-            raise InputError(f"--width {min(widths)}, --latent {latent}: they must be 1 or more")
+    def __init__(self, latent_dim: int, spec: Spec, widths: tuple[int, ...], leaky_slope: float):
+        if min(latent_dim, *widths) < 1:
+            raise InputError(f"--width {min(widths)}, --latent {latent_dim}: they must be 1 or more")
         layers: list[nn.Module] = []
-        inputs = latent
+        inputs = latent_dim
         for width in widths:
-            layers += [nn.Linear(inputs, width), nn.LeakyReLU(slope)]
+            layers += [nn.Linear(inputs, width), nn.LeakyReLU(leaky_slope)]
             inputs = width
         layers += [nn.Linear(inputs, spec.size), nn.Unflatten(1, spec.shape)]
         super().__init__(*layers, *([nn.Tanh()] if spec.kind == "image" else []))
@@ -109,18 +109,20 @@ def squared_error(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *d"]) -> Float[T
     return (x - y).flatten(1).square().sum(1)
 
 
-def build_decoder(kind: Literal["conv", "mlp"], latent: int, spec: Spec, width: int, slope: float) -> nn.Module:
+def build_decoder(
+    kind: Literal["conv", "mlp"], latent_dim: int, spec: Spec, width: int, leaky_slope: float
+) -> nn.Module:
     """The decoder of a kind of data: recurrent for text; for images convolutions, if asked for; else a two-layer MLP.
 
     `width` is that of the layers, or of the convolutions before the last, or of the recurrent state.
     """
     if spec.kind == "text":
-        return SentenceDecoder(latent, spec, width)
+        return SentenceDecoder(latent_dim, spec, width)
     if spec.kind == "counts":
-        return CountsDecoder(latent, spec, width, slope)
+        return CountsDecoder(latent_dim, spec, width, leaky_slope)
     if spec.kind == "image" and kind == "conv":
-        return ConvGenerator(latent, spec.shape, width, slope)
-    return MLPGenerator(latent, spec, (width, width), slope)
+        return ConvGenerator(latent_dim, spec.shape, width, leaky_slope)
+    return MLPGenerator(latent_dim, spec, (width, width), leaky_slope)
 
 
 def decoder_of(nets: Mapping[str, nn.Module]) -> Decoder:

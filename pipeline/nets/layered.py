@@ -20,23 +20,23 @@ class LayeredGenerator(GaussianDecoder):
         BadInput: no layer, or one of no dimension.
     """
 
-    def __init__(self, latents: tuple[int, ...], spec: Spec, width: int, slope: float):
+    def __init__(self, latent_dims: tuple[int, ...], spec: Spec, width: int, leaky_slope: float):
         super().__init__()
-        if not latents or min(*latents, width) < 1:
+        if not latent_dims or min(*latent_dims, width) < 1:
             raise InputError(
-                f"--latents {' '.join(map(str, latents))}, --width {width}: one layer or more, each 1 or more"
+                f"--latents {' '.join(map(str, latent_dims))}, --width {width}: one layer or more, each 1 or more"
             )
-        self.latents = list(latents)
-        self.read = nn.ModuleList(nn.Linear(d, width) for d in latents)
-        self.heads = nn.ModuleList(nn.Linear(width, 2 * d) for d in latents[1:])
-        self.mix = nn.ModuleList(nn.Linear(width, width) for _ in latents)
-        self.act = nn.LeakyReLU(slope)
+        self.latent_dims = list(latent_dims)
+        self.read = nn.ModuleList(nn.Linear(d, width) for d in latent_dims)
+        self.heads = nn.ModuleList(nn.Linear(width, 2 * d) for d in latent_dims[1:])
+        self.mix = nn.ModuleList(nn.Linear(width, width) for _ in latent_dims)
+        self.act = nn.LeakyReLU(leaky_slope)
         end = [nn.Tanh()] if spec.kind == "image" else []
         self.out = nn.Sequential(nn.Linear(width, spec.size), nn.Unflatten(1, spec.shape), *end)
 
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n *shape"]:
         """The mean of the data."""
-        top, *noises = z.split(self.latents, dim=1)
+        top, *noises = z.split(self.latent_dims, dim=1)
         h = self.act(self.mix[0](self.act(self.read[0](top))))
         for eps, head, read, mix in zip(noises, self.heads, self.read[1:], self.mix[1:], strict=True):
             mean, log_sd = head(h).chunk(2, 1)

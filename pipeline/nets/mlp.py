@@ -17,12 +17,12 @@ class MLP(nn.Sequential):
         BadInput: a layer of no width.
     """
 
-    def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int, slope: float):
+    def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int, leaky_slope: float):
         if min(widths) < 1:
             raise InputError(f"--width {min(widths)}: it must be 1 or more")
         layers: list[nn.Module] = []
         for width in widths:
-            layers += [nn.Linear(inputs, width), nn.LeakyReLU(slope)]
+            layers += [nn.Linear(inputs, width), nn.LeakyReLU(leaky_slope)]
             inputs = width
         super().__init__(*layers, nn.Linear(inputs, outputs))
 
@@ -30,8 +30,8 @@ class MLP(nn.Sequential):
 class MLPEnergy(MLP):
     """Vectors (n, d) -> energies (n,), by an MLP."""
 
-    def __init__(self, inputs: int, widths: tuple[int, ...], slope: float):
-        super().__init__(inputs, widths, 1, slope)
+    def __init__(self, inputs: int, widths: tuple[int, ...], leaky_slope: float):
+        super().__init__(inputs, widths, 1, leaky_slope)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The energy of each vector."""

@@ -40,7 +40,7 @@ class NonLocalEnergy(nn.Sequential):
         BadInput: an image smaller than 8x8, or no width.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, slope: float):
+    def __init__(self, shape: tuple[int, ...], width: int, leaky_slope: float):
         channels, *size = shape
         if width < 1:
             raise InputError(f"--width {width}: it must be 1 or more")
@@ -51,10 +51,10 @@ class NonLocalEnergy(nn.Sequential):
         layers: list[nn.Module] = []
         for i, outer in enumerate((width, 2 * width, 4 * width)):
             layers += [NonLocal(channels)] if i else []
-            layers += [nn.Conv2d(channels, outer, 3, 1, 1), nn.LeakyReLU(slope), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(channels, outer, 3, 1, 1), nn.LeakyReLU(leaky_slope), nn.MaxPool2d(2)]
             channels, size = outer, [s // 2 for s in size]
         inner = channels * size[0] * size[1]
-        head = [nn.Flatten(), nn.Linear(inner, 8 * width), nn.LeakyReLU(slope), nn.Linear(8 * width, 1)]
+        head = [nn.Flatten(), nn.Linear(inner, 8 * width), nn.LeakyReLU(leaky_slope), nn.Linear(8 * width, 1)]
         super().__init__(*layers, *head)
         self.to(memory_format=torch.channels_last)
 

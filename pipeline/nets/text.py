@@ -29,17 +29,17 @@ class SentenceDecoder(nn.Module):
         BadInput: no width, no latent dimension, or data without words.
     """
 
-    def __init__(self, latent: int, spec: Spec, width: int, dropout: float = 0.3):
+    def __init__(self, latent_dim: int, spec: Spec, width: int, dropout: float = 0.3):
         super().__init__()
-        if width < 2 or latent < 1:
-            raise InputError(f"--width {width}, --latent {latent}: a sentence's decoder needs 2 and 1 or more")
+        if width < 2 or latent_dim < 1:
+            raise InputError(f"--width {width}, --latent {latent_dim}: a sentence's decoder needs 2 and 1 or more")
         if spec.shape[0] < 2 or len(spec.frequency) < 3:
             raise InputError("there are no words in the data")
         self.longest, inner = spec.shape[0], width // 2
         self.embedding = _embedding(len(spec.frequency), inner)
-        self.first = nn.Linear(latent, width)
-        self.gru = nn.GRU(inner + latent, width, batch_first=True)
-        self.last = nn.Linear(width + latent, inner)
+        self.first = nn.Linear(latent_dim, width)
+        self.gru = nn.GRU(inner + latent_dim, width, batch_first=True)
+        self.last = nn.Linear(width + latent_dim, inner)
         self.bias = nn.Parameter(torch.tensor(spec.frequency[1:], dtype=torch.float32).clamp(min=1e-6).log())
         self.dropout = nn.Dropout(dropout)
 
@@ -53,11 +53,11 @@ class SentenceDecoder(nn.Module):
         nats = cross_entropy(self._scores(hidden[known], z[known]), x[known] - 1, reduction="none")
         return torch.zeros_like(known, dtype=nats.dtype).masked_scatter(known, nats).sum(1)
 
-    def told(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
-        """`nats` a word, the end counted as one."""
-        return {"nats": loss / items["length"]}
+    def metrics(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
+        """`nll_nats_per_word` a word, the end counted as one."""
+        return {"nll_nats_per_word": loss / items["length"]}
 
-    def draw(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Int64[Tensor, "n longest"]:
+    def sample(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Int64[Tensor, "n longest"]:
         """Sentences of p(x|z), each word drawn after those before it."""
         x = torch.zeros(len(z), self.longest, dtype=torch.int64, device=z.device)
         word, state, running = x[:, 0], self._state(z), torch.ones_like(x[:, 0], dtype=torch.bool)
@@ -92,13 +92,13 @@ class SentenceEncoder(nn.Module):
         BadInput: no width, or no latent dimension.
     """
 
-    def __init__(self, spec: Spec, latent: int, width: int, dropout: float = 0.0):
+    def __init__(self, spec: Spec, latent_dim: int, width: int, dropout: float = 0.0):
         super().__init__()
-        if width < 2 or latent < 1:
-            raise InputError(f"--width {width}, --latent {latent}: a sentence's encoder needs 2 and 1 or more")
+        if width < 2 or latent_dim < 1:
+            raise InputError(f"--width {width}, --latent {latent_dim}: a sentence's encoder needs 2 and 1 or more")
         self.embedding = _embedding(len(spec.frequency), width // 2)
         self.gru = nn.GRU(width // 2, width, batch_first=True)
-        self.last = nn.Linear(width, 2 * latent)
+        self.last = nn.Linear(width, 2 * latent_dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Int64[Tensor, "n longest"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:

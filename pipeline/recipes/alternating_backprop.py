@@ -32,59 +32,59 @@ from pipeline.samplers.langevin import Langevin
 class AlternatingBackprop(Recipe):
     """A generator learned with one persistent latent vector a datum."""
 
-    latent: int = 16
+    latent_dim: int = 16
     """Dimension of z."""
     steps: int = 20
     """Langevin steps of the posterior's chains an update (l)."""
-    step: float = 0.1
+    step_size: float = 0.1
     """Their step size (s): drift s^2/2, noise s."""
     sigma: float = 0.3
     """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
-    batch: int = 100
+    batch_size: int = 100
     """Data items and chains an update, over all lanes."""
-    learning_rate: float = 1e-3
+    lr: float = 1e-3
     """Learning rate of Adam."""
-    decoder: Literal["conv", "mlp"] = "mlp"
+    architecture: Literal["conv", "mlp"] = "mlp"
     """Generator of images: transposed convolutions, or two hidden layers of `width` units. Vectors have the latter."""
     width: int = 256
     """Channels of the generator before its last layer, doubled towards z; units of an MLP's layers."""
-    slope: float = 0.2
+    leaky_slope: float = 0.2
     """LeakyReLU's slope below 0."""
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """One chain a datum, which goes on from epoch to epoch."""
-        return {"posterior": ChainSettings(self.batch, context="data", bank="datum")}
+        return {"posterior": ChainSettings(self.batch_size, context="data", bank="datum")}
 
     @property
-    def model(self) -> str:
+    def sample_chain(self) -> str:
         """Vectors of the prior, which no step moves."""
         return "prior"
 
     @property
     def streams(self) -> Mapping[str, int]:
         """Data alone."""
-        return {"data": self.batch}
+        return {"data": self.batch_size}
 
     def nets(self, spec: Spec) -> Nets:
         """The generator."""
-        return {"generator": build_decoder(self.decoder, self.latent, spec, self.width, self.slope)}
+        return {"generator": build_decoder(self.architecture, self.latent_dim, spec, self.width, self.leaky_slope)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with betas (.5, .999)."""
-        return {"generator": Adam(nets["generator"].parameters(), self.learning_rate, betas=(0.5, 0.999))}
+        return {"generator": Adam(nets["generator"].parameters(), self.lr, betas=(0.5, 0.999))}
 
-    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """The generator, always."""
         return {"generator": 1.0}
 
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
         """Posterior: l steps of s. Prior: none."""
-        return Langevin.textbook(self.steps if chain == "posterior" else 0, self.step)
+        return Langevin.textbook(self.steps if chain == "posterior" else 0, self.step_size)
 
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
         """N(0, I); a datum's first time alone."""
-        return noise("gaussian", (n, self.latent), rng)
+        return noise("gaussian", (n, self.latent_dim), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """|z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too."""
@@ -94,15 +94,15 @@ class AlternatingBackprop(Recipe):
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """Drawn by the decoder."""
-        return decoder_of(nets).draw(x, rng)
+        return decoder_of(nets).sample(x, rng)
 
-    def scores(
+    def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """At posterior states, started afresh: what the decoder tells, and `energy`: -log p(x, z) unnormalised."""
         items, z = batch["data"], chains["posterior"].x
         loss = decoder_of(nets).loss(z, items, self.sigma)
-        return {**decoder_of(nets).told(loss, items, self.sigma), "energy": loss + gaussian()(z)}
+        return {**decoder_of(nets).metrics(loss, items, self.sigma), "energy": loss + gaussian()(z)}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
@@ -110,5 +110,5 @@ class AlternatingBackprop(Recipe):
         """The reconstruction at the posterior's states."""
         items = batch["data"]
         loss = decoder_of(nets).loss(chains["posterior"].x, items, self.sigma)
-        told = decoder_of(nets).told(loss, items, self.sigma)
+        told = decoder_of(nets).metrics(loss, items, self.sigma)
         return {"generator": loss.mean()}, {name: value.mean() for name, value in told.items()}

@@ -38,7 +38,7 @@ class Anatomy(Recipe):
     """Maximum-likelihood learning by MCMC, convergent or not."""
 
     langevin: Langevin = Langevin(steps=150, drift=1.0, noise=0.01)
-    batch: int = 100
+    batch_size: int = 100
     """Data items and chains an update, over all lanes."""
     start_from: Literal["uniform", "gaussian", "data"] = "uniform"
     """Where chains start: U[-1, 1], N(0, 1) or the batch."""
@@ -46,39 +46,39 @@ class Anatomy(Recipe):
     """Factor of the noise that chains start from."""
     bank: int = 0
     """Persistent chains, over all lanes; 0: every chain starts anew."""
-    restart: float = 0.0
+    restart_prob: float = 0.0
     """Probability that a chain drawn from the bank starts anew."""
     data_noise: float = 0.03
     """Standard deviation of the noise on the data, in the data's units; below the chains' noise, d runs away."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam makes gradients outgrow the noise; sgd, annealed, lets chains converge."""
-    learning_rate: float = 1e-4
+    lr: float = 1e-4
     """Learning rate at the start."""
-    learning_rate_end: float = 0.0
+    final_lr: float = 0.0
     """Learning rate below which annealing does not go."""
-    decay: float = 1.0
+    lr_decay: float = 1.0
     """Factor of the learning rate at each update; 1: it stays."""
-    net: Literal["plain", "nonlocal"] = "plain"
+    architecture: Literal["plain", "nonlocal"] = "plain"
     """Energy of images: the plain ConvNet, or the one with non-local blocks."""
     width: int = 32
     """Channels of a ConvNet's first layer, units of an MLP's first layer."""
-    slope: float = 0.05
+    leaky_slope: float = 0.05
     """LeakyReLU's slope below 0."""
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """One chain under the energy."""
-        return {"model": ChainSettings(self.batch, bank=self.bank, restart=self.restart)}
+        return {"model": ChainSettings(self.batch_size, bank=self.bank, restart_prob=self.restart_prob)}
 
     @property
-    def model(self) -> str:
+    def sample_chain(self) -> str:
         """The one chain."""
         return "model"
 
     @property
     def streams(self) -> Mapping[str, int]:
         """Data alone."""
-        return {"data": self.batch}
+        return {"data": self.batch_size}
 
     def nets(self, spec: Spec) -> Nets:
         """The energy F: a ConvNet for images, an MLP (w, 2w, 2w, 2w) for vectors (appendix, architectures)."""
@@ -86,31 +86,31 @@ class Anatomy(Recipe):
             raise InputError(
                 "--noise 0 or --drift 0: the energy is the network's over the temperature noise^2/(2 drift)"
             )
-        if self.decay > 1:
-            raise InputError(f"--decay {self.decay}: the learning rate would grow; it must be 1 or less")
+        if self.lr_decay > 1:
+            raise InputError(f"--decay {self.lr_decay}: the learning rate would grow; it must be 1 or less")
         if spec.kind == "image":
-            kind = NonLocalEnergy if self.net == "nonlocal" else ConvEnergy
-            return {"energy": kind(spec.shape, self.width, self.slope)}
+            kind = NonLocalEnergy if self.architecture == "nonlocal" else ConvEnergy
+            return {"energy": kind(spec.shape, self.width, self.leaky_slope)}
         widths = (self.width, 2 * self.width, 2 * self.width, 2 * self.width)
-        return {"energy": MLPEnergy(spec.shape[0], widths, self.slope)}
+        return {"energy": MLPEnergy(spec.shape[0], widths, self.leaky_slope)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with its default betas, or SGD whose rate is one for F."""
         parameters = nets["energy"].parameters()
         if self.optimizer == "adam":
-            return {"energy": Adam(parameters, self.learning_rate)}
-        return {"energy": SGD(parameters, self.learning_rate * self.langevin.temperature)}
+            return {"energy": Adam(parameters, self.lr)}
+        return {"energy": SGD(parameters, self.lr * self.langevin.temperature)}
 
-    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """The energy, always; its rate falls by `decay` an update to `learning_rate_end`."""
-        least = self.learning_rate_end / self.learning_rate if self.learning_rate else 1.0
-        return {"energy": max(self.decay**update, min(least, 1.0))}
+        least = self.final_lr / self.lr if self.lr else 1.0
+        return {"energy": max(self.lr_decay**update, min(least, 1.0))}
 
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
         """Fixed."""
         return self.langevin
 
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
         """Noise, or the data."""
         x = batch["data"]["x"]
         if self.start_from == "data":
@@ -134,7 +134,7 @@ class Anatomy(Recipe):
         data, model = (nets["energy"](one).mean() / temperature for one in (x, chains["model"].x))
         ratio = self.langevin.gradient_to_noise(chains["model"].stats.grad_norm, x[0].numel())
         return {"energy": data - model}, {
-            "chains/contrast": data - model,
+            "energy/gap": data - model,
             "chains/gradient_to_noise": ratio,
             "energy/data": data,
             "energy/model": model,

@@ -24,52 +24,54 @@ class MaximumLikelihoodFlow(FlowLatentRecipe):
     """Maximum likelihood of a flow."""
 
     flow: FlowSettings = FlowSettings()
-    batch: int = 100
+    batch_size: int = 100
     """Data items an update, over all lanes."""
-    learning_rate: float = 1e-3
+    lr: float = 1e-3
     """Learning rate, once it has risen."""
-    rise: int = 50
+    warmup_updates: int = 50
     """Updates over which it rises from 0."""
-    decay: float = 1.0
+    lr_decay: float = 1.0
     """Factor of the learning rate at each update; 1: it stays."""
 
     def nets(self, spec: Spec) -> Nets:
         """The flow."""
         return {"flow": build_flow(self.flow, spec)}
 
-    def prepare(self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]) -> None:
+    def data_dependent_init(
+        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]
+    ) -> None:
         """Affine maps by the moments of the batch, unless the flow is another run's."""
         if "flow" not in given:
-            flow_of(nets).initialise(self.flow.seen(batch["data"]["x"], rng))
+            flow_of(nets).initialise(self.flow.dequantize(batch["data"]["x"], rng))
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam."""
-        return {"flow": Adam(nets["flow"].parameters(), self.learning_rate)}
+        return {"flow": Adam(nets["flow"].parameters(), self.lr)}
 
-    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """The flow; its rate rises, and then falls."""
-        return {"flow": min(1.0, (update + 1) / max(self.rise, 1)) * self.decay**update}
+        return {"flow": min(1.0, (update + 1) / max(self.warmup_updates, 1)) * self.lr_decay**update}
 
     def energy(self, nets: Nets) -> Energy:
         """-log q(x)."""
         return flow_energy(flow_of(nets))
 
-    def densities(self, nets: Nets) -> dict[str, Energy]:
+    def normalized_energies(self, nets: Nets) -> dict[str, Energy]:
         """None beside the energy."""
         return {}
 
-    def scores(
+    def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
-        """`bits` (a bound: of one draw of the pixels' noise) or `nats`, and `energy` -log q(x)."""
+        """`bits_per_dim` (a bound: of one draw of the pixels' noise) or `nats`, and `energy` -log q(x)."""
         x = batch["data"]["x"]
-        energy = self.energy(nets)(self.flow.seen(x, rng))
-        return {**self.flow.told(energy, x), "energy": energy}
+        energy = self.energy(nets)(self.flow.dequantize(x, rng))
+        return {**self.flow.metrics(energy, x), "energy": energy}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """-log q(x) a dimension."""
         x = batch["data"]["x"]
-        energy = self.energy(nets)(self.flow.seen(x, rng))
-        return {"flow": energy.mean() / x[0].numel()}, {k: v.mean() for k, v in self.flow.told(energy, x).items()}
+        energy = self.energy(nets)(self.flow.dequantize(x, rng))
+        return {"flow": energy.mean() / x[0].numel()}, {k: v.mean() for k, v in self.flow.metrics(energy, x).items()}

@@ -39,54 +39,58 @@ class FlowContrastive(FlowLatentRecipe):
     """Flow contrastive estimation (FCE); with a `gaussian` flow, which does not learn, noise contrastive estimation."""
 
     flow: FlowSettings = FlowSettings()
-    batch: int = 100
+    batch_size: int = 100
     """Data items, and samples of the flow, an update, over all lanes."""
     base: Literal["none", "flow"] = "none"
     """What U stands beside: nothing (the paper's), or -log q of the flow as it began, so that U learns what that lacks
     alone. In many dimensions log q varies by tens of nats, which a small network does not learn soon."""
-    labelled_batch: int = 0
+    labelled_batch_size: int = 0
     """Items of known label an update, over all lanes; 0: the energy has no classes."""
     label_weight: float = 1.0
     """Weight of the labels' cross entropy beside V."""
     threshold: float = 0.55
     """Share that is told apart above which the flow learns, and below which the energy does."""
-    learning_rate: float = 1e-4
+    energy_lr: float = 1e-4
     """Learning rate of the energy."""
-    constant_rate: float = 1e-2
+    constant_lr: float = 1e-2
     """Learning rate of c."""
-    flow_rate: float = 1e-5
+    flow_lr: float = 1e-5
     """Learning rate of the flow."""
-    decay: float = 1.0
+    lr_decay: float = 1.0
     """Factor of all learning rates at each update; 1: they stay."""
     width: int = 32
     """Channels of the ConvNet's first layer, units of an MLP's three layers."""
-    slope: float = 0.2
+    leaky_slope: float = 0.2
     """LeakyReLU's slope below 0."""
 
     @property
     def streams(self) -> Mapping[str, int]:
         """Data, and those whose label is known."""
-        return {"data": self.batch, **({"labelled": self.labelled_batch} if self.labelled_batch else {})}
+        return {"data": self.batch_size, **({"labelled": self.labelled_batch_size} if self.labelled_batch_size else {})}
 
     @property
-    def fixed(self) -> frozenset[str]:
+    def frozen(self) -> frozenset[str]:
         """The flow as it began, where it is part of the energy."""
         return frozenset({"base"} if self.base == "flow" else ())
 
     def nets(self, spec: Spec) -> Nets:
         """The energy with its constant, and the flow, once more where it is the energy's base."""
-        if self.labelled_batch and not spec.classes:
+        if self.labelled_batch_size and not spec.num_classes:
             raise InputError("the data have no labels: --labelled-batch 0 learns without")
-        energy = EnergyWithConstant(spec, spec.classes if self.labelled_batch else 0, self.width, self.slope)
+        energy = EnergyWithConstant(
+            spec, spec.num_classes if self.labelled_batch_size else 0, self.width, self.leaky_slope
+        )
         base = {"base": build_flow(self.flow, spec).requires_grad_(False)} if self.base == "flow" else {}
         return {"energy": energy, "flow": build_flow(self.flow, spec), **base}
 
-    def prepare(self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]) -> None:
+    def data_dependent_init(
+        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]
+    ) -> None:
         """The flow's affine maps, unless it is given; the base; and c, so that r is 0 on average over samples."""
-        x = self.flow.seen(batch["data"]["x"], rng)
+        x = self.flow.dequantize(batch["data"]["x"], rng)
         if "flow" not in given:
             flow_of(nets).initialise(x)
-        if self.fixed - given:
+        if self.frozen - given:
             nets["base"].load_state_dict(nets["flow"].state_dict())
         if "energy" not in given:
             with torch.no_grad():
@@ -97,49 +101,49 @@ class FlowContrastive(FlowLatentRecipe):
         """Adam with betas (.5, .999); c has its own rate."""
         parameters = dict(nets["energy"].named_parameters())
         constant = parameters.pop("constant")
-        own: dict[str, Any] = {"params": [constant], "lr": self.constant_rate}
+        own: dict[str, Any] = {"params": [constant], "lr": self.constant_lr}
         groups = [{"params": list(parameters.values())}, own]
-        found: dict[str, Optimizer] = {"energy": Adam(groups, self.learning_rate, betas=(0.5, 0.999))}
+        found: dict[str, Optimizer] = {"energy": Adam(groups, self.energy_lr, betas=(0.5, 0.999))}
         if self.flow.family != "gaussian":
-            found["flow"] = Adam(nets["flow"].parameters(), self.flow_rate, betas=(0.5, 0.999))
+            found["flow"] = Adam(nets["flow"].parameters(), self.flow_lr, betas=(0.5, 0.999))
         return found
 
-    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """The flow where the energy told too well, the energy otherwise."""
-        flow = self.flow.family != "gaussian" and last.get("told_apart", 0) > self.threshold
-        return {"flow" if flow else "energy": self.decay**update}
+        flow = self.flow.family != "gaussian" and last.get("discriminator_accuracy", 0) > self.threshold
+        return {"flow" if flow else "energy": self.lr_decay**update}
 
     def energy(self, nets: Nets) -> Energy:
         """U(x) + c, with the base's -log q_0(x) where there is one; it stands for -log p(x)."""
-        return tilt(nets["energy"], flow_energy(cast(Flow, nets["base"]))) if self.fixed else nets["energy"]
+        return tilt(nets["energy"], flow_energy(cast(Flow, nets["base"]))) if self.frozen else nets["energy"]
 
-    def scores(
+    def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
-        """`bits` or `nats` of p, as good as its c, and the flow's; the energies of both; `accuracy` with heads."""
+        """`bits_per_dim` or `nats` of p, as good as its c, and the flow's; the energies of both; `accuracy` with heads."""
         x = batch["data"]["x"]
-        seen = self.flow.seen(x, rng)
+        seen = self.flow.dequantize(x, rng)
         own, base = self.energy(nets)(seen), flow_energy(flow_of(nets))(seen)
-        flow_told = {f"flow_{k}": v for k, v in self.flow.told(base, x).items()}
-        known = self.labelled_batch and "label" in batch["data"]
+        flow_told = {f"flow_{k}": v for k, v in self.flow.metrics(base, x).items()}
+        known = self.labelled_batch_size and "label" in batch["data"]
         labels = classification_metrics(_energy(nets).heads(seen), batch["data"]["label"]) if known else {}
-        return {**self.flow.told(own, x), **flow_told, **labels, "energy": own, "energy_flow": base}
+        return {**self.flow.metrics(own, x), **flow_told, **labels, "energy": own, "energy_flow": base}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """-V for the energy, and the cross entropy of labels; V for the flow (eqs. 8, 9)."""
-        x = self.flow.seen(batch["data"]["x"], rng)
+        x = self.flow.dequantize(batch["data"]["x"], rng)
         made, made_energy = sample_with_energy(flow_of(nets), noise("gaussian", (len(x), x[0].numel()), rng))
         of_data = flow_energy(flow_of(nets))(x) - self.energy(nets)(x)
         of_made = made_energy - self.energy(nets)(made)
         value = logsigmoid(of_data).mean() + logsigmoid(-of_made).mean()
         apart = ((of_data > 0).float().mean() + (of_made < 0).float().mean()) / 2
-        told = {"value": value, "told_apart": apart, "constant": _energy(nets).constant}
+        told = {"value": value, "discriminator_accuracy": apart, "constant": _energy(nets).constant}
         told["log_ratio"] = of_made.mean() - of_data.mean()
         loss = -value
-        if self.labelled_batch:
-            seen = self.flow.seen(batch["labelled"]["x"], rng)
+        if self.labelled_batch_size:
+            seen = self.flow.dequantize(batch["labelled"]["x"], rng)
             labels = classification_metrics(_energy(nets).heads(seen), batch["labelled"]["label"])
             told |= {k: v.mean() for k, v in labels.items()}
             loss = loss + self.label_weight * told["cross_entropy"]

@@ -38,11 +38,11 @@ from pipeline.samplers.langevin import Langevin
 class JointVAE(Recipe):
     """A VAE and a joint energy of data and latent vector, each learning from the other."""
 
-    latent: int = 16
+    latent_dim: int = 16
     """Dimension of z."""
     sigma: float = 0.7
     """Standard deviation of the data about the generator's output; the paper's code has sqrt(1/2)."""
-    batch: int = 100
+    batch_size: int = 100
     """Data items an update, and generated ones, over all lanes."""
     energy_weight: float = 1.0
     """Weight of the energy in the losses of encoder and generator; 0: a VAE."""
@@ -50,13 +50,13 @@ class JointVAE(Recipe):
     """Weight of U^2, over both kinds of pairs, in the energy's own loss, which bounds it."""
     elbo_weight: float = 1.0
     """Weight of KL(Q|P) in the encoder's and generator's losses (the code's lamb)."""
-    energy_rate: float = 1e-4
+    energy_lr: float = 1e-4
     """Learning rate of the energy."""
-    rate: float = 3e-4
+    autoencoder_lr: float = 3e-4
     """Learning rate of encoder and generator."""
     width: int = 512
     """Units of each network's two hidden layers."""
-    slope: float = 0.2
+    leaky_slope: float = 0.2
     """LeakyReLU's slope below 0."""
 
     @property
@@ -65,30 +65,33 @@ class JointVAE(Recipe):
         return {}
 
     @property
-    def model(self) -> str:
+    def sample_chain(self) -> str:
         """Vectors of the prior, which no step moves."""
         return "prior"
 
     @property
     def streams(self) -> Mapping[str, int]:
         """Data alone."""
-        return {"data": self.batch}
+        return {"data": self.batch_size}
 
     def nets(self, spec: Spec) -> Nets:
         """The energy U(x, z) >= 0, the encoder q(z|x), and the generator."""
         widths = (self.width, self.width)
         return {
-            "energy": MLPEnergy(spec.size + self.latent, widths, self.slope),
-            "encoder": GaussianEncoder(spec, self.latent, widths, self.slope),
-            "generator": MLPGenerator(self.latent, spec, widths, self.slope),
+            "energy": MLPEnergy(spec.size + self.latent_dim, widths, self.leaky_slope),
+            "encoder": GaussianEncoder(spec, self.latent_dim, widths, self.leaky_slope),
+            "generator": MLPGenerator(self.latent_dim, spec, widths, self.leaky_slope),
         }
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with betas (0, .9) (code)."""
-        rates = {"energy": self.energy_rate, "encoder": self.rate, "generator": self.rate}
-        return {name: Adam(nets[name].parameters(), rate, betas=(0.0, 0.9)) for name, rate in rates.items()}
+        rates = {"energy": self.energy_lr, "encoder": self.autoencoder_lr, "generator": self.autoencoder_lr}
+        return {
+            name: Adam(nets[name].parameters(), autoencoder_lr, betas=(0.0, 0.9))
+            for name, autoencoder_lr in rates.items()
+        }
 
-    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """All three, always."""
         return dict.fromkeys(("energy", "encoder", "generator"), 1.0)
 
@@ -96,9 +99,9 @@ class JointVAE(Recipe):
         """No steps."""
         return Langevin.textbook(0, 0.1)
 
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
         """N(0, I)."""
-        return noise("gaussian", (n, self.latent), rng)
+        return noise("gaussian", (n, self.latent_dim), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """|z|^2/2."""
@@ -106,27 +109,27 @@ class JointVAE(Recipe):
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """Drawn by the decoder."""
-        return decoder_of(nets).draw(x, rng)
+        return decoder_of(nets).sample(x, rng)
 
     def joint(self, nets: Nets, x: Tensor, z: Tensor) -> Tensor:
         """U(x, z) of n pairs; softplus bounds it below, and so its learning."""
         return softplus(nets["energy"](torch.cat([x.flatten(1), z], 1)))
 
-    def scores(
+    def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """At z = mu(x): `mse`, `energy` U(x, z) (section 4.3), and `energy_vae`, -log p(x, z) of the generator."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
         loss = decoder_of(nets).loss(mean, items, self.sigma)
         energies = {"energy": self.joint(nets, items["x"], mean), "energy_vae": loss + gaussian()(mean)}
-        return {**decoder_of(nets).told(loss, items, self.sigma), **energies}
+        return {**decoder_of(nets).metrics(loss, items, self.sigma), **energies}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The triangle, each network's part (eqs. 9-11)."""
         items, x = batch["data"], batch["data"]["x"]
-        (mean, log_sd), prior = nets["encoder"](x), noise("gaussian", (len(x), self.latent), rng)
+        (mean, log_sd), prior = nets["encoder"](x), noise("gaussian", (len(x), self.latent_dim), rng)
         z = mean + log_sd.exp() * noise("gaussian", tuple(mean.shape), rng)
         loss, made = decoder_of(nets).loss(z, items, self.sigma), nets["generator"](prior)
         data, model = self.joint(nets, x, z), self.joint(nets, made, prior)
@@ -137,9 +140,9 @@ class JointVAE(Recipe):
             "encoder": self.elbo_weight * (reconstruction + cross - entropy) - w * (data.mean() - entropy),
             "generator": self.elbo_weight * reconstruction + w * model.mean(),
         }, {
-            "chains/contrast": data.mean() - model.mean(),
+            "energy/gap": data.mean() - model.mean(),
             "energy/data": data.mean(),
             "energy/model": model.mean(),
             "log_sd": log_sd.mean(),
-            **{name: value.mean() for name, value in decoder_of(nets).told(loss, items, self.sigma).items()},
+            **{name: value.mean() for name, value in decoder_of(nets).metrics(loss, items, self.sigma).items()},
         }

@@ -34,80 +34,83 @@ from pipeline.samplers.langevin import Langevin
 class LatentPrior(Recipe):
     """The latent-space energy-based prior (LEBM)."""
 
-    latent: int = 100
+    latent_dim: int = 100
     """Dimension of z."""
     prior_steps: int = 60
     """Langevin steps of the prior's chains (K0)."""
-    prior_step: float = 0.4
+    prior_step_size: float = 0.4
     """Their step size (s0): drift s0^2/2, noise s0."""
     posterior_steps: int = 20
     """Langevin steps of the posterior's chains (K1)."""
-    posterior_step: float = 0.1
+    posterior_step_size: float = 0.1
     """Their step size (s1); stable while s1 / sigma is small beside the generator's slope."""
     inference_steps: int = 0
     """Steps of s1, without noise, that infer z for items held back, or completed; 0: as in learning."""
     sigma: float = 0.3
     """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
-    batch: int = 100
+    batch_size: int = 100
     """Data items, posterior chains and prior chains an update, over all lanes."""
-    energy_rate: float = 2e-5
+    energy_lr: float = 2e-5
     """Learning rate of the prior's energy."""
-    generator_rate: float = 1e-4
+    generator_lr: float = 1e-4
     """Learning rate of the generator."""
-    decay: float = 1.0
+    lr_decay: float = 1.0
     """Factor of both learning rates at each update; 1: they stay."""
     energy_width: int = 200
     """Units of the energy's two hidden layers."""
-    decoder: Literal["conv", "mlp"] = "conv"
+    architecture: Literal["conv", "mlp"] = "conv"
     """Generator of images: transposed convolutions, or two hidden layers of `width` units. Vectors have the latter."""
     width: int = 64
     """Channels of the generator before its last layer, doubled towards z (ngf); units of an MLP's layers."""
-    slope: float = 0.2
+    leaky_slope: float = 0.2
     """LeakyReLU's slope below 0, in both networks."""
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """Prior chains, and one posterior chain a datum; both start anew at every update."""
-        return {"prior": ChainSettings(self.batch), "posterior": ChainSettings(self.batch, context="data")}
+        return {"prior": ChainSettings(self.batch_size), "posterior": ChainSettings(self.batch_size, context="data")}
 
     @property
-    def model(self) -> str:
+    def sample_chain(self) -> str:
         """The prior's."""
         return "prior"
 
     @property
     def streams(self) -> Mapping[str, int]:
         """Data alone."""
-        return {"data": self.batch}
+        return {"data": self.batch_size}
 
     def nets(self, spec: Spec) -> Nets:
         """The energy of the prior (d-200-200-1), and the generator."""
-        energy = MLPEnergy(self.latent, (self.energy_width, self.energy_width), self.slope)
-        return {"energy": energy, "generator": build_decoder(self.decoder, self.latent, spec, self.width, self.slope)}
+        energy = MLPEnergy(self.latent_dim, (self.energy_width, self.energy_width), self.leaky_slope)
+        return {
+            "energy": energy,
+            "generator": build_decoder(self.architecture, self.latent_dim, spec, self.width, self.leaky_slope),
+        }
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with betas (.5, .999) for both (appendix)."""
-        rates = {"energy": self.energy_rate, "generator": self.generator_rate}
+        rates = {"energy": self.energy_lr, "generator": self.generator_lr}
         return {name: Adam(nets[name].parameters(), rate, betas=(0.5, 0.999)) for name, rate in rates.items()}
 
-    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """Both, always."""
-        return dict.fromkeys(("energy", "generator"), self.decay**update)
+        return dict.fromkeys(("energy", "generator"), self.lr_decay**update)
 
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
         """K0 steps of s0, or K1 of s1."""
         if chain == "prior":
-            return Langevin.textbook(self.prior_steps, self.prior_step)
-        return Langevin.textbook(self.posterior_steps, self.posterior_step)
+            return Langevin.textbook(self.prior_steps, self.prior_step_size)
+        return Langevin.textbook(self.posterior_steps, self.posterior_step_size)
 
-    def inference(self, chain: str, nets: Nets, update: int) -> Langevin:
+    def inference_sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
         """Without noise, where inference has steps of its own."""
         learning = self.sampler(chain, nets, update)
         return replace(learning, steps=self.inference_steps, noise=0.0) if self.inference_steps else learning
 
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
         """N(0, I), for both."""
-        return noise("gaussian", (n, self.latent), rng)
+        return noise("gaussian", (n, self.latent_dim), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """f(z) + |z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too (eq. 8)."""
@@ -118,9 +121,9 @@ class LatentPrior(Recipe):
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """Drawn by the decoder."""
-        return decoder_of(nets).draw(x, rng)
+        return decoder_of(nets).sample(x, rng)
 
-    def scores(
+    def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """At posterior states: what the decoder tells; `energy`, -log p(x, z) without normalisers (section 4.4), and
@@ -129,7 +132,7 @@ class LatentPrior(Recipe):
         items, z = batch["data"], chains["posterior"].x
         loss = decoder_of(nets).loss(z, items, self.sigma)
         prior = self.target("prior", nets, None)(z)
-        return {**decoder_of(nets).told(loss, items, self.sigma), "energy": loss + prior, "energy_prior": prior}
+        return {**decoder_of(nets).metrics(loss, items, self.sigma), "energy": loss + prior, "energy_prior": prior}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
@@ -139,8 +142,8 @@ class LatentPrior(Recipe):
         posterior, prior = nets["energy"](z).mean(), nets["energy"](chains["prior"].x).mean()
         loss = decoder_of(nets).loss(z, items, self.sigma)
         return {"energy": posterior - prior, "generator": loss.mean()}, {
-            "chains/contrast": posterior - prior,
+            "energy/gap": posterior - prior,
             "energy/posterior": posterior,
             "energy/prior": prior,
-            **{name: value.mean() for name, value in decoder_of(nets).told(loss, items, self.sigma).items()},
+            **{name: value.mean() for name, value in decoder_of(nets).metrics(loss, items, self.sigma).items()},
         }

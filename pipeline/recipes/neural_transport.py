@@ -44,23 +44,23 @@ class NeuralTransport(FlowLatentRecipe):
     """What moves chains in z, at temperature 1; only hmc corrects for the size of its steps."""
     steps: int = 20
     """Proposals of hmc, or steps of langevin (K)."""
-    leapfrogs: int = 3
+    leapfrog_steps: int = 3
     """Leapfrog steps of a proposal; times the step they stay well below pi, where z is mirrored rather than mixed."""
-    step: float = 0.2
+    step_size: float = 0.2
     """Of a leapfrog step the length; of langevin s: drift s^2/2, noise s."""
-    batch: int = 100
+    batch_size: int = 100
     """Data items and chains an update, over all lanes."""
     bank: int = 0
     """Persistent chains, over all lanes; 0: every chain starts from N(0, I) (the paper's)."""
-    restart: float = 0.0
+    restart_prob: float = 0.0
     """Probability that a chain drawn from the bank starts anew."""
-    learning_rate: float = 1e-4
+    energy_lr: float = 1e-4
     """Learning rate of the energy."""
-    decay: float = 1.0
+    lr_decay: float = 1.0
     """Factor of the learning rate at each update; 1: it stays."""
     width: int = 32
     """Channels of the ConvNet's first layer, units of an MLP's three layers."""
-    slope: float = 0.2
+    leaky_slope: float = 0.2
     """LeakyReLU's slope below 0."""
     base_samples: int = 200
     """Vectors of N(0, I) that log Z is estimated by beside each hundred items scored; in learning, one a chain."""
@@ -68,44 +68,44 @@ class NeuralTransport(FlowLatentRecipe):
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """One chain in z."""
-        return {"model": ChainSettings(self.batch, bank=self.bank, restart=self.restart)}
+        return {"model": ChainSettings(self.batch_size, bank=self.bank, restart_prob=self.restart_prob)}
 
     @property
-    def model(self) -> str:
+    def sample_chain(self) -> str:
         """The one chain."""
         return "model"
 
     @property
-    def fixed(self) -> frozenset[str]:
+    def frozen(self) -> frozenset[str]:
         """The flow."""
         return frozenset({"flow"})
 
     @property
-    def needs(self) -> frozenset[str]:
+    def requires_pretrained(self) -> frozenset[str]:
         """The flow."""
-        return self.fixed
+        return self.frozen
 
     def nets(self, spec: Spec) -> Nets:
         """The energy U, a ConvNet for images and an MLP for vectors, and the flow g."""
         if spec.kind == "image":
-            energy: torch.nn.Module = ConvEnergy(spec.shape, self.width, self.slope)
+            energy: torch.nn.Module = ConvEnergy(spec.shape, self.width, self.leaky_slope)
         else:
-            energy = MLPEnergy(spec.shape[0], (self.width,) * 3, self.slope)
+            energy = MLPEnergy(spec.shape[0], (self.width,) * 3, self.leaky_slope)
         return {"energy": energy, "flow": build_flow(self.flow, spec).requires_grad_(False)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam, of the energy."""
-        return {"energy": Adam(nets["energy"].parameters(), self.learning_rate)}
+        return {"energy": Adam(nets["energy"].parameters(), self.energy_lr)}
 
-    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """The energy."""
-        return {"energy": self.decay**update}
+        return {"energy": self.lr_decay**update}
 
     def sampler(self, chain: str, nets: Nets, update: int) -> HMC | Langevin:
         """At temperature 1."""
         if self.kernel == "hmc":
-            return HMC(self.steps, self.leapfrogs, self.step)
-        return Langevin.textbook(self.steps, self.step)
+            return HMC(self.steps, self.leapfrog_steps, self.step_size)
+        return Langevin.textbook(self.steps, self.step_size)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """U(g(z)) + |z|^2/2."""
@@ -121,17 +121,17 @@ class NeuralTransport(FlowLatentRecipe):
             log_weight = -nets["energy"](nets["flow"](noise("gaussian", (n, d), rng)))
         return log_weight.logsumexp(0) - math.log(n), 1 / log_weight.softmax(0).square().sum() / n
 
-    def scores(
+    def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
-        """`bits` or `nats` of p by the estimate of log Z , `energy` U(x) - log q(x), and the flow's."""
+        """`bits_per_dim` or `nats` of p by the estimate of log Z , `energy` U(x) - log q(x), and the flow's."""
         x = batch["data"]["x"]
-        seen = self.flow.seen(x, rng)
+        seen = self.flow.dequantize(x, rng)
         base, energy = flow_energy(flow_of(nets))(seen), self.energy(nets)(seen)
         log_z, share = self.log_z(nets, self.base_samples, x[0].numel(), rng)
-        flow_told = {f"flow_{name}": value for name, value in self.flow.told(base, x).items()}
+        flow_told = {f"flow_{name}": value for name, value in self.flow.metrics(base, x).items()}
         told = {"log_z": log_z.expand(len(x)), "log_z_ess": share.expand(len(x))}
-        return {**self.flow.told(energy + log_z, x), **flow_told, **told, "energy": energy, "energy_flow": base}
+        return {**self.flow.metrics(energy + log_z, x), **flow_told, **told, "energy": energy, "energy_flow": base}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
@@ -140,7 +140,7 @@ class NeuralTransport(FlowLatentRecipe):
         x = batch["data"]["x"]
         with torch.no_grad():
             made = nets["flow"](chains["model"].x)
-        data, model = nets["energy"](self.flow.seen(x, rng)).mean(), nets["energy"](made).mean()
+        data, model = nets["energy"](self.flow.dequantize(x, rng)).mean(), nets["energy"](made).mean()
         log_z, share = self.log_z(nets, len(x), x[0].numel(), rng)
         told = {"log_z": log_z, "log_z_ess": share, "energy/data": data, "energy/model": model}
-        return {"energy": data - model}, {"chains/contrast": data - model, **told}
+        return {"energy": data - model}, {"energy/gap": data - model, **told}

@@ -34,7 +34,7 @@ class ShortRun(Recipe):
     """The short-run EBM."""
 
     langevin: Langevin = Langevin(steps=100, drift=1.0, noise=0.01)
-    batch: int = 64
+    batch_size: int = 64
     """Data items and chains an update, over all lanes (m)."""
     start_from: Literal["uniform", "gaussian"] = "uniform"
     """Where chains start: U[-1, 1] or N(0, 1)."""
@@ -42,41 +42,41 @@ class ShortRun(Recipe):
     """Factor of the noise that chains start from."""
     data_noise: float = 0.03
     """Standard deviation of the noise on the data (sigma), in units of the data's [-1, 1]."""
-    learning_rate: float = 1e-4
+    lr: float = 1e-4
     """Learning rate of Adam."""
     anneal: int = 0
     """Update from which the learning rate falls, as anneal / update; 0: it stays."""
     width: int = 64
     """Channels of the ConvNet's first layer (nf); units of an MLP's first layer."""
-    slope: float = 0.2
+    leaky_slope: float = 0.2
     """LeakyReLU's slope below 0."""
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """One chain, the model itself; it starts anew at every update."""
-        return {"model": ChainSettings(self.batch)}
+        return {"model": ChainSettings(self.batch_size)}
 
     @property
-    def model(self) -> str:
+    def sample_chain(self) -> str:
         """The one chain."""
         return "model"
 
     @property
     def streams(self) -> Mapping[str, int]:
         """Data alone."""
-        return {"data": self.batch}
+        return {"data": self.batch_size}
 
     def nets(self, spec: Spec) -> Nets:
         """The energy: a ConvNet for images, an MLP for vectors."""
         if spec.kind == "image":
-            return {"energy": ConvEnergy(spec.shape, self.width, self.slope)}
-        return {"energy": MLPEnergy(spec.shape[0], (self.width,) * 3, self.slope)}
+            return {"energy": ConvEnergy(spec.shape, self.width, self.leaky_slope)}
+        return {"energy": MLPEnergy(spec.shape[0], (self.width,) * 3, self.leaky_slope)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with its default betas."""
-        return {"energy": Adam(nets["energy"].parameters(), self.learning_rate)}
+        return {"energy": Adam(nets["energy"].parameters(), self.lr)}
 
-    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """The energy, always; its rate falls late in the run, as the paper's does (section 5.1)."""
         return {"energy": min(1.0, self.anneal / max(update, 1)) if self.anneal else 1.0}
 
@@ -84,7 +84,7 @@ class ShortRun(Recipe):
         """Fixed: K, drift and noise are part of the model."""
         return self.langevin
 
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
         """Noise p_0."""
         return self.start_scale * noise(self.start_from, (n, *batch["data"]["x"].shape[1:]), rng)
 
@@ -105,7 +105,7 @@ class ShortRun(Recipe):
         data, model = nets["energy"](x).mean(), nets["energy"](chains["model"].x).mean()
         ratio = self.langevin.gradient_to_noise(chains["model"].stats.grad_norm, x[0].numel())
         return {"energy": data - model}, {
-            "chains/contrast": data - model,
+            "energy/gap": data - model,
             "chains/gradient_to_noise": ratio,
             "energy/data": data,
             "energy/model": model,

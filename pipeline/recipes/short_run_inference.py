@@ -36,11 +36,11 @@ from pipeline.samplers.short_run_density import short_run_divergence
 class ShortRunInference(Recipe):
     """Short-run inference (SRI) of a generator with L layers."""
 
-    latents: tuple[int, ...] = (16,)
+    latent_dims: tuple[int, ...] = (16,)
     """Dimensions of the layers' noise, top layer first."""
     steps: int = 25
     """Langevin steps of the posterior's chains (K)."""
-    step: float = 0.05
+    step_size: float = 0.05
     """Their step size at the beginning (s); stable while s / sigma is small beside the generator's slope."""
     tune_every: int = 250
     """Updates between searches for the step size of least KL; 0: it stays."""
@@ -50,43 +50,43 @@ class ShortRunInference(Recipe):
     """What is searched, in multiples of the present step size."""
     sigma: float = 0.15
     """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
-    batch: int = 100
+    batch_size: int = 100
     """Data items and chains an update, over all lanes."""
-    learning_rate: float = 1e-3
+    lr: float = 1e-3
     """Learning rate of Adam."""
     width: int = 512
     """Units of the generator's layers."""
-    slope: float = 0.2
+    leaky_slope: float = 0.2
     """LeakyReLU's slope below 0."""
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """One chain a datum of the batch, anew each time."""
-        return {"posterior": ChainSettings(self.batch, context="data")}
+        return {"posterior": ChainSettings(self.batch_size, context="data")}
 
     @property
-    def model(self) -> str:
+    def sample_chain(self) -> str:
         """Vectors of the prior, which no step moves."""
         return "prior"
 
     @property
     def streams(self) -> Mapping[str, int]:
         """Data alone."""
-        return {"data": self.batch}
+        return {"data": self.batch_size}
 
     def nets(self, spec: Spec) -> Nets:
         """The generator, and the step size. Raises BadInput for a search of nothing."""
         if self.tune_every and (self.tune_items < 1 or min(self.tune_grid, default=0) <= 0):
             raise InputError("--tune-items must be 1 or more, --tune-grid not empty and above 0; or --tune-every 0")
-        net = LayeredGenerator(self.latents, spec, self.width, self.slope)
-        return {"generator": net, "step": StepSize(self.step)}
+        net = LayeredGenerator(self.latent_dims, spec, self.width, self.leaky_slope)
+        return {"generator": net, "step": StepSize(self.step_size)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with beta1 .5 for the generator (code); for the step size what takes it where its loss is 0."""
-        adam = Adam(nets["generator"].parameters(), self.learning_rate, betas=(0.5, 0.999))
+        adam = Adam(nets["generator"].parameters(), self.lr, betas=(0.5, 0.999))
         return {"generator": adam, "step": SGD(nets["step"].parameters(), 1.0)}
 
-    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """The generator, and every so often the step size."""
         return {"generator": 1.0, "step": 1.0} if self._tunes(update) else {"generator": 1.0}
 
@@ -97,9 +97,9 @@ class ShortRunInference(Recipe):
         """Posterior: K steps of s. Prior: none."""
         return Langevin.textbook(self.steps if chain == "posterior" else 0, float(nets["step"]().detach()))
 
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
         """N(0, I)."""
-        return noise("gaussian", (n, sum(self.latents)), rng)
+        return noise("gaussian", (n, sum(self.latent_dims)), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """|z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too."""
@@ -109,7 +109,7 @@ class ShortRunInference(Recipe):
 
     def best_step(self, nets: Nets, items: Batch, rng: torch.Generator) -> float:
         """The step size of the grid whose KL, averaged over the items, is least; with the same noise for all."""
-        z, seed = noise("gaussian", (len(items["x"]), sum(self.latents)), rng), fold(rng.initial_seed(), "search")
+        z, seed = noise("gaussian", (len(items["x"]), sum(self.latent_dims)), rng), fold(rng.initial_seed(), "search")
         target, tried = (
             self.target("posterior", nets, items),
             [float(nets["step"]().detach()) * by for by in self.tune_grid],
@@ -120,15 +120,15 @@ class ShortRunInference(Recipe):
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """Drawn by the decoder."""
-        return decoder_of(nets).draw(x, rng)
+        return decoder_of(nets).sample(x, rng)
 
-    def scores(
+    def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """At posterior states: what the decoder tells, and `energy` -log p(x, z) without normalisers."""
         items, z = batch["data"], chains["posterior"].x
         loss = decoder_of(nets).loss(z, items, self.sigma)
-        return {**decoder_of(nets).told(loss, items, self.sigma), "energy": loss + gaussian()(z)}
+        return {**decoder_of(nets).metrics(loss, items, self.sigma), "energy": loss + gaussian()(z)}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
@@ -141,5 +141,5 @@ class ShortRunInference(Recipe):
         if self._tunes(update):
             some = {name: of_all[: self.tune_items] for name, of_all in items.items()}
             way = (step.log() - math.log(self.best_step(nets, some, rng))).square() / 2
-        told = {name: value.mean() for name, value in decoder_of(nets).told(loss, items, self.sigma).items()}
+        told = {name: value.mean() for name, value in decoder_of(nets).metrics(loss, items, self.sigma).items()}
         return {"generator": loss.mean(), "step": way}, {**told, "step": step}

@@ -35,19 +35,19 @@ from pipeline.samplers.langevin import Langevin
 class SymbolVector(Recipe):
     """The energy-based model of symbol and vector (SVEBM); its network `energy` is F."""
 
-    latent: int = 100
+    latent_dim: int = 100
     """Dimension of z."""
     symbols: int = 0
     """Symbols K; 0: as many as the data have classes."""
     prior_steps: int = 100
     """Langevin steps of the prior's chains (K)."""
-    prior_step: float = 0.4
+    prior_step_size: float = 0.4
     """Their step size (s): drift s^2/2, noise s."""
     sigma: float = 0.3
     """Standard deviation of images and vectors about the generator's output, in units of the data."""
-    batch: int = 200
+    batch_size: int = 200
     """Data items and prior chains an update, over all lanes; their labels are not looked at."""
-    labelled_batch: int = 200
+    labelled_batch_size: int = 200
     """Items of known label an update, over all lanes; 0: none."""
     label_weight: float = 200.0
     """Weight of the cross entropy (lambda)."""
@@ -55,13 +55,13 @@ class SymbolVector(Recipe):
     """Weight w of I(z; y)."""
     tilt: float = 1.0
     """What log sum_k exp F(z)_k is multiplied by in the prior; 0: the prior is N(0, I), and no chain is run."""
-    energy_rate: float = 1e-5
+    energy_lr: float = 1e-5
     """Learning rate of F."""
-    rate: float = 1e-4
+    autoencoder_lr: float = 1e-4
     """Learning rate of encoder and generator."""
-    decay: float = 1.0
+    lr_decay: float = 1.0
     """Factor of all learning rates at each update; 1: they stay."""
-    network: Literal["conv", "mlp"] = "conv"
+    architecture: Literal["conv", "mlp"] = "conv"
     """Encoder and generator of images: convolutions, or MLPs with two hidden layers. Others have MLPs."""
     width: int = 64
     """Channels of the encoder's first layer and before the generator's last; units of an MLP's layers."""
@@ -71,50 +71,50 @@ class SymbolVector(Recipe):
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """The prior's, if it is tilted; they start anew at every update."""
-        return {"prior": ChainSettings(self.batch)} if self.tilt else {}
+        return {"prior": ChainSettings(self.batch_size)} if self.tilt else {}
 
     @property
-    def model(self) -> str:
+    def sample_chain(self) -> str:
         """The prior's."""
         return "prior"
 
     @property
     def streams(self) -> Mapping[str, int]:
         """Data, and those whose label is known."""
-        return {"data": self.batch, **({"labelled": self.labelled_batch} if self.labelled_batch else {})}
+        return {"data": self.batch_size, **({"labelled": self.labelled_batch_size} if self.labelled_batch_size else {})}
 
-    def classes(self, spec: Spec) -> int:
+    def num_classes(self, spec: Spec) -> int:
         """As many as there are symbols."""
-        return self.symbols or spec.classes
+        return self.symbols or spec.num_classes
 
     def nets(self, spec: Spec) -> Nets:
         """F (d-200-200-K), encoder and generator."""
-        slope, labels = 0.2, spec.classes if self.labelled_batch else None
+        leaky_slope, labels = 0.2, spec.num_classes if self.labelled_batch_size else None
         return {
-            "energy": build_head(self.latent, self.classes(spec), labels, slope),
-            "encoder": build_encoder(self.network, spec, self.latent, self.width, slope, self.dropout),
-            "generator": build_decoder(self.network, self.latent, spec, self.width, slope),
+            "energy": build_head(self.latent_dim, self.num_classes(spec), labels, leaky_slope),
+            "encoder": build_encoder(self.architecture, spec, self.latent_dim, self.width, leaky_slope, self.dropout),
+            "generator": build_decoder(self.architecture, self.latent_dim, spec, self.width, leaky_slope),
         }
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam, with the weight decays of the code, and its betas (.5, .999) for the generator."""
-        energy = Adam(nets["energy"].parameters(), self.energy_rate, weight_decay=1e-3)
-        encoder = Adam(nets["encoder"].parameters(), self.rate, weight_decay=2e-3)
-        generator = Adam(nets["generator"].parameters(), self.rate, betas=(0.5, 0.999))
+        energy = Adam(nets["energy"].parameters(), self.energy_lr, weight_decay=1e-3)
+        encoder = Adam(nets["encoder"].parameters(), self.autoencoder_lr, weight_decay=2e-3)
+        generator = Adam(nets["generator"].parameters(), self.autoencoder_lr, betas=(0.5, 0.999))
         return {"energy": energy, "encoder": encoder, "generator": generator}
 
-    def players(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
         """All three; F only if there is something for it to learn."""
-        learns = self.tilt or self.information or self.labelled_batch
-        return dict.fromkeys(("encoder", "generator", *(["energy"] if learns else [])), self.decay**update)
+        learns = self.tilt or self.information or self.labelled_batch_size
+        return dict.fromkeys(("encoder", "generator", *(["energy"] if learns else [])), self.lr_decay**update)
 
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
         """K steps of s; none for a prior that is N(0, I)."""
-        return Langevin.textbook(self.prior_steps if self.tilt or chain == "class" else 0, self.prior_step)
+        return Langevin.textbook(self.prior_steps if self.tilt or chain == "class" else 0, self.prior_step_size)
 
-    def start(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
         """N(0, I)."""
-        return noise("gaussian", (n, self.latent), rng)
+        return noise("gaussian", (n, self.latent_dim), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """|z|^2/2 - log sum_k exp F(z)_k, or |z|^2/2 - F(z)_y for labels y."""
@@ -123,18 +123,18 @@ class SymbolVector(Recipe):
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
         """Drawn by the decoder."""
-        return decoder_of(nets).draw(x, rng)
+        return decoder_of(nets).sample(x, rng)
 
-    def scores(
+    def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
         """At the encoder's mean m: what the decoder tells, `energy` -log p(x, m) without normalisers, `accuracy`."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
         loss, learned = (
             decoder_of(nets).loss(mean, items, self.sigma),
-            label_metrics(nets, items) if self.labelled_batch else {},
+            label_metrics(nets, items) if self.labelled_batch_size else {},
         )
-        told, prior = decoder_of(nets).told(loss, items, self.sigma), self.target("prior", nets, None)(mean)
+        told, prior = decoder_of(nets).metrics(loss, items, self.sigma), self.target("prior", nets, None)(mean)
         return {**told, **learned, "energy": loss + prior}
 
     def losses(
@@ -145,9 +145,9 @@ class SymbolVector(Recipe):
         z, kl = reparameterize(nets["encoder"], items["x"], rng)
         loss = decoder_of(nets).loss(z, items, self.sigma)
         posterior, prior = f(z).mean(), f(chains["prior"].x if chains else z).mean()
-        told = {**decoder_of(nets).told(loss, items, self.sigma), **label_metrics(nets, labelled), "kl": kl}
+        told = {**decoder_of(nets).metrics(loss, items, self.sigma), **label_metrics(nets, labelled), "kl": kl}
         metrics = {name: value.mean() for name, value in told.items()} | symbol_usage(nets["energy"](z))
         symbol = self.label_weight * metrics.get("cross_entropy", 0) - self.information * metrics["information"]
         bound, contrast = (loss + kl).mean() + posterior, posterior - prior
         losses = {"energy": contrast + symbol, "encoder": bound + symbol, "generator": loss.mean()}
-        return losses, {**metrics, "chains/contrast": contrast, "energy/posterior": posterior, "energy/prior": prior}
+        return losses, {**metrics, "energy/gap": contrast, "energy/posterior": posterior, "energy/prior": prior}

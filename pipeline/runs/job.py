@@ -43,18 +43,18 @@ class Job(Generic[R]):
     features; maybe label), an .npz (images; maybe labels)."""
     updates: int
     """Updates of the weights, in all."""
-    limit: int = 0
+    max_items: int = 0
     """Use only the first so many items of the data; 0: all."""
     test_share: float = 0.0
     """Share of the items that learning never sees; the final metrics about single items are taken on them."""
     validation_share: float = 0.0
     """Share of the items that learning never sees and no final metric is taken on: to choose between runs by."""
-    held_out: int | None = None
+    held_out_class: int | None = None
     """Label that learning never sees: all its items are held back, beside --test-share of the others, and the final
     metrics say how well they are told apart; None: none."""
-    labels: int = 0
+    labels_per_class: int = 0
     """Items a class, drawn by the seed, whose label is known to learning; 0: all."""
-    words: Literal["sentences", "counts"] = "sentences"
+    text_as: Literal["sentences", "counts"] = "sentences"
     """What texts are read as: their words in order, up to 40, or how often each word is in them (bag of words)."""
     vocabulary: int = 10_000
     """Most frequent words of texts that are told apart; those that are there once are not."""
@@ -66,14 +66,14 @@ class Job(Generic[R]):
     """Ray actors that move chains; 0: chains move where the learner is. At most as many as lanes."""
     lag: int = 0
     """Updates by which the weights that move the chains may be older than those that learn from them."""
-    max_drift: float = 0.0
+    max_staleness: float = 0.0
     """Drift of the energy under --lag (sd of its change over its sd) above which an update waits for fresh chains;
     0: no bound."""
     seed: int = 0
     """Seed of everything random."""
     threads: int = 1
     """CPU threads of each process."""
-    networks: str = ""
+    init_from: str = ""
     """Run, or checkpoint of one, whose networks of the same names this run begins with, say a flow's; empty: none."""
     out: str = ""
     """New folder of the run: a path or s3:// or gs:// URI that every machine sees; empty: runs/<name>-<time>."""
@@ -84,17 +84,17 @@ class Job(Generic[R]):
     divergence; 0: only a number that is not finite is."""
     rollbacks: int = 5
     """Rollbacks after which a diverged run stops all the same."""
-    rollback_rate: float = 1.0
+    rollback_lr_factor: float = 1.0
     """Factor of all learning rates after each rollback."""
     checkpoint_every: int = 100
     """Updates between checkpoints and sample grids."""
-    keep: int = 2
+    keep_checkpoints: int = 2
     """Checkpoints that stay: the newest ones."""
     log_every: int = 10
     """Updates between lines of metrics.jsonl and points in TensorBoard."""
-    samples: int = 1000
+    eval_samples: int = 1000
     """Samples that the final metrics are taken on, long chains as well; 0: no final metrics."""
-    long_run: int = 0
+    eval_long_run_steps: int = 0
     """Steps of chains from data for the final metrics, which tell whether learning converged; 0: none."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Of the learner where --learners is 0; auto: a GPU where there is one. Ray gives the others theirs."""
@@ -106,14 +106,14 @@ class Job(Generic[R]):
     """GPUs that Ray sets aside for a learner."""
     gpus_per_actor: float = 0.0
     """GPUs that Ray sets aside for an actor."""
-    observe: int = 0
+    observers: int = 0
     """Ray actors of low priority: long chains at the newest checkpoint, which say whether the run converges. They
     change no number of the run. 0: none."""
     cpus_per_observer: float = 0.0
     """CPUs that Ray sets aside for an observer; 0: it takes the time that others leave."""
     gpus_per_observer: float = 0.0
     """GPUs that Ray sets aside for an observer."""
-    wait: float = 0.0
+    wait_for_resources: float = 0.0
     """Seconds to wait for a cluster that has not yet the CPUs and GPUs asked for; 0: say so at once."""
 
 
@@ -132,17 +132,17 @@ def check_job(job: Job[Any]) -> None:
         raise InputError(
             f"--patience {job.patience}: at most {LONGEST_PATIENCE}, since the history that counts is not much longer"
         )
-    if job.on_divergence == "rollback" and job.keep < 2:
+    if job.on_divergence == "rollback" and job.keep_checkpoints < 2:
         raise InputError("--keep 1 with --on-divergence rollback: a healthy checkpoint to go back to needs 2 or more")
-    if job.samples == 1:
+    if job.eval_samples == 1:
         raise InputError("--samples 1: a distance needs two or more; 0 for none")
-    if job.labels and "labelled" not in job.recipe.streams:
+    if job.labels_per_class and "labelled" not in job.recipe.streams:
         raise InputError(
-            f"--labels {job.labels}: {type(job.recipe).__name__} with these settings learns from no labels"
+            f"--labels {job.labels_per_class}: {type(job.recipe).__name__} with these settings learns from no labels"
         )
     check_chains(job.recipe.chains, job.lanes, job.lag)
-    if job.max_drift and not job.lag:
-        raise InputError(f"--max-drift {job.max_drift} without --lag: at lag 0 chains are never stale")
+    if job.max_staleness and not job.lag:
+        raise InputError(f"--max-drift {job.max_staleness} without --lag: at lag 0 chains are never stale")
 
 
 def _check_numbers(job: Job[Any]) -> None:
@@ -153,7 +153,7 @@ def _check_numbers(job: Job[Any]) -> None:
         "lanes": 1,
         "threads": 1,
         "checkpoint_every": 1,
-        "keep": 1,
+        "keep_checkpoints": 1,
         "log_every": 1,
     }
     for field in dataclasses.fields(job):
@@ -189,12 +189,12 @@ def load_dataset(job: Job[Any]) -> Dataset:
     """The job's data. Raises BadInput where they are not to be had."""
     return load_data(
         job.data,
-        job.limit,
+        job.max_items,
         job.test_share,
-        job.held_out,
-        job.labels,
+        job.held_out_class,
+        job.labels_per_class,
         job.seed,
-        job.words,
+        job.text_as,
         job.vocabulary,
         job.validation_share,
     )

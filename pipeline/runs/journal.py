@@ -66,13 +66,13 @@ def _quiet(args: threading.ExceptHookArgs) -> None:
 class RunJournal:
     """What rank 0 tells about a run while it runs. All methods raise Unwritable."""
 
-    def __init__(self, out: Storage, update: int, log_every: int, owner: Lease):
+    def __init__(self, out: Storage, update: int, log_every: int, lease: Lease):
         """Open a run folder, new or resumed at `update`: what was logged past it is cut off.
 
         So is the line that ended the run before, if the whole run would not have it. Lines are cut off in a new file,
         so that they stay whole if this process dies, and whoever still writes to the old one writes to no file.
         """
-        self.out, self.owner = out, owner
+        self.out, self.lease = out, lease
         self._open(update, log_every)
 
     @_guarded
@@ -140,7 +140,7 @@ class RunJournal:
         """Make what was told so far durable where the run folder lies. Raises TakenOver where that is another's."""
         self.board.flush()
         if not self.out.local:
-            self.owner.check()
+            self.lease.check()
             fs.copy_files(str(self.folder), self.out.path, destination_filesystem=self.out.fs)
 
     @_guarded
@@ -167,7 +167,7 @@ def result_content(
         "wall_seconds": state["wall_seconds"],
         "cpu_seconds": state["cpu_seconds"],
         "gradient_evaluations": state["gradient_evaluations"],
-        "drift_waits": state["waits"],
+        "staleness_waits": state["staleness_waits"],
         "rollbacks": len(state["rollbacks"]),
         "diverged": [why for _, _, why in state["rollbacks"]],
         "faults": state["faults"],

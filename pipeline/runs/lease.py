@@ -1,7 +1,7 @@
 """Who works on a run: the last that began to. Whoever worked on it before finds out before it writes, and stops.
 
 A driver that dies may leave learners behind for some seconds, and a cut-off machine for longer; a run may be resumed
-by mistake while it runs. So each command names itself in the run folder's owner.json, and so does each group of
+by mistake while it runs. So each command names itself in the run folder's lease.json, and so does each group of
 learners that it starts; rank 0 looks there before it commits a checkpoint, prunes, or writes what readers see.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pipeline.errors import LeaseLost
 from pipeline.runs.storage import Storage
 
-FILE = "owner.json"
+FILE = "lease.json"
 
 
 class Lease(NamedTuple):
@@ -84,5 +84,5 @@ def _read(out: Storage) -> dict[str, Any]:
 
 
 def _taken(out: Storage, found: dict[str, Any]) -> str:
-    by = f"process {found['pid']} on {found['host']}, since {found['since']}" if found else "nobody: owner.json is gone"
+    by = f"process {found['pid']} on {found['host']}, since {found['since']}" if found else "nobody: lease.json is gone"
     return f"{out.path} is worked on by {by}; so this one stops"

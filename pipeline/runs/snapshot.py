@@ -33,7 +33,7 @@ class Snapshot(NamedTuple):
     """The checkpoint."""
     bank: Tensor | None
     """(n, *d) states of the model's bank that have moved, over all lanes; None without a bank."""
-    watch: DivergenceMonitor
+    monitor: DivergenceMonitor
     """What the run's divergence was judged by up to there."""
     attempt: int = 0
     """Rollbacks that the run had made."""
@@ -41,12 +41,12 @@ class Snapshot(NamedTuple):
     @property
     def energy(self) -> Energy:
         """Of the chains of the recipe's model."""
-        return self.job.recipe.target(self.job.recipe.model, self.nets, None)
+        return self.job.recipe.target(self.job.recipe.sample_chain, self.nets, None)
 
     @property
     def kernel(self) -> Langevin | HMC:
         """That of the model's chains."""
-        found: Langevin | HMC = self.job.recipe.sampler(self.job.recipe.model, self.nets, self.update)
+        found: Langevin | HMC = self.job.recipe.sampler(self.job.recipe.sample_chain, self.nets, self.update)
         return found
 
     @property
@@ -95,18 +95,18 @@ def all_snapshots(model: Snapshot) -> Iterator[Snapshot]:
 
 def _at(model: Snapshot, place: Storage) -> Snapshot:
     """The model at a checkpoint, whose weights its networks are given."""
-    job, state, watch = model.job, checkpoint.read_state(place), DivergenceMonitor(model.job.patience)
+    job, state, monitor = model.job, checkpoint.read_state(place), DivergenceMonitor(model.job.patience)
     check_identity(job, model.data.key, state["identity"], place.path)
     own, bank = checkpoint.read_part(place, "learner"), _bank(job, place)
     for name, weights in own["networks"].items():
         model.nets[name].load_state_dict(weights)
-    watch.load_state_dict(own["watch"])
-    return Snapshot(job, model.data, model.nets, state["update"], place, bank, watch, len(state["rollbacks"]))
+    monitor.load_state_dict(own["monitor"])
+    return Snapshot(job, model.data, model.nets, state["update"], place, bank, monitor, len(state["rollbacks"]))
 
 
 def _bank(job: Job[Any], place: Storage) -> Tensor | None:
     found = []
     for lane in range(job.lanes if any(chain.bank for chain in job.recipe.chains.values()) else 0):
-        bank = checkpoint.read_part(place, f"lane-{lane:04d}")["banks"].get(job.recipe.model)
+        bank = checkpoint.read_part(place, f"lane-{lane:04d}")["banks"].get(job.recipe.sample_chain)
         found += [bank["states"][bank["put_once"].bool()]] if bank else []
     return torch.cat(found) if found else None

@@ -21,9 +21,9 @@ class HMC:
 
     steps: int
     """Proposals."""
-    leapfrogs: int
+    leapfrog_steps: int
     """Leapfrog steps of a proposal."""
-    step: float
+    step_size: float
     """Length of a leapfrog step, in units of the state."""
 
     @property
@@ -32,9 +32,9 @@ class HMC:
         return 1.0
 
     @property
-    def evaluations(self) -> int:
+    def gradient_evaluations(self) -> int:
         """Gradients of the energy that one chain takes in one call."""
-        return self.steps * self.leapfrogs + 1
+        return self.steps * self.leapfrog_steps + 1
 
     def __call__(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> tuple[Tensor, Stats]:
         """Move n chains by `steps` proposals."""
@@ -42,7 +42,7 @@ class HMC:
         norm, accepted = (torch.zeros(len(x), device=x.device) for _ in range(2))
         for _ in range(self.steps):
             momentum = torch.empty_like(x).normal_(generator=rng)
-            there, p, u, g = leapfrog(energy, x, momentum, slope, self.step, self.leapfrogs)
+            there, p, u, g = leapfrog(energy, x, momentum, slope, self.step_size, self.leapfrog_steps)
             log_ratio = here + _kinetic(momentum) - u - _kinetic(p)
             uniform = torch.empty_like(here).uniform_(generator=rng)
             accept = uniform.log() < log_ratio
@@ -62,19 +62,19 @@ def warm_up(
     Dual averaging (Hoffman and Gelman 2014, algorithm 5, with its constants). Only here is a step adapted: chains that
     count are moved by a fixed one.
     """
-    centre, average, error, log_step = math.log(10 * hmc.step), 0.0, 0.0, math.log(hmc.step)
+    centre, average, error, log_step_size = math.log(10 * hmc.step_size), 0.0, 0.0, math.log(hmc.step_size)
     with torch.no_grad():
         for i in range(1, rounds + 1):
-            x, stats = replace(hmc, steps=1, step=math.exp(log_step))(energy, x, rng)
-            error += (target - stats.accept.mean().item() - error) / (i + 10)
-            log_step = centre - math.sqrt(i) / 0.05 * error
+            x, stats = replace(hmc, steps=1, step_size=math.exp(log_step_size))(energy, x, rng)
+            error += (target - stats.acceptance_rate.mean().item() - error) / (i + 10)
+            log_step_size = centre - math.sqrt(i) / 0.05 * error
             weight = i**-0.75
-            average = weight * log_step + (1 - weight) * average
-    return replace(hmc, step=math.exp(average)), x
+            average = weight * log_step_size + (1 - weight) * average
+    return replace(hmc, step_size=math.exp(average)), x
 
 
 def leapfrog(
-    energy: Energy, x: Tensor, momentum: Tensor, slope: Tensor, step: float, n: int
+    energy: Energy, x: Tensor, momentum: Tensor, slope: Tensor, step_size: float, n: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """N leapfrog steps from (x, momentum), where `slope` is dU/dx at x: the new x, momentum, U and dU/dx.
 
@@ -82,10 +82,10 @@ def leapfrog(
     """
     u = torch.zeros(len(x), device=x.device)
     for _ in range(n):
-        momentum = momentum - step / 2 * slope
-        x = x + step * momentum
+        momentum = momentum - step_size / 2 * slope
+        x = x + step_size * momentum
         u, slope = value_and_gradient(energy, x)
-        momentum = momentum - step / 2 * slope
+        momentum = momentum - step_size / 2 * slope
     return x, momentum, u, slope
 
 

@@ -16,7 +16,7 @@ class Stats(NamedTuple):
     """U of the returned state."""
     grad_norm: Float[Tensor, " n"]
     """|dU/dx|, averaged over the path."""
-    accept: Float[Tensor, " n"]
+    acceptance_rate: Float[Tensor, " n"]
     """Share of accepted proposals; 1 where nothing is rejected."""
 
 
@@ -25,7 +25,7 @@ class Sampler(Protocol):
     """A Markov kernel, run for a fixed number of steps."""
 
     @property
-    def evaluations(self) -> int:
+    def gradient_evaluations(self) -> int:
         """Gradients of the energy that one chain takes in one call."""
         ...
 

@@ -39,9 +39,9 @@ class Langevin:
     """Compile the gradient of the energy with torch.compile: worth its minute on a GPU and in long runs."""
 
     @classmethod
-    def textbook(cls, steps: int, step: float) -> "Langevin":
+    def textbook(cls, steps: int, step_size: float) -> "Langevin":
         """Temperature 1: drift = step^2/2 and noise = step."""
-        return cls(steps, drift=step**2 / 2, noise=step)
+        return cls(steps, drift=step_size**2 / 2, noise=step_size)
 
     @property
     def temperature(self) -> float:
@@ -49,7 +49,7 @@ class Langevin:
         return self.noise**2 / (2 * self.drift) if self.drift else float("inf")
 
     @property
-    def evaluations(self) -> int:
+    def gradient_evaluations(self) -> int:
         """Gradients of the energy that one chain takes in one call."""
         return self.steps
 

@@ -24,7 +24,7 @@ def draw_tasks(
 
     They start afresh as the recipe says, or, for long runs of chains whose states are data, from data.
     """
-    chain, piece = recipe.model, PIECE[data.spec.kind]
+    chain, piece = recipe.sample_chain, PIECE[data.spec.kind]
     pieces, device, what = -(-n // piece), device_of(nets), "long run" if from_data else "samples"
     sampler, drawn = recipe.sampler(chain, nets, update), []
     for i in range(pieces):
@@ -34,7 +34,7 @@ def draw_tasks(
         batch = {stream: data.batch(items, device) for stream in recipe.streams}
         with torch.no_grad():
             x = recipe.encode(nets, data.batch(items, device)["x"], rng) if from_data else None
-            x = (recipe.start(chain, size, rng, nets, batch) if x is None else x).cpu()
+            x = (recipe.initial_states(chain, size, rng, nets, batch) if x is None else x).cpu()
         task_seed = fold(seed, what, i)
         drawn.append(ChainTask(chain, Lane(i, pieces), np.arange(size), x.numpy(), None, sampler, task_seed, update))
     return drawn
@@ -46,7 +46,7 @@ def class_tasks(recipe: Recipe, nets: Nets, data: Dataset, labels: ndarray, upda
     Raises:
         BadInput: the recipe has no such classes.
     """
-    classes, device = recipe.classes(data.spec), device_of(nets)
+    classes, device = recipe.num_classes(data.spec), device_of(nets)
     if not classes:
         raise InputError(f"{type(recipe).__name__} has no classes that samples could be drawn of")
     if labels.min() < 0 or labels.max() >= classes:
@@ -55,7 +55,11 @@ def class_tasks(recipe: Recipe, nets: Nets, data: Dataset, labels: ndarray, upda
     parts = [labels[i : i + piece].astype(np.int64) for i in range(0, len(labels), piece)]
     sampler, drawn = recipe.sampler("class", nets, update), []
     for i, part in enumerate(parts):
-        x = recipe.start("class", len(part), generator(fold(seed, "class start", i), device), nets, {}).cpu().numpy()
+        x = (
+            recipe.initial_states("class", len(part), generator(fold(seed, "class start", i), device), nets, {})
+            .cpu()
+            .numpy()
+        )
         lane, own = Lane(i, len(parts)), fold(seed, "class", i)
         drawn.append(ChainTask("class", lane, np.arange(len(part)), x, {"label": part}, sampler, own, update))
     return drawn

@@ -78,7 +78,7 @@ def advance_repeatedly(
     pool: Pool, model: Snapshot, tasks: list[ChainTask], steps: int, times: int
 ) -> Iterator[Observation]:
     """Chains after `steps`, 2 `steps`, ..., `times` * `steps` steps; what a pool does is the same for any actors."""
-    chain = model.job.recipe.model
+    chain = model.job.recipe.sample_chain
     for i in range(times):
         sampler = dataclasses.replace(cast(Langevin, tasks[0].sampler), steps=steps)
         tasks = [task._replace(sampler=sampler, seed=fold(task.seed, "stretch", i)) for task in tasks]

@@ -26,8 +26,8 @@ def posterior_tasks(recipe: Recipe, nets: Nets, data: Dataset, n: int, update: i
         for i, index in enumerate(cut):
             batch = data.batch(index, device)
             rng = generator(fold(seed, f"held out {name}", i), device)
-            x = recipe.start(name, len(index), rng, nets, dict.fromkeys(recipe.streams, batch)).cpu().numpy()
+            x = recipe.initial_states(name, len(index), rng, nets, dict.fromkeys(recipe.streams, batch)).cpu().numpy()
             context = {k: v.cpu().numpy() for k, v in batch.items()}
-            sampler, own = recipe.inference(name, nets, update), fold(seed, f"held out chain {name}", i)
+            sampler, own = recipe.inference_sampler(name, nets, update), fold(seed, f"held out chain {name}", i)
             drawn.append(ChainTask(name, Lane(i, len(cut)), np.arange(len(index)), x, context, sampler, own, update))
     return drawn

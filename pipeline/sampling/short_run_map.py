@@ -49,7 +49,7 @@ def reconstruct(
     x: Float[Tensor, "n *d"],
     z: Float[Tensor, "n *d"],
     iterations: int,
-    rate: float,
+    lr: float,
     tick: Callable[[], object] = lambda: None,
 ) -> tuple[Float[Tensor, "n *d"], Float[Tensor, "t n"]]:
     """Infer z with M(z) near x, by Adam on |x - M(z)|^2 from the z given (section 3.4); `tick` is called every step.
@@ -61,7 +61,7 @@ def reconstruct(
         the last (t = iterations + 1).
     """
     z, least, errors = z.detach().clone().requires_grad_(), torch.full((len(x),), torch.inf, device=x.device), []
-    best, optimizer, through = z.detach().clone(), torch.optim.Adam([z], rate), True
+    best, optimizer, through = z.detach().clone(), torch.optim.Adam([z], lr), True
     for i in range(iterations + 1):
         with torch.set_grad_enabled(through and i < iterations):
             found = generate(energy, langevin, z)

@@ -29,7 +29,7 @@ class TrialBudget:
 
 def gradients_per_update(recipe: Recipe, nets: Nets) -> int:
     """Gradients that one update takes: of energies, by the chains; of items' losses, where learning runs no chains."""
-    moved = sum(c.number * recipe.sampler(name, nets, 0).evaluations for name, c in recipe.chains.items())
+    moved = sum(c.count * recipe.sampler(name, nets, 0).gradient_evaluations for name, c in recipe.chains.items())
     return moved or sum(recipe.streams.values())
 
 

@@ -56,7 +56,7 @@ OBJECTIVES = {
         Objective("kl", "min", "KL(truth, fresh samples) on a grid, nats, where the density is known"),
         Objective("grid_kl", "min", "KL(truth, exp(-U/T)) on a grid, nats, where the density is known"),
         Objective("mse", "min", "squared error of reconstruction, a coordinate"),
-        Objective("nll", "min", "negative log-likelihood of sentences, nats"),
+        Objective("nll_nats", "min", "negative log-likelihood of sentences, nats"),
         Objective("accuracy", "max", "share of items whose label is told"),
         Objective("auprc", "max", "average precision of energies in telling the label held out"),
     )
@@ -68,15 +68,15 @@ def check_objective(objective: Objective, job: Job[Any], data: Dataset) -> None:
     name, plane = objective.name, data.density is not None
     if name in ("kl", "grid_kl") and not plane:
         raise InputError(f"--objective {name}: the density of {job.data} is not known")
-    if name.startswith("frechet") and not (data.spec.kind == "image" and data.spec.classes):
+    if name.startswith("frechet") and not (data.spec.kind == "image" and data.spec.num_classes):
         raise InputError(f"--objective {name}: it needs images with labels")
-    if name == "nll" and data.spec.kind != "text":
+    if name == "nll_nats" and data.spec.kind != "text":
         raise InputError("--objective nll: it needs text")
-    if name == "auprc" and job.held_out is None:
+    if name == "auprc" and job.held_out_class is None:
         raise InputError("--objective auprc: it needs a label that is held out (--held-out)")
     if name not in ("kl", "grid_kl") and not (len(data.validation_rows) and len(data.test_rows)):
         raise InputError(f"--objective {name}: it needs items held back (--validation-share, --test-share)")
-    if name == "accuracy" and not data.spec.classes:
+    if name == "accuracy" and not data.spec.num_classes:
         raise InputError("--objective accuracy: it needs labels")
 
 
@@ -98,8 +98,8 @@ def quality(model: Snapshot, objective: Objective, part: Dataset, n: int, seed: 
     name, recipe, device = objective.name, model.job.recipe, device_of(model.nets)
     if name == "grid_kl":
         return _grid_kl(model)
-    if name == "nll":
-        return float(sentence_nll(recipe, model.nets, part)["nll"])
+    if name == "nll_nats":
+        return float(sentence_nll(recipe, model.nets, part)["nll_nats"])
     if name in ("kl", "frechet", "frechet_long"):
         distance = sample_distance(model.data, device, part)
         assert distance is not None
@@ -119,7 +119,7 @@ def _fresh(model: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
     """Data decoded from n fresh chains."""
     recipe = model.job.recipe
     tasks = draw_tasks(recipe, model.nets, model.data, n, model.update, seed)
-    states = _finite(model, final_states(run_tasks(pool, model, tasks), recipe.model))
+    states = _finite(model, final_states(run_tasks(pool, model, tasks), recipe.sample_chain))
     return decode_states(recipe, model.nets, states, seed)
 
 
@@ -142,10 +142,12 @@ def _long(model: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
 def _grid_kl(model: Snapshot) -> float:
     recipe, nets, truth = model.job.recipe, model.nets, model.data.density
     assert truth is not None
-    learned = model_grid_density(recipe, nets, truth, recipe.sampler(recipe.model, nets, model.update).temperature)
+    learned = model_grid_density(
+        recipe, nets, truth, recipe.sampler(recipe.sample_chain, nets, model.update).temperature
+    )
     if learned is None:
         raise InputError("--objective grid_kl: the model has no energy of data")
-    return grid_kl(truth, learned, grid_points(truth.half))
+    return grid_kl(truth, learned, grid_points(truth.half_width))
 
 
 def _scored(model: Snapshot, name: str, part: Dataset, n: int, seed: int, pool: Pool) -> float:
@@ -161,4 +163,4 @@ def _scored(model: Snapshot, name: str, part: Dataset, n: int, seed: int, pool: 
     if name != "auprc":
         return float(scores[name].mean())
     labels = part.batch(np.arange(n))["label"].numpy()
-    return float(detection_metrics(scores["energy"], labels == model.job.held_out)["auprc"])
+    return float(detection_metrics(scores["energy"], labels == model.job.held_out_class)["auprc"])

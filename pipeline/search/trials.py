@@ -59,7 +59,7 @@ def run_trial(
     """
     out, objective = Storage.at(job.out), OBJECTIVES[yardstick.objective]
     ends = report_updates(job, yardstick)
-    job = replace(job, updates=ends[-1], samples=0, long_run=0)
+    job = replace(job, updates=ends[-1], eval_samples=0, eval_long_run_steps=0)
     reports = [TrialReport(**one) for one in out.read_json(RECORD)["reports"]] if out.exists(RECORD) else []
     yield from reports
     if not out.exists("job.json"):

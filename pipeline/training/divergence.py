@@ -14,10 +14,10 @@ QUANTITIES = ("chain states", "loss", "gradient")
 """What is looked at on every lane before the weights move; bit i of a lane's flag says that the i-th is not finite."""
 
 WATCHED = {
-    "contrast": "|E_data U - E_chains U|, d of 1903.12370",
+    "gap": "|E_data U - E_chains U|, d of 1903.12370",
     "grad_norm": "the gradient along the chains, v of 1903.12370",
-    "extent": "root mean square of the chains' states: it grows where they saturate",
-    "moved": "root mean square distance that chains went: it falls where a bank freezes",
+    "rms": "root mean square of the chains' states: it grows where they saturate",
+    "rms_displacement": "root mean square distance that chains went: it falls where a bank freezes",
 }
 """Metrics of chains whose history is kept, by the last part of their names. They are alike on all ranks."""
 
@@ -25,7 +25,7 @@ WINDOW = 2000
 """Updates of history that are kept."""
 SETTLED = 50
 """Updates of history before anything but a non-finite number is called divergence."""
-LEAST = {"contrast": 100.0, "grad_norm": 100.0, "extent": 5.0, "moved": 5.0}
+LEAST = {"gap": 100.0, "grad_norm": 100.0, "rms": 5.0, "rms_displacement": 5.0}
 """Factor from the history below which nothing is outside, however steady it was. Differences of energies and
 gradients grow fiftyfold, in health, where a network that was slow at first begins to tell data from noise."""
 MOST = 1000.0
@@ -74,7 +74,7 @@ class DivergenceMonitor:
         self.outside: dict[str, int] = {}
         """Updates in a row, up to now, by metric."""
 
-    def see(self, metrics: Mapping[str, float]) -> str:
+    def update(self, metrics: Mapping[str, float]) -> str:
         """Take one update's metrics into the history; the name of one not finite or outside for too long, or ""."""
         bad = ""
         for name, value in metrics.items():
@@ -88,7 +88,7 @@ class DivergenceMonitor:
                     bad = bad or name
         return bad
 
-    def fault(self, name: str) -> str:
+    def explain(self, name: str) -> str:
         """What is wrong with a metric that `see` has named."""
         value, past = self.history[name][-1], np.abs(self.history[name][: -self.patience or None])
         if not np.isfinite(value):
@@ -96,12 +96,12 @@ class DivergenceMonitor:
         return f"{value:.3g}, {self.patience} updates far from all before (median {np.median(past):.3g})"
 
     @property
-    def rising(self) -> bool:
+    def any_outside(self) -> bool:
         """Whether anything is outside now, though perhaps not for long: no time for a checkpoint to go back to."""
         return any(self.outside.values())
 
     @property
-    def settled(self) -> bool:
+    def has_history(self) -> bool:
         """Whether there is enough of a history that a run which had diverged would have been told."""
         return not self.patience or all(len(past) >= SETTLED + self.patience for past in self.history.values())
 
@@ -120,7 +120,7 @@ class DivergenceMonitor:
 def _outside(value: float, past: list[float], kind: str) -> bool:
     if len(past) < SETTLED:
         return False
-    below = kind == "moved"
+    below = kind == "rms_displacement"
     logs = np.log(np.maximum(np.abs(past), 1e-30))
     spread = 1.4826 * np.median(np.abs(logs - np.median(logs)))
     away = np.log(max(abs(value), 1e-30)) - np.quantile(logs, 0.75 if below else 0.25)

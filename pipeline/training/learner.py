@@ -30,8 +30,8 @@ class Learner:
 
     def __init__(self, recipe: Recipe, spec: Spec, lanes: list[Lane], seed: int, device: torch.device):
         self.recipe, self.lanes, self.seed, self.device = recipe, lanes, seed, device
-        self.attempt, self.rate = 0, 1.0
-        self.fixed: ndarray | None = None
+        self.attempt, self.lr_factor = 0, 1.0
+        self.frozen_weights: ndarray | None = None
         self.nets = init_networks(recipe, spec, seed, device)
         self.optimizers = recipe.optimizers(self.nets)
         for optimizer in self.optimizers.values():
@@ -62,21 +62,21 @@ class Learner:
         Raises:
             Diverged: chain states, a loss, a gradient or the new weights are not finite; on all ranks alike.
         """
-        players = dict(self.recipe.players(update, last))
-        parts = [self._lane(update, lane, batches[lane.index], answers, players) for lane in self.lanes]
+        factors = dict(self.recipe.learning_rate_factors(update, last))
+        parts = [self._lane(update, lane, batches[lane.index], answers, factors) for lane in self.lanes]
         names, total = parts[0][0], _pairwise_sum([part for _, part in parts])
         if dist.is_initialized():
             dist.all_reduce(total)
-        lanes = self.lanes[0].of
+        lanes = self.lanes[0].count
         gradient, tail = total[: -len(names) - lanes] / lanes, total[-len(names) - lanes :].tolist()
         self._stop_if_flagged(update, [round(f) for f in tail[len(names) :]], answers, fresh)
-        self._step(players, gradient)
+        self._step(factors, gradient)
         if not torch.stack([p.isfinite().all() for net in self.nets.values() for p in net.parameters()]).all():
             raise Diverged("weights", update, update, -1, self.seed)
         return {name: value / lanes for name, value in zip(names, tail, strict=False)}
 
     def _lane(
-        self, update: int, lane: Lane, batch: dict[str, Batch], answers: ChainResults, players: Mapping[str, float]
+        self, update: int, lane: Lane, batch: dict[str, Batch], answers: ChainResults, factors: Mapping[str, float]
     ) -> tuple[list[str], Tensor]:
         """One lane's gradients, metrics and flag, as a vector; and the metrics' names."""
         own = {chain: answers[chain, lane.index] for chain in self.recipe.chains}
@@ -91,8 +91,8 @@ class Learner:
         with seeded(self.fold("global", update, lane), self.device):
             losses, extra = self.recipe.losses(self.nets, batch, chains, rng, update)
         metrics |= {f"loss/{k}": v for k, v in losses.items()} | extra
-        gradient = torch.cat([g.flatten() for g in self._gradients({player: losses[player] for player in players})])
-        flags = torch.zeros(lane.of, device=self.device)
+        gradient = torch.cat([g.flatten() for g in self._gradients({player: losses[player] for player in factors})])
+        flags = torch.zeros(lane.count, device=self.device)
         flags[lane.index] = divergence.nonfinite_flag([c.x for c in chains.values()], list(losses.values()), [gradient])
         names = sorted(metrics)
         values = [torch.as_tensor(metrics[name], dtype=torch.float32, device=self.device).detach() for name in names]
@@ -114,9 +114,9 @@ class Learner:
         """
         found: dict[str, Any] = {
             "grad_norm": answer.grad_norm.mean(),
-            "accept": answer.accept.mean(),
-            "extent": np.sqrt(np.mean(np.square(answer.x, dtype=np.float64))),
-            "moved": answer.moved,
+            "acceptance_rate": answer.acceptance_rate.mean(),
+            "rms": np.sqrt(np.mean(np.square(answer.x, dtype=np.float64))),
+            "rms_displacement": answer.rms_displacement,
             "lag": float(update - answer.version),
             "drift": 0.0,
             "temperature": answer.temperature,
@@ -126,7 +126,7 @@ class Learner:
             found["drift"] = staleness(now, then)
             if answer.temperature == 1:
                 ratio = (then - now).softmax(0)
-                found["drift_ess"] = 1 / ratio.square().sum() / len(ratio)
+                found["staleness_ess"] = 1 / ratio.square().sum() / len(ratio)
         return found
 
     def drift(self, update: int, batches: Mapping[int, dict[str, Batch]], answers: ChainResults) -> float:
@@ -142,7 +142,7 @@ class Learner:
             if (answer := answers[chain, lane.index]).version < update
         }
         lanes = {key: value for part in gather(own) for key, value in part.items()}
-        of = self.lanes[0].of  # summed in the order of the lanes, whichever rank they are on
+        of = self.lanes[0].count  # summed in the order of the lanes, whichever rank they are on
         means = [sum(lanes.get((chain, p), 0.0) for p in range(of)) / of for chain in self.recipe.chains]
         return float(np.max(means, initial=0.0))
 
@@ -165,23 +165,23 @@ class Learner:
                 seed = self.fold(what, update, Lane(p, len(flags)))
                 raise Diverged(divergence.flagged_quantity(flag), update, version, p, seed)
 
-    def _step(self, players: Mapping[str, float], gradient: Tensor) -> None:
+    def _step(self, factors: Mapping[str, float], gradient: Tensor) -> None:
         i = 0
-        for player in players:
+        for player in factors:
             for p in _learnable(self.nets[player]):
                 p.grad = torch.empty_like(p).copy_(gradient[i : i + p.numel()].view(p.shape))
                 i += p.numel()
-        for player, factor in players.items():
+        for player, factor in factors.items():
             for group in self.optimizers[player].param_groups:
-                group["lr"] = group["initial_lr"] * factor * self.rate
+                group["lr"] = group["initial_lr"] * factor * self.lr_factor
             self.optimizers[player].step()
 
     def weights(self) -> tuple[ndarray, ndarray | None]:
         """Those of the networks that learn, flat; and of those that never do, the same array each time, or None."""
-        learning, fixed = partition(self.nets, self.recipe.fixed)
-        if fixed and self.fixed is None:
-            self.fixed = flatten(fixed)
-        return flatten(learning), self.fixed
+        learning, fixed = partition(self.nets, self.recipe.frozen)
+        if fixed and self.frozen_weights is None:
+            self.frozen_weights = flatten(fixed)
+        return flatten(learning), self.frozen_weights
 
     def stop_if_diverged(self, under_way: Mapping[int, ChainResults]) -> None:
         """Raise Diverged where an answer, by update, is not finite, on any rank; on all ranks alike."""

@@ -98,11 +98,11 @@ def _attempted(run: Worker, start: int, progress: Callable[..., ProgressBar], ju
             run.save_if_due(update + 1)
         run.spent()
         return None
-    assert run.owner
-    run.check_owner()
+    assert run.lease
+    run.check_lease()
     if run.data.statistics:
         Storage.at(job.out).write_json("data.json", run.data.statistics)
-    with closing(RunJournal(Storage.at(job.out), start, job.log_every, run.owner)) as report:
+    with closing(RunJournal(Storage.at(job.out), start, job.log_every, run.lease)) as report:
         with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar:
             bar.update(start)
             for update in range(start, job.updates):
@@ -143,7 +143,7 @@ def _tell(run: Worker, report: RunJournal, update: int, metrics: Mapping[str, fl
     if update % job.log_every == 0 or done == job.updates:
         report.log(update, {**metrics, **{f"faults/{name}": n for name, n in run.faults().items() if n}})
     if run.due(done):
-        run.check_owner()
+        run.check_lease()
         for (chain, lane), answer in answers.items():
             if lane == 0:
                 report.histogram(f"{chain}/energy", torch.tensor(answer.energy), update)
@@ -160,24 +160,33 @@ def _tell(run: Worker, report: RunJournal, update: int, metrics: Mapping[str, fl
 def _shown(run: Worker, answers: ChainResults, done: int) -> torch.Tensor:
     """What the model's chains of this update stand for; where learning runs none, some are run for it."""
     recipe, nets, seed = run.job.recipe, run.learner.nets, run.job.seed
-    if recipe.model in recipe.chains:
-        return decode_states(recipe, nets, final_states(answers, recipe.model)[:GRID_SAMPLES], seed)
+    if recipe.sample_chain in recipe.chains:
+        return decode_states(recipe, nets, final_states(answers, recipe.sample_chain)[:GRID_SAMPLES], seed)
     tasks = draw_tasks(recipe, nets, run.data, GRID_SAMPLES, done, seed)
     moved = {(task.chain, task.lane.index): advance(recipe, nets, task) for task in tasks}
-    return decode_states(recipe, nets, final_states(moved, recipe.model), seed)
+    return decode_states(recipe, nets, final_states(moved, recipe.sample_chain), seed)
 
 
 def _d_and_v(run: Worker) -> tuple[list[float], list[float]]:
     """What was seen of both, up to now, of the model's chains; empty for recipes that run none."""
-    recipe, history = run.job.recipe, run.watch.history
-    chain = "chains" if len(recipe.chains) == 1 else f"chains/{recipe.model}"
-    return history.get("chains/contrast", []), history.get(f"{chain}/grad_norm", [])
+    recipe, history = run.job.recipe, run.monitor.history
+    chain = "chains" if len(recipe.chains) == 1 else f"chains/{recipe.sample_chain}"
+    return history.get("energy/gap", []), history.get(f"{chain}/grad_norm", [])
 
 
 def _line(job: Job[Any], metrics: Mapping[str, float]) -> str:
     shown = [
         f"{name.rpartition('/')[2]} {metrics[name]:+.3f}"
-        for name in ("chains/contrast", "chains/grad_norm", "value", "told_apart", "mse", "bits", "nats", "accuracy")
+        for name in (
+            "energy/gap",
+            "chains/grad_norm",
+            "value",
+            "discriminator_accuracy",
+            "mse",
+            "bits_per_dim",
+            "nats",
+            "accuracy",
+        )
         if name in metrics
     ]
     attempt = [f"attempt {metrics['attempt']:.0f}"] if metrics["attempt"] else []
@@ -188,10 +197,10 @@ def _final(run: Worker, report: RunJournal, progress: Callable[..., ProgressBar]
     """Final samples and metrics."""
     job, nets, data = run.job, run.learner.nets, run.data
     verdict = FinalMetrics({}, None)
-    if job.samples:
+    if job.eval_samples:
         states = _drawn(run, progress)
         drawn = {name: decode_states(job.recipe, nets, x, job.seed) for name, x in states.items()}
-        sampler = job.recipe.sampler(job.recipe.model, nets, job.updates)
+        sampler = job.recipe.sampler(job.recipe.sample_chain, nets, job.updates)
         verdict = judge_samples(job.recipe, nets, data, drawn, sampler.temperature)
         for name, x in drawn.items():
             if data.spec.kind == "image" and name != "start":
@@ -214,7 +223,7 @@ def _finish(run: Worker, report: RunJournal, spent: Counters, metrics: Mapping[s
         report.figure("diagnostics", dynamics_figure(*_d_and_v(run), job.updates), job.updates)
     report.sync()
     state = {**dataclasses.asdict(spent), "rollbacks": run.rollbacks, "faults": run.faults()}
-    run.check_owner()
+    run.check_lease()
     found = result_content(to_json(job), state, metrics, weights.digest(nets))
     Storage.at(job.out).write_json("result.json", found)
     return found
@@ -223,7 +232,7 @@ def _finish(run: Worker, report: RunJournal, spent: Counters, metrics: Mapping[s
 def _classes(run: Worker, report: RunJournal) -> None:
     """Images of each class, a row each, where the recipe draws them."""
     job, nets, data, pool = run.job, run.learner.nets, run.data, run.pool
-    count = job.recipe.classes(data.spec)
+    count = job.recipe.num_classes(data.spec)
     if data.spec.kind == "image" and count:
         labels = np.repeat(np.arange(count), 10)  # the columns of a grid
         tasks = class_tasks(job.recipe, nets, data, labels, job.updates, job.seed)
@@ -236,7 +245,7 @@ def _held_out(run: Worker, report: RunJournal) -> dict[str, float]:
     """Metrics of single items: of those held back, or, as `<name>_train`, of as many as samples are drawn."""
     job, nets, pool = run.job, run.learner.nets, run.pool
     data, suffix = (run.data.test, "") if len(run.data.test_rows) else (run.data, "_train")
-    n = data.size if not suffix else min(job.samples, data.size)
+    n = data.size if not suffix else min(job.eval_samples, data.size)
     if not n:
         return {}
     if tasks := posterior_tasks(job.recipe, nets, data, n, job.updates, job.seed):
@@ -246,13 +255,13 @@ def _held_out(run: Worker, report: RunJournal) -> dict[str, float]:
     metrics = {f"{name}{suffix}": float(score.mean()) for name, score in scores.items() if name not in energies}
     if data.spec.kind == "text":
         metrics |= {f"{name}{suffix}": value for name, value in sentence_nll(job.recipe, nets, data).items()}
-    if energies and job.held_out is not None and not suffix:
-        anomalous = data.batch(np.arange(n))["label"].numpy() == job.held_out
+    if energies and job.held_out_class is not None and not suffix:
+        anomalous = data.batch(np.arange(n))["label"].numpy() == job.held_out_class
         for name, energy in energies.items():
             detected = detection_metrics(energy, anomalous)
             metrics |= {f"{what}{name.removeprefix('energy')}": value for what, value in detected.items()}
         metrics["auprc_chance"] = float(anomalous.mean())
-        names = {False: "other labels", True: f"label {job.held_out}, never learned from"}
+        names = {False: "other labels", True: f"label {job.held_out_class}, never learned from"}
         report.figure("anomaly", anomaly_figure(energies, anomalous, names), job.updates)
         report.sync()
     return metrics
@@ -261,17 +270,17 @@ def _held_out(run: Worker, report: RunJournal) -> dict[str, float]:
 def _drawn(run: Worker, progress: Callable[..., ProgressBar]) -> dict[str, torch.Tensor]:
     """States of the model's chains: fresh ones before and after their steps, lane 0's bank, long ones from data."""
     job, nets, pool, drawn = run.job, run.learner.nets, run.pool, {}
-    chain, flat = job.recipe.model, weights.flatten(nets)
-    tasks = draw_tasks(job.recipe, nets, run.data, job.samples, job.updates, job.seed)
+    chain, flat = job.recipe.sample_chain, weights.flatten(nets)
+    tasks = draw_tasks(job.recipe, nets, run.data, job.eval_samples, job.updates, job.seed)
     pool.submit(pool.next, tasks, flat)
     drawn["start"], drawn["short_run"] = start_states(tasks), final_states(pool.collect(pool.next - 1), chain)
     bank = run.banks[chain].state_dict(run.lanes[0]) if chain in run.banks else {}
     if bank and bank["put_once"].sum() > 1:
-        drawn["bank"] = torch.from_numpy(bank["states"][bank["put_once"]][: job.samples])
-    if job.long_run:
-        tasks = draw_tasks(job.recipe, nets, run.data, job.samples, job.updates, job.seed, from_data=True)
-        with closing(progress(total=job.long_run, desc=f"{job.name}, long run", unit="step")) as bar:
-            for steps in stretches(job.long_run):
+        drawn["bank"] = torch.from_numpy(bank["states"][bank["put_once"]][: job.eval_samples])
+    if job.eval_long_run_steps:
+        tasks = draw_tasks(job.recipe, nets, run.data, job.eval_samples, job.updates, job.seed, from_data=True)
+        with closing(progress(total=job.eval_long_run_steps, desc=f"{job.name}, long run", unit="step")) as bar:
+            for steps in stretches(job.eval_long_run_steps):
                 tasks = with_steps(tasks, steps)
                 pool.submit(pool.next, tasks, flat)
                 answers = pool.collect(pool.next - 1)

@@ -10,21 +10,21 @@ from pipeline.runs.job import Job, identity
 from pipeline.runs.storage import Storage
 
 
-def resolve_checkpoint(networks: str) -> str:
+def resolve_checkpoint(init_from: str) -> str:
     """The newest whole checkpoint of the run at a place, or the place itself if it is a checkpoint.
 
     Raises:
         BadInput: it is neither.
     """
-    place = Storage.at(networks)
+    place = Storage.at(init_from)
     if place.exists("manifest.json"):
         found = place
     else:
         name = checkpoint.newest_name(place / "checkpoints") if place.seen("checkpoints") else None
         if name is None:
-            raise InputError(f"--networks {networks}: neither a run with a checkpoint, nor a checkpoint")
+            raise InputError(f"--networks {init_from}: neither a run with a checkpoint, nor a checkpoint")
         found = place / "checkpoints" / name
-    return found.path if found.local else f"{networks.rstrip('/')}{found.path.removeprefix(place.path)}"
+    return found.path if found.local else f"{init_from.rstrip('/')}{found.path.removeprefix(place.path)}"
 
 
 def check_pretrained(job: Job[Any], nets: Nets) -> Job[Any]:
@@ -33,8 +33,8 @@ def check_pretrained(job: Job[Any], nets: Nets) -> Job[Any]:
     Raises:
         BadInput: there is no checkpoint, its networks are others, or one is missing that does not learn here.
     """
-    job = dataclasses.replace(job, networks=resolve_checkpoint(job.networks) if job.networks else "")
-    if lacks := sorted(job.recipe.needs - load_pretrained(job, nets)):
+    job = dataclasses.replace(job, init_from=resolve_checkpoint(job.init_from) if job.init_from else "")
+    if lacks := sorted(job.recipe.requires_pretrained - load_pretrained(job, nets)):
         what = lacks[0]
         raise InputError(f"{job.name} needs a {what} that has learned: --networks RUN, a run of python -m jobs.{what}")
     return job
@@ -46,16 +46,16 @@ def load_pretrained(job: Job[Any], nets: Nets) -> frozenset[str]:
     Raises:
         BadInput: there are none of the same names, or their settings differ.
     """
-    if not job.networks:
+    if not job.init_from:
         return frozenset()
-    place = Storage.at(job.networks)
+    place = Storage.at(job.init_from)
     if not checkpoint.is_whole(place):
-        raise InputError(f"--networks {job.networks} is no whole checkpoint (any more)")
+        raise InputError(f"--networks {job.init_from} is no whole checkpoint (any more)")
     weights = checkpoint.read_part(place, "learner")["networks"]
     names = frozenset(nets.keys() & weights.keys())
     if not names:
         raise InputError(
-            f"--networks {job.networks}: it has {', '.join(sorted(weights))}, not {', '.join(sorted(nets))}"
+            f"--networks {job.init_from}: it has {', '.join(sorted(weights))}, not {', '.join(sorted(nets))}"
         )
     for name in names:
         try:
@@ -63,7 +63,7 @@ def load_pretrained(job: Job[Any], nets: Nets) -> frozenset[str]:
         except RuntimeError as e:
             theirs, own = (settings.get(f"recipe {name}") for settings in (_identity(place), identity(job, "")))
             why = f"it is {theirs}, not {own}" if theirs != own else str(e).splitlines()[-1].strip()
-            raise InputError(f"--networks {job.networks}: its {name} does not fit: {why}") from e
+            raise InputError(f"--networks {job.init_from}: its {name} does not fit: {why}") from e
     return names
 
 

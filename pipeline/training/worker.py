@@ -37,7 +37,7 @@ class Worker:
         data: Dataset,
         device: torch.device,
         pool: Pool,
-        owner: Lease | None = None,
+        lease: Lease | None = None,
         restarts: Callable[[], int] = lambda: 0,
     ):
         """A rank at update 0.
@@ -51,7 +51,7 @@ class Worker:
             restarts: says how often this command's actors were restarted so far; rank 0 asks it.
         """
         self.job, self.data, self.device, self.pool = job, data, device, pool
-        self.owner, self.restarts = owner, restarts
+        self.lease, self.restarts = lease, restarts
         self.rank, ranks = world()
         if data.size < job.lanes and any(chain.bank == "datum" for chain in job.recipe.chains.values()):
             raise InputError(f"{data.size} items for {job.lanes} lanes: a chain a datum needs as many items as lanes")
@@ -60,7 +60,7 @@ class Worker:
         self.banks = {name: Bank(chain, self.lanes, data.size) for name, chain in job.recipe.chains.items()}
         self.checkpoints = Storage.at(job.out) / "checkpoints"
         self.last: dict[str, float] = {}
-        self.watch = DivergenceMonitor(job.patience)
+        self.monitor = DivergenceMonitor(job.patience)
         self.rollbacks: list[Rollback] = []
         self.before, self.own, self.known = Counters(), Counters(), Counters()
         self.uncounted = {**self._faults(), "actor_restarts": 0}
@@ -72,7 +72,7 @@ class Worker:
         parts = {}
         for stream, size in recipe.streams.items():
             data = self.data.stream(stream)
-            index = batch_indices(lane, data.size, size // lane.of, update, fold(seed, stream))
+            index = batch_indices(lane, data.size, size // lane.count, update, fold(seed, stream))
             parts[stream] = data.batch(index, self.device)
         return parts
 
@@ -86,7 +86,7 @@ class Worker:
             for name, chain in recipe.chains.items():
                 rng = generator(self.learner.fold(f"{kind}start {name}", update, lane), self.device)
                 with torch.no_grad():
-                    fresh = recipe.start(name, chain.number // lane.of, rng, nets, batch).cpu().numpy()
+                    fresh = recipe.initial_states(name, chain.count // lane.count, rng, nets, batch).cpu().numpy()
                 context = {k: v.cpu().numpy() for k, v in batch[chain.context].items()} if chain.context else None
                 index = context["index"] if context and chain.bank == "datum" else None
                 seed = self.learner.fold(f"{kind}bank {name}", update, lane)
@@ -103,16 +103,16 @@ class Worker:
             self.pool.submit(self.pool.next, self.tasks(self.pool.next, update), *self.learner.weights())
         answers, told, fresh = self._collected(update), dict[str, float](), False
         batches = {lane.index: self.batch(update, lane) for lane in self.lanes}
-        if self.job.max_drift:
+        if self.job.max_staleness:
             drift = self.learner.drift(update, batches, answers)
-            fresh = not (math.isfinite(drift) and drift <= self.job.max_drift)
+            fresh = not (math.isfinite(drift) and drift <= self.job.max_staleness)
             answers = self._refreshed(update, answers) if fresh else answers
-            told = {"chains/stale_drift": drift, "chains/fresh": float(fresh)}
+            told = {"chains/discarded_staleness": drift, "chains/fresh": float(fresh)}
         waited = time.perf_counter()
         self.last = self.learner.update(update, batches, answers, self.last, fresh)
-        if name := self.watch.see(self.last):
+        if name := self.monitor.update(self.last):
             version = next((answer.version for answer in answers.values()), update)
-            raise Diverged(name, update, version, -1, self.job.seed, self.watch.fault(name))
+            raise Diverged(name, update, version, -1, self.job.seed, self.monitor.explain(name))
         now = time.perf_counter()
         return {
             **self.last,
@@ -128,7 +128,7 @@ class Worker:
         answers = self.pool.collect(update)
         for (chain, _), answer in answers.items():
             self.banks[chain].put(answer.lane, answer.slots, answer.x)
-            self.own.gradient_evaluations += answer.evaluations
+            self.own.gradient_evaluations += answer.gradient_evaluations
             self.own.cpu_seconds += answer.cpu_seconds * self.pool.remote
         return answers
 
@@ -139,7 +139,7 @@ class Worker:
             Diverged: a stale answer is not finite; on all ranks alike.
         """
         self.learner.stop_if_diverged({update: stale})  # since nothing else will look at them
-        self.own.waits += 1
+        self.own.staleness_waits += 1
         self.pool.submit(update, self.tasks(update, update, again=True), *self.learner.weights())
         return self._collected(update)
 
@@ -150,7 +150,9 @@ class Worker:
         rows = gather({"cpu_seconds": cpu, "gradient_evaluations": self.own.gradient_evaluations, **faults})
         summed = {name: getattr(self.before, name) + sum(row[name] for row in rows) for name in rows[0]}
         wall = self.before.wall_seconds + time.perf_counter() - self.began[0]
-        summed["waits"] = self.before.waits + self.own.waits  # of which every rank has the same
+        summed["staleness_waits"] = (
+            self.before.staleness_waits + self.own.staleness_waits
+        )  # of which every rank has the same
         self.known = Counters(wall_seconds=wall, **summed)
         return self.known
 
@@ -162,12 +164,12 @@ class Worker:
     def faults(self) -> dict[str, int]:
         """What the run has survived, over all its processes, as counted at the last checkpoint or by `spent`."""
         counts = {name: getattr(self.known, name) for name in FAULTS}
-        return {**counts, "learner_restarts": self.owner.restarts if self.owner else 0}
+        return {**counts, "learner_restarts": self.lease.restarts if self.lease else 0}
 
-    def check_owner(self) -> None:
+    def check_lease(self) -> None:
         """Go on only while this rank is one that may write into the run folder. Raises TakenOver."""
-        if self.owner:
-            self.owner.check()
+        if self.lease:
+            self.lease.check()
 
     def due(self, update: int) -> bool:
         """Whether a run that has made `update` updates writes a checkpoint: at its end, and whenever it is healthy."""
@@ -175,7 +177,7 @@ class Worker:
 
     def _healthy(self, update: int) -> bool:
         """Whether it is a checkpoint to go back to: one that a longer run has too, and no metric is outside."""
-        return update % self.job.checkpoint_every == 0 and not self.watch.rising
+        return update % self.job.checkpoint_every == 0 and not self.monitor.any_outside
 
     def save_if_due(self, update: int) -> None:
         """Write the checkpoint if it is due."""
@@ -192,7 +194,7 @@ class Worker:
         """
         place, under_way = checkpoint.checkpoint_folder(self.checkpoints, update), self.pool.drain()
         self.learner.stop_if_diverged(under_way)
-        self.check_owner()
+        self.check_lease()
         if self.rank == 0 and place.exists():
             place.delete()
         gather(None)
@@ -203,10 +205,10 @@ class Worker:
                 place.delete()
             raise
         if self.rank == 0:
-            checkpoint.prune(self.checkpoints, self.job.keep)
+            checkpoint.prune(self.checkpoints, self.job.keep_checkpoints)
 
     def _write(self, place: Storage, update: int, under_way: Mapping[int, ChainResults]) -> None:
-        own = {**self.learner.state_dict(), "watch": self.watch.state_dict()}
+        own = {**self.learner.state_dict(), "monitor": self.monitor.state_dict()}
         parts = [checkpoint.write_part(place, "learner", own)] if self.rank == 0 else []
         for lane in self.lanes:
             banks = {name: checkpoint.to_tensors(bank.state_dict(lane)) for name, bank in self.banks.items()}
@@ -219,9 +221,9 @@ class Worker:
         if self.rank == 0:
             state = {"update": update, "rollbacks": self.rollbacks, "last": self.last, "next": self.pool.next}
             state |= {"identity": identity(self.job, self.data.key), "healthy": self._healthy(update)}
-            state |= {"settled": self.watch.settled, "command": self.owner.start if self.owner else ""}
+            state |= {"settled": self.monitor.has_history, "command": self.lease.start if self.lease else ""}
             state["restarts_of_command"] = self._faults()["actor_restarts"]
-            self.check_owner()
+            self.check_lease()
             checkpoint.commit(place, written, {**state, **dataclasses.asdict(spent)})
 
     def restore(self, under_way: bool = True) -> int:
@@ -244,11 +246,11 @@ class Worker:
             checkpoint.remove_after(self.checkpoints, name)
         own = checkpoint.read_part(place, "learner")
         self.learner.load_state_dict(own)
-        self.watch.load_state_dict(own["watch"])
+        self.monitor.load_state_dict(own["monitor"])
         self._attempt([Rollback(*one) for one in state["rollbacks"]])
         self.last, self.pool.next = state["last"], state["next"] if under_way else state["update"]
         self.before = self.known = Counters(**{f.name: state.get(f.name, 0) for f in dataclasses.fields(Counters)})
-        if self.owner and state.get("command") == self.owner.start:
+        if self.lease and state.get("command") == self.lease.start:
             self.uncounted["actor_restarts"] = state["restarts_of_command"]
         self.pool.ready |= {update: {} for update in range(state["update"], self.pool.next)}  # those of no chains, too
         for lane in self.lanes:
@@ -266,11 +268,13 @@ class Worker:
         """Take over networks from another run, and set what depends on data, on every rank alike."""
         nets, seed = self.learner.nets, fold(self.job.seed, "prepare")
         given = load_pretrained(self.job, nets)
-        self.job.recipe.prepare(nets, self.batch(0, Lane(0, self.job.lanes)), generator(seed, self.device), given)
+        self.job.recipe.data_dependent_init(
+            nets, self.batch(0, Lane(0, self.job.lanes)), generator(seed, self.device), given
+        )
 
     def _attempt(self, rollbacks: list[Rollback]) -> None:
         self.rollbacks, self.learner.attempt = rollbacks, len(rollbacks)
-        self.learner.rate = self.job.rollback_rate ** len(rollbacks)
+        self.learner.lr_factor = self.job.rollback_lr_factor ** len(rollbacks)
 
     def rolled_back(self, fault: Diverged) -> tuple["Worker", int]:
         """The run at its last healthy checkpoint, for another attempt; this one is given up.
@@ -289,10 +293,10 @@ class Worker:
             raise fault
         spent = self.spent()
         if self.rank == 0:
-            self.check_owner()
+            self.check_lease()
             checkpoint.remove_unhealthy(self.checkpoints, self.rollbacks[-1].to if self.rollbacks else None)
         del self.learner, self.banks  # their memory is what the next attempt's need
-        again = Worker(self.job, self.data, self.device, self.pool, self.owner, self.restarts)
+        again = Worker(self.job, self.data, self.device, self.pool, self.lease, self.restarts)
         self.pool.forget()
         to = again.restore(under_way=False)
         again._attempt([*self.rollbacks, Rollback(fault.update, to, str(fault))])

@@ -52,7 +52,7 @@ def test_images_come_in_as_they_are(tmp_path, shape, kind):
     batch = found.batch(np.array([4, 1]))
     expected = images[[4, 1]] if len(shape) == 3 else images[[4, 1]].transpose(0, 3, 1, 2)
     assert torch.equal(batch["x"].flatten(), torch.tensor(expected).flatten().float() / 127.5 - 1)
-    assert found.spec.classes == (0 if kind == "parquet" else 4)
+    assert found.spec.num_classes == (0 if kind == "parquet" else 4)
     assert "label" not in batch if kind == "parquet" else batch["label"].tolist() == [0, 1]
 
 
@@ -243,7 +243,7 @@ def test_torchvisions_sets_are_read(torchvision_set):
     )
     found = load_data(torchvision_set)
     assert (found.size, found.spec.shape) == (40, shape)
-    assert found.spec.classes == {"celeba": 0, "cifar10": 8}.get(torchvision_set, 10)
+    assert found.spec.num_classes == {"celeba": 0, "cifar10": 8}.get(torchvision_set, 10)
 
 
 def test_a_set_that_cannot_be_had_is_said_in_one_line(tmp_path, monkeypatch):

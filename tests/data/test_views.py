@@ -42,7 +42,7 @@ def test_sentences_are_words_that_end_and_are_padded(texts):
 
 
 def test_counts_are_of_the_words_of_the_vocabulary(texts):
-    data = load_data(texts, words="counts", vocabulary=3)
+    data = load_data(texts, text_as="counts", vocabulary=3)
     assert data.statistics["words"] == ["cat", "the", "a"]
     assert data.batch(np.arange(5))["x"].tolist() == [[1, 1, 0], [1, 2, 0], [0, 0, 2], [1, 0, 0], [0, 0, 0]]
     assert data.spec.shape == (3,)
@@ -77,7 +77,7 @@ def test_features_are_standardised_by_what_is_learned_from(table):
 
 
 def test_few_labels_are_drawn_by_the_seed_and_the_others_hidden(table):
-    data = load_data(table, test_share=0.2, labels=2, seed=1)
+    data = load_data(table, test_share=0.2, labels_per_class=2, seed=1)
     few, all_ = data.stream("labelled"), data.stream("data")
     assert np.bincount(few.batch(np.arange(few.size))["label"]).tolist() == [2, 2, 2]
     assert set(few.rows) <= set(data.rows)
@@ -86,8 +86,8 @@ def test_few_labels_are_drawn_by_the_seed_and_the_others_hidden(table):
     assert "label" in data.test.batch(np.arange(3))
     assert "label" in load_data(table).stream("data").batch(np.arange(3))
     again, other = (
-        load_data(table, test_share=0.2, labels=2, seed=1),
-        load_data(table, test_share=0.2, labels=2, seed=2),
+        load_data(table, test_share=0.2, labels_per_class=2, seed=1),
+        load_data(table, test_share=0.2, labels_per_class=2, seed=2),
     )
     assert np.array_equal(again.labelled, data.labelled)
     assert not np.array_equal(other.labelled, data.labelled)
@@ -96,6 +96,6 @@ def test_few_labels_are_drawn_by_the_seed_and_the_others_hidden(table):
 
 def test_labels_that_are_not_there_are_said_in_one_line(table, texts, tmp_path):
     with pytest.raises(InputError, match=r"--labels 20: a class of .*table.parquet has 16 items"):
-        load_data(table, labels=20)
+        load_data(table, labels_per_class=20)
     with pytest.raises(InputError, match="eight-gaussians has no labels"):
-        load_data("eight-gaussians", labels=1)
+        load_data("eight-gaussians", labels_per_class=1)

@@ -39,5 +39,5 @@ def test_a_cluster_that_does_not_answer_is_refused(monkeypatch):
 
 def test_waiting_ends_at_the_deadline(ray_session, small, capsys):
     with pytest.raises(InputError, match=r"need 1 GPU \(0 there\), still, after"):
-        wait_for_resources(replace(small, actors=1, gpus_per_actor=1.0, wait=1.5))
+        wait_for_resources(replace(small, actors=1, gpus_per_actor=1.0, wait_for_resources=1.5))
     assert "waiting up to 1.5 s" in capsys.readouterr().err

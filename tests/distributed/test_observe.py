@@ -24,7 +24,7 @@ from pipeline.training.loop import train
 
 @pytest.fixture
 def plane(small):
-    job = replace(small, data="eight-gaussians", observe=1)
+    job = replace(small, data="eight-gaussians", observers=1)
     Storage.at(job.out).write_json("job.json", to_json(job))
     return job
 
@@ -36,7 +36,7 @@ def lines(out, name):
 
 def same(job, found):
     """Whether a run gave the numbers of one that nobody watched."""
-    alone = plain_run(replace(job, observe=0, out=job.out + "-plain"))
+    alone = plain_run(replace(job, observers=0, out=job.out + "-plain"))
     assert found["weights_sha256"] == alone["weights_sha256"]
     assert lines(job.out, "metrics.jsonl") == lines(job.out + "-plain", "metrics.jsonl")
 

@@ -19,7 +19,7 @@ from pipeline.search.trials import read_records
 def plan(small):
     from jobs.short_run import space  # here: what tests of commands import anew is no longer what pickle finds
 
-    recipe = ShortRun(langevin=Langevin(5, 1.0, 0.01), batch=8, width=4, start_from="gaussian", data_noise=0.0)
+    recipe = ShortRun(langevin=Langevin(5, 1.0, 0.01), batch_size=8, width=4, start_from="gaussian", data_noise=0.0)
     job = replace(small, recipe=recipe, data="eight-gaussians", lanes=2, updates=1, out="")
     yardstick = TrialBudget("kl", budget=9 * 40, reports=9, samples=20)
     return Plan(job, space, yardstick, 3, "tpe", "asha", 0, str(Path(small.out).parent), 0.25, 0.0)
@@ -33,9 +33,9 @@ def test_a_search_tries_keeps_every_trial_and_goes_on_where_it_was_left(ray_sess
         job = json.loads((Path(plan.out) / "trials" / name / "job.json").read_text())
         recipe = suggested_recipe(plan, record["settings"])
         assert job["recipe"]["langevin"]["noise"] == recipe.langevin.noise == record["settings"]["noise"]
-        evaluations = [one["gradient_evaluations"] for one in record["reports"]]
-        assert evaluations[0] >= 40
-        assert evaluations == sorted(set(evaluations))
+        gradient_evaluations = [one["gradient_evaluations"] for one in record["reports"]]
+        assert gradient_evaluations[0] >= 40
+        assert gradient_evaluations == sorted(set(gradient_evaluations))
     best = suggested_recipe(plan, next(iter(found.values()))["settings"])
     confirm(plan, {"best-seed-1": replace(plan.job, recipe=best, seed=1)})
     again = read_records(f"{plan.out}/confirm")

@@ -83,7 +83,7 @@ def test_the_normaliser_of_a_known_density_at_its_temperature(small):
     error = float((1 / found.ess - 1 / 200).sqrt())
     assert abs(float(found.log_ratio) + 7 / 3) < 4 * error < 0.15
     assert found.ess > 100
-    assert 0.7 < found.accept < 0.9
+    assert 0.7 < found.acceptance_rate < 0.9
 
 
 def test_annealing_agrees_with_the_grid_on_a_network(small):
@@ -98,7 +98,7 @@ def test_annealing_agrees_with_the_grid_on_a_network(small):
 
 
 def test_the_likelihood_of_latent_vectors_is_that_of_a_linear_model(small):
-    recipe = ShortRunInference(latents=(2,), steps=2, sigma=0.4, width=4)
+    recipe = ShortRunInference(latent_dims=(2,), steps=2, sigma=0.4, width=4)
     of = model(small, recipe=recipe, data="eight-gaussians")
     of.nets["generator"] = Linear(2, 2).requires_grad_(False)
     with torch.no_grad():

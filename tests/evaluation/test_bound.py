@@ -82,7 +82,7 @@ def test_weights_have_the_likelihood_for_mean_and_the_bound_rises_to_it():
 
 
 def test_the_bound_is_below_what_quadrature_gives_for_a_network():
-    recipe = ShortRunInference(latents=(1, 1), steps=4, step=0.2, sigma=SIGMA, width=16)
+    recipe = ShortRunInference(latent_dims=(1, 1), steps=4, step_size=0.2, sigma=SIGMA, width=16)
     nets = init_networks(recipe, Spec("vector", (D,), 0), 0, CPU)
     with torch.no_grad():
         for p in nets["generator"].parameters():

@@ -18,12 +18,12 @@ from pipeline.evaluation.metrics.few_labels import (
 from pipeline.recipe import init_networks
 from pipeline.recipes.symbol_vector import SymbolVector
 
-RECIPE = SymbolVector(latent=2, batch=8, labelled_batch=4, width=16, rate=3e-3, energy_rate=3e-3)
+RECIPE = SymbolVector(latent_dim=2, batch_size=8, labelled_batch_size=4, width=16, autoencoder_lr=3e-3, energy_lr=3e-3)
 
 
 @pytest.fixture
 def clouds(tmp_path):
-    return load_data(features_in(tmp_path, 300), test_share=0.2, labels=2)
+    return load_data(features_in(tmp_path, 300), test_share=0.2, labels_per_class=2)
 
 
 def test_two_labels_that_spread_over_a_cloud_divide_as_its_truth_does(clouds):
@@ -53,7 +53,7 @@ def test_confidence_is_calibrated_where_it_is_the_share_that_is_right(clouds):
 
 
 def test_counts_are_weighed_by_what_the_first_set_has(tmp_path):
-    texts = load_data(sentences_in(tmp_path), test_share=0.2, words="counts")
+    texts = load_data(sentences_in(tmp_path), test_share=0.2, text_as="counts")
     one, two = graph_features(texts, texts.test)
     assert np.allclose(np.linalg.norm(one, axis=1), 1)
     again = graph_features(texts, texts)[1]

@@ -51,7 +51,7 @@ def test_kernel_distance_has_no_bias_in_few_items():
     assert abs(np.mean(parts)) < 4 * np.std(parts) / 20
 
 
-def test_class_score_counts_the_classes_that_are_told_apart():
+def test_class_score_counts_the_classes_that_are_discriminator_accuracy():
     sure = 100 * torch.eye(4)[torch.arange(400) // 10 % 4]
     assert class_score(sure).value == pytest.approx(4)
     assert class_score(sure)[1] == pytest.approx(0, abs=1e-12)

@@ -16,7 +16,9 @@ from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.sampling.posterior import posterior_tasks
 
-LATENT = LatentPrior(latent=3, prior_steps=3, posterior_steps=2, batch=8, energy_width=8, width=4, inference_steps=5)
+LATENT = LatentPrior(
+    latent_dim=3, prior_steps=3, posterior_steps=2, batch_size=8, energy_width=8, width=4, inference_steps=5
+)
 
 
 def test_detection_is_one_where_energies_part_and_chance_where_they_say_nothing():
@@ -31,7 +33,7 @@ def test_detection_is_one_where_energies_part_and_chance_where_they_say_nothing(
 
 
 def test_all_items_of_the_label_held_out_are_held_back():
-    data = load_data("digits", test_share=0.2, held_out=4)
+    data = load_data("digits", test_share=0.2, held_out_class=4)
     labels = data.table.column("label")
     assert not (labels[data.rows] == 4).any()
     assert set(np.flatnonzero(labels == 4)) <= set(data.test_rows)
@@ -59,9 +61,9 @@ def test_items_held_back_are_inferred_by_the_kernel_for_that_and_scored_in_their
     torch.testing.assert_close(scores["energy_prior"], prior)
 
 
-@pytest.mark.parametrize("recipe", [LATENT, ShortRunInference(latents=(2, 3), steps=2, batch=8, width=4)])
+@pytest.mark.parametrize("recipe", [LATENT, ShortRunInference(latent_dims=(2, 3), steps=2, batch_size=8, width=4)])
 def test_a_run_says_how_well_it_tells_them(small, recipe):
-    metrics = run(replace(small, recipe=recipe, test_share=0.2, held_out=4))["metrics"]
+    metrics = run(replace(small, recipe=recipe, test_share=0.2, held_out_class=4))["metrics"]
     assert {"mse", "auprc", "auprc_chance", "auroc"} <= set(metrics)
     assert 0.3 < metrics["auprc_chance"] < 0.42
     assert ("auprc_prior" in metrics) == isinstance(recipe, LatentPrior)

@@ -48,7 +48,7 @@ def test_the_normaliser_of_a_tilted_gaussian():
     exact = d * (c**2 / (2 * (1 + a)) - math.log(1 + a) / 2)
     assert found.ess > 0.6 * m
     assert abs(found.log_ratio - exact) < 4 * (1 / found.ess - 1 / m) ** 0.5
-    assert 0.8 < found.accept < 1
+    assert 0.8 < found.acceptance_rate < 1
     naive = anneal(gaussian(), tilt(energy, gaussian()), x, 1, HMC(1, 4, 0.3), rng)
     assert naive.ess < 0.1 * m
 

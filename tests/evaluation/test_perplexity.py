@@ -54,7 +54,7 @@ def test_perplexities_tell_what_is_no_language_and_what_is_missing(data):
 def test_the_likelihood_of_sentences_is_the_integral_over_latent_vectors(data, monkeypatch):
     monkeypatch.setattr(perplexity_module, "ITEMS", 12)
     monkeypatch.setattr(perplexity_module, "CHAINS", 50)
-    recipe = LatentPrior(latent=1, energy_width=8, width=16)
+    recipe = LatentPrior(latent_dim=1, energy_width=8, width=16)
     nets = init_networks(recipe, data.spec, 0, CPU)
     for net in nets.values():
         net.eval().requires_grad_(False)

@@ -40,7 +40,7 @@ def model(job, **nets):
 
 @pytest.fixture
 def plane(small):
-    recipe = Anatomy(langevin=Langevin(50, 1.0, 0.06), batch=8, width=4)
+    recipe = Anatomy(langevin=Langevin(50, 1.0, 0.06), batch_size=8, width=4)
     return replace(small, data="eight-gaussians", recipe=recipe)
 
 
@@ -50,7 +50,7 @@ def test_the_true_energy_is_worth_nothing_less_and_a_tilted_one_its_divergence(p
     true = model(plane, energy=Truth(truth, temperature))
     assert quality(true, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(0, abs=1e-5)
     tilted = model(plane, energy=Truth(truth, temperature, tilt=1.0))
-    points = grid_points(truth.half)
+    points = grid_points(truth.half_width)
     p = (-truth.energy(points)).double().softmax(0)
     expected = float((p * points[:, 0]).sum() + (p * torch.exp(-points[:, 0].double())).sum().log())
     assert quality(tilted, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(expected, rel=1e-4)
@@ -73,8 +73,8 @@ def test_samples_that_are_not_finite_are_divergence_and_no_number(plane):
 
 
 def test_accuracy_auprc_and_mse_are_of_the_items_held_back(small):
-    job = replace(small, recipe=AlternatingBackprop(latent=3, steps=2, batch=8, width=4), test_share=0.1)
-    job = replace(job, validation_share=0.1, held_out=3)
+    job = replace(small, recipe=AlternatingBackprop(latent_dim=3, steps=2, batch_size=8, width=4), test_share=0.1)
+    job = replace(job, validation_share=0.1, held_out_class=3)
     data = load_dataset(job)
     labels = data.validation.batch(torch.arange(len(data.validation_rows)).numpy())["label"]
     assert 0.3 < float((labels == 3).float().mean()) < 0.5  # half of that label's items, and a tenth of the others

@@ -66,7 +66,7 @@ def test_chains_of_both_spaces_have_the_moments_of_the_tilted_gaussian(model):
     covariance = flow.scale @ flow.scale.T
     mean = flow.mean - covariance @ torch.tensor([0.5, -0.3])
     found = courses(tilted)
-    assert found["z"].accept == pytest.approx(found["x"].accept, abs=0.1)
+    assert found["z"].acceptance_rate == pytest.approx(found["x"].acceptance_rate, abs=0.1)
     for course in found.values():
         x = course.x[:, 100:].reshape(-1, 2)
         assert np.abs(x.mean(0) - mean.numpy()).max() < 0.05
@@ -110,12 +110,12 @@ def test_a_chain_that_never_moves_is_counted_and_left_out(model):
     energy[3], seen[3] = 7, 7
     stuck = course._replace(energy=energy, quantities=seen)
     told = mixing_by_space({"z": course, "x": stuck}, None)
-    assert (told["still_z"], told["still_x"]) == (0, 1)
+    assert (told["stuck_chains_z"], told["stuck_chains_x"]) == (0, 1)
     assert told["rhat_x"] < 1.1
     assert np.isfinite(autocorrelation(second_half(stuck)[..., 1])).all()
 
 
 def test_a_model_without_a_flow_is_refused(model):
-    recipe = ShortRun(langevin=Langevin(3, 1.0, 0.01), batch=8, width=4)
+    recipe = ShortRun(langevin=Langevin(3, 1.0, 0.01), batch_size=8, width=4)
     with pytest.raises(InputError, match="ShortRun has no flow"):
         courses(model(recipe))

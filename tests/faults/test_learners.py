@@ -47,7 +47,7 @@ def test_a_fault_of_one_learner_ends_all_with_its_line(ray_session, small):
 
 def test_learners_that_come_no_further_are_given_up_with_what_they_died_of(ray_session, small, monkeypatch):
     monkeypatch.setattr(distributed, "RESTARTS", 1)
-    recipe = broken()(langevin=small.recipe.langevin, batch=16, width=4)
+    recipe = broken()(langevin=small.recipe.langevin, batch_size=16, width=4)
     job = replace(small, recipe=recipe, learners=1, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     with pytest.raises(

@@ -53,7 +53,7 @@ def test_a_run_goes_on_when_a_machine_is_lost_and_another_joins(cluster, small, 
     assert found["weights_sha256"] == whole["weights_sha256"]
     assert found["gradient_evaluations"] == whole["gradient_evaluations"]
     assert found["faults"]["learner_restarts"] >= 1
-    owner = Storage.at(job.out).read_json("owner.json")
+    owner = Storage.at(job.out).read_json("lease.json")
     print(f"{found['faults']}, {found['wall_seconds']:.0f} s, {owner}")
 
 

@@ -32,7 +32,7 @@ def test_everything_of_a_run_of_images_with_its_protocol(command, persistent):
     metrics, protocols = said["metrics"], said["protocols"]
     assert {"frechet", "kernel_distance", "class_score", "frechet_floor"} <= metrics.keys()
     assert {f"frechet_{start}_{k}K" for start in ("noise", "data", "bank") for k in (1, 3)} <= metrics.keys()
-    assert {"rhat_worst", "ess_bulk_worst", "log_z", "bits_per_dimension"} <= metrics.keys()
+    assert {"rhat_max", "ess_bulk_min", "log_z", "bits_per_dim"} <= metrics.keys()
     assert not any("fid" in name or "inception" in name for name in metrics)
     assert {one["protocol"] for one in metrics.values()} == protocols.keys()
     drawn = protocols[metrics["frechet"]["protocol"]]

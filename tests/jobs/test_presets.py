@@ -51,7 +51,7 @@ def test_the_numbers_of_short_run(name, width):
     recipe = short_run.PRESETS[name].recipe
     langevin = recipe.langevin
     assert (langevin.steps, langevin.drift, langevin.noise, recipe.data_noise) == (100, 1.0, 0.01, 0.03)
-    assert (recipe.width, recipe.learning_rate, recipe.slope, recipe.start_from) == (width, 1e-4, 0.2, "uniform")
+    assert (recipe.width, recipe.lr, recipe.slope, recipe.start_from) == (width, 1e-4, 0.2, "uniform")
     assert (short_run.PRESETS[name].updates, short_run.PRESETS[name].limit) == (200_000, 40_000)
 
 
@@ -65,12 +65,12 @@ def test_the_numbers_of_anatomy():
         one, other = (anatomy.PRESETS[f"{data}-{outcome}"] for outcome in ("convergent", "nonconvergent"))
         assert (one.updates, other.updates) == (200_000, 100_000)
         assert (one.recipe.langevin.steps, one.recipe.langevin.noise, one.recipe.data_noise) == (500, 7.5e-3, 1.5e-2)
-        assert (one.recipe.optimizer, one.recipe.learning_rate, one.recipe.learning_rate_end) == ("sgd", 0.1, 5e-4)
-        assert (one.recipe.decay, one.recipe.bank, one.recipe.net) == (0.99995, bank, "nonlocal")
+        assert (one.recipe.optimizer, one.recipe.lr, one.recipe.final_lr) == ("sgd", 0.1, 5e-4)
+        assert (one.recipe.lr_decay, one.recipe.bank, one.recipe.net) == (0.99995, bank, "nonlocal")
         assert (other.recipe.langevin.steps, other.recipe.langevin.noise, other.recipe.data_noise) == (150, 1e-2, 3e-2)
-        assert (other.recipe.optimizer, other.recipe.learning_rate, other.recipe.bank) == ("adam", 1e-4, 0)
+        assert (other.recipe.optimizer, other.recipe.lr, other.recipe.bank) == ("adam", 1e-4, 0)
         for recipe in (one.recipe, other.recipe):
-            assert (recipe.batch, recipe.width, recipe.slope, recipe.restart) == (100, 32, 0.05, 0.0)
+            assert (recipe.batch_size, recipe.width, recipe.slope, recipe.restart_prob) == (100, 32, 0.05, 0.0)
             assert (recipe.langevin.drift, recipe.start_from) == (1.0, "uniform")
 
 
@@ -79,25 +79,30 @@ def test_the_numbers_of_latent_prior():
     for job, batches, epochs in ((svhn, 732, 201), (cifar10, 500, 201), (celeba, 300, 400)):
         recipe = job.recipe
         assert job.updates == batches * epochs
-        assert recipe.decay**batches == pytest.approx(0.998)
-        assert (recipe.batch, recipe.sigma, recipe.energy_width, recipe.decoder) == (100, 0.3, 200, "conv")
-        assert (recipe.prior_steps, recipe.prior_step, recipe.posterior_step) == (60, 0.4, 0.1)
-        assert (recipe.energy_rate, recipe.generator_rate) == (2e-5, 1e-4)
-    assert [job.recipe.latent for job in (svhn, cifar10, celeba)] == [100, 128, 100]
+        assert recipe.lr_decay**batches == pytest.approx(0.998)
+        assert (recipe.batch_size, recipe.sigma, recipe.energy_width, recipe.decoder) == (100, 0.3, 200, "conv")
+        assert (recipe.prior_steps, recipe.prior_step_size, recipe.posterior_step_size) == (60, 0.4, 0.1)
+        assert (recipe.energy_lr, recipe.generator_lr) == (2e-5, 1e-4)
+    assert [job.recipe.latent_dim for job in (svhn, cifar10, celeba)] == [100, 128, 100]
     assert [job.recipe.posterior_steps for job in (svhn, cifar10, celeba)] == [20, 20, 40]
     channels = {"svhn": [512, 256, 128, 3], "cifar10": [1024, 512, 256, 3], "celeba": [1024, 512, 256, 128, 3]}
     for name, expected in channels.items():
         spec = Spec("image", (3, 64, 64) if name == "celeba" else (3, 32, 32), 0)
         net = latent_prior.PRESETS[name].recipe.nets(spec)["generator"]
         assert [layer.out_channels for layer in net if hasattr(layer, "out_channels")] == expected
-    assert latent_prior.PRESETS["snli"].recipe.latent == 32
+    assert latent_prior.PRESETS["snli"].recipe.latent_dim == 32
 
 
 def test_the_numbers_of_symbol_vector():
     recipe = symbol_vector.PRESETS["ag-news-paper"].recipe
-    assert (recipe.latent, recipe.width, recipe.prior_steps, recipe.prior_step) == (100, 2000, 100, 0.4)
-    assert (recipe.batch, recipe.labelled_batch, recipe.label_weight, recipe.dropout) == (200, 200, 200.0, 0.5)
-    assert (recipe.energy_rate, recipe.rate, recipe.information, recipe.tilt) == (1e-5, 1e-4, 0.0, 1.0)
+    assert (recipe.latent_dim, recipe.width, recipe.prior_steps, recipe.prior_step_size) == (100, 2000, 100, 0.4)
+    assert (recipe.batch_size, recipe.labelled_batch_size, recipe.label_weight, recipe.dropout) == (
+        200,
+        200,
+        200.0,
+        0.5,
+    )
+    assert (recipe.energy_lr, recipe.rate, recipe.information, recipe.tilt) == (1e-5, 1e-4, 0.0, 1.0)
     nets = recipe.nets(Spec("counts", (30_000,), 4, (1 / 30_000,) * 30_000))
     assert [layer.out_features for layer in list(nets["energy"])[::2]] == [200, 200, 4]
     decays = {name: optimizer.param_groups[0]["weight_decay"] for name, optimizer in recipe.optimizers(nets).items()}
@@ -114,14 +119,14 @@ def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
         job = replace(job, data=(features_in if job.data.startswith("table") else sentences_in)(tmp_path))
     else:
         stand_in(job.data, tmp_path / "torchvision", monkeypatch)
-    recipe = replace(job.recipe, batch=8)
+    recipe = replace(job.recipe, batch_size=8)
     if hasattr(recipe, "width"):
         recipe = replace(recipe, width=4)
     if hasattr(recipe, "flow"):
         recipe = replace(recipe, flow=replace(recipe.flow, couplings=1, hidden=4))
-    job = replace(job, labels=min(job.labels, 2))
+    job = replace(job, labels_per_class=min(job.labels_per_class, 2))
     if hasattr(recipe, "langevin"):
         recipe = replace(recipe, langevin=replace(recipe.langevin, steps=3))
-    few = replace(job, recipe=recipe, updates=2, samples=0, learners=0, actors=0, out=str(tmp_path / "run"))
-    per_update = [8 * recipe.sampler(chain, {"step": StepSize(0.1)}, 0).evaluations for chain in recipe.chains]
+    few = replace(job, recipe=recipe, updates=2, eval_samples=0, learners=0, actors=0, out=str(tmp_path / "run"))
+    per_update = [8 * recipe.sampler(chain, {"step": StepSize(0.1)}, 0).gradient_evaluations for chain in recipe.chains]
     assert run(few)["gradient_evaluations"] == 2 * sum(per_update)

@@ -102,9 +102,9 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
 
 def test_what_is_judged_by_where_nothing_is_said():
     def usual(line, data):
-        name, preset, *held_out = line.split()
+        name, preset, *held_out_class = line.split()
         job = search.RECIPES[name].PRESETS[preset]
-        job = replace(job, held_out=int(held_out[0]) if held_out else None)
+        job = replace(job, held_out_class=int(held_out_class[0]) if held_out_class else None)
         return search._objective(search.Search(name), job, load_data(data)).name
 
     assert usual("short-run digits", "digits") == "frechet"

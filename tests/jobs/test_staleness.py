@@ -36,8 +36,8 @@ def test_a_study_has_every_arm_and_goes_on_where_it_was_left(command):
         assert one["updates"] == [3, 6, 9, 12, 15, 18]
         assert len(one["quality"]) == 6
         assert one["drift"] > 0
-        assert (one["waits"] > 0) <= ("bounded" in one["arm"])
-    assert any(one["waits"] for one in runs)
+        assert (one["staleness_waits"] > 0) <= ("bounded" in one["arm"])
+    assert any(one["staleness_waits"] for one in runs)
     half, gone = (Path("study") / f"digits-persistent-lag1{arm}-seed0" for arm in ("-bounded", ""))
     for name in ("result.json", "quality.json"):
         (half / name).unlink()
@@ -56,7 +56,7 @@ def test_a_study_has_every_arm_and_goes_on_where_it_was_left(command):
 def test_a_run_that_diverges_is_found_to_and_is_not_run_again(tmp_path, monkeypatch, small):
     asked = Staleness(actors=0, updates=18, out=str(tmp_path / "study"))
     job = _job(asked, "digits-short-run", 0, Arm(1, False))
-    job = replace(job, recipe=replace(small.recipe, learning_rate=1e30, bank=0, restart=0.0), checkpoint_every=18)
+    job = replace(job, recipe=replace(small.recipe, lr=1e30, bank=0, restart_prob=0.0), checkpoint_every=18)
     why = _run(job)
     assert "not finite at update" in why
     monkeypatch.setattr(staleness, "go", lambda *_: pytest.fail("it was run again"))

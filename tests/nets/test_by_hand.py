@@ -13,12 +13,12 @@ from pipeline.rng import generator, seeded
 from pipeline.samplers.langevin import Langevin
 
 
-def mlp(widths, slope=0.2):
+def mlp(widths, leaky_slope=0.2):
     with seeded(0):
         return MLPEnergy(6, widths, slope)
 
 
-def conv(shape, width=4, slope=0.2):
+def conv(shape, width=4, leaky_slope=0.2):
     with seeded(0):
         return ConvEnergy(shape, width, slope)
 

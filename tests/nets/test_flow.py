@@ -191,7 +191,7 @@ def test_a_uniform_density_needs_all_bits_of_a_level(levels):
     x = torch.zeros(2, 3, 4, 4)
     uniform = torch.full((2,), 3 * 4 * 4 * math.log(2))
     told = FlowSettings(levels=levels).told(uniform, x)
-    assert told["bits"].tolist() == pytest.approx([math.log2(levels)] * 2)
+    assert told["bits_per_dim"].tolist() == pytest.approx([math.log2(levels)] * 2)
 
 
 PLANE, IMAGE = Spec("vector", (2,), 0), Spec("image", (1, 8, 8), 10)

@@ -15,7 +15,7 @@ from pipeline.samplers.langevin import Langevin
 from pipeline.training.learner import Learner
 
 SPEC = Spec("vector", (2,), 0)
-SGD = Anatomy(langevin=Langevin(5, 1.0, 0.01), data_noise=0.0, width=4, optimizer="sgd", learning_rate=0.1)
+SGD = Anatomy(langevin=Langevin(5, 1.0, 0.01), data_noise=0.0, width=4, optimizer="sgd", lr=0.1)
 RNG = np.random.default_rng(0)
 DATA, MODEL = (RNG.normal(size=(24, 2)).astype(np.float32) for _ in range(2))
 
@@ -36,16 +36,16 @@ def test_sgd_moves_the_network_by_the_rate_times_the_gradient_of_f_whatever_the_
     for p, q, g in zip(f.parameters(), learner.nets["energy"].parameters(), gradient, strict=True):
         torch.testing.assert_close(q, p - 0.1 * g, atol=1e-6, rtol=1e-5)
     # d is on the scale of U = F 2/eps^2
-    assert metrics["chains/contrast"] == pytest.approx(difference.item() * 2 / noise**2, rel=1e-4)
+    assert metrics["energy/gap"] == pytest.approx(difference.item() * 2 / noise**2, rel=1e-4)
 
 
 def test_the_rate_falls_by_its_factor_to_its_end():
-    recipe = replace(SGD, decay=0.9, learning_rate_end=0.05)
-    factors = [recipe.players(update, {})["energy"] for update in range(20)]
+    recipe = replace(SGD, lr_decay=0.9, final_lr=0.05)
+    factors = [recipe.learning_rate_factors(update, {})["energy"] for update in range(20)]
     assert factors[:4] == pytest.approx([1, 0.9, 0.81, 0.729])
     assert factors[-1] == pytest.approx(0.5)
-    constant = replace(SGD, decay=1.0)
-    assert {constant.players(update, {})["energy"] for update in (0, 10, 10_000)} == {1.0}
+    constant = replace(SGD, lr_decay=1.0)
+    assert {constant.learning_rate_factors(update, {})["energy"] for update in (0, 10, 10_000)} == {1.0}
 
 
 def test_adam_takes_no_scale():

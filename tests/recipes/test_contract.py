@@ -37,8 +37,8 @@ def test_it_is_a_frozen_value_with_the_methods_of_a_recipe(rank):
 
 def test_every_network_but_the_fixed_ones_moves_and_all_is_finite(rank):
     one = rank()
-    learning, fixed = weights.partition(one.learner.nets, one.job.recipe.fixed)
-    assert set(fixed) == one.job.recipe.fixed
+    learning, fixed = weights.partition(one.learner.nets, one.job.recipe.frozen)
+    assert set(fixed) == one.job.recipe.frozen
     still = {k: weights.flatten({k: net}) for k, net in fixed.items()}
     before = {k: [p.clone() for p in net.parameters()] for k, net in learning.items()}
     metrics = [one.step(update)[0] for update in range(3)]
@@ -56,7 +56,7 @@ def test_what_is_prepared_is_a_function_of_its_seed_and_spares_what_is_given(ran
     def prepared(given):
         one = rank()
         before = {k: weights.digest({k: net}) for k, net in one.learner.nets.items()}
-        one.job.recipe.prepare(one.learner.nets, one.batch(0, one.lanes[0]), generator(3), given)
+        one.job.recipe.data_dependent_init(one.learner.nets, one.batch(0, one.lanes[0]), generator(3), given)
         assert all(weights.digest({k: one.learner.nets[k]}) == before[k] for k in given)
         return weights.digest(one.learner.nets)
 
@@ -66,7 +66,7 @@ def test_what_is_prepared_is_a_function_of_its_seed_and_spares_what_is_given(ran
 
 def test_losses_name_every_player_and_every_player_has_an_optimizer(rank):
     one = rank()
-    recipe, players = one.job.recipe, one.job.recipe.players(0, {})
+    recipe, players = one.job.recipe, one.job.recipe.learning_rate_factors(0, {})
     metrics, _ = one.step(0)
     assert {f"loss/{player}" for player in players} <= set(metrics)
     assert set(players) <= set(one.learner.optimizers) <= set(one.learner.nets)
@@ -80,7 +80,7 @@ def test_samples_of_its_model_are_data(rank):
     recipe, nets, shape = one.job.recipe, one.learner.nets, one.data.spec.shape
     drawn = [draw_tasks(recipe, nets, one.data, 5, 0, seed=7) for _ in range(2)]
     ends = [{(t.chain, t.lane.index): advance(recipe, nets, t) for t in some} for some in drawn]
-    x, again = (decode_states(recipe, nets, final_states(answers, recipe.model), 7) for answers in ends)
+    x, again = (decode_states(recipe, nets, final_states(answers, recipe.sample_chain), 7) for answers in ends)
     assert x.shape == (5, *shape)
     assert torch.equal(x, again)
     assert x.isfinite().all()
@@ -92,7 +92,7 @@ def test_scores_are_about_every_item(rank):
     answers = {(t.chain, t.lane.index): advance(recipe, one.learner.nets, t) for t in one.tasks(0, 0)}
     batch = one.batch(0, lane)
     chains = {c: chain_states(answers[c, lane.index], CPU) for c, s in recipe.chains.items() if s.context}
-    for score in recipe.scores(one.learner.nets, batch, chains, generator(0)).values():
+    for score in recipe.item_metrics(one.learner.nets, batch, chains, generator(0)).values():
         assert score.shape == (len(batch["data"]["x"]),)
         assert score.isfinite().all()
 

@@ -17,7 +17,7 @@ from pipeline.recipes.flow_contrastive import FlowContrastive
 from pipeline.rng import generator, seeded
 
 PLANE = Spec("vector", (2,), 0)
-FCE = FlowContrastive(flow=FlowSettings(family="affine", couplings=2, hidden=4), batch=100, width=8)
+FCE = FlowContrastive(flow=FlowSettings(family="affine", couplings=2, hidden=4), batch_size=100, width=8)
 NCE = replace(FCE, flow=FlowSettings(family="gaussian"))
 
 
@@ -37,7 +37,7 @@ class Perfect(nn.Module):
 
     def __init__(self, flow):
         super().__init__()
-        self.of, self.constant = flow_energy(flow), nn.Parameter(torch.zeros(()))
+        self.count, self.constant = flow_energy(flow), nn.Parameter(torch.zeros(()))
 
     def forward(self, x):
         return self.of(x) + self.constant
@@ -81,12 +81,12 @@ def test_against_a_perfect_energy_the_value_is_its_optimum():
         assert p.abs() < 1e-5  # nor would c move
 
 
-def test_whatever_the_energy_the_flows_own_samples_are_told_apart_by_halves():
+def test_whatever_the_energy_the_flows_own_samples_are_discriminator_accuracy_by_halves():
     nets, n = nets_of(FCE), 20_000
     with torch.no_grad():
         own = nets["flow"](data(n))
         _, told = losses(FCE, nets, own)
-    assert abs(told["told_apart"] - 0.5) < 4 * 0.5 / (2 * n) ** 0.5
+    assert abs(told["discriminator_accuracy"] - 0.5) < 4 * 0.5 / (2 * n) ** 0.5
 
 
 def test_the_value_is_that_of_its_equation():
@@ -97,7 +97,7 @@ def test_the_value_is_that_of_its_equation():
     value = (p(x) / (p(x) + q(x))).log().mean() + (q(made) / (p(made) + q(made))).log().mean()
     torch.testing.assert_close(told["value"], value)
     right = torch.cat([p(x) > q(x), p(made) < q(made)]).float().mean()
-    torch.testing.assert_close(told["told_apart"], right)
+    torch.testing.assert_close(told["discriminator_accuracy"], right)
     assert told["constant"] is nets["energy"].constant
 
 
@@ -126,15 +126,15 @@ def test_the_flows_gradient_goes_through_its_samples_and_its_density(double):
     ("recipe", "told", "turn"),
     [
         (FCE, {}, "energy"),
-        (FCE, {"told_apart": 0.54}, "energy"),
-        (FCE, {"told_apart": 0.56}, "flow"),
-        (replace(FCE, threshold=0.6), {"told_apart": 0.56}, "energy"),
-        (NCE, {"told_apart": 1.0}, "energy"),
+        (FCE, {"discriminator_accuracy": 0.54}, "energy"),
+        (FCE, {"discriminator_accuracy": 0.56}, "flow"),
+        (replace(FCE, threshold=0.6), {"discriminator_accuracy": 0.56}, "energy"),
+        (NCE, {"discriminator_accuracy": 1.0}, "energy"),
     ],
 )
 def test_whose_turn_it_is(recipe, told, turn):
-    assert recipe.players(0, told) == {turn: 1.0}
-    assert replace(recipe, decay=0.9).players(7, told) == {turn: pytest.approx(0.9**7)}
+    assert recipe.learning_rate_factors(0, told) == {turn: 1.0}
+    assert replace(recipe, lr_decay=0.9).learning_rate_factors(7, told) == {turn: pytest.approx(0.9**7)}
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_whose_turn_it_is(recipe, told, turn):
 def test_the_constant_begins_where_the_flows_samples_are_as_likely_to_both(recipe, spec):
     nets = nets_of(recipe, spec)
     x = data(500, spec).clamp(-1, 1)
-    recipe.prepare(nets, {"data": {"x": x}}, generator(0), frozenset())
+    recipe.data_dependent_init(nets, {"data": {"x": x}}, generator(0), frozenset())
     with torch.no_grad():
         made, base = sample_with_energy(nets["flow"], torch.randn(4000, spec.size, generator=generator(8)))
         r = base - nets["energy"](made)
@@ -154,12 +154,12 @@ def test_the_constant_begins_where_the_flows_samples_are_as_likely_to_both(recip
 def test_the_constant_of_another_run_stays():
     nets = nets_of(FCE)
     before = nets["energy"].constant.clone()
-    FCE.prepare(nets, {"data": {"x": data(50)}}, generator(0), frozenset({"energy"}))
+    FCE.data_dependent_init(nets, {"data": {"x": data(50)}}, generator(0), frozenset({"energy"}))
     assert torch.equal(nets["energy"].constant, before)
 
 
 def test_noise_contrastive_estimation_learns_the_normaliser():
-    recipe = replace(NCE, learning_rate=0.1, constant_rate=0.1, decay=0.98, batch=1000)
+    recipe = replace(NCE, energy_lr=0.1, constant_lr=0.1, lr_decay=0.98, batch_size=1000)
     nets = {**nets_of(recipe), "energy": Quadratic()}
     optimizer, sd = recipe.optimizers(nets)["energy"], torch.tensor([0.6, 1.2])
     initial = [group["lr"] for group in optimizer.param_groups]
@@ -168,7 +168,7 @@ def test_noise_contrastive_estimation_learns_the_normaliser():
         optimizer.zero_grad()
         found["energy"].backward()
         for group, rate in zip(optimizer.param_groups, initial, strict=True):
-            group["lr"] = rate * recipe.players(update, {})["energy"]
+            group["lr"] = rate * recipe.learning_rate_factors(update, {})["energy"]
         optimizer.step()
     log_z = math.log(2 * math.pi * 0.6 * 1.2)
     assert nets["energy"].constant.item() == pytest.approx(log_z, abs=0.03)
@@ -176,7 +176,7 @@ def test_noise_contrastive_estimation_learns_the_normaliser():
 
 
 def test_the_constant_has_a_rate_of_its_own_and_a_fixed_flow_no_optimizer():
-    recipe = replace(FCE, learning_rate=0.1, constant_rate=0.2, flow_rate=0.3)
+    recipe = replace(FCE, energy_lr=0.1, constant_lr=0.2, flow_lr=0.3)
     nets = nets_of(recipe)
     others, own = recipe.optimizers(nets)["energy"].param_groups
     assert own["params"] == [nets["energy"].constant]
@@ -189,7 +189,7 @@ def test_the_constant_has_a_rate_of_its_own_and_a_fixed_flow_no_optimizer():
 
 def test_labels_add_their_cross_entropy():
     spec = Spec("vector", (2,), 3)
-    recipe = replace(FCE, labelled_batch=6, label_weight=2.0)
+    recipe = replace(FCE, labelled_batch_size=6, label_weight=2.0)
     nets, x, label = nets_of(recipe, spec), data(20), torch.tensor([0, 1, 2, 2, 1, 0])
     items = {"x": data(6, seed=6), "label": label}
     found, told = recipe.losses(nets, {"data": {"x": x}, "labelled": items}, {}, generator(0), 0)

@@ -26,13 +26,13 @@ from pipeline.samplers.kernel import Stats
 from pipeline.samplers.langevin import Langevin
 from pipeline.training.worker import Worker
 
-SRI = ShortRunInference(latents=(5,), steps=4, step=0.1, tune_every=0, sigma=0.3, batch=8, width=16)
+SRI = ShortRunInference(latent_dims=(5,), steps=4, step_size=0.1, tune_every=0, sigma=0.3, batch_size=8, width=16)
 STEP = float(init_networks(SRI, Spec("vector", (2,), 0), 0, CPU)["step"]().detach())
 """SRI's step as it comes out of its network, rounding and all."""
 SAME = {"latent": 5, "sigma": 0.3, "batch": 8, "width": 16, "decoder": "mlp"}
-ABP = AlternatingBackprop(steps=4, step=STEP, **SAME)
+ABP = AlternatingBackprop(steps=4, step_size=STEP, **SAME)
 LATENT = LatentPrior(
-    posterior_steps=4, posterior_step=STEP, prior_steps=2, generator_rate=1e-3, energy_rate=0.0, **SAME
+    posterior_steps=4, posterior_step_size=STEP, prior_steps=2, generator_lr=1e-3, energy_lr=0.0, **SAME
 )
 
 
@@ -52,8 +52,8 @@ def ranks(small):
     def make(other):
         pair = []
         for recipe in (SRI, other):
-            job = replace(small, recipe=recipe, limit=24)
-            pair.append(Worker(job, load_data(job.data, job.limit), CPU, local_pool(job)))
+            job = replace(small, recipe=recipe, max_items=24)
+            pair.append(Worker(job, load_data(job.data, job.max_items), CPU, local_pool(job)))
         sri, rank = pair
         for p, q in zip(weights(rank), weights(sri), strict=True):
             p.data.copy_(q)
@@ -107,12 +107,13 @@ def test_alternating_backprop_is_short_run_inference_whose_states_persist(ranks)
         for lane in rank.lanes:
             states = rank.banks["posterior"].state_dict(lane)
             left |= {
-                int(slot) * lane.of + lane.index: states["states"][slot] for slot in np.flatnonzero(states["put_once"])
+                int(slot) * lane.count + lane.index: states["states"][slot]
+                for slot in np.flatnonzero(states["put_once"])
             }
     assert sorted(left) == list(range(24))
 
 
-VAE = JointVAE(latent=3, sigma=1.0, batch=4, energy_weight=0.0, width=8)
+VAE = JointVAE(latent_dim=3, sigma=1.0, batch_size=4, energy_weight=0.0, width=8)
 
 
 class Linear(torch.nn.Linear, GaussianDecoder):
@@ -170,9 +171,9 @@ def test_a_joint_vae_without_its_energy_has_the_loss_of_a_vae_on_average(vae):
 
 
 IDENTITY = NeuralTransport(
-    flow=FlowSettings(family="gaussian"), kernel="langevin", steps=5, step=0.1, batch=8, width=16, learning_rate=1e-3
+    flow=FlowSettings(family="gaussian"), kernel="langevin", steps=5, step_size=0.1, batch_size=8, width=16, lr=1e-3
 )
-SHORT = ShortRun(langevin=Langevin.textbook(5, 0.1), batch=8, start_from="gaussian", data_noise=0.0, width=16)
+SHORT = ShortRun(langevin=Langevin.textbook(5, 0.1), batch_size=8, start_from="gaussian", data_noise=0.0, width=16)
 
 
 def test_neural_transport_through_the_identity_is_short_run_tilted_by_a_gaussian():
@@ -186,7 +187,9 @@ def test_neural_transport_through_the_identity_is_short_run_tilted_by_a_gaussian
     with torch.no_grad():
         torch.testing.assert_close(gradient(target)(z), gradient(tilted)(z), rtol=ROUNDING, atol=ROUNDING)
         ends = [
-            recipe.sampler("model", {}, 0)(energy, recipe.start("model", 8, generator(3), {}, {"data": {"x": x}}), rng)
+            recipe.sampler("model", {}, 0)(
+                energy, recipe.initial_states("model", 8, generator(3), {}, {"data": {"x": x}}), rng
+            )
             for recipe, energy, rng in ((IDENTITY, target, generator(4)), (SHORT, tilted, generator(4)))
         ]
     assert near(ends[0][0], ends[1][0])
@@ -195,7 +198,7 @@ def test_neural_transport_through_the_identity_is_short_run_tilted_by_a_gaussian
         recipe.losses(some, batch, {"model": moved}, generator(5), 0)
         for recipe, some in ((IDENTITY, nets), (SHORT, others))
     )
-    for name in ("energy/data", "energy/model", "chains/contrast"):
+    for name in ("energy/data", "energy/model", "energy/gap"):
         assert near(told[name].detach(), also[name].detach())
     pair = [list(some["energy"].parameters()) for some in (nets, others)]
     found = [torch.autograd.grad(some["energy"], p) for some, p in zip((loss, other), pair, strict=True)]

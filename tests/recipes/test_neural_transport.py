@@ -17,7 +17,7 @@ from pipeline.samplers.hmc import HMC
 from pipeline.samplers.kernel import Stats
 from pipeline.samplers.langevin import Langevin
 
-GAUSSIAN = NeuralTransport(flow=FlowSettings(family="gaussian"), steps=30, leapfrogs=3, step=0.3, width=8)
+GAUSSIAN = NeuralTransport(flow=FlowSettings(family="gaussian"), steps=30, leapfrog_steps=3, step_size=0.3, width=8)
 GLOW = FlowSettings(couplings=2, hidden=8, levels=17)
 
 
@@ -62,7 +62,7 @@ def test_scores_are_normalised_by_it():
     a = torch.tensor([0.3, -0.4])
     x = torch.randn(50, 2, generator=generator(1))
     recipe = replace(GAUSSIAN, base_samples=100_000)
-    found = recipe.scores(tilted(Linear(a)), {"data": {"x": x}}, {}, generator(0))
+    found = recipe.item_metrics(tilted(Linear(a)), {"data": {"x": x}}, {}, generator(0))
     exact = -torch.distributions.Normal(-a, 1).log_prob(x).sum(1)  # exp(-a.x) moves the Gaussian by -a
     torch.testing.assert_close(found["nats"], exact, rtol=0, atol=0.01)
     torch.testing.assert_close(found["flow_nats"], -torch.distributions.Normal(0, 1).log_prob(x).sum(1))
@@ -78,9 +78,9 @@ def test_chains_in_z_have_the_moments_of_the_model_in_x(kernel):
     own, n = torch.tensor([[1.0, 0.5], [0.5, 2.0]]), 4000
     nets = tilted(Quadratic(own))
     MaximumLikelihoodFlow(flow=GAUSSIAN.flow).prepare(nets, {"data": {"x": correlated()}}, generator(0), frozenset())
-    recipe = GAUSSIAN if kernel == "hmc" else replace(GAUSSIAN, kernel="langevin", steps=400, step=0.12)
+    recipe = GAUSSIAN if kernel == "hmc" else replace(GAUSSIAN, kernel="langevin", steps=400, step_size=0.12)
     batch = {"data": {"x": correlated()}}
-    z = recipe.start("model", n, generator(3), nets, batch)
+    z = recipe.initial_states("model", n, generator(3), nets, batch)
     with torch.no_grad():
         z, _ = recipe.sampler("model", nets, 0)(recipe.target("model", nets, None), z, generator(4))
         x = recipe.decode(nets, z, generator(5))
@@ -136,7 +136,7 @@ def test_the_energy_of_images_is_the_target_behind_the_flow_but_for_the_change_o
     target = recipe.target("model", nets, None)(z)
     constant = spec.size / 2 * torch.tensor(2 * torch.pi).log()
     torch.testing.assert_close(recipe.energy(nets)(x), target + constant - log_det, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(recipe.densities(nets)["flow"](x), flow_energy(nets["flow"])(x))
+    torch.testing.assert_close(recipe.normalized_energies(nets)["flow"](x), flow_energy(nets["flow"])(x))
 
 
 def test_the_loss_is_the_difference_of_energies_through_the_flow():

@@ -20,15 +20,15 @@ from pipeline.samplers.short_run_density import push_forward, short_run_divergen
 
 N, K, L, D, SIGMA = 4, 10, 3, 6, 0.5
 SPEC = Spec("vector", (D,), 0)
-SRI = ShortRunInference(latents=(L,), steps=K, sigma=SIGMA, tune_every=1, tune_items=16, width=4)
+SRI = ShortRunInference(latent_dims=(L,), steps=K, sigma=SIGMA, tune_every=1, tune_items=16, width=4)
 
 
 class Linear(nn.Linear, GaussianDecoder):
     """x = A z + sigma xi: all is Gaussian."""
 
-    def __init__(self, scale=0.3, d=D, latent=L):
-        super().__init__(latent, d, bias=False)
-        self.weight.data = scale * torch.randn(d, latent, generator=generator(3))
+    def __init__(self, scale=0.3, d=D, latent_dim=L):
+        super().__init__(latent_dim, d, bias=False)
+        self.weight.data = scale * torch.randn(d, latent_dim, generator=generator(3))
 
 
 def posterior(net, x, sigma=SIGMA):
@@ -69,7 +69,7 @@ def test_the_log_determinant_is_a_product_over_singular_values_however_much_chai
 
 
 def test_the_transport_is_the_samplers_own():
-    recipe = replace(SRI, latents=(2, 1))
+    recipe = replace(SRI, latent_dims=(2, 1))
     nets = init_networks(recipe, SPEC, 0, CPU)
     energy, z, langevin = (
         recipe.target("posterior", nets, {"x": normal(0, N, D)}),
@@ -83,7 +83,7 @@ def test_the_transport_is_the_samplers_own():
 
 
 def test_the_log_determinant_is_that_of_the_maps_jacobian():
-    recipe = replace(SRI, latents=(2, 1), step=0.1)
+    recipe = replace(SRI, latent_dims=(2, 1), step_size=0.1)
     nets = init_networks(recipe, SPEC, 0, CPU)
     x, z, langevin = normal(0, 1, D), normal(1, 1, L), recipe.sampler("posterior", nets, 0)
     energy = recipe.target("posterior", nets, {"x": x})
@@ -106,7 +106,7 @@ def kl(precision, step):
 
 @pytest.mark.parametrize("step", [0.02, 0.1, 1.0])  # chains explode at the last
 def test_the_search_comes_to_the_step_of_least_kl_from_either_side(step):
-    recipe = replace(SRI, step=step, tune_items=400)
+    recipe = replace(SRI, step_size=step, tune_items=400)
     net = Linear(0.6)
     x = net(normal(5, 400, L)).detach() + SIGMA * normal(6, 400, D)
     nets = {**init_networks(recipe, SPEC, 0, CPU), "generator": net}
@@ -124,7 +124,7 @@ def test_the_search_comes_to_the_step_of_least_kl_from_either_side(step):
 
 
 def test_a_step_that_takes_chains_beyond_all_numbers_is_not_best():
-    recipe = replace(SRI, step=4.0, steps=100, tune_grid=(1.0, 0.05, 2.0))
+    recipe = replace(SRI, step_size=4.0, steps=100, tune_grid=(1.0, 0.05, 2.0))
     nets = {**init_networks(recipe, SPEC, 0, CPU), "generator": Linear(0.6)}
     items = {"x": normal(5, 8, D)}
     langevin = recipe.sampler("posterior", nets, 0)

@@ -22,7 +22,7 @@ from pipeline.samplers.kernel import Stats
 from pipeline.sampling.draw import class_tasks
 from pipeline.training.worker import Worker
 
-SMALL = SymbolVector(latent=5, prior_steps=4, batch=8, labelled_batch=4, network="mlp", width=16)
+SMALL = SymbolVector(latent_dim=5, prior_steps=4, batch_size=8, labelled_batch_size=4, architecture="mlp", width=16)
 SPEC = Spec("image", (1, 8, 8), 10)
 
 
@@ -47,8 +47,8 @@ def spread_out(nets):
 
 
 def test_one_symbol_and_no_labels_have_the_chains_and_the_energy_loss_of_a_latent_prior(rank):
-    one = rank(replace(SMALL, symbols=1, labelled_batch=0))
-    prior = rank(LatentPrior(latent=5, prior_steps=4, batch=8, width=16, decoder="mlp"))
+    one = rank(replace(SMALL, symbols=1, labelled_batch_size=0))
+    prior = rank(LatentPrior(latent_dim=5, prior_steps=4, batch_size=8, width=16, architecture="mlp"))
     energy, scores = prior.learner.nets["energy"], one.learner.nets["energy"]
     energy.load_state_dict(scores.state_dict())
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_one_symbol_and_no_labels_have_the_chains_and_the_energy_loss_of_a_laten
             advance(one.job.recipe, one.learner.nets, ours).x, advance(prior.job.recipe, prior.learner.nets, theirs).x
         )
     metrics, _ = one.step(0)
-    assert metrics["loss/energy"] == metrics["chains/contrast"] != 0
+    assert metrics["loss/energy"] == metrics["energy/gap"] != 0
     assert metrics["entropy"] == metrics["information"] == 0
 
 
@@ -121,7 +121,7 @@ def test_each_network_has_its_own_gradient(rank):
 
 def test_samples_of_a_class_have_its_density():
     """Scores a_y z make p(z|y) the Gaussian about a_y."""
-    recipe, labels = replace(SMALL, prior_steps=150, prior_step=0.3), np.repeat([3, 7], 1000)
+    recipe, labels = replace(SMALL, prior_steps=150, prior_step_size=0.3), np.repeat([3, 7], 1000)
     scores = torch.nn.Linear(5, 10, bias=False)
     with torch.no_grad():
         scores.weight.copy_(torch.linspace(-1, 1, 50).view(10, 5))
@@ -137,7 +137,7 @@ def test_classes_that_are_not_there_are_said(rank):
     one = rank(SMALL)
     with pytest.raises(InputError, match="--label 10: there are the classes 0 to 9"):
         class_tasks(one.job.recipe, one.learner.nets, one.data, np.full(3, 10), 0, 0)
-    other = rank(LatentPrior(latent=5, batch=8))
+    other = rank(LatentPrior(latent_dim=5, batch_size=8))
     with pytest.raises(InputError, match="LatentPrior has no classes"):
         class_tasks(other.job.recipe, other.learner.nets, other.data, np.full(3, 1), 0, 0)
 
@@ -147,7 +147,7 @@ def test_classes_that_are_not_there_are_said(rank):
     [
         (SMALL, Spec("vector", (2,), 0), "no labels"),
         (replace(SMALL, symbols=3), SPEC, "--symbols 3"),
-        (replace(SMALL, labelled_batch=0), Spec("vector", (2,), 0), "--symbols 0"),
+        (replace(SMALL, labelled_batch_size=0), Spec("vector", (2,), 0), "--symbols 0"),
     ],
 )
 def test_data_that_will_not_do_are_said(recipe, spec, said):
@@ -156,7 +156,12 @@ def test_data_that_will_not_do_are_said(recipe, spec, said):
 
 
 def test_two_labels_a_class_are_learned(rank):
-    one = rank(replace(SMALL, rate=3e-3, energy_rate=1e-3, labelled_batch=20), labels=2, lanes=1, test_share=0.2)
+    one = rank(
+        replace(SMALL, autoencoder_lr=3e-3, energy_lr=1e-3, labelled_batch_size=20),
+        labels_per_class=2,
+        lanes=1,
+        test_share=0.2,
+    )
     for update in range(40):
         one.step(update)
     found = label_metrics(one.learner.nets, one.data.test.batch(np.arange(one.data.test.size)))

@@ -43,7 +43,7 @@ class StartTrajectory(NamedTuple):
 
     energy: dict[int, float]
     """Mean energy over temperature."""
-    extent: dict[int, float]
+    rms: dict[int, float]
     """Root mean square of the states, at 0 as well."""
     distance: dict[int, float]
     """To the data, at 0 as well; empty where there is no distance."""
@@ -161,13 +161,13 @@ def _evidence(
     trails = {}
     for start, own in cut.items():
         slope = torch.stack([seen.grad_norm[own] for seen in walk.passed])
-        extent = {mark: float(x[own].double().square().mean().sqrt()) for mark, x in walk.states.items()}
+        rms = {mark: float(x[own].double().square().mean().sqrt()) for mark, x in walk.states.items()}
         far = {mark: _far(distance, x) for mark, x in shown[start].items()} if distance else {}
         ratio = _ratio(model, slope.flatten(), walk.states[0][0].numel())
-        trails[start] = _trail(energy[own], extent, far, ratio)
+        trails[start] = _trail(energy[own], rms, far, ratio)
     own_start: ChainStart = "bank" if "bank" in cut else "noise"
     serving = [energy[own] for start, own in cut.items() if start in ("data", own_start)]
-    d = model.watch.history.get("chains/contrast", [])
+    d = model.monitor.history.get("energy/gap", [])
     return Evidence(
         update=model.update,
         attempt=model.attempt,
@@ -182,7 +182,7 @@ def _evidence(
         rhat=_mixed(np.concatenate(serving))[0],
         rhat_all=_mixed(energy)[0],
         finite=walk.finite,
-        outside={name: n for name, n in model.watch.outside.items() if n},
+        outside={name: n for name, n in model.monitor.outside.items() if n},
         one_sided=abs(float(np.mean(np.sign(d[-RECENT_UPDATES:])))) if d else 0.0,
         growth=_growth(d),
     )
@@ -207,13 +207,13 @@ def _floor(model: Snapshot, distance: SampleDistance | None, number: int, seed: 
 
 
 def _trail(
-    energy: Float[ndarray, "n k"], extent: dict[int, float], far: dict[int, float], ratio: float
+    energy: Float[ndarray, "n k"], rms: dict[int, float], far: dict[int, float], ratio: float
 ) -> StartTrajectory:
     at = {k: float(energy[:, k - 1].mean()) for k in sorted({*PLACES, energy.shape[1]}) if k <= energy.shape[1]}
     late = energy[:, energy.shape[1] // 2 :].mean()
     with np.errstate(all="ignore"):  # what is not finite is told as it is
         drift = float((late - energy[:, 0].mean()) / energy[:, 0].std())
-    return StartTrajectory(at, extent, far, drift, *_mixed(energy), ratio)
+    return StartTrajectory(at, rms, far, drift, *_mixed(energy), ratio)
 
 
 def _mixed(energy: Float[ndarray, "n k"]) -> tuple[float, float]:

@@ -50,10 +50,10 @@ class CheckpointId(NamedTuple):
 def check_observable(job: Job[Any], spec: Spec) -> None:
     """Raise BadInput where there is nothing to observe: the model's chain has no steps."""
     recipe = job.recipe
-    sampler = recipe.sampler(recipe.model, init_networks(recipe, spec, job.seed, torch.device("cpu")), 0)
-    if not sampler.evaluations:
+    sampler = recipe.sampler(recipe.sample_chain, init_networks(recipe, spec, job.seed, torch.device("cpu")), 0)
+    if not sampler.gradient_evaluations:
         raise InputError(
-            f"--observe {job.observe}: the model draws without a chain, so none can converge; use --observe 0"
+            f"--observe {job.observers}: the model draws without a chain, so none can converge; use --observe 0"
         )
 
 
@@ -194,7 +194,7 @@ def _scalars(evidence: Evidence) -> dict[str, float]:
     found = {name: float(getattr(evidence, name)) for name in names}
     for start, trail in evidence.trails.items():
         found |= {f"{start}/{name}": getattr(trail, name) for name in ("drift", "rhat", "ess", "gradient_to_noise")}
-        found |= {f"{start}/energy": trail.energy[evidence.reach], f"{start}/extent": trail.extent[evidence.reach]}
+        found |= {f"{start}/energy": trail.energy[evidence.reach], f"{start}/rms": trail.rms[evidence.reach]}
         found |= {f"{start}/{evidence.metric}_{mark}K": value for mark, value in trail.distance.items()}
     return found
 
@@ -232,7 +232,7 @@ def chains_figure(model: Snapshot, shown: dict[ChainStart, dict[int, Tensor]]) -
             if truth is None:
                 axes.imshow(image_grid(x[:PANEL_IMAGES], 5).permute(1, 2, 0))
             elif x.isfinite().all():
-                density = kde_log_density(x, grid_points(truth.half)).exp()
-                side, extent = round(len(density) ** 0.5), (-truth.half, truth.half) * 2
+                density = kde_log_density(x, grid_points(truth.half_width)).exp()
+                side, extent = round(len(density) ** 0.5), (-truth.half_width, truth.half_width) * 2
                 axes.imshow(density.view(side, side).T, origin="lower", extent=extent, cmap="magma")
     return figure

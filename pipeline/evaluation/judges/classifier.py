@@ -38,7 +38,7 @@ class Classifier(nn.Module):
 def trained_classifier(data: Dataset, device: torch.device | str = "cpu") -> Classifier:
     """The classifier of a labelled data set: trained once with a fixed seed, then taken from the cache folder."""
     with seeded(0):
-        net = Classifier(data.spec.shape, data.spec.classes)
+        net = Classifier(data.spec.shape, data.spec.num_classes)
     net = net.to(device)
     load_or_train("classifiers", data, net, lambda: _train(net, data, device))
     return net.eval().requires_grad_(False)

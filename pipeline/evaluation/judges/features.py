@@ -57,7 +57,7 @@ class Features:
 
 def of_classifier(data: Dataset, device: torch.device | str = "cpu") -> Features:
     """Of the small classifier of the data set's own classes. Raises BadInput where there are none."""
-    if data.spec.kind != "image" or not data.spec.classes:
+    if data.spec.kind != "image" or not data.spec.num_classes:
         raise InputError("--features classifier: it takes images with labels to learn one")
     return Features(f"classifier of {data.key}", partial(_by_classifier, trained_classifier(data, device), device))
 

@@ -89,16 +89,16 @@ class AnnealedSampler:
     temperature: float
 
     @property
-    def evaluations(self) -> int:
+    def gradient_evaluations(self) -> int:
         """Gradients of the energy that one chain takes in one call."""
-        return sum(move.evaluations for move in self.moves)
+        return sum(move.gradient_evaluations for move in self.moves)
 
     def __call__(self, energy: Energy, x: Float[Tensor, "n e"], rng: torch.Generator) -> tuple[Tensor, Stats]:
         """Anneal n chains; `energy` in Stats is U / temperature, and the norm of its gradient is not looked at."""
         target = self.base.within(energy, self.temperature)
         found = weigh(gaussian(), target, x[:, :-1], self.moves, rng)
         state = torch.cat([found.x, (x[:, -1] + found.log_weight)[:, None]], 1)
-        return state, Stats(target(found.x), torch.zeros_like(found.accept), found.accept)
+        return state, Stats(target(found.x), torch.zeros_like(found.acceptance_rate), found.acceptance_rate)
 
 
 def tune_annealing(
@@ -110,7 +110,7 @@ def tune_annealing(
     with torch.no_grad():
         for k in range(1, temperatures):
             z, stats = move(interpolate_energy(gaussian(), target, (k / temperatures) ** 2), z, rng)
-            move = replace(move, step=move.step * math.exp(float(stats.accept.mean()) - ACCEPTANCE))
+            move = replace(move, step_size=move.step_size * math.exp(float(stats.acceptance_rate.mean()) - ACCEPTANCE))
             moves.append(move)
     return AnnealedSampler(base, tuple(moves), temperature)
 
@@ -123,13 +123,13 @@ def log_normalizer(
     sampler = tune_annealing(base, model.energy, temperature, PILOTS, temperatures, rng)
     sizes = [len(part) for part in np.array_split(np.arange(chains), -(-chains // PIECE[len(base.shape) > 1]))]
     tasks = [
-        _task(model, model.job.recipe.model, Lane(i, len(sizes)), size, sampler, None, seed)
+        _task(model, model.job.recipe.sample_chain, Lane(i, len(sizes)), size, sampler, None, seed)
         for i, size in enumerate(sizes)
     ]
     answers = run_tasks(pool, model, tasks)
     parts = [answers[task.chain, task.lane.index] for task in tasks]
     log_weight = torch.from_numpy(np.concatenate([part.x[:, -1] for part in parts])).double()
-    found = log_mean_weight(log_weight[:, None], float(np.concatenate([part.accept for part in parts]).mean()))
+    found = log_mean_weight(log_weight[:, None], float(np.concatenate([part.acceptance_rate for part in parts]).mean()))
     return found._replace(log_ratio=found.log_ratio + base.log_normaliser)
 
 
@@ -159,7 +159,7 @@ def posterior_integrals(
     for task, index in zip(tasks, cuts, strict=True):
         answer = answers[task.chain, task.lane.index]
         log_weight = torch.from_numpy(answer.x[:, -1].copy()).double().view(chains, len(index))
-        found.append(log_mean_weight(log_weight, float(answer.accept.mean())))
+        found.append(log_mean_weight(log_weight, float(answer.acceptance_rate.mean())))
     log_integral = torch.cat([one.log_ratio for one in found]) + base.log_normaliser
     return PosteriorIntegrals(log_integral, torch.cat([one.ess for one in found]))
 

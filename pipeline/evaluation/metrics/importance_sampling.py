@@ -15,7 +15,7 @@ from pipeline.nets.generator import Decoder, reconstruction_energy
 from pipeline.rng import noise
 from pipeline.samplers.hmc import HMC, warm_up
 
-KERNEL = HMC(steps=1, leapfrogs=4, step=0.3)
+KERNEL = HMC(steps=1, leapfrog_steps=4, step_size=0.3)
 """Moves annealed chains of latent vectors, once chains of their own have adapted its step at the target."""
 PILOT = 40
 """Proposals of those."""
@@ -28,7 +28,7 @@ class LogRatios(NamedTuple):
     """Log of the integral of exp(-target) over that of exp(-base); of the ratio itself the estimate is unbiased."""
     ess: Float[Tensor, " n"]
     """Effective number of the m chains: the standard error of the log is about sqrt(1 / ess - 1 / m)."""
-    accept: float
+    acceptance_rate: float
     """Share of proposals that were accepted."""
 
 
@@ -51,7 +51,7 @@ def anneal(
     """
     m, n, *_ = x.shape
     found = weigh(base, target, x.flatten(0, 1), [hmc] * (temperatures - 1), rng)
-    return log_mean_weight(found.log_weight.view(m, n), float(found.accept.mean()))
+    return log_mean_weight(found.log_weight.view(m, n), float(found.acceptance_rate.mean()))
 
 
 def log_mean_weight(log_weight: Float[Tensor, "m n"], accept: float) -> LogRatios:
@@ -66,7 +66,7 @@ class WeightedStates(NamedTuple):
     x: Float[Tensor, "n *d"]
     log_weight: Float[Tensor, " n"]
     """Its exponential has the ratio of normalisers for its mean."""
-    accept: Float[Tensor, " n"]
+    acceptance_rate: Float[Tensor, " n"]
     """Share of proposals that were accepted; 1 where there were none."""
 
 
@@ -81,7 +81,7 @@ def weigh(
         log_weight += (b - before) * (base(x) - target(x))
         if i < len(moves):
             x, stats = moves[i](interpolate_energy(base, target, b), x, rng)
-            accepted += stats.accept / len(moves)
+            accepted += stats.acceptance_rate / len(moves)
     return WeightedStates(x, log_weight, accepted if moves else accepted + 1)
 
 
@@ -96,7 +96,7 @@ def log_marginal(
     decoder: Decoder,
     items: Batch,
     sigma: float,
-    latent: int,
+    latent_dim: int,
     chains: int,
     temperatures: int,
     rng: torch.Generator,
@@ -120,8 +120,8 @@ def log_marginal(
     n, repeated = len(items["x"]), {name: t.repeat(chains, *[1] * (t.dim() - 1)) for name, t in items.items()}
 
     def ratio(target: Energy, pilot: Energy, m: int, n: int) -> LogRatios:
-        hmc, _ = warm_up(KERNEL, pilot, noise("gaussian", (n, latent), rng), rng, rounds=PILOT)
-        return anneal(gaussian(), target, noise("gaussian", (m, n, latent), rng), temperatures, hmc, rng)
+        hmc, _ = warm_up(KERNEL, pilot, noise("gaussian", (n, latent_dim), rng), rng, rounds=PILOT)
+        return anneal(gaussian(), target, noise("gaussian", (m, n, latent_dim), rng), temperatures, hmc, rng)
 
     joint, alone = (tilt(reconstruction_energy(some, decoder, sigma), prior) for some in (repeated, items))
     posterior, normaliser = ratio(joint, alone, chains, n), ratio(prior, prior, 1000, 1)

@@ -23,7 +23,7 @@ def item_metrics(recipe: Recipe, nets: Nets, data: Dataset, n: int, answers: Cha
         batch = data.batch(index, device)
         rng = generator(fold(0, "scores", i), device)
         chains = {chain: chain_states(answer, device) for (chain, piece), answer in answers.items() if piece == i}
-        for name, score in recipe.scores(nets, dict.fromkeys(recipe.streams, batch), chains, rng).items():
+        for name, score in recipe.item_metrics(nets, dict.fromkeys(recipe.streams, batch), chains, rng).items():
             found.setdefault(name, []).append(score.float().cpu())
     return {name: torch.cat(parts) for name, parts in found.items()}
 

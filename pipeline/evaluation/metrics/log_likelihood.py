@@ -34,7 +34,7 @@ def likelihood_metrics(
     """What the kind of model allows.
 
     An energy of data, at its chains' temperature T: `log_likelihood`, the mean of -U/T - log Z in nats over the first
-    n items of the reference, with log Z by `chains` annealed ones (`log_z`); of images `bits_per_dimension` too; in the
+    n items of the reference, with log Z by `chains` annealed ones (`log_z`); of images `bits_per_dim` too; in the
     plane also on a grid (`grid_kl` where the truth is known). A decoder of latent vectors with posterior chains: the
     mean of log p(x) over the first `items` by `item_chains` annealed chains each.
 
@@ -47,7 +47,7 @@ def likelihood_metrics(
     energy = recipe.energy(model.nets)
     if energy is None:
         return _of_latent(bench, items, item_chains, chains, temperatures)
-    temperature = recipe.sampler(recipe.model, model.nets, model.update).temperature
+    temperature = recipe.sampler(recipe.sample_chain, model.nets, model.update).temperature
     x = bench.reference.batch(np.arange(min(n, bench.reference.size)))["x"]
     found = _on_grid(bench, energy, x, temperature) if model.data.spec.shape == (2,) else []
     return found + _of_data(bench, energy, x, temperature, chains, temperatures)
@@ -57,7 +57,7 @@ def why_no_likelihood(model: Snapshot) -> str:
     """Why the model has none; empty where it has one."""
     recipe = model.job.recipe
     if recipe.energy(model.nets) is not None:
-        temperature = recipe.sampler(recipe.model, model.nets, model.update).temperature
+        temperature = recipe.sampler(recipe.sample_chain, model.nets, model.update).temperature
         return "" if 0 < temperature < math.inf else f"its chains have temperature {temperature:g}"
     if _posterior(model) and isinstance(model.nets.get("generator"), GaussianDecoder | SentenceDecoder):
         return ""
@@ -67,7 +67,11 @@ def why_no_likelihood(model: Snapshot) -> str:
 def why_no_item_metrics(model: Snapshot) -> str:
     """Why the recipe has no numbers of single items; empty where it has some."""
     recipe = model.job.recipe
-    return f"{type(recipe).__name__} has no numbers of single items" if type(recipe).scores is Recipe.scores else ""
+    return (
+        f"{type(recipe).__name__} has no numbers of single items"
+        if type(recipe).item_metrics is Recipe.item_metrics
+        else ""
+    )
 
 
 def _posterior(model: Snapshot) -> list[str]:
@@ -82,7 +86,7 @@ def _energies(bench: EvaluationContext, energy: Energy, x: Tensor) -> Tensor:
 
 def _on_grid(bench: EvaluationContext, energy: Energy, x: Tensor, temperature: float) -> list[Measurement]:
     density = bench.model.data.density
-    half = density.half if density else 2 * float(x.abs().max())
+    half = density.half_width if density else 2 * float(x.abs().max())
     points, nats = grid_points(half), -_energies(bench, energy, x) / temperature
     unnormalised = -_energies(bench, energy, points) / temperature
     log_z = float(unnormalised.logsumexp(0)) + math.log((2 * half) ** 2 / len(points))
@@ -115,7 +119,7 @@ def _of_data(
     ]
     if spec.kind == "image":
         scale = -1 / (spec.size * math.log(2))
-        found.append(Measurement("bits_per_dimension", mean * scale, protocol, both * -scale, ess, note))
+        found.append(Measurement("bits_per_dim", mean * scale, protocol, both * -scale, ess, note))
     return found
 
 
@@ -126,7 +130,9 @@ def _of_latent(
     gaussian = isinstance(nets["generator"], GaussianDecoder)
     device, some = device_of(nets), min(items, bench.reference.size)
     batch, seed = bench.reference.batch(np.arange(some), device), fold(bench.seed, "annealing")
-    start = recipe.start(recipe.model, 1, torch.Generator(device), nets, dict.fromkeys(recipe.streams, batch))
+    start = recipe.initial_states(
+        recipe.sample_chain, 1, torch.Generator(device), nets, dict.fromkeys(recipe.streams, batch)
+    )
     base = GaussianBase.standard(start.shape[1])
     prior = log_normalizer(bench.pool, model, base, 1.0, prior_chains, temperatures, seed)
     found = posterior_integrals(bench.pool, model, _posterior(model)[0], batch, base, chains, temperatures, seed)

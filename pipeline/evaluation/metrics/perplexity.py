@@ -38,15 +38,19 @@ def sample_perplexities(
 
 
 def sentence_nll(recipe: Recipe, nets: Nets, data: Dataset) -> dict[str, float]:
-    """`nll`, the mean of -log p(x) in nats a sentence, over the first 200 sentences, by annealed importance sampling.
+    """`nll_nats`, the mean of -log p(x) in nats a sentence, over the first 200 sentences, by annealed importance sampling.
 
-    `nll_error` is the standard error of the estimate alone (that of the choice of sentences is larger, but is the same
+    `nll_nats_error` is the standard error of the estimate alone (that of the choice of sentences is larger, but is the same
     for all models), `nll_chains` the effective number of the 4 chains of a sentence.
     """
     device = device_of(nets)
     items, rng = data.batch(np.arange(min(ITEMS, data.size)), device), generator(0, device)
-    prior = recipe.target(recipe.model, nets, None)
-    latent = recipe.start(recipe.model, 1, rng, nets, {}).shape[1]
-    found = log_marginal(prior, decoder_of(nets), items, 1.0, latent, CHAINS, TEMPERATURES, rng)
+    prior = recipe.target(recipe.sample_chain, nets, None)
+    latent_dim = recipe.initial_states(recipe.sample_chain, 1, rng, nets, {}).shape[1]
+    found = log_marginal(prior, decoder_of(nets), items, 1.0, latent_dim, CHAINS, TEMPERATURES, rng)
     error = (1 / found.ess - 1 / CHAINS).clamp(min=0).sum().sqrt() / len(found.ess)
-    return {"nll": -float(found.log_ratio.mean()), "nll_error": float(error), "nll_chains": float(found.ess.mean())}
+    return {
+        "nll_nats": -float(found.log_ratio.mean()),
+        "nll_nats_error": float(error),
+        "nll_chains": float(found.ess.mean()),
+    }

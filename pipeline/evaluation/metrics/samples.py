@@ -47,13 +47,13 @@ def sample_distance(data: Dataset, device: torch.device, reference: Dataset | No
     """
     truth = data.density
     if truth is not None:
-        points = grid_points(truth.half)
+        points = grid_points(truth.half_width)
 
         def far(x: Tensor) -> float:
             return grid_kl(truth, kde_log_density(x, points), points)
 
         return SampleDistance("kl", far, lambda n: {"kl_floor": far(truth.sample(n, generator(0)))})
-    if data.spec.kind == "image" and data.spec.classes:
+    if data.spec.kind == "image" and data.spec.num_classes:
         net, of = trained_classifier(data, device), reference or data
         index = np.arange(of.size) if of.size <= 10_000 else np.linspace(0, of.size - 1, 10_000).astype(np.int64)
         parts = np.array_split(index, len(index) // 500 + 1)
@@ -94,7 +94,7 @@ def judge_samples(
         metrics = {f"frechet_{what}".removesuffix("_short_run"): distance_.of(x) for what, x in drawn.items()}
         return FinalMetrics({"frechet": metrics.pop("frechet"), **metrics, **distance_.floor(0)}, None)
     assert data.density is not None
-    density, points = model_grid_density(recipe, nets, data.density, temperature), grid_points(data.density.half)
+    density, points = model_grid_density(recipe, nets, data.density, temperature), grid_points(data.density.half_width)
     metrics, planes = {}, {}
     if density is not None:
         metrics["grid_kl"] = grid_kl(data.density, density, points)
@@ -102,8 +102,8 @@ def judge_samples(
         if temperature == 1:
             energy = recipe.energy(nets)
             assert energy is not None
-            metrics["log_mass"] = grid_log_mass(energy, data.density.half, device)
-    for name, of in recipe.densities(nets).items():
+            metrics["log_mass"] = grid_log_mass(energy, data.density.half_width, device)
+    for name, of in recipe.normalized_energies(nets).items():
         log_q = grid_log_density(of, points.to(device), 1.0).cpu()
         metrics[f"{name}_grid_kl"] = grid_kl(data.density, log_q, points)
         planes[name] = log_q
@@ -119,4 +119,4 @@ def model_grid_density(recipe: Recipe, nets: Nets, truth: ToyDensity, temperatur
     energy, device = recipe.energy(nets), device_of(nets)
     if energy is None:
         return None
-    return grid_log_density(lambda x: energy(x.to(device)).cpu(), grid_points(truth.half), temperature)
+    return grid_log_density(lambda x: energy(x.to(device)).cpu(), grid_points(truth.half_width), temperature)

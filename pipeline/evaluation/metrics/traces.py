@@ -78,12 +78,12 @@ def quantities(model: Snapshot) -> Quantities:
     if not can_start_from_data(model):
         rng = torch.Generator(device_of(model.nets)).manual_seed(0)
         items = {stream: data.batch(np.arange(1), rng.device) for stream in recipe.streams}
-        d = min(COORDINATES, recipe.start(recipe.model, 1, rng, model.nets, items)[0].numel())
+        d = min(COORDINATES, recipe.initial_states(recipe.sample_chain, 1, rng, model.nets, items)[0].numel())
         return Quantities([f"z{i}" for i in range(d)], lambda z: z.flatten(1)[:, :d])
     if spec.kind != "image":
         d = min(COORDINATES, spec.size)
         return Quantities([f"x{i}" for i in range(d)], lambda x: x.flatten(1)[:, :d])
-    features = of_classifier(data, device_of(model.nets)) if spec.classes else None
+    features = of_classifier(data, device_of(model.nets)) if spec.num_classes else None
 
     def seen(x: Tensor) -> Tensor:
         return features(x).features if features else x.flatten(1).double()
@@ -126,9 +126,9 @@ def mixing_metrics(
     )
     time = kept.shape[0] * kept.shape[1] / by.ess_bulk[0] * found.every
     worst = {
-        "rhat_worst": _worst(by.rhat, max),
-        "ess_bulk_worst": _worst(by.ess_bulk, min),
-        "ess_tail_worst": _worst(by.ess_tail, min),
+        "rhat_max": _worst(by.rhat, max),
+        "ess_bulk_min": _worst(by.ess_bulk, min),
+        "ess_tail_min": _worst(by.ess_tail, min),
         "rhat_energy": float(by.rhat[0]),
         "ess_bulk_energy": float(by.ess_bulk[0]),
         "ess_tail_energy": float(by.ess_tail[0]),

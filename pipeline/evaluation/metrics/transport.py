@@ -43,7 +43,7 @@ class SpaceTrajectory(NamedTuple):
     energy: Float[ndarray, "chains draws"]
     """U(x) - log q(x), the same function of x in both spaces."""
     quantities: Float[ndarray, "chains draws q"]
-    accept: float
+    acceptance_rate: float
     every: int
 
 
@@ -52,8 +52,8 @@ def space_trajectories(
     chains: int,
     steps: int,
     every: int,
-    leapfrogs: int,
-    accept: float,
+    leapfrog_steps: int,
+    acceptance_rate: float,
     seed: int,
     bar: Callable[[Iterable[int], int], Iterable[int]],
 ) -> dict[str, SpaceTrajectory]:
@@ -65,7 +65,7 @@ def space_trajectories(
         steps: proposals of each.
         every: proposals between draws.
         leapfrogs: of a proposal.
-        accept: share of proposals that both steps are tuned to.
+        acceptance_rate: share of proposals that both steps are tuned to.
         seed: of starts, tuning and chains.
         bar: shows how far they have come.
 
@@ -76,7 +76,7 @@ def space_trajectories(
     in_x, device = recipe.energy(nets), device_of(nets)
     if "flow" not in nets or in_x is None:
         raise InputError(f"{model.job.out}: {type(recipe).__name__} has no flow that chains could move behind")
-    behind = recipe.target(recipe.model, nets, None) if recipe.chains else _behind(nets, in_x)
+    behind = recipe.target(recipe.sample_chain, nets, None) if recipe.chains else _behind(nets, in_x)
     what, d, found = quantities(model), model.data.spec.size, {}
     with torch.no_grad():
         z = SPREAD * noise("gaussian", (chains, d), generator(fold(seed, "transport start"), device))
@@ -85,7 +85,7 @@ def space_trajectories(
             begin, tuned = (z, tuning) if space == "z" else (nets["flow"](z), nets["flow"](tuning))
             shown = nets["flow"] if space == "z" else nn.Identity()
             rng = generator(fold(seed, space, "tuning"), device)
-            hmc, _ = warm_up(HMC(1, leapfrogs, 0.1), energy, tuned, rng, target=accept)
+            hmc, _ = warm_up(HMC(1, leapfrog_steps, 0.1), energy, tuned, rng, target=acceptance_rate)
             rng = generator(fold(seed, space, "chains"), device)
             found[space] = _walked(hmc, energy, in_x, shown, what, begin, steps, every, rng, bar)
     return found
@@ -114,13 +114,13 @@ def _walked(
     bar: Callable[[Iterable[int], int], Iterable[int]],
 ) -> SpaceTrajectory:
     draws, energies, accepted = [], [], []
-    kernel = HMC(every, hmc.leapfrogs, hmc.step)
+    kernel = HMC(every, hmc.leapfrog_steps, hmc.step_size)
     for _ in bar(range(steps // every), steps // every):
         state, stats = kernel(energy, state, rng)
         x = shown(state)
         draws.append(x.cpu())
         energies.append(in_x(x).cpu())
-        accepted.append(float(stats.accept.mean()))
+        accepted.append(float(stats.acceptance_rate.mean()))
     x = torch.stack(draws, 1)
     seen = what.of(x.flatten(0, 1)).double().view(*x.shape[:2], -1).numpy()
     energy_ = torch.stack(energies, 1).double().numpy()
@@ -140,9 +140,9 @@ def mixing_by_space(found: Mapping[str, SpaceTrajectory], modes: Tensor | None) 
             f"rhat_{space}": float(np.max(by.rhat)),
             f"rhat_energy_{space}": float(by.rhat[0]),
             f"ess_bulk_{space}": float(np.min(by.ess_bulk)),
-            f"accept_{space}": course.accept,
-            f"step_{space}": course.hmc.step,
-            f"still_{space}": float((~_moved(course)).sum()),
+            f"acceptance_rate_{space}": course.acceptance_rate,
+            f"step_{space}": course.hmc.step_size,
+            f"stuck_chains_{space}": float((~_moved(course)).sum()),
         }
         if modes is not None:
             at = nearest_modes(course.x, modes)
@@ -187,7 +187,7 @@ def figure(model: Snapshot, found: Mapping[str, SpaceTrajectory]) -> Figure:
         axes.legend(fontsize=8)
     for axes, (space, course) in zip(panels[2:], found.items(), strict=False):
         assert density is not None
-        points, extent = grid_points(density.half), (-density.half, density.half) * 2
+        points, extent = grid_points(density.half_width), (-density.half_width, density.half_width) * 2
         plane = (-density.energy(points)).exp().view(200, 200).T
         axes.imshow(plane, origin="lower", extent=extent, cmap="Greys", alpha=0.6)
         axes.plot(*course.x[0].T, linewidth=0.4, marker=".", markersize=1.5, color="C0" if space == "z" else "C1")
