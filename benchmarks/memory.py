@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.timing import Row, smaller
+from pipeline.runs.job import DataSettings, EvaluationSettings, ResourceSettings, override
 
 SMALL, LARGE, BANK = 64, 512, 20_000
 STATE = 3 * 32 * 32 * 4 / 1e6
@@ -43,12 +44,19 @@ def run(data: str, batch: int, bank: int) -> dict[str, float]:
     torch.set_num_threads(1)
     recipe = Anatomy(langevin=Langevin(steps=2, drift=1.0, noise=0.01), batch_size=batch, width=32, bank=bank)
     with tempfile.TemporaryDirectory() as folder, cluster.connected():
-        job = Job(name="memory", recipe=recipe, data=data, updates=4, lanes=1, learners=0, actors=1, eval_samples=0)
-        import dataclasses
+        job = Job(
+            name="memory",
+            recipe=recipe,
+            updates=4,
+            lanes=1,
+            data=DataSettings(data),
+            resources=ResourceSettings(learners=0, actors=1),
+            evaluation=EvaluationSettings(eval_samples=0),
+        )
 
         import ray
 
-        job = dataclasses.replace(job, out=f"{folder}/run", log_every=1)
+        job = override(job, out=f"{folder}/run", log_every=1)
         Storage.at(job.out).write_json("job.json", to_json(job))
         with chain_actors(job, load_dataset(job).spec) as handles:
             pid = ray.get(handles[0].pid.remote())

@@ -5,7 +5,6 @@ The pipeline's seconds hold all that it does besides: logging, checkpoints, grid
 """
 
 import tempfile
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from pipeline.evaluation.metrics.samples import sample_distance
 from pipeline.nets.weights import eval_copy
 from pipeline.recipe import init_networks
 from pipeline.runs import checkpoint
-from pipeline.runs.job import to_json
+from pipeline.runs.job import override, to_json
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import draw_tasks
 from pipeline.training.loop import train
@@ -36,10 +35,10 @@ CPU = torch.device("cpu")
 
 def of_pipeline(seed: int, folder: Path, distance) -> list[tuple[float, float]]:
     """(CPU seconds, Fréchet distance) at each checkpoint."""
-    job = replace(
+    job = override(
         DIGITS_40, learners=0, actors=0, lanes=1, seed=seed, updates=UPDATES, eval_samples=0, keep_checkpoints=1000
     )
-    job = replace(job, checkpoint_every=EVERY, out=str(folder / str(seed)))
+    job = override(job, checkpoint_every=EVERY, out=str(folder / str(seed)))
     data = load_data("digits")
     Storage.at(job.out).write_json("job.json", to_json(job))
     pool = LocalPool(job.recipe, init_networks(job.recipe, data.spec, 0, CPU))

@@ -17,6 +17,7 @@ from pipeline.chains.local_pool import LocalPool
 from pipeline.data.dataset import load_data
 from pipeline.distributed.tune import Plan, search, suggested_recipe
 from pipeline.recipe import init_networks
+from pipeline.runs.job import override
 from pipeline.search.budgets import TrialBudget
 from pipeline.search.trials import read_records, run_trial
 
@@ -28,7 +29,7 @@ BUDGET = 1_500_000
 def plan(folder: str, trials: int) -> Plan:
     preset = PRESETS["eight-gaussians-100"]
     recipe = replace(preset.recipe, langevin=replace(preset.recipe.langevin, steps=50))
-    job = replace(preset, recipe=recipe, eval_samples=0, learners=0, actors=0)
+    job = override(preset, recipe=recipe, eval_samples=0, learners=0, actors=0)
     yardstick = TrialBudget("kl", BUDGET, reports=3, samples=200)
     return Plan(job, steady, yardstick, trials, "random", "none", 0, folder, 1.0, 0.0)
 

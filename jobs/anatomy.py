@@ -24,11 +24,16 @@ from typing import Any
 
 from jobs.cli.launch import experiment
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.runs.job import Job
+from pipeline.runs.job import DataSettings, EvaluationSettings, Job, LoggingSettings, ResourceSettings, override
 from pipeline.samplers.langevin import Langevin
 
 TOY = Job(
-    name="", recipe=Anatomy(), data="", updates=3000, eval_samples=5000, eval_long_run_steps=5000, actors=0, learners=0
+    name="",
+    recipe=Anatomy(),
+    updates=3000,
+    data=DataSettings(""),
+    evaluation=EvaluationSettings(eval_samples=5000, eval_long_run_steps=5000),
+    resources=ResourceSettings(actors=0, learners=0),
 )
 TOY_CONVERGENT = Anatomy(
     langevin=Langevin(steps=100, drift=1.0, noise=0.06),
@@ -52,7 +57,13 @@ RINGS_CONVERGENT = replace(  # few chains that make many steps: only so does eac
 TOY_NONCONVERGENT = Anatomy(
     langevin=Langevin(steps=100, drift=1.0, noise=0.01), start_from="gaussian", data_noise=0.0, lr=1e-3
 )
-IMAGES = Job(name="", recipe=Anatomy(), data="", updates=3000, eval_samples=1000, eval_long_run_steps=2000)
+IMAGES = Job(
+    name="",
+    recipe=Anatomy(),
+    updates=3000,
+    data=DataSettings(""),
+    evaluation=EvaluationSettings(eval_samples=1000, eval_long_run_steps=2000),
+)
 DIGITS_CONVERGENT = Anatomy(
     langevin=Langevin(steps=20, drift=1.0, noise=0.1),
     bank=1797,
@@ -78,13 +89,10 @@ DIGITS_NONCONVERGENT = Anatomy(
 GPU = Job(
     name="",
     recipe=Anatomy(),
-    data="",
     updates=100_000,
-    actors=1,
-    gpus_per_learner=0.5,
-    gpus_per_actor=0.5,
-    checkpoint_every=1000,
-    log_every=100,
+    data=DataSettings(""),
+    resources=ResourceSettings(actors=1, gpus_per_learner=0.5, gpus_per_actor=0.5),
+    logging=LoggingSettings(checkpoint_every=1000, log_every=100),
 )
 PAPER_CONVERGENT = Anatomy(
     langevin=Langevin(steps=500, drift=1.0, noise=7.5e-3),
@@ -100,7 +108,7 @@ PAPER_NONCONVERGENT = Anatomy(langevin=Langevin(steps=150, drift=1.0, noise=1e-2
 
 def _preset(data: str, outcome: str, job: Job[Anatomy], recipe: Anatomy, updates: int = 0) -> Job[Anatomy]:
     name = f"anatomy-{data}-{outcome}"
-    return replace(job, name=name, data=data, recipe=recipe, updates=updates or job.updates)
+    return override(job, name=name, source=data, recipe=recipe, updates=updates or job.updates)
 
 
 PRESETS: dict[str, Job[Anatomy]] = {

@@ -10,15 +10,14 @@ the last update. flow: -log q(x). flow-contrastive: -log p(x); neural-transport:
 by their flow's -log q(x). These two begin with --networks RUN, a run of this command's flow.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from jobs import flow, flow_contrastive, joint_vae, latent_prior, neural_transport
 from jobs.cli.launch import experiment
-from pipeline.runs.job import Job
+from pipeline.runs.job import Job, override
 
 PRESETS: dict[str, Job[Any]] = {
-    name: replace(job, name=f"anomaly-{name}", test_share=0.2, held_out_class=4)
+    name: override(job, name=f"anomaly-{name}", test_share=0.2, held_out_class=4)
     for name, job in (
         ("latent-prior", latent_prior.PRESETS["mnist"]),
         ("joint-vae", joint_vae.PRESETS["mnist"]),

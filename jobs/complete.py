@@ -25,7 +25,7 @@ from pipeline.nets.generator import GaussianDecoder
 from pipeline.rng import fold, generator
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import decode_states
-from pipeline.sampling.posterior import pieces, posterior_tasks
+from pipeline.sampling.posterior import item_pieces, posterior_tasks
 
 FITTED = 10_000
 """Items that the principal components are fitted to, at most."""
@@ -97,7 +97,7 @@ def _items(model: Snapshot, asked: Complete) -> tuple[Dataset, str]:
 
 def _tasks(model: Snapshot, data: Dataset, known: Tensor, seed: int) -> list[ChainTask]:
     """The posterior's chains for the first items of the data, which see 0 for what is hidden."""
-    tasks, parts = [], iter(pieces(len(known)))
+    tasks, parts = [], iter(item_pieces(len(known)))
     for task in posterior_tasks(model.job.recipe, model.nets, data, len(known), model.update, seed):
         if task.chain == "posterior" and task.context is not None:
             mask = known[next(parts)].numpy()

@@ -6,7 +6,6 @@ hash of its protocol, which result.json spells out: numbers of two runs compare 
 """
 
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,9 +33,11 @@ from pipeline.evaluation.metrics.long_run import LongRunTrajectory, long_run_met
 from pipeline.evaluation.metrics.traces import FEWEST_DRAWS, mixing_metrics, mixing_trajectory, netcdf
 from pipeline.evaluation.protocol import EvaluationContext, Measurement, Split
 from pipeline.nets.weights import device_of
+from pipeline.runs.job import override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
-from pipeline.sampling.long_chains import ChainStart, Observation, has_start
+from pipeline.sampling.draw import ChainStart
+from pipeline.sampling.long_chains import Observation, has_start
 
 Group: TypeAlias = Literal["samples", "drift", "mixing", "likelihood", "items"]
 
@@ -250,7 +251,7 @@ def _workers(asked: Evaluate, model: Snapshot) -> Iterator[tuple[Pool, MapFuncti
     from pipeline.distributed.map import RayMap
 
     own = {name: getattr(asked, name) for name in ("actors", "cpus_per_actor", "gpus_per_actor", "wait_for_resources")}
-    job = dataclasses.replace(model.job, learners=0, threads=asked.look.threads, **own)
+    job = override(model.job, learners=0, threads=asked.look.threads, **own)
     with cluster.connected():
         cluster.wait_for_resources(job)
         with distributed.chain_actors(job, model.data.spec) as handles:

@@ -15,34 +15,31 @@ from jobs.cli.launch import experiment
 from jobs.flow import DIGITS_FLOW, MNIST_FLOW, PLANE
 from pipeline.nets.flow import FlowSettings
 from pipeline.recipes.flow_contrastive import FlowContrastive
-from pipeline.runs.job import Job
+from pipeline.runs.job import DataSettings, EvaluationSettings, Job, ResourceSettings, override
 
 TOY = Job(
     name="flow_contrastive-eight-gaussians",
-    data="eight-gaussians",
     recipe=FlowContrastive(
         flow=PLANE, batch_size=500, energy_lr=3e-3, flow_lr=1e-4, constant_lr=1e-2, lr_decay=0.999, width=128
     ),
     updates=2000,
     lanes=1,
-    eval_samples=5000,
-    actors=0,
-    learners=0,
+    data=DataSettings("eight-gaussians"),
+    evaluation=EvaluationSettings(eval_samples=5000),
+    resources=ResourceSettings(actors=0, learners=0),
 )
 DIGITS = Job(
     name="flow_contrastive-digits",
-    data="digits",
-    test_share=0.1,
     recipe=FlowContrastive(flow=DIGITS_FLOW, base="flow", energy_lr=3e-4, flow_lr=1e-4, lr_decay=0.999),
     lanes=1,
     updates=1000,
-    actors=0,
-    learners=0,
+    data=DataSettings("digits", test_share=0.1),
+    resources=ResourceSettings(actors=0, learners=0),
 )
 
 PRESETS: dict[str, Job[FlowContrastive]] = {
     "digits": DIGITS,
-    "digits-few-labels": replace(
+    "digits-few-labels": override(
         DIGITS,
         name="flow_contrastive-digits-few-labels",
         test_share=0.2,
@@ -50,10 +47,10 @@ PRESETS: dict[str, Job[FlowContrastive]] = {
         updates=300,
         recipe=replace(DIGITS.recipe, flow=replace(DIGITS_FLOW, margin=0.0), base="none", labelled_batch_size=50),
     ),
-    "mnist": replace(
+    "mnist": override(
         DIGITS,
         name="flow_contrastive-mnist",
-        data="mnist",
+        source="mnist",
         updates=300,
         recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, width=16, flow_lr=3e-6, lr_decay=0.995),
     ),
@@ -63,13 +60,10 @@ PRESETS: dict[str, Job[FlowContrastive]] = {
         name="flow_contrastive-eight-gaussians-nce",
         recipe=replace(TOY.recipe, flow=FlowSettings(family="gaussian")),
     ),
-    "checkerboard": replace(
-        TOY,
-        name="flow_contrastive-checkerboard",
-        data="checkerboard",
-        recipe=replace(TOY.recipe, base="flow"),
+    "checkerboard": override(
+        TOY, name="flow_contrastive-checkerboard", source="checkerboard", recipe=replace(TOY.recipe, base="flow")
     ),
-    "spirals": replace(TOY, name="flow_contrastive-spirals", data="spirals"),
+    "spirals": override(TOY, name="flow_contrastive-spirals", source="spirals"),
 }
 
 

@@ -11,13 +11,19 @@ from typing import Any
 
 from jobs.cli.launch import experiment
 from pipeline.recipes.joint_vae import JointVAE
-from pipeline.runs.job import Job
+from pipeline.runs.job import DataSettings, Job, ResourceSettings, override
 
-DIGITS = Job(name="joint_vae-digits", data="digits", updates=3000, recipe=JointVAE(width=256), actors=0)
+DIGITS = Job(
+    name="joint_vae-digits",
+    updates=3000,
+    recipe=JointVAE(width=256),
+    data=DataSettings("digits"),
+    resources=ResourceSettings(actors=0),
+)
 
 PRESETS: dict[str, Job[JointVAE]] = {
     "digits": DIGITS,
-    "mnist": replace(DIGITS, name="joint_vae-mnist", data="mnist"),
+    "mnist": override(DIGITS, name="joint_vae-mnist", source="mnist"),
 }
 
 

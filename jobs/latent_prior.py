@@ -16,30 +16,25 @@ from typing import Any
 
 from jobs.cli.launch import experiment
 from pipeline.recipes.latent_prior import LatentPrior
-from pipeline.runs.job import Job
+from pipeline.runs.job import DataSettings, EvaluationSettings, Job, LoggingSettings, ResourceSettings, override
 
 DIGITS = Job(
     name="latent_prior-digits",
-    data="digits",
     updates=3000,
     recipe=LatentPrior(latent_dim=16, prior_steps=40, energy_lr=1e-3, generator_lr=1e-3, architecture="mlp", width=256),
+    data=DataSettings("digits"),
 )
 PAPER = LatentPrior(lr_decay=0.998 ** (1 / 732))
 SVHN = Job(
     name="latent_prior-svhn",
-    data="svhn",
     updates=201 * 732,
     recipe=PAPER,
-    actors=1,
-    gpus_per_learner=0.5,
-    gpus_per_actor=0.5,
-    checkpoint_every=1000,
-    log_every=100,
+    data=DataSettings("svhn"),
+    resources=ResourceSettings(actors=1, gpus_per_learner=0.5, gpus_per_actor=0.5),
+    logging=LoggingSettings(checkpoint_every=1000, log_every=100),
 )
 SNLI = Job(
     name="latent_prior-snli",
-    data="snli.parquet",
-    test_share=0.2,
     updates=750,
     recipe=LatentPrior(
         latent_dim=32,
@@ -52,38 +47,35 @@ SNLI = Job(
         lr_decay=0.999,
         width=128,
     ),
-    eval_samples=3000,
-    checkpoint_every=250,
+    data=DataSettings("snli.parquet", test_share=0.2),
+    evaluation=EvaluationSettings(eval_samples=3000),
+    logging=LoggingSettings(checkpoint_every=250),
 )
 
 PRESETS: dict[str, Job[LatentPrior]] = {
     "digits": DIGITS,
-    "mnist": replace(
-        DIGITS,
-        name="latent_prior-mnist",
-        data="mnist",
-        updates=2000,
-        recipe=replace(DIGITS.recipe, energy_lr=2e-4),
+    "mnist": override(
+        DIGITS, name="latent_prior-mnist", source="mnist", updates=2000, recipe=replace(DIGITS.recipe, energy_lr=2e-4)
     ),
-    "eight-gaussians": replace(
+    "eight-gaussians": override(
         DIGITS,
         name="latent_prior-eight-gaussians",
-        data="eight-gaussians",
+        source="eight-gaussians",
         eval_samples=5000,
         recipe=replace(DIGITS.recipe, latent_dim=2, sigma=0.15, posterior_step_size=0.05, energy_lr=2e-4, width=200),
     ),
     "svhn": SVHN,
-    "cifar10": replace(
+    "cifar10": override(
         SVHN,
         name="latent_prior-cifar10",
-        data="cifar10",
+        source="cifar10",
         updates=201 * 500,
         recipe=LatentPrior(latent_dim=128, width=128, lr_decay=0.998 ** (1 / 500)),
     ),
-    "celeba": replace(
+    "celeba": override(
         SVHN,
         name="latent_prior-celeba",
-        data="celeba",
+        source="celeba",
         max_items=30_000,
         updates=400 * 300,
         recipe=LatentPrior(posterior_steps=40, lr_decay=0.998 ** (1 / 300)),

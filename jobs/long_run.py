@@ -19,7 +19,8 @@ from pipeline.evaluation.metrics.long_run import long_run_trajectories, stride
 from pipeline.evaluation.metrics.samples import sample_distance
 from pipeline.nets.weights import device_of
 from pipeline.rng import fold
-from pipeline.sampling.long_chains import ChainStart, Observation, has_start
+from pipeline.sampling.draw import ChainStart
+from pipeline.sampling.long_chains import Observation, has_start
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from typing import Any
 from jobs.cli.launch import experiment
 from jobs.flow import DIGITS_FLOW, MNIST_FLOW, PLANE
 from pipeline.recipes.neural_transport import NeuralTransport
-from pipeline.runs.job import Job
+from pipeline.runs.job import DataSettings, EvaluationSettings, Job, ResourceSettings, override
 
 TOY = Job(
     name="neural_transport-eight-gaussians",
-    data="eight-gaussians",
     recipe=NeuralTransport(
         flow=PLANE,
         steps=8,
@@ -29,31 +28,30 @@ TOY = Job(
         width=128,
     ),
     updates=400,
-    learners=0,
-    actors=0,
     lanes=1,
-    eval_samples=5000,
+    data=DataSettings("eight-gaussians"),
+    resources=ResourceSettings(learners=0, actors=0),
+    evaluation=EvaluationSettings(eval_samples=5000),
 )
 DIGITS = Job(
     name="neural_transport-digits",
-    data="digits",
-    test_share=0.1,
     recipe=NeuralTransport(flow=DIGITS_FLOW, steps=5, step_size=0.2, energy_lr=3e-4, lr_decay=0.993),
     updates=300,
+    data=DataSettings("digits", test_share=0.1),
 )
 
 PRESETS: dict[str, Job[NeuralTransport]] = {
     "digits": DIGITS,
-    "mnist": replace(
+    "mnist": override(
         DIGITS,
         name="neural_transport-mnist",
-        data="mnist",
+        source="mnist",
         recipe=replace(DIGITS.recipe, flow=MNIST_FLOW, energy_lr=5e-4, lr_decay=0.985, width=16),
         updates=150,
     ),
     "eight-gaussians": TOY,
-    "checkerboard": replace(TOY, name="neural_transport-checkerboard", data="checkerboard"),
-    "spirals": replace(TOY, name="neural_transport-spirals", data="spirals"),
+    "checkerboard": override(TOY, name="neural_transport-checkerboard", source="checkerboard"),
+    "spirals": override(TOY, name="neural_transport-spirals", source="spirals"),
 }
 
 

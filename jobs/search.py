@@ -35,7 +35,7 @@ from pipeline.data.dataset import Dataset, located
 from pipeline.errors import InputError, RunWriteError
 from pipeline.evaluation.metrics.samples import sample_distance
 from pipeline.recipe import init_networks
-from pipeline.runs.job import Job, check_job, load_dataset, to_json
+from pipeline.runs.job import Job, check_job, load_dataset, override, to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.storage import Storage
 from pipeline.search.budgets import TrialBudget, gradients_per_update
@@ -152,7 +152,7 @@ def main() -> None:
         raise InputError(
             f"--out {out} exists: a search is never overwritten; go on with it by python -m jobs.resume {out}"
         )
-    asked = replace(asked, out=storage.path if storage.local else out, data=located(job.data))
+    asked = replace(asked, out=storage.path if storage.local else out, data=located(job.data.source))
     asked = replace(asked, init_from=resolve_checkpoint(asked.init_from) if asked.init_from else "")
     go(asked, _job(asked), data, new=True)
 
@@ -185,7 +185,7 @@ def _job(asked: Search) -> Job[Any]:
         for key in ("data", "max_items", "held_out_class", "labels_per_class", "init_from")
         if (value := getattr(asked, key))
     }
-    return replace(
+    return override(
         preset,
         **chosen,
         learners=0,
@@ -221,7 +221,7 @@ def _checked(asked: Search, job: Job[Any]) -> Dataset:
 
 def _objective(asked: Search, job: Job[Any], data: Dataset) -> Objective:
     usual = USUAL[asked.recipe][data.density is None]
-    if job.held_out_class is not None:
+    if job.data.held_out_class is not None:
         usual = "auprc"
     if data.spec.kind == "text" and usual != "accuracy":
         usual = "nll_nats"

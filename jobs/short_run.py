@@ -19,14 +19,14 @@ from typing import Any
 
 from jobs.cli.launch import experiment
 from pipeline.recipes.short_run import ShortRun
-from pipeline.runs.job import Job
+from pipeline.runs.job import DataSettings, EvaluationSettings, Job, LoggingSettings, ResourceSettings, override
 from pipeline.samplers.langevin import Langevin
 
 DIGITS_40 = Job(
     name="short_run-digits-40",
-    data="digits",
     updates=600,
     recipe=ShortRun(langevin=Langevin(steps=40, drift=1.0, noise=0.01), width=32, data_noise=0.05, lr=5e-4, anneal=300),
+    data=DataSettings("digits"),
 )
 DIGITS = replace(  # found by jobs.search short-run --preset digits-40, stopped at half its gradient evaluations
     DIGITS_40,
@@ -38,7 +38,6 @@ DIGITS = replace(  # found by jobs.search short-run --preset digits-40, stopped 
 )
 GAUSSIANS_100 = Job(
     name="short_run-eight-gaussians-100",
-    data="eight-gaussians",
     updates=2000,
     recipe=ShortRun(
         langevin=Langevin(steps=100, drift=1.0, noise=0.01),
@@ -48,33 +47,29 @@ GAUSSIANS_100 = Job(
         lr=1e-3,
         leaky_slope=0.05,
     ),
-    eval_samples=5000,
-    actors=0,
-    learners=0,
+    data=DataSettings("eight-gaussians"),
+    evaluation=EvaluationSettings(eval_samples=5000),
+    resources=ResourceSettings(actors=0, learners=0),
 )
-MNIST = replace(DIGITS_40, name="short_run-mnist", data="mnist", updates=4300)
+MNIST = override(DIGITS_40, name="short_run-mnist", source="mnist", updates=4300)
 MNIST = replace(MNIST, recipe=replace(DIGITS_40.recipe, width=16, anneal=1500))
 PAPER = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch_size=64, data_noise=0.03, lr=1e-4)
 CIFAR10 = Job(
     name="short_run-cifar10",
-    data="cifar10",
-    max_items=40_000,
     updates=200_000,
     recipe=replace(PAPER, width=128),
-    actors=1,
-    gpus_per_learner=0.5,
-    gpus_per_actor=0.5,
-    checkpoint_every=1000,
-    log_every=100,
+    data=DataSettings("cifar10", max_items=40_000),
+    resources=ResourceSettings(actors=1, gpus_per_learner=0.5, gpus_per_actor=0.5),
+    logging=LoggingSettings(checkpoint_every=1000, log_every=100),
 )
 
 PRESETS: dict[str, Job[ShortRun]] = {
     "digits": DIGITS,
     "digits-40": DIGITS_40,
     "mnist": MNIST,
-    "fashion-mnist": replace(MNIST, name="short_run-fashion-mnist", data="fashion-mnist"),
+    "fashion-mnist": override(MNIST, name="short_run-fashion-mnist", source="fashion-mnist"),
     "cifar10": CIFAR10,
-    "celeba": replace(CIFAR10, name="short_run-celeba", data="celeba", recipe=replace(PAPER, width=64)),
+    "celeba": override(CIFAR10, name="short_run-celeba", source="celeba", recipe=replace(PAPER, width=64)),
     "eight-gaussians": replace(  # found by jobs.search short-run --preset eight-gaussians-100 --budget 2500000
         GAUSSIANS_100,
         name="short_run-eight-gaussians",

@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 from jobs.cli.launch import experiment
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.short_run_inference import ShortRunInference
-from pipeline.runs.job import Job
+from pipeline.runs.job import DataSettings, Job, override
 
 Posterior = TypeVar("Posterior", ShortRunInference, AlternatingBackprop)
 
-DIGITS = Job(name="short_run_inference-digits", data="digits", updates=3000, recipe=ShortRunInference(width=256))
-MNIST = replace(DIGITS, name="short_run_inference-mnist", data="mnist", updates=1000)
+DIGITS = Job(
+    name="short_run_inference-digits", updates=3000, recipe=ShortRunInference(width=256), data=DataSettings("digits")
+)
+MNIST = override(DIGITS, name="short_run_inference-mnist", source="mnist", updates=1000)
 
 PRESETS: dict[str, Job[ShortRunInference]] = {
     "digits": DIGITS,

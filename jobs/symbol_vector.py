@@ -15,13 +15,10 @@ from typing import Any
 
 from jobs.cli.launch import experiment
 from pipeline.recipes.symbol_vector import SymbolVector
-from pipeline.runs.job import Job
+from pipeline.runs.job import DataSettings, EvaluationSettings, Job, LoggingSettings, ResourceSettings, override
 
 DIGITS = Job(
     name="symbol_vector-digits",
-    data="digits",
-    test_share=0.2,
-    labels_per_class=5,
     updates=300,
     recipe=SymbolVector(
         latent_dim=32,
@@ -35,35 +32,25 @@ DIGITS = Job(
         architecture="mlp",
         width=256,
     ),
+    data=DataSettings("digits", test_share=0.2, labels_per_class=5),
 )
 SVHN = Job(
     name="symbol_vector-svhn",
-    data="svhn",
-    test_share=0.1,
-    labels_per_class=100,
     updates=200 * 330,
     recipe=SymbolVector(lr_decay=0.998 ** (1 / 330)),
-    actors=1,
-    gpus_per_learner=0.5,
-    gpus_per_actor=0.5,
-    checkpoint_every=1000,
-    log_every=100,
+    data=DataSettings("svhn", test_share=0.1, labels_per_class=100),
+    resources=ResourceSettings(actors=1, gpus_per_learner=0.5, gpus_per_actor=0.5),
+    logging=LoggingSettings(checkpoint_every=1000, log_every=100),
 )
 
 PRESETS: dict[str, Job[SymbolVector]] = {
     "digits": DIGITS,
-    "mnist": replace(
-        DIGITS,
-        name="symbol_vector-mnist",
-        data="mnist",
-        test_share=1 / 6,
-        updates=800,
-    ),
+    "mnist": override(DIGITS, name="symbol_vector-mnist", source="mnist", test_share=1 / 6, updates=800),
     "svhn": SVHN,
-    "ag-news": replace(
+    "ag-news": override(
         DIGITS,
         name="symbol_vector-ag-news",
-        data="ag-news.parquet",
+        source="ag-news.parquet",
         text_as="counts",
         vocabulary=3000,
         labels_per_class=50,
@@ -71,10 +58,10 @@ PRESETS: dict[str, Job[SymbolVector]] = {
         eval_samples=0,
         recipe=replace(DIGITS.recipe, dropout=0.5),
     ),
-    "ag-news-paper": replace(
+    "ag-news-paper": override(
         SVHN,
         name="symbol_vector-ag-news-paper",
-        data="ag-news.parquet",
+        source="ag-news.parquet",
         text_as="counts",
         vocabulary=30_000,
         labels_per_class=50,
@@ -82,18 +69,16 @@ PRESETS: dict[str, Job[SymbolVector]] = {
         recipe=SymbolVector(width=2000, dropout=0.5, lr_decay=0.998 ** (1 / 600)),
         eval_samples=0,
     ),
-    "table": replace(
+    "table": override(
         DIGITS,
         name="symbol_vector-table",
-        data="table.parquet",
+        source="table.parquet",
         labels_per_class=10,
         updates=150,
         recipe=replace(DIGITS.recipe, latent_dim=8, prior_steps=10, sigma=0.5, information=0.0, width=128),
     ),
     "snli-vae": Job(
         name="symbol_vector-snli-vae",
-        data="snli.parquet",
-        test_share=0.2,
         updates=750,
         recipe=SymbolVector(
             latent_dim=32,
@@ -106,8 +91,9 @@ PRESETS: dict[str, Job[SymbolVector]] = {
             width=128,
             dropout=0.3,
         ),
-        eval_samples=3000,
-        checkpoint_every=250,
+        data=DataSettings("snli.parquet", test_share=0.2),
+        evaluation=EvaluationSettings(eval_samples=3000),
+        logging=LoggingSettings(checkpoint_every=250),
     ),
 }
 

@@ -1,31 +1,57 @@
-"""What ends a run with one line instead of a traceback."""
+"""Errors that end a command with one line instead of a traceback."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
-class InputError(Exception):
-    """A setting, file or resource that the run cannot use; its text is one line that says which and why."""
+class RunError(Exception):
+    """Base of the errors that a run or a command reports in one line."""
+
+    exit_code: ClassVar[int] = 1
+    """Exit code of a command that ends with this error."""
 
 
-class TaskTimeout(Exception):
-    """A task came back from none of the actors it was given to; its text names the task."""
+class InputError(RunError):
+    """A setting, file or resource that cannot be used.
+
+    Args:
+        why: the reason, one line.
+        field: the setting in question; empty where there is no single one.
+        value: its value.
+
+    >>> str(InputError("must be 1 or more", "width", 0))
+    'width=0: must be 1 or more'
+    """
+
+    exit_code = 2
+
+    def __init__(self, why: str, field: str = "", value: object = None):
+        super().__init__(why, field, value)
+        self.why, self.field, self.value = why, field, value
+
+    def __str__(self) -> str:
+        return f"{self.field}={self.value}: {self.why}" if self.field else self.why
 
 
-class RunWriteError(OSError):
-    """A file of the run cannot be written (a full disk, a folder that is gone); its text names the file."""
+class TaskTimeout(RunError):
+    """No actor returned a task, after several tries."""
 
 
-class LeaseLost(Exception):
-    """The run was begun or resumed elsewhere in the meantime; its text says by whom."""
+class RunWriteError(RunError, OSError):
+    """A file of the run cannot be written: the disk is full, or the folder is gone."""
 
 
-class LearnersLost(Exception):
-    """The learners died again and again without coming further; its text says of what."""
+class LeaseLost(RunError):
+    """Another command, or a newer group of learners, took over the run."""
+
+
+class LearnersLost(RunError):
+    """The learners died again and again without a new checkpoint in between."""
 
 
 @dataclass(eq=False)
-class Diverged(Exception):
-    """A quantity is no longer what it may be. The newest checkpoint was written before that."""
+class Diverged(RunError):
+    """A quantity is not finite, or far outside its history. The newest checkpoint was written before that."""
 
     quantity: str
     update: int
@@ -43,3 +69,6 @@ class Diverged(Exception):
             f"diverged: {self.quantity} {self.fault} at update {self.update} ({place}, seed {self.seed}, "
             f"chains moved under the weights of update {self.version})"
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.quantity, self.update, self.version, self.lane, self.seed, self.fault)

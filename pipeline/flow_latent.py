@@ -1,15 +1,13 @@
 """What recipes with a flow have in common: states are vectors z (n, d), of which the flow makes data."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from pipeline.batch import Batch
+from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, gaussian
 from pipeline.nets.flow import FlowSettings, flow_energy, flow_of
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, Recipe
+from pipeline.recipe import Recipe
 from pipeline.rng import noise
 from pipeline.samplers.hmc import HMC
 from pipeline.samplers.langevin import Langevin
@@ -22,27 +20,19 @@ class FlowLatentRecipe(Recipe):
     batch_size: int
 
     @property
-    def chains(self) -> Mapping[str, ChainSettings]:
-        """None."""
-        return {}
-
-    @property
     def sample_chain(self) -> str:
         """States behind the flow."""
         return "latent"
-
-    @property
-    def streams(self) -> Mapping[str, int]:
-        """Data alone."""
-        return {"data": self.batch_size}
 
     def sampler(self, chain: str, nets: Nets, update: int) -> HMC | Langevin:
         """No steps."""
         return Langevin.textbook(0, 0.1)
 
-    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(
+        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
+    ) -> Tensor:
         """N(0, I)."""
-        return noise("gaussian", (n, batch["data"]["x"][0].numel()), rng)
+        return noise("gaussian", (n, spec.size), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """|z|^2/2."""

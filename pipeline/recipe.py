@@ -1,4 +1,4 @@
-"""Recipe: what a paper is to the pipeline. One frozen dataclass each, whose fields are the paper's settings."""
+"""Recipe: the interface of a paper to the pipeline. One frozen dataclass per paper; its fields are the paper's settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,157 +11,231 @@ from torch.optim import Optimizer
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
-from pipeline.nets.text import SentenceDecoder
+from pipeline.nets.generator import Decoder
 from pipeline.nets.weights import Nets
 from pipeline.rng import fold, seeded
 from pipeline.samplers.kernel import Sampler, Stats
+from pipeline.settings import Count, PositiveInt, Probability, check_fields
 
 
 @dataclass(frozen=True)
 class ChainSettings:
-    """Where the chains of one name start, and how many move an update."""
+    """How many chains of one name move per update, and where they start."""
 
-    count: int
-    """Chains an update, over all lanes."""
+    count: PositiveInt
+    """Chains per update, over all lanes."""
     context: str | None = None
-    """The stream whose part of the batch travels with the task, or None."""
-    bank: int | Literal["datum"] = 0
-    """Persistent states over all lanes; 0: every chain starts anew (short-run); `datum`: one for each of the context's
-    items, which go on from where they were left when their item comes again."""
-    restart_prob: float = 0.0
+    """Stream whose part of the batch travels with each task and is passed to `target`; None: no stream."""
+    bank: Count | Literal["datum"] = 0
+    """Persistent states, over all lanes. 0: every chain starts anew (short-run). "datum": one state per item of the
+    context, which continues whenever its item comes again."""
+    restart_prob: Probability = 0.0
     """Probability that a chain drawn from the bank starts anew."""
+    starts_from: str | None = None
+    """Stream whose part of the batch is passed to `initial_states`; None: the context."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class ChainStates(NamedTuple):
-    """Chains of one lane that have moved, as `Recipe.losses` sees them."""
+    """One lane's chains after their steps, as passed to `Recipe.losses`."""
 
     x: Tensor
     """(n, *d) states."""
     stats: Stats
 
 
+class LatentLikelihood(NamedTuple):
+    """The likelihood p(x|z) of a latent-variable model."""
+
+    decoder: Decoder
+    sigma: float
+    """Standard deviation of the data about the decoder's output; decoders of text and counts ignore it."""
+
+
 @runtime_checkable
 class Recipe(Protocol):
-    """A paper: its networks, the targets of its chains, and its losses. No method keeps state."""
+    """A paper: its networks, the targets of its chains, and its losses. Recipes are stateless.
+
+    Subclasses are frozen dataclasses. `nets`, `optimizers`, `sampler`, `initial_states`, `target` and `losses` must be
+    defined, and a field `batch_size`; the other members have defaults.
+    """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    # What the recipe consists of
+
+    batch_size: int
+    """Data items per update, over all lanes."""
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
-        """The chains it runs, by name; empty if the paper runs none."""
-        ...
+        """The chains that learning runs, by name; default: none."""
+        return {}
 
     @property
     def streams(self) -> Mapping[str, int]:
-        """What a batch is made of: the number of items of each stream, over all lanes."""
-        ...
+        """The streams that a batch consists of, with their items per update over all lanes; default: `data`.
+
+        The stream `labelled` (batch.LABELLED) holds the items whose label is known; every other stream holds all items.
+        """
+        return {"data": self.batch_size}
+
+    @property
+    def data_kinds(self) -> frozenset[str]:
+        """Kinds of data (`Spec.kind`) that the recipe accepts; default: all but text."""
+        return frozenset({"image", "vector", "counts"})
 
     @property
     def sample_chain(self) -> str:
-        """The chain whose states, decoded, are the model's samples; it need not be one that learning runs."""
-        ...
+        """The chain whose decoded states are the model's samples; default: `model`. Learning need not run it."""
+        return "model"
+
+    @property
+    def class_chain(self) -> str | None:
+        """The chain that samples a given class; its context is the `label`. Default: None."""
+        return None
+
+    def num_classes(self, spec: Spec) -> int:
+        """Number of classes that `class_chain` can sample; default: 0."""
+        return 0
 
     @property
     def frozen(self) -> frozenset[str]:
-        """Networks that never learn, and so travel to whoever moves chains once; the default: none."""
+        """Names of networks that never learn, and so are sent to chain actors only once; default: none."""
         return frozenset()
 
     @property
     def requires_pretrained(self) -> frozenset[str]:
-        """Networks that must have learned in another run (`Job.networks`); the default: none."""
+        """Names of networks that must come from another run (`Job.init_from`); default: none."""
         return frozenset()
 
+    # Networks and optimizers
+
     def nets(self, spec: Spec) -> Nets:
-        """The networks, initialised from torch's global generator. Raises BadInput for data they cannot take."""
+        """The networks, initialised from torch's global generator. Raises InputError for data they cannot take."""
         ...
 
     def data_dependent_init(
         self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]
     ) -> None:
-        """Set, in place, what depends on data before learning begins; the default: nothing.
+        """Set, in place, what depends on data before learning begins; default: nothing.
 
         Args:
-            nets: as they were initialised, those `given` as another run has learned them (`Job.networks`).
-            batch: lane 0's part of the first batch, on every rank alike.
-            rng: alike on every rank.
-            given: names of networks.
+            nets: the networks after initialisation; those named in `given` come from another run.
+            batch: lane 0's part of the first batch, the same on every rank.
+            rng: the same on every rank.
+            given: names of the pretrained networks.
         """
         return None
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
-        """One optimizer for each network that learns."""
+        """One optimizer per network that learns."""
         ...
 
-    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
-        """The networks whose turn it is, each with the factor of its learning rate; `last`: metrics of update - 1."""
-        ...
+    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float] | None:
+        """Networks that learn in this update, each with the factor of its learning rate.
+
+        Default: None, which is factor 1 for every network that has an optimizer. `last` holds the metrics of the update
+        before, {} at update 0.
+        """
+        return None
+
+    # Chains
 
     def sampler(self, chain: str, nets: Nets, update: int) -> Sampler:
-        """The kernel that moves `chain`, asked when a task is drawn."""
+        """The kernel that moves `chain`."""
         ...
 
     def inference_sampler(self, chain: str, nets: Nets, update: int) -> Sampler:
-        """The kernel that moves a chain with a context for items that are held back; the default: that of learning."""
+        """The kernel that moves a chain with a context for held-out items; default: `sampler`."""
         return self.sampler(chain, nets, update)
 
-    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
-        """(n, *d) fresh states of `chain`, drawn on the learner; `batch`: the lane's part of the batch."""
+    def initial_states(
+        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
+    ) -> Tensor:
+        """(n, *d) fresh states of `chain`, drawn on the learner.
+
+        Args:
+            chain: its name.
+            n: number of states.
+            rng: generator, on the device where the states are wanted.
+            nets: the networks.
+            spec: kind and shape of the data.
+            context: the lane's part of the stream that the chain's settings name (`starts_from`, `context`), or None.
+        """
         ...
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """The energy under which `chain` moves."""
         ...
 
-    def num_classes(self, spec: Spec) -> int:
-        """How many classes the chain `class` draws samples of, whose context is their `label`; 0 (the default): none.
-
-        It is asked for by `start`, `sampler` and `target` like the others, and decoded like the model's.
-        """
-        return 0
+    # From states to data and back
 
     def energy(self, nets: Nets) -> Energy | None:
-        """Of data, at the temperature of the model's chains; None (the default) where the model has none."""
+        """The model's energy of data, at the temperature of its chains; default: None (there is none)."""
         return None
 
     def normalized_energies(self, nets: Nets) -> dict[str, Energy]:
-        """Normalised energies of data beside `energy`, by name, at temperature 1; the default: none."""
+        """Normalised energies of data beside `energy`, by name, at temperature 1; default: none."""
         return {}
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """The data that states (n, *d) of the model's chains stand for; the default: themselves."""
-        return x
+        """Data for states (n, *d) of the sample chain; default: sampled by `likelihood`, or the states themselves."""
+        model = self.likelihood(nets)
+        return x if model is None else model.decoder.sample(x, rng)
 
     def encode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor | None:
-        """States of the model's chains that stand for data x (n, *d), so that chains can start from them.
+        """States of the sample chain for data x (n, *d), so that chains can start from data; None: impossible.
 
-        None where there are none; the default: x itself, where the model has an energy of data.
+        Default: x itself where the model has an energy of data, else None.
         """
         return None if self.energy(nets) is None else x
+
+    def likelihood(self, nets: Nets) -> LatentLikelihood | None:
+        """p(x|z) of a latent-variable model; default: None."""
+        return None
+
+    # Learning and evaluation
 
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
-        """(n,) numbers about each of n items of data, by name, for evaluation; the default: none.
+        """(n,) metrics of single items of data, by name, for evaluation; default: none.
 
-        Names that mean the same everywhere: `mse` of the reconstruction, a coordinate; `accuracy`, 0 or 1; `energy` and
-        others that begin so, high where an item is unlike the data; -log p in `nats`, or of images in `bits_per_dim` a
-        dimension. `chains` are those that have a context: the items.
+        Some names mean the same for all recipes: `mse` (squared reconstruction error per coordinate); `accuracy`
+        (0 or 1); `energy` and names that begin with it (high where an item is unlike the data); -log p as `nll_nats`
+        or, for images, `bits_per_dim`. `chains` holds the chains that have a context.
         """
         return {}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """On one lane's part: a scalar loss for each player, and scalar metrics, the same names each time."""
+        """On one lane's part: a scalar loss per learning network, and scalar metrics, the same names every time.
+
+        Loss k is differentiated with respect to network k only.
+        """
         ...
 
 
 def init_networks(recipe: Recipe, spec: Spec, seed: int, device: torch.device) -> Nets:
-    """The recipe's networks with the initial weights that belong to a run's seed.
+    """The recipe's networks, initialised from a run's seed.
 
     Raises:
-        BadInput: the data are not for the recipe.
+        InputError: the recipe does not accept such data.
     """
+    if spec.kind not in recipe.data_kinds:
+        kinds = ", ".join(sorted(recipe.data_kinds))
+        raise InputError(f"{type(recipe).__name__} does not learn from {spec.kind}, only from {kinds}", "data")
     with seeded(fold(seed, "nets")):
-        nets = {name: net.to(device) for name, net in recipe.nets(spec).items()}
-    if spec.kind == "text" and not isinstance(nets.get("generator"), SentenceDecoder):
-        raise InputError(f"{type(recipe).__name__} does not learn from sentences: choose data of images or features")
-    return nets
+        return {name: net.to(device) for name, net in recipe.nets(spec).items()}
+
+
+def stream_context(recipe: Recipe, chain: str, batch: dict[str, Batch]) -> Batch | None:
+    """The part of a batch that `initial_states` of a chain receives."""
+    settings = recipe.chains[chain]
+    stream = settings.starts_from or settings.context
+    return batch[stream] if stream else None

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.runs.job import Job
+from pipeline.runs.job import DataSettings, EvaluationSettings, Job, LoggingSettings, ResourceSettings
 from pipeline.samplers.langevin import Langevin
 
 
@@ -44,13 +44,11 @@ def small(tmp_path):
     return Job(
         name="small",
         recipe=recipe,
-        data="digits",
         updates=6,
         lanes=4,
-        learners=0,
-        actors=0,
-        eval_samples=0,
-        checkpoint_every=2,
-        log_every=1,
         out=str(tmp_path / "run"),
+        data=DataSettings("digits"),
+        resources=ResourceSettings(learners=0, actors=0),
+        evaluation=EvaluationSettings(eval_samples=0),
+        logging=LoggingSettings(checkpoint_every=2, log_every=1),
     )

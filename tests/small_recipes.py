@@ -13,6 +13,7 @@ from pipeline.recipes.neural_transport import NeuralTransport
 from pipeline.recipes.short_run import ShortRun
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.recipes.symbol_vector import SymbolVector
+from pipeline.runs.job import override
 from pipeline.samplers.langevin import Langevin
 
 QUICK = Langevin(3, 1.0, 0.01)
@@ -60,4 +61,4 @@ def with_recipe(job, name, texts):
     """The job with that recipe and its data; `texts` is the path of what `sentences_in` wrote."""
     recipe, data = RECIPES[name]
     words = "counts" if data == "counts" else "sentences"
-    return replace(job, recipe=recipe, data=texts if data in ("text", "counts") else data, text_as=words)
+    return override(job, recipe=recipe, source=texts if data in ("text", "counts") else data, text_as=words)

@@ -17,7 +17,7 @@ from pipeline.runs.job import load_dataset
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.sampling import bulk
-from pipeline.sampling.draw import PIECE
+from pipeline.sampling.draw import CHAINS_PER_TASK
 from pipeline.sampling.long_chains import STRETCH
 
 
@@ -42,7 +42,7 @@ def test_energies_are_those_of_the_rows(small):
     one = source(small)
     writer = one.writer(CPU)
     block, energy = writer.draw(0, 130), one.job.recipe.energy(writer.nets)
-    pieces = PIECE["image"]
+    pieces = CHAINS_PER_TASK["image"]
     assert len(set(block.seed[:pieces])) == len(set(block.seed[pieces:])) == 1
     assert block.seed[0] != block.seed[-1]
     x = load_data("digits").batch(np.arange(1))["x"].new_tensor(block.x)

@@ -12,6 +12,7 @@ from pipeline.chains.lanes import Lane
 from pipeline.recipe import ChainSettings
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.runs import checkpoint
+from pipeline.runs.job import override
 
 LANE = Lane(1, 3)
 
@@ -20,7 +21,7 @@ LANE = Lane(1, 3)
 def persistent(small):
     """Six updates of alternating back-propagation, which are four epochs of 24 items in batches of 16."""
     recipe = AlternatingBackprop(latent_dim=3, steps=2, batch_size=16, width=4)
-    return replace(small, recipe=recipe, max_items=24)
+    return override(small, recipe=recipe, max_items=24)
 
 
 def banks(job):

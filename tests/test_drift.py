@@ -14,7 +14,7 @@ from pipeline.distributed.train import chain_actors
 from pipeline.errors import Diverged, InputError
 from pipeline.nets.weights import flatten
 from pipeline.recipe import init_networks
-from pipeline.runs.job import check_job, load_dataset
+from pipeline.runs.job import check_job, load_dataset, override
 from pipeline.training.learner import Learner
 from pipeline.training.worker import Worker
 
@@ -69,7 +69,7 @@ def test_half_a_run_and_its_resumption_are_the_whole_run(bounded, bank):
 
 def test_actors_give_the_plain_loops_numbers(ray_session, bounded):
     plain = run(replace(bounded, out=f"{bounded.out}-plain"))
-    job = replace(bounded, actors=2, cpus_per_actor=0.25)
+    job = override(bounded, actors=2, cpus_per_actor=0.25)
     with chain_actors(job, load_dataset(job).spec) as handles:
         found = run(job, ActorPool(handles))
     for key in ("weights_sha256", "gradient_evaluations", "staleness_waits"):
@@ -103,7 +103,7 @@ def test_a_number_that_is_not_finite_is_not_lost_with_the_chains_that_are_not_us
         update, tasks, flat * (float("nan") if update == 4 else 1), fixed
     )
     with pytest.raises(Diverged) as caught:
-        run(replace(bounded, recipe=replace(bounded.recipe, bank=0, restart_prob=0.0), checkpoint_every=8), pool)
+        run(override(bounded, recipe=replace(bounded.recipe, bank=0, restart_prob=0.0), checkpoint_every=8), pool)
     assert (caught.value.quantity, caught.value.update, caught.value.version) == ("chain states", 4, 2)
 
 

@@ -13,7 +13,7 @@ from running import CPU, SMALL, local_pool, newest, run
 
 from pipeline.errors import LeaseLost, RunWriteError
 from pipeline.runs import checkpoint, lease
-from pipeline.runs.job import to_json
+from pipeline.runs.job import override, to_json
 from pipeline.runs.storage import Storage
 from pipeline.training.loop import train
 
@@ -21,7 +21,7 @@ from pipeline.training.loop import train
 @pytest.fixture
 def tiny(small):
     recipe = replace(small.recipe, batch_size=8, bank=40, langevin=replace(small.recipe.langevin, steps=2))
-    return replace(small, recipe=recipe, lanes=2, updates=4, lag=1, keep_checkpoints=1)
+    return override(small, recipe=recipe, lanes=2, updates=4, lag=1, keep_checkpoints=1)
 
 
 class Disk:

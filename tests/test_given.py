@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.nets.weights import flatten
 from pipeline.recipe import init_networks
 from pipeline.runs import checkpoint
-from pipeline.runs.job import load_dataset
+from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import newest_snapshot as opened
 from pipeline.samplers.hmc import HMC
 from pipeline.sampling.long_chains import can_start_from_data, has_start, start_tasks
@@ -31,7 +31,7 @@ RECIPES = {
 @pytest.fixture
 def origin(small, tmp_path):
     """A run of a flow."""
-    job = replace(small, recipe=LEARNED, data="eight-gaussians", updates=4, out=str(tmp_path / "origin"))
+    job = override(small, recipe=LEARNED, source="eight-gaussians", updates=4, out=str(tmp_path / "origin"))
     run(job)
     return job
 

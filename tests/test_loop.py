@@ -12,7 +12,7 @@ from running import local_pool, newest, run
 from pipeline.chains.local_pool import LocalPool
 from pipeline.errors import Diverged, InputError
 from pipeline.runs import checkpoint
-from pipeline.runs.job import from_json, to_json
+from pipeline.runs.job import from_json, override, to_json
 from pipeline.runs.storage import Storage
 from pipeline.sampling import long_chains
 
@@ -49,7 +49,7 @@ def test_half_a_run_and_its_resumption_are_the_whole_run(small, tmp_path, lag):
 
 
 def test_a_resumed_runs_lines_are_the_whole_runs(small, tmp_path):
-    coarse = replace(small, log_every=4)
+    coarse = override(small, log_every=4)
     half = replace(coarse, out=str(tmp_path / "half"))
     run(coarse)
     run(replace(half, updates=3))
@@ -75,7 +75,7 @@ def test_a_resumed_run_starts_from_the_newest_whole_checkpoint(small, tmp_path):
 
 
 def test_the_result_says_what_was_done(small):
-    found = run(replace(small, eval_samples=50, updates=2))
+    found = run(override(small, eval_samples=50, updates=2))
     assert found == Storage.at(small.out).read_json("result.json")
     assert (found["name"], found["recipe"], found["seed"], found["updates"]) == ("small", "Anatomy", 0, 2)
     assert found["gradient_evaluations"] == 2 * 16 * 5
@@ -125,7 +125,7 @@ def test_long_chains_from_data_and_the_bank_are_judged_too(small, tmp_path, monk
     monkeypatch.setattr(long_chains, "STRETCH", 3)
     moved = []
     monkeypatch.setattr(LocalPool, "submit", counting(LocalPool.submit, moved))
-    job = replace(small, eval_samples=20, updates=20, eval_long_run_steps=7, patience=0)
+    job = override(small, eval_samples=20, updates=20, eval_long_run_steps=7, patience=0)
     metrics = run(job)["metrics"]
     assert {"frechet", "frechet_start", "frechet_bank", "frechet_long_run", "frechet_floor"} == set(metrics)
     assert moved[-3:] == [3, 3, 1]

@@ -23,7 +23,7 @@ from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.short_run import ShortRun
 from pipeline.rng import generator
 from pipeline.runs import lease
-from pipeline.runs.job import Job, load_dataset
+from pipeline.runs.job import DataSettings, Job, ResourceSettings, load_dataset, override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.samplers.hmc import HMC
@@ -141,7 +141,7 @@ def model_of(job, energy, factor):
 @pytest.fixture
 def plane(small):
     recipe = Anatomy(langevin=Langevin(10, 1.0, 0.06), start_scale=1.5, batch_size=16, bank=300, width=4)
-    return replace(small, data="eight-gaussians", recipe=recipe)
+    return override(small, source="eight-gaussians", recipe=recipe)
 
 
 def looked(model, **settings):
@@ -189,7 +189,7 @@ class Metropolis(ShortRun):
 
 def test_what_has_no_long_chains_is_refused():
     spec = Spec("image", (1, 8, 8), 10)
-    job = Job(name="x", recipe=SMALL, data="digits", updates=1, observers=1)
+    job = Job(name="x", recipe=SMALL, updates=1, data=DataSettings("digits"), resources=ResourceSettings(observers=1))
     observer.check_observable(job, spec)
     with pytest.raises(InputError, match="--observe 1: the model draws without a chain"):
         observer.check_observable(replace(job, recipe=JOINT), spec)

@@ -19,7 +19,7 @@ from pipeline.data.dataset import load_data
 from pipeline.nets.weights import flatten
 from pipeline.recipe import init_networks
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.runs.job import Job, load_dataset, to_json
+from pipeline.runs.job import DataSettings, Job, ResourceSettings, load_dataset, to_json
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.training import learner
@@ -47,7 +47,16 @@ def job(optimizer, lanes):
         optimizer=optimizer,
         lr=RATE[optimizer],
     )
-    return Job(name="ranks", recipe=recipe, data="digits", updates=3, lanes=lanes, learners=0, actors=0, lag=1, out="x")
+    return Job(
+        name="ranks",
+        recipe=recipe,
+        updates=3,
+        lanes=lanes,
+        lag=1,
+        out="x",
+        data=DataSettings("digits"),
+        resources=ResourceSettings(learners=0, actors=0),
+    )
 
 
 DRIFTING = replace(job("adam", 4), max_staleness=0.05, lag=2)

@@ -10,18 +10,19 @@ from running import CPU, Exploding, Fragile, local_pool, newest, run
 
 from pipeline.data.dataset import load_data
 from pipeline.errors import Diverged
+from pipeline.runs.job import override
 from pipeline.training.worker import Worker
 
 
 @pytest.fixture
 def fragile(small):
     """A job whose attempt 0 diverges at update 3, one after a checkpoint."""
-    return replace(small, recipe=Fragile.like(small.recipe, at=3, attempts=1), on_divergence="rollback")
+    return override(small, recipe=Fragile.like(small.recipe, at=3, attempts=1), on_divergence="rollback")
 
 
 def test_it_stops_unless_told_otherwise(fragile):
     with pytest.raises(Diverged, match="loss not finite at update 3"):
-        run(replace(fragile, on_divergence="stop"))
+        run(override(fragile, on_divergence="stop"))
     assert newest(fragile).path.endswith("update-00000002")
 
 
@@ -51,7 +52,7 @@ def test_a_resumed_run_goes_back_as_the_whole_run_does(fragile, tmp_path, lag):
 
 
 def test_it_goes_further_back_each_time_and_gives_up_at_last(fragile):
-    hopeless = replace(fragile, recipe=Fragile.like(fragile.recipe, at=5, attempts=9), rollbacks=3)
+    hopeless = override(fragile, recipe=Fragile.like(fragile.recipe, at=5, attempts=9), rollbacks=3)
     with pytest.raises(Diverged):
         run(hopeless)
     folder = Path(hopeless.out)
@@ -63,8 +64,8 @@ def test_it_goes_further_back_each_time_and_gives_up_at_last(fragile):
 
 
 def test_banks_go_back_too_and_rates_fall(fragile):
-    job = replace(fragile, rollback_lr_factor=0.5)
-    rank = Worker(job, load_data(job.data), CPU, local_pool(job))
+    job = override(fragile, rollback_lr_factor=0.5)
+    rank = Worker(job, load_data(job.data.source), CPU, local_pool(job))
     for update in range(2):
         rank.step(update)
     rank.save(2)
@@ -80,7 +81,7 @@ def test_banks_go_back_too_and_rates_fall(fragile):
 
 def test_it_does_not_give_up_its_last_healthy_checkpoint(fragile):
     recipe = Fragile.like(fragile.recipe, at=3, attempts=3)
-    found = run(replace(fragile, recipe=recipe, rollbacks=3, patience=0))  # so no history is needed to judge it
+    found = run(override(fragile, recipe=recipe, rollbacks=3, patience=0))  # so no history is needed to judge it
     assert found["rollbacks"] == 3
     for attempt in (1, 2):
         text = (Path(fragile.out) / f"metrics-attempt-{attempt}.jsonl").read_text()
@@ -109,17 +110,17 @@ def test_chains_under_way_are_not_handed_to_the_next_attempt(fragile):
 
 def test_finite_numbers_that_run_away_are_divergence(small):
     recipe = Exploding.like(small.recipe, at=60, attempts=1)
-    job = replace(small, recipe=recipe, updates=80, patience=5, checkpoint_every=20, log_every=10)
+    job = override(small, recipe=recipe, updates=80, patience=5, checkpoint_every=20, log_every=10)
     with pytest.raises(Diverged, match=r"chains/.*, 5 updates far from all before \(median .*\) at update 6[4-8]"):
         run(job)
     assert newest(job).path.endswith("update-00000060")
-    found = run(replace(job, on_divergence="rollback", out=job.out + "-back"))
+    found = run(override(job, on_divergence="rollback", out=job.out + "-back"))
     assert found["rollbacks"] == 1
 
 
 def test_no_checkpoint_is_written_while_a_metric_is_outside(small):
     recipe = Exploding.like(small.recipe, at=57, attempts=1)
-    job = replace(small, recipe=recipe, updates=80, patience=10, checkpoint_every=20, log_every=10)
+    job = override(small, recipe=recipe, updates=80, patience=10, checkpoint_every=20, log_every=10)
     with pytest.raises(Diverged):
         run(job)
     assert newest(job).path.endswith("update-00000040")

@@ -8,6 +8,7 @@ from pyarrow import fs
 from running import newest, run
 
 from pipeline.errors import InputError
+from pipeline.runs.job import override
 from pipeline.runs.storage import Storage
 
 
@@ -25,8 +26,8 @@ def bucket(tmp_path, monkeypatch):
 
 
 def test_a_run_on_object_storage_is_the_same_run(bucket, small):
-    whole = run(replace(small, eval_samples=20))
-    job = replace(small, eval_samples=20, out="s3://runs/one")
+    whole = run(override(small, eval_samples=20))
+    job = override(small, eval_samples=20, out="s3://runs/one")
     run(replace(job, updates=3))
     resumed = run(job)
     assert resumed["weights_sha256"] == whole["weights_sha256"]

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
+from pipeline.runs.job import override
 from pipeline.runs.snapshot import newest_snapshot
 from pipeline.samplers.langevin import Langevin
 from pipeline.search.budgets import TrialBudget, gradients_per_update, report_updates
@@ -23,7 +24,7 @@ SETTINGS = {"noise": 0.01}
 
 @pytest.fixture
 def trial(small):
-    return replace(small, validation_share=0.2, test_share=0.2)
+    return override(small, validation_share=0.2, test_share=0.2)
 
 
 def reports(job, yardstick=YARDSTICK):

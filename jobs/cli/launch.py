@@ -21,7 +21,7 @@ from pipeline.evaluation.convergence import observer
 from pipeline.process import configure_process
 from pipeline.recipe import init_networks
 from pipeline.runs import lease
-from pipeline.runs.job import Job, check_job, from_json, load_dataset, to_json
+from pipeline.runs.job import Job, check_job, from_json, load_dataset, override, to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.storage import PART_SUFFIX, Storage
 from pipeline.training.loop import train
@@ -59,16 +59,16 @@ def start_run(job: Job[Any]) -> None:
         raise InputError(
             f"--out {out} exists: a run is never overwritten; go on with it by python -m jobs.resume {out}"
         )
-    job = dataclasses.replace(job, out=storage.path if storage.local else out, data=located(job.data))
+    job = override(job, out=storage.path if storage.local else out, source=located(job.data.source))
     run_job(job, spec)
 
 
 def run_job(job: Job[Any], spec: Spec) -> None:
     """Run a checked job in its folder, new or not, with Ray or without."""
-    began, where = time.perf_counter(), pick_device(job.device)
-    if job.observers:
+    began, where = time.perf_counter(), pick_device(job.resources.device)
+    if job.resources.observers:
         observer.check_observable(job, spec)
-    if job.learners or job.actors or job.observers:
+    if job.resources.learners or job.resources.actors or job.resources.observers:
         from pipeline.distributed import cluster  # here: a run without Ray does not import it
         from pipeline.distributed import train as distributed
 
@@ -81,7 +81,7 @@ def run_job(job: Job[Any], spec: Spec) -> None:
                 raise
     else:
         command = _record(job)
-        configure_process(job.threads)
+        configure_process(job.resources.threads)
         nets = init_networks(job.recipe, spec, job.seed, where)
         found = train(job, where, LocalPool(job.recipe, nets), partial(tqdm, mininterval=1.0), command) or {}
     _conclude(job, found, time.perf_counter() - began)
@@ -119,12 +119,12 @@ def _record(job: Job[Any]) -> str:
 
 def _observed(job: Job[Any]) -> None:
     """Say what the run's observers have found."""
-    if job.observers and (rows := observer.read_rows(Storage.at(job.out))):
+    if job.resources.observers and (rows := observer.read_rows(Storage.at(job.out))):
         print(f"{'verdict':24} {observer.verdict_line(rows[-1])}")
 
 
 def _conclude(job: Job[Any], found: Mapping[str, Any], seconds: float) -> None:
-    if job.eval_samples and not found["metrics"]:
+    if job.evaluation.eval_samples and not found["metrics"]:
         print("no final metrics: they need images with labels, text, or a known density")
     if found["metrics"].get("frechet", 0) > found["metrics"].get("frechet_start", math.inf):
         print("warning: the samples are further from the data than the noise they start from", file=sys.stderr)

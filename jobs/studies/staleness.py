@@ -35,7 +35,7 @@ from pipeline.errors import Diverged, InputError
 from pipeline.evaluation.metrics.samples import sample_distance
 from pipeline.process import configure_process
 from pipeline.runs import checkpoint
-from pipeline.runs.job import Job, check_job, load_dataset, to_json
+from pipeline.runs.job import Job, check_job, load_dataset, override, to_json
 from pipeline.runs.snapshot import Snapshot, all_snapshots
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import draw_tasks, final_states
@@ -83,7 +83,7 @@ def _case(job: Job[Any], updates: int, bound: float, **recipe: Any) -> Case:
         "keep": CHECKPOINTS + 1,
         "lanes": 2,
     }
-    return Case(dataclasses.replace(job, recipe=changed, updates=updates, device="cpu", **quiet), bound)
+    return Case(override(job, recipe=changed, updates=updates, device="cpu", **quiet), bound)
 
 
 CASES = {
@@ -136,7 +136,7 @@ def _job(asked: Staleness, case: str, seed: int, arm: Arm) -> Job[Any]:
     job, bound = CASES[case]
     updates = asked.updates or job.updates
     folder = f"{case}-lag{arm.lag}{'-bounded' * arm.bounded}-seed{seed}"
-    return dataclasses.replace(
+    return override(
         job,
         name="staleness",
         updates=updates,
@@ -156,7 +156,7 @@ def _check(asked: Staleness, jobs: Sequence[Job[Any]]) -> None:
         raise InputError(f"--out {asked.out}: a folder on this machine, since times are measured here")
     for job in jobs:
         check_job(job)
-        if job.updates % CHECKPOINTS or job.checkpoint_every < job.lag + 2:
+        if job.updates % CHECKPOINTS or job.logging.checkpoint_every < job.lag + 2:
             least = CHECKPOINTS * (max(asked.lags) + 2)
             raise InputError(f"--updates {job.updates}: a multiple of {CHECKPOINTS}, and {least} or more at these lags")
         if Storage.at(job.out).exists("job.json") and to_json(load_run(job.out)) != to_json(job):
@@ -189,7 +189,7 @@ def _run(job: Job[Any]) -> str:
 def _measured(job: Job[Any]) -> RunResult:
     """Seconds an update, mean drift, and the share of updates that waited, from what the run has logged."""
     rows = [json.loads(line) for line in Storage.at(job.out).read("metrics.jsonl").splitlines()]
-    steady = [row["time/update"] for row in rows if row["update"] % job.checkpoint_every > job.lag]
+    steady = [row["time/update"] for row in rows if row["update"] % job.logging.checkpoint_every > job.lag]
     drift = [row.get("chains/discarded_staleness", row["chains/staleness"]) for row in rows]
     waits = [row.get("chains/fresh", 0.0) for row in rows]
     means = {"seconds": steady, "drift": drift, "waits": waits}

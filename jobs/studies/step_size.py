@@ -86,7 +86,9 @@ def _curve(model: Snapshot, batch: Batch, tried: list[float], seed: int) -> Curv
     """The same starts and noise at every step size."""
     recipe, nets, x = model.job.recipe, model.nets, batch["x"]
     target, steps = recipe.target("posterior", nets, batch), _kernel(model).steps
-    z = recipe.initial_states("posterior", len(x), generator(fold(seed, "start"), x.device), nets, {})
+    z = recipe.initial_states(
+        "posterior", len(x), generator(fold(seed, "start"), x.device), nets, model.data.spec, batch
+    )
     curve: Curve = {"divergence": [], "mse": [], "stiffness": []}
     for step in tqdm(tried, desc=f"update {model.update}", unit="step size"):
         rng = generator(fold(seed, "noise"), x.device)
@@ -114,7 +116,7 @@ def _bound(model: Snapshot, batch: Batch, samples: int, seed: int) -> dict[str, 
     """The bound on -log p(x) in nats, averaged over items; what one sample gives; and the stiffness of such chains."""
     target, x = model.job.recipe.target("posterior", model.nets, batch), batch["x"]
     rng = generator(fold(seed, "bound"), x.device)
-    start = model.job.recipe.initial_states("posterior", len(x), rng, model.nets, {})
+    start = model.job.recipe.initial_states("posterior", len(x), rng, model.nets, model.data.spec, batch)
     stiffness = push_forward(_kernel(model), target, start, rng).stiffness
     with tqdm(total=samples, desc="bound", unit="sample") as bar:
         log_w = log_weights(target, _kernel(model), tuple(start.shape), samples, rng, lambda: bar.update())

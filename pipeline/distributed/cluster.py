@@ -57,11 +57,11 @@ def connected() -> Iterator[None]:
 
 def bundles(job: Job[Any], most: bool = False) -> list[dict[str, float]]:
     """What each learner, actor and observer asks Ray for; of a range of learners, the least or the most."""
-    learner = {"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner}
-    actor = {"CPU": job.cpus_per_actor, "GPU": job.gpus_per_actor}
-    learners = job.learners[most] if isinstance(job.learners, Range) else job.learners
-    observer = {"CPU": job.cpus_per_observer, "GPU": job.gpus_per_observer}
-    wanted = [learner] * learners + [actor] * job.actors + [observer] * job.observers
+    learner = {"CPU": job.resources.cpus_per_learner, "GPU": job.resources.gpus_per_learner}
+    actor = {"CPU": job.resources.cpus_per_actor, "GPU": job.resources.gpus_per_actor}
+    learners = job.resources.learners[most] if isinstance(job.resources.learners, Range) else job.resources.learners
+    observer = {"CPU": job.resources.cpus_per_observer, "GPU": job.resources.gpus_per_observer}
+    wanted = [learner] * learners + [actor] * job.resources.actors + [observer] * job.resources.observers
     asked = [{name: amount for name, amount in bundle.items() if amount} for bundle in wanted]
     return [bundle for bundle in asked if bundle]
 
@@ -100,9 +100,9 @@ def wait_for_resources(job: Job[Any]) -> None:
         BadInput: it has not, and neither scales by itself nor did --wait SECONDS bring it.
     """
     wanted = bundles(job)
-    learners = job.learners.least if isinstance(job.learners, Range) else job.learners
-    watching = f" and {job.observers} observers" if job.observers else ""
-    asked = f"{learners} learners and {job.actors} actors{watching} need"
+    learners = job.resources.learners.least if isinstance(job.resources.learners, Range) else job.resources.learners
+    watching = f" and {job.resources.observers} observers" if job.resources.observers else ""
+    asked = f"{learners} learners and {job.resources.actors} actors{watching} need"
     lacks = missing(wanted, machines())
     if not lacks:
         if busy := missing(wanted, [ray.available_resources()]):
@@ -110,7 +110,7 @@ def wait_for_resources(job: Job[Any]) -> None:
         return
     ceiling = cluster_state.get_max_resources_from_cluster_config()
     scales = ceiling is not None and not missing(wanted, [ceiling])
-    patience = job.wait_for_resources or (AUTOSCALE_WAIT if scales else 0)
+    patience = job.resources.wait_for_resources or (AUTOSCALE_WAIT if scales else 0)
     if not patience:
         raise InputError(f"{asked} {lacks}; ask for less (--actors, --cpus-per-actor, ...), or --wait for more to join")
     print(f"{asked} {lacks}: waiting up to {patience:g} s", file=sys.stderr)

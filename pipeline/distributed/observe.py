@@ -48,7 +48,7 @@ class ObserverActor:
     """Looks at a run's checkpoints until it is told that the last is there; its calls run side by side."""
 
     def __init__(self, job: Job[Any], since: int, command: str):
-        configure_process(job.threads)
+        configure_process(job.resources.threads)
         self.job, self.since, self.command = job, since, command
         self.observer: Observer | None = None
         self.ending, self.over, self.busy, self.why = threading.Event(), threading.Event(), False, ""
@@ -101,7 +101,7 @@ def observers(job: Job[Any], spec: Spec, command: str) -> Iterator[None]:
 
     They are ended with the block, and no fault of theirs leaves it.
     """
-    if not job.observers:
+    if not job.resources.observers:
         yield
         return
     began, mover, handles = (
@@ -110,8 +110,11 @@ def observers(job: Job[Any], spec: Spec, command: str) -> Iterator[None]:
         [],
     )
     try:
-        asks = {"num_cpus": job.cpus_per_observer, "num_gpus": job.gpus_per_observer}
-        handles += [mover.options(**asks).remote(job.recipe, spec, job.threads) for _ in range(job.observers)]
+        asks = {"num_cpus": job.resources.cpus_per_observer, "num_gpus": job.resources.gpus_per_observer}
+        handles += [
+            mover.options(**asks).remote(job.recipe, spec, job.resources.threads)
+            for _ in range(job.resources.observers)
+        ]
         lasting = {"max_restarts": DEATHS, "max_task_retries": DEATHS, "max_concurrency": 2}
         watcher = ray.remote(num_cpus=0, **lasting)(ObserverActor).remote(job, _begun(job), command)
         watching = watcher.watch.remote(handles[:])

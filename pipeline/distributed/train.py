@@ -45,9 +45,12 @@ RETRIES = 3
 def chain_actors(job: Job[Any], spec: Spec) -> Iterator[list[ActorHandle]]:
     """The job's chain actors, ended with the block."""
     remote = ray.remote(
-        num_cpus=job.cpus_per_actor, num_gpus=job.gpus_per_actor, max_restarts=-1, max_task_retries=RETRIES
+        num_cpus=job.resources.cpus_per_actor,
+        num_gpus=job.resources.gpus_per_actor,
+        max_restarts=-1,
+        max_task_retries=RETRIES,
     )(ChainActor)
-    handles = [remote.remote(job.recipe, spec, job.threads) for _ in range(job.actors)]
+    handles = [remote.remote(job.recipe, spec, job.resources.threads) for _ in range(job.resources.actors)]
     try:
         yield handles
     finally:
@@ -70,9 +73,9 @@ def run(job: Job[Any], spec: Spec, device: torch.device, command: str = "") -> d
     """
     command = command or lease.acquire(Storage.at(job.out))
     with observers(job, spec, command), chain_actors(job, spec) as handles:
-        if job.learners:
+        if job.resources.learners:
             return fit(job, spec, handles, command)
-        configure_process(job.threads)
+        configure_process(job.resources.threads)
         progress = partial(tqdm, mininterval=1.0)
         pool = (
             ActorPool(handles) if handles else LocalPool(job.recipe, init_networks(job.recipe, spec, job.seed, device))
@@ -122,12 +125,16 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
         _learn,
         train_loop_config=config,
         scaling_config=ScalingConfig(
-            num_workers=tuple(job.learners) if isinstance(job.learners, Range) else job.learners,
+            num_workers=tuple(job.resources.learners)
+            if isinstance(job.resources.learners, Range)
+            else job.resources.learners,
             elastic_resize_monitor_interval_s=RESIZE,
-            use_gpu=job.gpus_per_learner > 0,
-            resources_per_worker={"CPU": job.cpus_per_learner, "GPU": job.gpus_per_learner},
+            use_gpu=job.resources.gpus_per_learner > 0,
+            resources_per_worker={"CPU": job.resources.cpus_per_learner, "GPU": job.resources.gpus_per_learner},
         ),
-        torch_config=TorchConfig(backend="nccl" if job.gpus_per_learner >= 1 else "gloo"),  # nccl wants a GPU a rank
+        torch_config=TorchConfig(
+            backend="nccl" if job.resources.gpus_per_learner >= 1 else "gloo"
+        ),  # nccl wants a GPU a rank
         run_config=RunConfig(
             name=str(time.time_ns()),  # Ray resumes a run of the same name: ours resumes by its own checkpoints
             storage_path=storage.path,
@@ -144,7 +151,7 @@ def _learn(config: dict[str, Any]) -> dict[str, Any]:
     for: they, and those that Ray Train starts in their place, find it there, and give it as their answer.
     """
     job, board = config["job"], config["board"]
-    configure_process(job.threads)
+    configure_process(job.resources.threads)
     if fault := ray.get(board.failed.remote()):
         return dict(fault)
     try:

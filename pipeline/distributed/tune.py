@@ -195,8 +195,8 @@ def _tuned(
 def _bundles(plan: Plan) -> list[dict[str, float]]:
     """What a trial asks Ray for: its process, and its actors."""
     own = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial}
-    actor = {"CPU": plan.job.cpus_per_actor, "GPU": plan.job.gpus_per_actor}
-    bundles = [own] + [actor] * plan.job.actors
+    actor = {"CPU": plan.job.resources.cpus_per_actor, "GPU": plan.job.resources.gpus_per_actor}
+    bundles = [own] + [actor] * plan.job.resources.actors
     return [{name: amount for name, amount in bundle.items() if amount} for bundle in bundles]
 
 
@@ -216,7 +216,7 @@ def _again(jobs: Mapping[str, Job[Any]], plan: Plan, config: dict[str, Any]) -> 
 
 
 def _run(plan: Plan, job: Job[Any], settings: Mapping[str, Any]) -> None:
-    configure_process(job.threads)
+    configure_process(job.resources.threads)
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
     spec = load_dataset(job).spec
     with chain_actors(job, spec) as handles:

@@ -1,7 +1,7 @@
 """Energies: functions from n states to n numbers, low where likely.
 
-Every target of the project is made of energies by functions of them: a network; a tilted Gaussian; a posterior. An
-energy may bring its own `gradient`, which chains then take in place of autograd's (`gradient`).
+Every target in this project is built from energies: a network; a tilted Gaussian; a posterior. An energy may bring its
+own gradient, by a method `gradient() -> Gradient`, which chains then use in place of autograd's.
 """
 
 from collections.abc import Callable
@@ -13,19 +13,36 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pipeline.errors import InputError
+
 Energy: TypeAlias = Callable[[Tensor], Tensor]
 """(n, *d) states -> (n,) energies; low = likely."""
 Gradient: TypeAlias = Callable[[Tensor], Tensor]
 """(n, *d) states -> dU/dx of each, (n, *d)."""
 
 
-def gradient(energy: Energy) -> Gradient:
-    """dU/dx of states, with no graph: the energy's own, if it brings one, or else autograd's.
+def evaluate(energy: Energy, x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
+    """U of each state.
 
-    An energy brings its own by a method `gradient() -> Gradient`, which is asked for once before many steps, so that
-    it can prepare them; the weights stay as they are meanwhile. What it returns is called under `no_grad`, without
-    autocast, gives the dtype of its states, keeps no memory of them and leaves them as they are. A sum of energies
-    takes each part's, so a part without does not cost the others theirs.
+    Raises:
+        InputError: the energy does not return one number per state; the error names it and the shape it returned.
+
+    >>> evaluate(gaussian(), torch.ones(3, 2))
+    tensor([1., 1., 1.])
+    """
+    u = energy(x)
+    if u.shape != (len(x),):
+        name = getattr(energy, "__name__", type(energy).__name__)
+        raise InputError(f"{name} returned energies of shape {tuple(u.shape)} for {len(x)} states, not ({len(x)},)")
+    return u
+
+
+def gradient(energy: Energy) -> Gradient:
+    """dU/dx of states, without a graph: the energy's own gradient where it brings one, autograd's otherwise.
+
+    An energy's `gradient()` is called once before many steps, so that it can prepare them; the weights do not change in
+    the meantime. What it returns is called under `no_grad`, without autocast. It returns the dtype of its states, keeps
+    no reference to them and does not change them. A sum of energies takes each part's own gradient.
     """
     own: Callable[[], Gradient] | None = getattr(energy, "gradient", None)
     return own() if own else partial(autograd_gradient, energy)
@@ -35,7 +52,7 @@ def autograd_gradient(energy: Energy, x: Float[Tensor, "n *d"]) -> Float[Tensor,
     """dU/dx of each state, detached: parameters get no gradient, and no graph outlives the call."""
     with torch.enable_grad():
         state = x.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(energy(state).float().sum(), state)
+        (slope,) = torch.autograd.grad(evaluate(energy, state).float().sum(), state)
     return slope
 
 
@@ -45,7 +62,11 @@ def gaussian(sd: float = 1.0) -> Energy:
 
 
 def tilt(energy: Energy, base: Energy) -> Energy:
-    """The exponential tilt of a base density: p(x) ~ exp(-energy(x)) exp(-base(x))."""
+    """The exponential tilt of a base density: p(x) ~ exp(-energy(x)) exp(-base(x)).
+
+    >>> tilt(lambda x: x.sum(1), gaussian())(torch.ones(1, 2))
+    tensor([3.])
+    """
     return Tilted(energy, base)
 
 
@@ -74,7 +95,7 @@ class Tilted:
 
     def __call__(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
         """The energy of each state."""
-        return self.energy(x) + self.base(x)
+        return evaluate(self.energy, x) + evaluate(self.base, x)
 
     def gradient(self) -> Gradient:
         """The sum of both parts' gradients."""

@@ -17,8 +17,7 @@ from pipeline.evaluation.metrics.samples import sample_distance
 from pipeline.evaluation.protocol import EvaluationContext, Measurement, Protocol
 from pipeline.nets.weights import device_of
 from pipeline.rng import fold
-from pipeline.sampling.draw import decode_states, draw_tasks, final_states
-from pipeline.sampling.long_chains import run_tasks
+from pipeline.sampling.draw import decode_states, draw_tasks, final_states, run_tasks
 
 Number: TypeAlias = float | MeanEstimate
 
@@ -95,7 +94,7 @@ def compare_samples(bench: EvaluationContext, ways: Sequence[Comparison], n: int
     """N fresh samples of the model beside the reference, by each way (sentences: by perplexity); the samples."""
     recipe, nets, data = bench.model.job.recipe, bench.model.nets, bench.model.data
     tasks = draw_tasks(recipe, nets, data, n, bench.model.update, fold(bench.seed, "samples"))
-    states = final_states(run_tasks(bench.pool, bench.model, tasks), recipe.sample_chain)
+    states = final_states(run_tasks(bench.pool, bench.model.nets, tasks), recipe.sample_chain)
     x, found = decode_states(recipe, nets, states, bench.seed), list[Measurement]()
     for way in ways:
         found += _measured(way.all(x), bench.protocol("samples", ("noise",), n, way.features))

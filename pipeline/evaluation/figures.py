@@ -14,7 +14,7 @@ from pipeline.evaluation.metrics.mixing import autocorrelation
 from pipeline.evaluation.metrics.traces import MixingTrajectory
 from pipeline.runs.image_grid import image_grid
 from pipeline.runs.snapshot import Snapshot
-from pipeline.sampling.long_chains import ChainStart
+from pipeline.sampling.draw import ChainStart
 
 PANEL_IMAGES = 25
 """Images of a sheet's panel."""

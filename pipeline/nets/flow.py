@@ -7,17 +7,19 @@ is a module that is called, x = g(z), z (n, d) flat, with `encode` and `decode`,
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import Annotated, Literal, Protocol, cast, runtime_checkable
 
 import torch
 import zuko
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.batch import Spec
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
 from pipeline.nets.glow import Glow
+from pipeline.settings import NonNegative, PositiveInt, check_fields
 
 EDGE = 2**-14
 """Of an interval, within which rounding could take a pixel's noise to the next."""
@@ -30,16 +32,19 @@ class FlowSettings:
     family: Literal["spline", "affine", "gaussian", "glow"] = "glow"
     """Of vectors: couplings by rational-quadratic splines, affine ones, or the Gaussian of the data's moments alone. Of
     images: glow."""
-    couplings: int = 4
+    couplings: PositiveInt = 4
     """Couplings; of images, at each scale."""
-    scales: int = 2
+    scales: PositiveInt = 2
     """Scales of images: each halves their sides, and all but the last give away half of the numbers."""
-    hidden: int = 64
+    hidden: PositiveInt = 64
     """Units, or channels, of the two hidden layers in a coupling."""
-    margin: float = 0.0
+    margin: NonNegative = 0.0
     """Of images: pixels are stretched by log (1 + margin + x) / (1 + margin - x) first; 0: they are not."""
-    levels: int = 256
+    levels: Annotated[int, Field(ge=2)] = 256
     """Values that a pixel takes (k of k / (levels - 1)): noise makes an interval of each."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def dequantize(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Data as flows and energies see them: pixels dequantised, (k + u) / levels in the place of [-1, 1], u uniform;
@@ -143,10 +148,6 @@ def build_flow(settings: FlowSettings, spec: Spec) -> nn.Module:
     Raises:
         BadInput: the family is not for the kind of data, or a number does not fit them.
     """
-    if min(settings.couplings, settings.scales, settings.hidden) < 1 or settings.levels < 2:
-        raise InputError("--couplings, --scales and --hidden must be 1 or more, --levels 2 or more")
-    if not 0 <= settings.margin < math.inf:
-        raise InputError(f"--margin {settings.margin:g}: it must be 0 or more")
     if spec.kind == "image" and settings.family == "glow":
         return Glow(spec.shape, settings.scales, settings.couplings, settings.hidden, settings.margin)
     if spec.kind == "vector" and settings.family != "glow":

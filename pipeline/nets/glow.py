@@ -171,7 +171,7 @@ class Glow(nn.Module):
         channels, *sides = shape
         if any(side % 2**scales for side in sides):
             raise InputError(f"--scales {scales}: {sides[0]}x{sides[1]} pixels cannot be halved {scales} times")
-        self.stretch = Logit(margin)
+        self.logit = Logit(margin)
         self.steps, self.splits, self.shapes = nn.ModuleList(), nn.ModuleList(), list[tuple[int, ...]]()
         for scale in range(scales):
             channels, sides = 4 * channels, [side // 2 for side in sides]
@@ -188,7 +188,7 @@ class Glow(nn.Module):
 
     def _encode(self, x: Tensor, through: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         given = []
-        x, log_det = self.stretch.encode(x)
+        x, log_det = self.logit.encode(x)
         for i, steps in enumerate(self.steps):
             x = pixel_unshuffle(x, 2)
             for step in steps:  # type: ignore[attr-defined]
@@ -218,7 +218,7 @@ class Glow(nn.Module):
                 x, more = step.decode(x)
                 log_det = log_det + more
             x = pixel_shuffle(x, 2)
-        x, more = self.stretch.decode(x)
+        x, more = self.logit.decode(x)
         return x, log_det + more
 
     @torch.no_grad()

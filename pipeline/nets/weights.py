@@ -4,6 +4,7 @@ The order is that of `state_dict`, the layout logical (contiguous), and every fl
 Loading copies in place, so a network keeps its strides (channels_last) and its bits.
 """
 
+import copy
 from collections.abc import Collection, Iterator
 from hashlib import sha256
 from typing import TypeAlias
@@ -55,5 +56,5 @@ def digest(nets: Nets) -> str:
 
 
 def eval_copy(nets: Nets) -> Nets:
-    """The networks as chains need them: in eval mode, with no gradients of parameters."""
-    return {name: net.eval().requires_grad_(False) for name, net in nets.items()}
+    """Copies of the networks as chains need them: in eval mode, without gradients of parameters."""
+    return {name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in nets.items()}

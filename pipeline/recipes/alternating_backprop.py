@@ -23,33 +23,39 @@ from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, gaussian, tilt
 from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates, Recipe
+from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
 from pipeline.rng import noise
 from pipeline.samplers.langevin import Langevin
+from pipeline.settings import NonNegative, Positive, PositiveInt
 
 
 @dataclass(frozen=True)
 class AlternatingBackprop(Recipe):
     """A generator learned with one persistent latent vector a datum."""
 
-    latent_dim: int = 16
+    latent_dim: PositiveInt = 16
     """Dimension of z."""
-    steps: int = 20
+    steps: PositiveInt = 20
     """Langevin steps of the posterior's chains an update (l)."""
-    step_size: float = 0.1
+    step_size: Positive = 0.1
     """Their step size (s): drift s^2/2, noise s."""
-    sigma: float = 0.3
+    sigma: Positive = 0.3
     """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
-    batch_size: int = 100
+    batch_size: PositiveInt = 100
     """Data items and chains an update, over all lanes."""
-    lr: float = 1e-3
+    lr: NonNegative = 1e-3
     """Learning rate of Adam."""
     architecture: Literal["conv", "mlp"] = "mlp"
     """Generator of images: transposed convolutions, or two hidden layers of `width` units. Vectors have the latter."""
-    width: int = 256
+    width: PositiveInt = 256
     """Channels of the generator before its last layer, doubled towards z; units of an MLP's layers."""
-    leaky_slope: float = 0.2
+    leaky_slope: NonNegative = 0.2
     """LeakyReLU's slope below 0."""
+
+    @property
+    def data_kinds(self) -> frozenset[str]:
+        """All kinds."""
+        return frozenset({"image", "vector", "counts", "text"})
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
@@ -61,11 +67,6 @@ class AlternatingBackprop(Recipe):
         """Vectors of the prior, which no step moves."""
         return "prior"
 
-    @property
-    def streams(self) -> Mapping[str, int]:
-        """Data alone."""
-        return {"data": self.batch_size}
-
     def nets(self, spec: Spec) -> Nets:
         """The generator."""
         return {"generator": build_decoder(self.architecture, self.latent_dim, spec, self.width, self.leaky_slope)}
@@ -74,15 +75,13 @@ class AlternatingBackprop(Recipe):
         """Adam with betas (.5, .999)."""
         return {"generator": Adam(nets["generator"].parameters(), self.lr, betas=(0.5, 0.999))}
 
-    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
-        """The generator, always."""
-        return {"generator": 1.0}
-
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
         """Posterior: l steps of s. Prior: none."""
         return Langevin.textbook(self.steps if chain == "posterior" else 0, self.step_size)
 
-    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(
+        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
+    ) -> Tensor:
         """N(0, I); a datum's first time alone."""
         return noise("gaussian", (n, self.latent_dim), rng)
 
@@ -92,9 +91,9 @@ class AlternatingBackprop(Recipe):
             return gaussian()
         return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), gaussian())
 
-    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Drawn by the decoder."""
-        return decoder_of(nets).sample(x, rng)
+    def likelihood(self, nets: Nets) -> LatentLikelihood:
+        """The generator, with `sigma`."""
+        return LatentLikelihood(decoder_of(nets), self.sigma)
 
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator

@@ -31,6 +31,7 @@ from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates, Recipe
 from pipeline.rng import noise
 from pipeline.samplers.langevin import Langevin
+from pipeline.settings import Count, Decay, NonNegative, PositiveInt, Probability
 
 
 @dataclass(frozen=True)
@@ -38,47 +39,39 @@ class Anatomy(Recipe):
     """Maximum-likelihood learning by MCMC, convergent or not."""
 
     langevin: Langevin = Langevin(steps=150, drift=1.0, noise=0.01)
-    batch_size: int = 100
+    batch_size: PositiveInt = 100
     """Data items and chains an update, over all lanes."""
     start_from: Literal["uniform", "gaussian", "data"] = "uniform"
     """Where chains start: U[-1, 1], N(0, 1) or the batch."""
-    start_scale: float = 1.0
+    start_scale: NonNegative = 1.0
     """Factor of the noise that chains start from."""
-    bank: int = 0
+    bank: Count = 0
     """Persistent chains, over all lanes; 0: every chain starts anew."""
-    restart_prob: float = 0.0
+    restart_prob: Probability = 0.0
     """Probability that a chain drawn from the bank starts anew."""
-    data_noise: float = 0.03
+    data_noise: NonNegative = 0.03
     """Standard deviation of the noise on the data, in the data's units; below the chains' noise, d runs away."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam makes gradients outgrow the noise; sgd, annealed, lets chains converge."""
-    lr: float = 1e-4
+    lr: NonNegative = 1e-4
     """Learning rate at the start."""
-    final_lr: float = 0.0
+    final_lr: NonNegative = 0.0
     """Learning rate below which annealing does not go."""
-    lr_decay: float = 1.0
+    lr_decay: Decay = 1.0
     """Factor of the learning rate at each update; 1: it stays."""
     architecture: Literal["plain", "nonlocal"] = "plain"
     """Energy of images: the plain ConvNet, or the one with non-local blocks."""
-    width: int = 32
+    width: PositiveInt = 32
     """Channels of a ConvNet's first layer, units of an MLP's first layer."""
-    leaky_slope: float = 0.05
+    leaky_slope: NonNegative = 0.05
     """LeakyReLU's slope below 0."""
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """One chain under the energy."""
-        return {"model": ChainSettings(self.batch_size, bank=self.bank, restart_prob=self.restart_prob)}
-
-    @property
-    def sample_chain(self) -> str:
-        """The one chain."""
-        return "model"
-
-    @property
-    def streams(self) -> Mapping[str, int]:
-        """Data alone."""
-        return {"data": self.batch_size}
+        from_data = "data" if self.start_from == "data" else None
+        settings = ChainSettings(self.batch_size, bank=self.bank, restart_prob=self.restart_prob, starts_from=from_data)
+        return {"model": settings}
 
     def nets(self, spec: Spec) -> Nets:
         """The energy F: a ConvNet for images, an MLP (w, 2w, 2w, 2w) for vectors (appendix, architectures)."""
@@ -110,12 +103,14 @@ class Anatomy(Recipe):
         """Fixed."""
         return self.langevin
 
-    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(
+        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
+    ) -> Tensor:
         """Noise, or the data."""
-        x = batch["data"]["x"]
         if self.start_from == "data":
-            return x[:n]
-        return self.start_scale * noise(self.start_from, (n, *x.shape[1:]), rng)
+            assert context is not None
+            return context["x"][:n]
+        return self.start_scale * noise(self.start_from, (n, *spec.shape), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """The network F, whose chains are at temperature T."""

@@ -17,6 +17,7 @@ from pipeline.flow_latent import FlowLatentRecipe
 from pipeline.nets.flow import FlowSettings, build_flow, flow_energy, flow_of
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainStates
+from pipeline.settings import Count, Decay, NonNegative, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class MaximumLikelihoodFlow(FlowLatentRecipe):
     """Maximum likelihood of a flow."""
 
     flow: FlowSettings = FlowSettings()
-    batch_size: int = 100
+    batch_size: PositiveInt = 100
     """Data items an update, over all lanes."""
-    lr: float = 1e-3
+    lr: NonNegative = 1e-3
     """Learning rate, once it has risen."""
-    warmup_updates: int = 50
+    warmup_updates: Count = 50
     """Updates over which it rises from 0."""
-    lr_decay: float = 1.0
+    lr_decay: Decay = 1.0
     """Factor of the learning rate at each update; 1: it stays."""
 
     def nets(self, spec: Spec) -> Nets:

@@ -32,6 +32,7 @@ from pipeline.nets.symbols import classification_metrics
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainStates
 from pipeline.rng import noise
+from pipeline.settings import Count, Decay, NonNegative, PositiveInt, Probability
 
 
 @dataclass(frozen=True)
@@ -39,28 +40,28 @@ class FlowContrastive(FlowLatentRecipe):
     """Flow contrastive estimation (FCE); with a `gaussian` flow, which does not learn, noise contrastive estimation."""
 
     flow: FlowSettings = FlowSettings()
-    batch_size: int = 100
+    batch_size: PositiveInt = 100
     """Data items, and samples of the flow, an update, over all lanes."""
     base: Literal["none", "flow"] = "none"
     """What U stands beside: nothing (the paper's), or -log q of the flow as it began, so that U learns what that lacks
     alone. In many dimensions log q varies by tens of nats, which a small network does not learn soon."""
-    labelled_batch_size: int = 0
+    labelled_batch_size: Count = 0
     """Items of known label an update, over all lanes; 0: the energy has no classes."""
-    label_weight: float = 1.0
+    label_weight: NonNegative = 1.0
     """Weight of the labels' cross entropy beside V."""
-    threshold: float = 0.55
+    threshold: Probability = 0.55
     """Share that is told apart above which the flow learns, and below which the energy does."""
-    energy_lr: float = 1e-4
+    energy_lr: NonNegative = 1e-4
     """Learning rate of the energy."""
-    constant_lr: float = 1e-2
+    constant_lr: NonNegative = 1e-2
     """Learning rate of c."""
-    flow_lr: float = 1e-5
+    flow_lr: NonNegative = 1e-5
     """Learning rate of the flow."""
-    lr_decay: float = 1.0
+    lr_decay: Decay = 1.0
     """Factor of all learning rates at each update; 1: they stay."""
-    width: int = 32
+    width: PositiveInt = 32
     """Channels of the ConvNet's first layer, units of an MLP's three layers."""
-    leaky_slope: float = 0.2
+    leaky_slope: NonNegative = 0.2
     """LeakyReLU's slope below 0."""
 
     @property

@@ -29,50 +29,41 @@ from pipeline.nets.encoder import GaussianEncoder
 from pipeline.nets.generator import MLPGenerator, decoder_of
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates, Recipe
+from pipeline.recipe import ChainStates, LatentLikelihood, Recipe
 from pipeline.rng import noise
 from pipeline.samplers.langevin import Langevin
+from pipeline.settings import NonNegative, Positive, PositiveInt
 
 
 @dataclass(frozen=True)
 class JointVAE(Recipe):
     """A VAE and a joint energy of data and latent vector, each learning from the other."""
 
-    latent_dim: int = 16
+    latent_dim: PositiveInt = 16
     """Dimension of z."""
-    sigma: float = 0.7
+    sigma: Positive = 0.7
     """Standard deviation of the data about the generator's output; the paper's code has sqrt(1/2)."""
-    batch_size: int = 100
+    batch_size: PositiveInt = 100
     """Data items an update, and generated ones, over all lanes."""
-    energy_weight: float = 1.0
+    energy_weight: NonNegative = 1.0
     """Weight of the energy in the losses of encoder and generator; 0: a VAE."""
-    penalty: float = 0.1
+    penalty: NonNegative = 0.1
     """Weight of U^2, over both kinds of pairs, in the energy's own loss, which bounds it."""
-    elbo_weight: float = 1.0
+    elbo_weight: NonNegative = 1.0
     """Weight of KL(Q|P) in the encoder's and generator's losses (the code's lamb)."""
-    energy_lr: float = 1e-4
+    energy_lr: NonNegative = 1e-4
     """Learning rate of the energy."""
-    autoencoder_lr: float = 3e-4
+    autoencoder_lr: NonNegative = 3e-4
     """Learning rate of encoder and generator."""
-    width: int = 512
+    width: PositiveInt = 512
     """Units of each network's two hidden layers."""
-    leaky_slope: float = 0.2
+    leaky_slope: NonNegative = 0.2
     """LeakyReLU's slope below 0."""
-
-    @property
-    def chains(self) -> Mapping[str, ChainSettings]:
-        """None."""
-        return {}
 
     @property
     def sample_chain(self) -> str:
         """Vectors of the prior, which no step moves."""
         return "prior"
-
-    @property
-    def streams(self) -> Mapping[str, int]:
-        """Data alone."""
-        return {"data": self.batch_size}
 
     def nets(self, spec: Spec) -> Nets:
         """The energy U(x, z) >= 0, the encoder q(z|x), and the generator."""
@@ -91,15 +82,13 @@ class JointVAE(Recipe):
             for name, autoencoder_lr in rates.items()
         }
 
-    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
-        """All three, always."""
-        return dict.fromkeys(("energy", "encoder", "generator"), 1.0)
-
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
         """No steps."""
         return Langevin.textbook(0, 0.1)
 
-    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(
+        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
+    ) -> Tensor:
         """N(0, I)."""
         return noise("gaussian", (n, self.latent_dim), rng)
 
@@ -107,9 +96,9 @@ class JointVAE(Recipe):
         """|z|^2/2."""
         return gaussian()
 
-    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Drawn by the decoder."""
-        return decoder_of(nets).sample(x, rng)
+    def likelihood(self, nets: Nets) -> LatentLikelihood:
+        """The generator, with `sigma`."""
+        return LatentLikelihood(decoder_of(nets), self.sigma)
 
     def joint(self, nets: Nets, x: Tensor, z: Tensor) -> Tensor:
         """U(x, z) of n pairs; softplus bounds it below, and so its learning."""

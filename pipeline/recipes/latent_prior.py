@@ -25,45 +25,51 @@ from pipeline.energies.energy import Energy, gaussian, tilt
 from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates, Recipe
+from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
 from pipeline.rng import noise
 from pipeline.samplers.langevin import Langevin
+from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt
 
 
 @dataclass(frozen=True)
 class LatentPrior(Recipe):
     """The latent-space energy-based prior (LEBM)."""
 
-    latent_dim: int = 100
+    latent_dim: PositiveInt = 100
     """Dimension of z."""
-    prior_steps: int = 60
+    prior_steps: Count = 60
     """Langevin steps of the prior's chains (K0)."""
-    prior_step_size: float = 0.4
+    prior_step_size: Positive = 0.4
     """Their step size (s0): drift s0^2/2, noise s0."""
-    posterior_steps: int = 20
+    posterior_steps: PositiveInt = 20
     """Langevin steps of the posterior's chains (K1)."""
-    posterior_step_size: float = 0.1
+    posterior_step_size: Positive = 0.1
     """Their step size (s1); stable while s1 / sigma is small beside the generator's slope."""
-    inference_steps: int = 0
+    inference_steps: Count = 0
     """Steps of s1, without noise, that infer z for items held back, or completed; 0: as in learning."""
-    sigma: float = 0.3
+    sigma: Positive = 0.3
     """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
-    batch_size: int = 100
+    batch_size: PositiveInt = 100
     """Data items, posterior chains and prior chains an update, over all lanes."""
-    energy_lr: float = 2e-5
+    energy_lr: NonNegative = 2e-5
     """Learning rate of the prior's energy."""
-    generator_lr: float = 1e-4
+    generator_lr: NonNegative = 1e-4
     """Learning rate of the generator."""
-    lr_decay: float = 1.0
+    lr_decay: Decay = 1.0
     """Factor of both learning rates at each update; 1: they stay."""
-    energy_width: int = 200
+    energy_width: PositiveInt = 200
     """Units of the energy's two hidden layers."""
     architecture: Literal["conv", "mlp"] = "conv"
     """Generator of images: transposed convolutions, or two hidden layers of `width` units. Vectors have the latter."""
-    width: int = 64
+    width: PositiveInt = 64
     """Channels of the generator before its last layer, doubled towards z (ngf); units of an MLP's layers."""
-    leaky_slope: float = 0.2
+    leaky_slope: NonNegative = 0.2
     """LeakyReLU's slope below 0, in both networks."""
+
+    @property
+    def data_kinds(self) -> frozenset[str]:
+        """All kinds."""
+        return frozenset({"image", "vector", "counts", "text"})
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
@@ -74,11 +80,6 @@ class LatentPrior(Recipe):
     def sample_chain(self) -> str:
         """The prior's."""
         return "prior"
-
-    @property
-    def streams(self) -> Mapping[str, int]:
-        """Data alone."""
-        return {"data": self.batch_size}
 
     def nets(self, spec: Spec) -> Nets:
         """The energy of the prior (d-200-200-1), and the generator."""
@@ -108,7 +109,9 @@ class LatentPrior(Recipe):
         learning = self.sampler(chain, nets, update)
         return replace(learning, steps=self.inference_steps, noise=0.0) if self.inference_steps else learning
 
-    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(
+        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
+    ) -> Tensor:
         """N(0, I), for both."""
         return noise("gaussian", (n, self.latent_dim), rng)
 
@@ -119,9 +122,9 @@ class LatentPrior(Recipe):
             return prior
         return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), prior)
 
-    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Drawn by the decoder."""
-        return decoder_of(nets).sample(x, rng)
+    def likelihood(self, nets: Nets) -> LatentLikelihood:
+        """The generator, with `sigma`."""
+        return LatentLikelihood(decoder_of(nets), self.sigma)
 
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator

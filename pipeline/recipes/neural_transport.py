@@ -33,6 +33,7 @@ from pipeline.recipe import ChainSettings, ChainStates
 from pipeline.rng import noise
 from pipeline.samplers.hmc import HMC
 from pipeline.samplers.langevin import Langevin
+from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt, Probability
 
 
 @dataclass(frozen=True)
@@ -42,38 +43,33 @@ class NeuralTransport(FlowLatentRecipe):
     flow: FlowSettings = FlowSettings()
     kernel: Literal["hmc", "langevin"] = "hmc"
     """What moves chains in z, at temperature 1; only hmc corrects for the size of its steps."""
-    steps: int = 20
+    steps: PositiveInt = 20
     """Proposals of hmc, or steps of langevin (K)."""
-    leapfrog_steps: int = 3
+    leapfrog_steps: PositiveInt = 3
     """Leapfrog steps of a proposal; times the step they stay well below pi, where z is mirrored rather than mixed."""
-    step_size: float = 0.2
+    step_size: Positive = 0.2
     """Of a leapfrog step the length; of langevin s: drift s^2/2, noise s."""
-    batch_size: int = 100
+    batch_size: PositiveInt = 100
     """Data items and chains an update, over all lanes."""
-    bank: int = 0
+    bank: Count = 0
     """Persistent chains, over all lanes; 0: every chain starts from N(0, I) (the paper's)."""
-    restart_prob: float = 0.0
+    restart_prob: Probability = 0.0
     """Probability that a chain drawn from the bank starts anew."""
-    energy_lr: float = 1e-4
+    energy_lr: NonNegative = 1e-4
     """Learning rate of the energy."""
-    lr_decay: float = 1.0
+    lr_decay: Decay = 1.0
     """Factor of the learning rate at each update; 1: it stays."""
-    width: int = 32
+    width: PositiveInt = 32
     """Channels of the ConvNet's first layer, units of an MLP's three layers."""
-    leaky_slope: float = 0.2
+    leaky_slope: NonNegative = 0.2
     """LeakyReLU's slope below 0."""
-    base_samples: int = 200
+    base_samples: PositiveInt = 200
     """Vectors of N(0, I) that log Z is estimated by beside each hundred items scored; in learning, one a chain."""
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """One chain in z."""
         return {"model": ChainSettings(self.batch_size, bank=self.bank, restart_prob=self.restart_prob)}
-
-    @property
-    def sample_chain(self) -> str:
-        """The one chain."""
-        return "model"
 
     @property
     def frozen(self) -> frozenset[str]:

@@ -27,6 +27,7 @@ from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates, Recipe
 from pipeline.rng import noise
 from pipeline.samplers.langevin import Langevin
+from pipeline.settings import Count, NonNegative, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -34,37 +35,27 @@ class ShortRun(Recipe):
     """The short-run EBM."""
 
     langevin: Langevin = Langevin(steps=100, drift=1.0, noise=0.01)
-    batch_size: int = 64
+    batch_size: PositiveInt = 64
     """Data items and chains an update, over all lanes (m)."""
     start_from: Literal["uniform", "gaussian"] = "uniform"
     """Where chains start: U[-1, 1] or N(0, 1)."""
-    start_scale: float = 1.0
+    start_scale: NonNegative = 1.0
     """Factor of the noise that chains start from."""
-    data_noise: float = 0.03
+    data_noise: NonNegative = 0.03
     """Standard deviation of the noise on the data (sigma), in units of the data's [-1, 1]."""
-    lr: float = 1e-4
+    lr: NonNegative = 1e-4
     """Learning rate of Adam."""
-    anneal: int = 0
+    anneal: Count = 0
     """Update from which the learning rate falls, as anneal / update; 0: it stays."""
-    width: int = 64
+    width: PositiveInt = 64
     """Channels of the ConvNet's first layer (nf); units of an MLP's first layer."""
-    leaky_slope: float = 0.2
+    leaky_slope: NonNegative = 0.2
     """LeakyReLU's slope below 0."""
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """One chain, the model itself; it starts anew at every update."""
         return {"model": ChainSettings(self.batch_size)}
-
-    @property
-    def sample_chain(self) -> str:
-        """The one chain."""
-        return "model"
-
-    @property
-    def streams(self) -> Mapping[str, int]:
-        """Data alone."""
-        return {"data": self.batch_size}
 
     def nets(self, spec: Spec) -> Nets:
         """The energy: a ConvNet for images, an MLP for vectors."""
@@ -84,9 +75,11 @@ class ShortRun(Recipe):
         """Fixed: K, drift and noise are part of the model."""
         return self.langevin
 
-    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(
+        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
+    ) -> Tensor:
         """Noise p_0."""
-        return self.start_scale * noise(self.start_from, (n, *batch["data"]["x"].shape[1:]), rng)
+        return self.start_scale * noise(self.start_from, (n, *spec.shape), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """The network."""

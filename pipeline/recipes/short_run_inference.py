@@ -26,37 +26,38 @@ from pipeline.errors import InputError
 from pipeline.nets.generator import decoder_of, reconstruction_energy
 from pipeline.nets.layered import LayeredGenerator, StepSize
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates, Recipe
+from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
 from pipeline.rng import fold, generator, noise
 from pipeline.samplers.langevin import Langevin
 from pipeline.samplers.short_run_density import short_run_divergence
+from pipeline.settings import Count, NonNegative, Positive, PositiveInt
 
 
 @dataclass(frozen=True)
 class ShortRunInference(Recipe):
     """Short-run inference (SRI) of a generator with L layers."""
 
-    latent_dims: tuple[int, ...] = (16,)
+    latent_dims: tuple[PositiveInt, ...] = (16,)
     """Dimensions of the layers' noise, top layer first."""
-    steps: int = 25
+    steps: PositiveInt = 25
     """Langevin steps of the posterior's chains (K)."""
-    step_size: float = 0.05
+    step_size: Positive = 0.05
     """Their step size at the beginning (s); stable while s / sigma is small beside the generator's slope."""
-    tune_every: int = 250
+    tune_every: Count = 250
     """Updates between searches for the step size of least KL; 0: it stays."""
-    tune_items: int = 8
+    tune_items: Count = 8
     """Items of each lane that the search goes by."""
-    tune_grid: tuple[float, ...] = (0.5, 0.7, 0.84, 1.0, 1.19, 1.41, 2.0)
+    tune_grid: tuple[Positive, ...] = (0.5, 0.7, 0.84, 1.0, 1.19, 1.41, 2.0)
     """What is searched, in multiples of the present step size."""
-    sigma: float = 0.15
+    sigma: Positive = 0.15
     """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
-    batch_size: int = 100
+    batch_size: PositiveInt = 100
     """Data items and chains an update, over all lanes."""
-    lr: float = 1e-3
+    lr: NonNegative = 1e-3
     """Learning rate of Adam."""
-    width: int = 512
+    width: PositiveInt = 512
     """Units of the generator's layers."""
-    leaky_slope: float = 0.2
+    leaky_slope: NonNegative = 0.2
     """LeakyReLU's slope below 0."""
 
     @property
@@ -68,11 +69,6 @@ class ShortRunInference(Recipe):
     def sample_chain(self) -> str:
         """Vectors of the prior, which no step moves."""
         return "prior"
-
-    @property
-    def streams(self) -> Mapping[str, int]:
-        """Data alone."""
-        return {"data": self.batch_size}
 
     def nets(self, spec: Spec) -> Nets:
         """The generator, and the step size. Raises BadInput for a search of nothing."""
@@ -97,7 +93,9 @@ class ShortRunInference(Recipe):
         """Posterior: K steps of s. Prior: none."""
         return Langevin.textbook(self.steps if chain == "posterior" else 0, float(nets["step"]().detach()))
 
-    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(
+        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
+    ) -> Tensor:
         """N(0, I)."""
         return noise("gaussian", (n, sum(self.latent_dims)), rng)
 
@@ -118,9 +116,9 @@ class ShortRunInference(Recipe):
         kl = torch.stack([short_run_divergence(target, k, z, generator(seed, z.device)).mean() for k in kernels])
         return tried[int(torch.where(kl.isfinite(), kl, torch.inf).argmin())]  # where chains blow up is not best
 
-    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Drawn by the decoder."""
-        return decoder_of(nets).sample(x, rng)
+    def likelihood(self, nets: Nets) -> LatentLikelihood:
+        """The generator, with `sigma`."""
+        return LatentLikelihood(decoder_of(nets), self.sigma)
 
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator

@@ -26,47 +26,53 @@ from pipeline.nets.encoder import build_encoder, reparameterize
 from pipeline.nets.generator import build_decoder, decoder_of
 from pipeline.nets.symbols import build_head, joint, label_metrics, marginal, symbol_usage
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates, Recipe
+from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
 from pipeline.rng import noise
 from pipeline.samplers.langevin import Langevin
+from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt, Share
 
 
 @dataclass(frozen=True)
 class SymbolVector(Recipe):
     """The energy-based model of symbol and vector (SVEBM); its network `energy` is F."""
 
-    latent_dim: int = 100
+    latent_dim: PositiveInt = 100
     """Dimension of z."""
-    symbols: int = 0
+    symbols: Count = 0
     """Symbols K; 0: as many as the data have classes."""
-    prior_steps: int = 100
+    prior_steps: Count = 100
     """Langevin steps of the prior's chains (K)."""
-    prior_step_size: float = 0.4
+    prior_step_size: Positive = 0.4
     """Their step size (s): drift s^2/2, noise s."""
-    sigma: float = 0.3
+    sigma: Positive = 0.3
     """Standard deviation of images and vectors about the generator's output, in units of the data."""
-    batch_size: int = 200
+    batch_size: PositiveInt = 200
     """Data items and prior chains an update, over all lanes; their labels are not looked at."""
-    labelled_batch_size: int = 200
+    labelled_batch_size: Count = 200
     """Items of known label an update, over all lanes; 0: none."""
-    label_weight: float = 200.0
+    label_weight: NonNegative = 200.0
     """Weight of the cross entropy (lambda)."""
-    information: float = 0.0
+    information: NonNegative = 0.0
     """Weight w of I(z; y)."""
-    tilt: float = 1.0
+    tilt: NonNegative = 1.0
     """What log sum_k exp F(z)_k is multiplied by in the prior; 0: the prior is N(0, I), and no chain is run."""
-    energy_lr: float = 1e-5
+    energy_lr: NonNegative = 1e-5
     """Learning rate of F."""
-    autoencoder_lr: float = 1e-4
+    autoencoder_lr: NonNegative = 1e-4
     """Learning rate of encoder and generator."""
-    lr_decay: float = 1.0
+    lr_decay: Decay = 1.0
     """Factor of all learning rates at each update; 1: they stay."""
     architecture: Literal["conv", "mlp"] = "conv"
     """Encoder and generator of images: convolutions, or MLPs with two hidden layers. Others have MLPs."""
-    width: int = 64
+    width: PositiveInt = 64
     """Channels of the encoder's first layer and before the generator's last; units of an MLP's layers."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Share of the encoder's units that are dropped in learning; the code has .5."""
+
+    @property
+    def data_kinds(self) -> frozenset[str]:
+        """All kinds."""
+        return frozenset({"image", "vector", "counts", "text"})
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
@@ -82,6 +88,11 @@ class SymbolVector(Recipe):
     def streams(self) -> Mapping[str, int]:
         """Data, and those whose label is known."""
         return {"data": self.batch_size, **({"labelled": self.labelled_batch_size} if self.labelled_batch_size else {})}
+
+    @property
+    def class_chain(self) -> str:
+        """Samples of p(z|y)."""
+        return "class"
 
     def num_classes(self, spec: Spec) -> int:
         """As many as there are symbols."""
@@ -112,7 +123,9 @@ class SymbolVector(Recipe):
         """K steps of s; none for a prior that is N(0, I)."""
         return Langevin.textbook(self.prior_steps if self.tilt or chain == "class" else 0, self.prior_step_size)
 
-    def initial_states(self, chain: str, n: int, rng: torch.Generator, nets: Nets, batch: dict[str, Batch]) -> Tensor:
+    def initial_states(
+        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
+    ) -> Tensor:
         """N(0, I)."""
         return noise("gaussian", (n, self.latent_dim), rng)
 
@@ -121,9 +134,9 @@ class SymbolVector(Recipe):
         energy = joint(nets["energy"], self.tilt, context["label"]) if context else marginal(nets["energy"], self.tilt)
         return tilt(energy, gaussian())
 
-    def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Drawn by the decoder."""
-        return decoder_of(nets).sample(x, rng)
+    def likelihood(self, nets: Nets) -> LatentLikelihood:
+        """The generator, with `sigma`."""
+        return LatentLikelihood(decoder_of(nets), self.sigma)
 
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator

@@ -1,23 +1,27 @@
 """Job: one run, all its settings."""
 
 import dataclasses
-import importlib
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from pipeline.chains.bank import check_chains
 from pipeline.data.dataset import Dataset, load_data
+from pipeline.data.encoding import TextAs
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
+from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Share, check_fields
 
 R = TypeVar("R", bound=Recipe)
 
-FORMAT = 3
-"""Of what a checkpoint holds; another is refused."""
-LONGEST_PATIENCE = 500
-"""Patience that is still short beside the history that divergence is judged by."""
+FORMAT = 4
+"""Version of job.json and of checkpoints; a run folder of another version is refused."""
+MAX_PATIENCE = 500
+"""A longer patience would not be short beside the history that divergence is judged by."""
 
 
 class Range(NamedTuple):
@@ -27,203 +31,245 @@ class Range(NamedTuple):
     most: int
 
 
+class Settings:
+    """A group of settings, checked against the bounds of its fields."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class DataSettings(Settings):
+    """What the run learns from, and what it holds back."""
+
+    source: str
+    """digits, eight-gaussians, rings, checkerboard, spirals, a torchvision data set, a .parquet file or folder (column
+    image, text or features; optionally label), or an .npz (images; optionally labels)."""
+    max_items: Count = 0
+    """Use only the first so many items; 0: all."""
+    test_share: Share = 0.0
+    """Share of the items held out from learning; metrics of single items are computed on them."""
+    validation_share: Share = 0.0
+    """Share of the items held out from learning and from all final metrics, for model selection."""
+    held_out_class: int | None = None
+    """Label held out from learning: all its items are held out, beside --test-share of the others, and the final metrics
+    say how well energies detect them. None: no label."""
+    labels_per_class: Count = 0
+    """Items per class, drawn with the seed, whose label is known to learning; 0: all."""
+    text_as: TextAs = "sentences"
+    """How texts are read: as word sequences (up to 40 words), or as word counts (bag of words)."""
+    vocabulary: PositiveInt = 10_000
+    """Size of the vocabulary: the most frequent words, without those that occur once."""
+
+
+@dataclass(frozen=True)
+class ResourceSettings(Settings):
+    """Processes, CPUs and GPUs."""
+
+    learners: Count | Range = 1
+    """Ray Train workers; they must divide the lanes. 0: learn in this process. least:most: as many as fit."""
+    actors: Count = 2
+    """Ray actors that move chains, at most one per lane; 0: chains move where the learner is."""
+    threads: PositiveInt = 1
+    """CPU threads per process."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the learner where --learners is 0; auto: a GPU if there is one. Ray assigns the others theirs."""
+    cpus_per_learner: NonNegative = 0.5
+    """CPUs that Ray reserves per learner."""
+    cpus_per_actor: NonNegative = 0.5
+    """CPUs that Ray reserves per actor."""
+    gpus_per_learner: NonNegative = 0.0
+    """GPUs that Ray reserves per learner."""
+    gpus_per_actor: NonNegative = 0.0
+    """GPUs that Ray reserves per actor."""
+    observers: Count = 0
+    """Low-priority Ray actors that run long chains at the newest checkpoint and report whether the run converges. They
+    do not change the run's numbers. 0: none."""
+    cpus_per_observer: NonNegative = 0.0
+    """CPUs that Ray reserves per observer; 0: observers use idle time only."""
+    gpus_per_observer: NonNegative = 0.0
+    """GPUs that Ray reserves per observer."""
+    wait_for_resources: NonNegative = 0.0
+    """Seconds to wait until the cluster has the CPUs and GPUs asked for; 0: fail at once."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("learner", "actor"):
+            if getattr(self, f"{name}s") and not getattr(self, f"cpus_per_{name}"):
+                raise InputError("Ray needs a share, however small", f"cpus_per_{name}", 0)
+
+
+@dataclass(frozen=True)
+class DivergenceSettings(Settings):
+    """When a run counts as diverged, and what happens then."""
+
+    on_divergence: Literal["stop", "rollback"] = "stop"
+    """What a diverged run does: stop, or return to its last healthy checkpoint with other random numbers."""
+    patience: Annotated[int, Field(ge=0, le=MAX_PATIENCE)] = 10
+    """Consecutive updates far outside the run's history (of the chains' gradient, energy gap, rms or displacement) that
+    count as divergence; 0: only a non-finite number does."""
+    rollbacks: Count = 5
+    """Maximum number of rollbacks; after that a diverged run stops."""
+    rollback_lr_factor: Positive = 1.0
+    """Factor of all learning rates after each rollback."""
+
+
+@dataclass(frozen=True)
+class LoggingSettings(Settings):
+    """Checkpoints and logs."""
+
+    checkpoint_every: PositiveInt = 100
+    """Updates between checkpoints and sample grids."""
+    keep_checkpoints: PositiveInt = 2
+    """Number of recent checkpoints to keep."""
+    log_every: PositiveInt = 10
+    """Updates between lines of metrics.jsonl and points in TensorBoard."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings(Settings):
+    """The final evaluation of a run."""
+
+    eval_samples: Count = 1000
+    """Samples of the final metrics; 0: no final metrics."""
+    eval_long_run_steps: Count = 0
+    """Steps of long chains from data in the final metrics, which show whether learning converged; 0: none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eval_samples == 1:
+            raise InputError("a distance needs two samples or more; 0 for none", "eval_samples", 1)
+
+
 @dataclass(frozen=True)
 class Job(Generic[R]):
-    """What is trained, on what, how long, and on which machines.
+    """What is trained, on what data, for how long, and on which machines.
 
-    Only `updates`, `learners`, `actors`, `threads`, `device`, the resources, the logging and what is done about
-    divergence may change when a run is resumed.
+    A resumed run may change `updates`, and the groups `resources`, `divergence`, `logging` and `evaluation`.
     """
 
     name: str
-    """Name of the experiment, in the run's folder and result."""
+    """Name of the run, in its folder and result."""
     recipe: R
-    data: str
-    """digits, eight-gaussians, rings, checkerboard, spirals, a torchvision set, .parquet file or folder (image, text or
-    features; maybe label), an .npz (images; maybe labels)."""
-    updates: int
+    data: DataSettings
+    updates: PositiveInt
     """Updates of the weights, in all."""
-    max_items: int = 0
-    """Use only the first so many items of the data; 0: all."""
-    test_share: float = 0.0
-    """Share of the items that learning never sees; the final metrics about single items are taken on them."""
-    validation_share: float = 0.0
-    """Share of the items that learning never sees and no final metric is taken on: to choose between runs by."""
-    held_out_class: int | None = None
-    """Label that learning never sees: all its items are held back, beside --test-share of the others, and the final
-    metrics say how well they are told apart; None: none."""
-    labels_per_class: int = 0
-    """Items a class, drawn by the seed, whose label is known to learning; 0: all."""
-    text_as: Literal["sentences", "counts"] = "sentences"
-    """What texts are read as: their words in order, up to 40, or how often each word is in them (bag of words)."""
-    vocabulary: int = 10_000
-    """Most frequent words of texts that are told apart; those that are there once are not."""
-    lanes: int = 2
-    """Shares into which data, chains and seeds are cut; part of what is computed, so a resumed run keeps it."""
-    learners: int | Range = 1
-    """Ray Train workers; 0: learn in this process. They divide the lanes. least:most, as many as there is room for."""
-    actors: int = 2
-    """Ray actors that move chains; 0: chains move where the learner is. At most as many as lanes."""
-    lag: int = 0
+    lanes: PositiveInt = 2
+    """Shares into which data, chains and seeds are split; part of what is computed, so a resumed run keeps it."""
+    lag: Count = 0
     """Updates by which the weights that move the chains may be older than those that learn from them."""
-    max_staleness: float = 0.0
-    """Drift of the energy under --lag (sd of its change over its sd) above which an update waits for fresh chains;
-    0: no bound."""
-    seed: int = 0
+    max_staleness: NonNegative = 0.0
+    """Staleness under --lag (sd of the energy's change over the sd of the energy) above which an update waits for fresh
+    chains; 0: no bound."""
+    seed: Count = 0
     """Seed of everything random."""
-    threads: int = 1
-    """CPU threads of each process."""
     init_from: str = ""
-    """Run, or checkpoint of one, whose networks of the same names this run begins with, say a flow's; empty: none."""
+    """Run, or checkpoint of a run, whose networks of the same names this run starts with; empty: none."""
     out: str = ""
-    """New folder of the run: a path or s3:// or gs:// URI that every machine sees; empty: runs/<name>-<time>."""
-    on_divergence: Literal["stop", "rollback"] = "stop"
-    """What a diverged run does: stop, or go back to its last healthy checkpoint with other random numbers."""
-    patience: int = 10
-    """Updates in a row far from the run's history (of its chains' gradient, contrast, extent or movement) that are
-    divergence; 0: only a number that is not finite is."""
-    rollbacks: int = 5
-    """Rollbacks after which a diverged run stops all the same."""
-    rollback_lr_factor: float = 1.0
-    """Factor of all learning rates after each rollback."""
-    checkpoint_every: int = 100
-    """Updates between checkpoints and sample grids."""
-    keep_checkpoints: int = 2
-    """Checkpoints that stay: the newest ones."""
-    log_every: int = 10
-    """Updates between lines of metrics.jsonl and points in TensorBoard."""
-    eval_samples: int = 1000
-    """Samples that the final metrics are taken on, long chains as well; 0: no final metrics."""
-    eval_long_run_steps: int = 0
-    """Steps of chains from data for the final metrics, which tell whether learning converged; 0: none."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Of the learner where --learners is 0; auto: a GPU where there is one. Ray gives the others theirs."""
-    cpus_per_learner: float = 0.5
-    """CPUs that Ray sets aside for a learner."""
-    cpus_per_actor: float = 0.5
-    """CPUs that Ray sets aside for an actor."""
-    gpus_per_learner: float = 0.0
-    """GPUs that Ray sets aside for a learner."""
-    gpus_per_actor: float = 0.0
-    """GPUs that Ray sets aside for an actor."""
-    observers: int = 0
-    """Ray actors of low priority: long chains at the newest checkpoint, which say whether the run converges. They
-    change no number of the run. 0: none."""
-    cpus_per_observer: float = 0.0
-    """CPUs that Ray sets aside for an observer; 0: it takes the time that others leave."""
-    gpus_per_observer: float = 0.0
-    """GPUs that Ray sets aside for an observer."""
-    wait_for_resources: float = 0.0
-    """Seconds to wait for a cluster that has not yet the CPUs and GPUs asked for; 0: say so at once."""
+    """New folder of the run: a path or an s3:// or gs:// URI that every machine sees; empty: runs/<name>-<time>."""
+    resources: ResourceSettings = field(default_factory=ResourceSettings)
+    divergence: DivergenceSettings = field(default_factory=DivergenceSettings)
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+GROUPS = ("data", "resources", "divergence", "logging", "evaluation")
+"""Fields of a job that are groups of settings."""
+
+
+def override(job: Job[R], **settings: Any) -> Job[R]:
+    """The job with other settings, by their flat names, as flags have them: override(job, updates=10, actors=0).
+
+    Raises:
+        TypeError: there is no such setting.
+        InputError: a value is out of bounds.
+    """
+    changes: dict[str, Any] = {}
+    for name, value in settings.items():
+        group = group_of(name)
+        if group:
+            changes.setdefault(group, {})[name] = value
+        else:
+            changes[name] = value
+    for group in GROUPS:
+        if isinstance(changes.get(group), dict):
+            changes[group] = dataclasses.replace(getattr(job, group), **changes[group])
+    return dataclasses.replace(job, **changes)
+
+
+def group_of(setting: str) -> str:
+    """The group that a setting belongs to; empty for the job's own."""
+    kinds = (DataSettings, ResourceSettings, DivergenceSettings, LoggingSettings, EvaluationSettings)
+    found = (
+        group
+        for group, kind in zip(GROUPS, kinds, strict=True)
+        if setting in {f.name for f in dataclasses.fields(kind)}
+    )
+    return next(found, "")
 
 
 def check_job(job: Job[Any]) -> None:
-    """Raise BadInput for settings that no data and no machine could make right."""
-    _check_numbers(job)
-    _check_machines(job)
+    """Raise InputError for settings that do not fit together, whatever the data and the machine."""
+    resources = job.resources
     if not job.name or "/" in job.name:
-        raise InputError(f"--name {job.name!r}: it becomes part of a folder's name, so it is not empty and has no /")
+        raise InputError("it becomes part of a folder's name: not empty, and without /", "name", repr(job.name))
+    if resources.actors > job.lanes:
+        raise InputError(f"at most one per lane ({job.lanes}); use fewer, or more lanes", "actors", resources.actors)
+    if isinstance(resources.learners, Range):
+        least, most = resources.learners
+        if not 1 <= least <= most <= job.lanes:
+            raise InputError(f"must be 1 <= least <= most <= lanes ({job.lanes})", "learners", f"{least}:{most}")
+    elif resources.learners and job.lanes % resources.learners:
+        raise InputError(f"must divide the lanes ({job.lanes})", "learners", resources.learners)
     for stream, size in job.recipe.streams.items():
         if size < 1 or size % job.lanes:
             raise InputError(
-                f"a batch of {size} items ({stream}) cannot be dealt to {job.lanes} lanes: choose a multiple"
+                f"a batch of {size} items ({stream}) cannot be split into {job.lanes} lanes: use a multiple"
             )
-    if job.patience > LONGEST_PATIENCE:
-        raise InputError(
-            f"--patience {job.patience}: at most {LONGEST_PATIENCE}, since the history that counts is not much longer"
-        )
-    if job.on_divergence == "rollback" and job.keep_checkpoints < 2:
-        raise InputError("--keep 1 with --on-divergence rollback: a healthy checkpoint to go back to needs 2 or more")
-    if job.eval_samples == 1:
-        raise InputError("--samples 1: a distance needs two or more; 0 for none")
-    if job.labels_per_class and "labelled" not in job.recipe.streams:
-        raise InputError(
-            f"--labels {job.labels_per_class}: {type(job.recipe).__name__} with these settings learns from no labels"
-        )
+    if job.divergence.on_divergence == "rollback" and job.logging.keep_checkpoints < 2:
+        raise InputError("on_divergence=rollback needs 2 or more to return to", "keep_checkpoints", 1)
+    if job.data.labels_per_class and "labelled" not in job.recipe.streams:
+        why = f"{type(job.recipe).__name__} with these settings learns from no labels"
+        raise InputError(why, "labels_per_class", job.data.labels_per_class)
     check_chains(job.recipe.chains, job.lanes, job.lag)
     if job.max_staleness and not job.lag:
-        raise InputError(f"--max-drift {job.max_staleness} without --lag: at lag 0 chains are never stale")
-
-
-def _check_numbers(job: Job[Any]) -> None:
-    """Raise BadInput for a number, of the job or its recipe, that is too small."""
-    at_least = {
-        "updates": 1,
-        "vocabulary": 1,
-        "lanes": 1,
-        "threads": 1,
-        "checkpoint_every": 1,
-        "keep_checkpoints": 1,
-        "log_every": 1,
-    }
-    for field in dataclasses.fields(job):
-        value = getattr(job, field.name)
-        least = at_least.get(field.name, 0)
-        if isinstance(value, int | float) and not value >= least:
-            raise InputError(f"--{field.name.replace('_', '-')} {value}: it must be {least} or more")
-    for name, value in _numbers(job.recipe):
-        if not value >= 0:
-            raise InputError(f"--{name.replace('_', '-')} {value}: it must not be negative")
-        if name == "steps" and not value:
-            raise InputError("--steps 0: chains of no steps are their own start")
-
-
-def _check_machines(job: Job[Any]) -> None:
-    """Raise BadInput for learners and actors that the lanes, or Ray, would not take."""
-    for name in ("learner", "actor"):
-        if getattr(job, f"{name}s") and not getattr(job, f"cpus_per_{name}"):
-            raise InputError(f"--cpus-per-{name} 0: Ray needs a share, however small")
-    if job.actors > job.lanes:
-        raise InputError(
-            f"{job.actors} actors for {job.lanes} lanes: some would never work; use fewer, or more --lanes"
-        )
-    if isinstance(job.learners, Range):
-        least, most = job.learners
-        if not 1 <= least <= most <= job.lanes:
-            raise InputError(f"--learners {least}:{most}: it must be 1 <= least <= most <= lanes ({job.lanes})")
-    elif job.learners and job.lanes % job.learners:
-        raise InputError(f"{job.learners} learners do not divide {job.lanes} lanes")
+        raise InputError("needs a lag: at lag 0 chains are never stale", "max_staleness", job.max_staleness)
 
 
 def load_dataset(job: Job[Any]) -> Dataset:
-    """The job's data. Raises BadInput where they are not to be had."""
-    return load_data(
-        job.data,
-        job.max_items,
-        job.test_share,
-        job.held_out_class,
-        job.labels_per_class,
-        job.seed,
-        job.text_as,
-        job.vocabulary,
-        job.validation_share,
-    )
-
-
-def _numbers(value: Any, name: str = "") -> list[tuple[str, int | float]]:
-    """Every number in a dataclass and the dataclasses it holds, by its field's name."""
-    if dataclasses.is_dataclass(value):
-        return [n for f in dataclasses.fields(value) for n in _numbers(getattr(value, f.name), f.name)]
-    return [(name, value)] if isinstance(value, int | float) else []
+    """The job's data. Raises InputError where they cannot be read."""
+    return load_data(**{"data" if k == "source" else k: v for k, v in vars(job.data).items()}, seed=job.seed)
 
 
 def to_json(job: Job[Any]) -> dict[str, Any]:
-    """Every setting; `recipe` says its own type."""
+    """Every setting, and the format; `recipe` names its own type."""
     kind = type(job.recipe)
     settings = TypeAdapter(Any).dump_python(job, mode="json")
     settings["recipe"] = {"type": f"{kind.__module__}.{kind.__qualname__}", **settings["recipe"]}
-    return dict(settings)
+    return {"format": FORMAT, **settings}
 
 
-def from_json(settings: dict[str, Any]) -> Job[Any]:
-    """The job that `to_json` wrote. Raises BadInput where it is none."""
+def from_json(settings: dict[str, Any], modules: Collection[str] = ()) -> Job[Any]:
+    """The job that `to_json` wrote.
+
+    The recipe's class is looked up in this package, in modules that are already imported, and in `modules`, which the
+    user names. Nothing else is imported because a file says so.
+
+    Raises:
+        InputError: it is no job of this format, or of a recipe in another module.
+    """
+    if settings.get("format") != FORMAT:
+        was = settings.get("format", "older")
+        raise InputError(
+            f"it has the run folder format {was}, this version reads {FORMAT}: train again, or use that version"
+        )
     try:
-        settings = {k: v for k, v in settings.items() if k != "provenance"}
+        settings = {k: v for k, v in settings.items() if k not in ("format", "provenance")}
         recipe = dict(settings["recipe"])
-        module, _, name = recipe.pop("type").rpartition(".")
-        kind = getattr(importlib.import_module(module), name)
-        if not dataclasses.is_dataclass(kind):
-            raise TypeError(f"{module}.{name} is no recipe")
+        kind = _recipe_class(recipe.pop("type"), modules)
         adapter: TypeAdapter[Job[Any]] = TypeAdapter(cast(Any, Job)[kind])
         job = adapter.validate_python({**settings, "recipe": recipe})
         if unknown := (settings.keys() - to_json(job).keys()) | (recipe.keys() - to_json(job)["recipe"].keys()):
@@ -233,16 +279,26 @@ def from_json(settings: dict[str, Any]) -> Job[Any]:
         raise InputError(f"job.json is not a job of this version: {str(e).splitlines()[0]}") from e
 
 
-def identity(job: Job[Any], content: str) -> dict[str, Any]:
-    """What a checkpoint must share with the run that goes on from it; `content`: the data's hash."""
+def _recipe_class(name: str, modules: Collection[str]) -> type:
+    module, _, kind = name.rpartition(".")
+    if not (module.startswith("pipeline.recipes.") or module in modules or module in sys.modules):
+        raise ValueError(f"the recipe {name} is in another module: name it with --recipe-module {module}")
+    found = getattr(import_module(module), kind)
+    if not (dataclasses.is_dataclass(found) and isinstance(found, type) and Recipe in found.__mro__):
+        raise TypeError(f"{name} is no recipe")
+    return found
+
+
+def identity(job: Job[Any], fingerprint: str) -> dict[str, Any]:
+    """What a checkpoint must share with the run that continues from it; `fingerprint`: the data's."""
     settings = to_json(job)
     recipe = {f"recipe {k}": v for k, v in settings["recipe"].items()}
-    return {"format": FORMAT, **recipe, "lanes": job.lanes, "data": content}
+    return {"format": FORMAT, **recipe, "lanes": job.lanes, "data": fingerprint}
 
 
-def check_identity(job: Job[Any], content: str, found: dict[str, Any], where: str) -> None:
-    """Raise BadInput where the checkpoint at `where`, whose identity is `found`, is of another run."""
-    own = identity(job, content)
+def check_identity(job: Job[Any], fingerprint: str, found: dict[str, Any], where: str) -> None:
+    """Raise InputError where the checkpoint at `where`, whose identity is `found`, belongs to another run."""
+    own = identity(job, fingerprint)
     for what in [*own, *(found.keys() - own.keys())]:
         if found.get(what) != own.get(what):
             raise InputError(f"{where} belongs to another run: its {what} is {found.get(what)}, not {own.get(what)}")

@@ -95,7 +95,7 @@ def all_snapshots(model: Snapshot) -> Iterator[Snapshot]:
 
 def _at(model: Snapshot, place: Storage) -> Snapshot:
     """The model at a checkpoint, whose weights its networks are given."""
-    job, state, monitor = model.job, checkpoint.read_state(place), DivergenceMonitor(model.job.patience)
+    job, state, monitor = model.job, checkpoint.read_state(place), DivergenceMonitor(model.job.divergence.patience)
     check_identity(job, model.data.key, state["identity"], place.path)
     own, bank = checkpoint.read_part(place, "learner"), _bank(job, place)
     for name, weights in own["networks"].items():

@@ -1,0 +1,1 @@
+"""Samplers: Markov kernels as frozen values that are called, `sampler(energy, x, rng) -> (x, Stats)`."""

@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo and MALA, Metropolis-corrected; the step size is tuned by dual averaging."""
+"""Hamiltonian Monte Carlo and MALA, Metropolis-corrected; dual averaging tunes the step size."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,24 +7,36 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.energies.energy import Energy
+from pipeline.energies.energy import Energy, evaluate, gradient
 from pipeline.samplers.kernel import Stats
+from pipeline.settings import Count, Positive, PositiveInt, check_fields
 
 
 @dataclass(frozen=True)
 class HMC:
-    """Hamiltonian Monte Carlo at temperature 1, Metropolis-corrected; one leapfrog step a proposal is MALA.
+    """Hamiltonian Monte Carlo at temperature 1, Metropolis-corrected; with one leapfrog step it is MALA.
 
-    Momenta are N(0, I). A proposal that leaves the finite numbers is rejected, which the acceptance shows. Under
-    gradients no graph is kept: acceptance is not differentiable.
+    Momenta are N(0, I). A proposal that leaves the finite numbers is rejected, which the acceptance rate shows. No graph
+    is kept: acceptance is not differentiable.
+
+    Raises:
+        InputError: a field is out of bounds.
+
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> x, stats = HMC(50, 3, 0.3)(lambda x: x.square().sum(1) / 2, torch.zeros(1000, 1), rng)
+    >>> bool((x.std() - 1).abs() < 0.1), bool(stats.acceptance_rate.mean() > 0.9)
+    (True, True)
     """
 
-    steps: int
+    steps: Count
     """Proposals."""
-    leapfrog_steps: int
-    """Leapfrog steps of a proposal."""
-    step_size: float
+    leapfrog_steps: PositiveInt
+    """Leapfrog steps per proposal."""
+    step_size: Positive
     """Length of a leapfrog step, in units of the state."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def temperature(self) -> float:
@@ -36,55 +48,61 @@ class HMC:
         """Gradients of the energy that one chain takes in one call."""
         return self.steps * self.leapfrog_steps + 1
 
+    @torch.no_grad()
     def __call__(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> tuple[Tensor, Stats]:
-        """Move n chains by `steps` proposals."""
-        here, slope = value_and_gradient(energy, x)
+        """Move n chains by `steps` proposals; the states are detached. Raises InputError where U is not (n,)."""
+        x = x.detach()
+        u, slope = value_and_gradient(energy, x)
         norm, accepted = (torch.zeros(len(x), device=x.device) for _ in range(2))
         for _ in range(self.steps):
             momentum = torch.empty_like(x).normal_(generator=rng)
-            there, p, u, g = leapfrog(energy, x, momentum, slope, self.step_size, self.leapfrog_steps)
-            log_ratio = here + _kinetic(momentum) - u - _kinetic(p)
-            uniform = torch.empty_like(here).uniform_(generator=rng)
+            proposal = leapfrog(energy, x, momentum, slope, self.step_size, self.leapfrog_steps)
+            log_ratio = u + _kinetic(momentum) - proposal[2] - _kinetic(proposal[1])
+            uniform = torch.empty_like(u).uniform_(generator=rng)
             accept = uniform.log() < log_ratio
-            chosen = accept.view(-1, *[1] * (x.dim() - 1))
-            x, slope = torch.where(chosen, there, x), torch.where(chosen, g, slope)
-            here = torch.where(accept, u, here)
+            mask = accept.view(-1, *[1] * (x.dim() - 1))
+            x, slope = torch.where(mask, proposal[0], x), torch.where(mask, proposal[3], slope)
+            u = torch.where(accept, proposal[2], u)
             norm, accepted = norm + slope.flatten(1).norm(dim=1), accepted + accept
-        share = max(self.steps, 1)
-        return x, Stats(here, norm / share, accepted / share)
+        count = max(self.steps, 1)
+        return x, Stats(u, norm / count, accepted / count)
 
 
+@torch.no_grad()
 def warm_up(
     hmc: HMC, energy: Energy, x: Tensor, rng: torch.Generator, rounds: int = 200, target: float = 0.8
 ) -> tuple[HMC, Tensor]:
-    """A new frozen sampler whose step gives the acceptance `target`, and the chains, moved by `rounds` proposals.
+    """A sampler whose step size gives the acceptance rate `target`, and the chains after `rounds` proposals.
 
-    Dual averaging (Hoffman and Gelman 2014, algorithm 5, with its constants). Only here is a step adapted: chains that
-    count are moved by a fixed one.
+    Dual averaging (Hoffman and Gelman 2014, algorithm 5, with its constants). Only here is a step size adapted: chains
+    that are used afterwards move by a fixed one.
     """
     centre, average, error, log_step_size = math.log(10 * hmc.step_size), 0.0, 0.0, math.log(hmc.step_size)
-    with torch.no_grad():
-        for i in range(1, rounds + 1):
-            x, stats = replace(hmc, steps=1, step_size=math.exp(log_step_size))(energy, x, rng)
-            error += (target - stats.acceptance_rate.mean().item() - error) / (i + 10)
-            log_step_size = centre - math.sqrt(i) / 0.05 * error
-            weight = i**-0.75
-            average = weight * log_step_size + (1 - weight) * average
+    for i in range(1, rounds + 1):
+        x, stats = replace(hmc, steps=1, step_size=math.exp(log_step_size))(energy, x, rng)
+        error += (target - stats.acceptance_rate.mean().item() - error) / (i + 10)
+        log_step_size = centre - math.sqrt(i) / 0.05 * error
+        weight = i**-0.75
+        average = weight * log_step_size + (1 - weight) * average
     return replace(hmc, step_size=math.exp(average)), x
 
 
 def leapfrog(
     energy: Energy, x: Tensor, momentum: Tensor, slope: Tensor, step_size: float, n: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """N leapfrog steps from (x, momentum), where `slope` is dU/dx at x: the new x, momentum, U and dU/dx.
+    """n leapfrog steps from (x, momentum), where `slope` is dU/dx at x: the new x, momentum, U and dU/dx.
 
-    Reversible in time (with the momentum turned round), of second order, and of volume 1.
+    Reversible in time (with the momentum negated), of second order, and volume-preserving. Only the last step needs U;
+    the others use the energy's own gradient where it brings one.
     """
-    u = torch.zeros(len(x), device=x.device)
-    for _ in range(n):
+    gradient_at = gradient(energy)
+    for i in range(n):
         momentum = momentum - step_size / 2 * slope
         x = x + step_size * momentum
-        u, slope = value_and_gradient(energy, x)
+        if i < n - 1:
+            slope = gradient_at(x)
+        else:
+            u, slope = value_and_gradient(energy, x)
         momentum = momentum - step_size / 2 * slope
     return x, momentum, u, slope
 
@@ -93,7 +111,7 @@ def value_and_gradient(energy: Energy, x: Tensor) -> tuple[Float[Tensor, " n"], 
     """U and dU/dx, detached."""
     with torch.enable_grad():
         state = x.detach().requires_grad_()
-        u = energy(state).float()
+        u = evaluate(energy, state).float()
         (slope,) = torch.autograd.grad(u.sum(), state)
     return u.detach(), slope
 

@@ -1,4 +1,4 @@
-"""The interface of Markov kernels: a sampler is called, `sampler(energy, x, rng) -> (x, Stats)`."""
+"""The interface of samplers: Markov kernels that are called, `sampler(energy, x, rng) -> (x, Stats)`."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -10,19 +10,19 @@ from pipeline.energies.energy import Energy
 
 
 class Stats(NamedTuple):
-    """What an observer needs of n chains that have moved; the next move needs none of it."""
+    """Statistics of n chains over one call of a sampler; the next call needs none of them."""
 
     energy: Float[Tensor, " n"]
-    """U of the returned state."""
+    """U of the returned states."""
     grad_norm: Float[Tensor, " n"]
-    """|dU/dx|, averaged over the path."""
+    """|dU/dx|, averaged over the steps."""
     acceptance_rate: Float[Tensor, " n"]
     """Share of accepted proposals; 1 where nothing is rejected."""
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A Markov kernel, run for a fixed number of steps."""
+    """A Markov kernel, applied a fixed number of times."""
 
     @property
     def gradient_evaluations(self) -> int:
@@ -35,5 +35,5 @@ class Sampler(Protocol):
         ...
 
     def __call__(self, energy: Energy, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Stats]:
-        """Move the chains `x` (n, *d) under `energy`, with noise from `rng` alone."""
+        """Move the chains `x` (n, *d) under `energy`, with randomness from `rng` alone; no graph is kept."""
         ...

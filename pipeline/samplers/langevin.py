@@ -1,8 +1,8 @@
-"""Samplers: frozen values that are called, `sampler(energy, x, rng) -> (x, Stats)`.
+"""Langevin dynamics.
 
-Drift and noise are the primitives of Langevin dynamics; the temperature is derived from them. The papers' text writes
-drift = step^2/2, noise = step (temperature 1); the code of the image papers uses drift 1, noise .01 (temperature 5e-5).
-Both are values of one class.
+Drift and noise are the primitives; the temperature is derived from them. The papers' text writes drift = step^2/2 and
+noise = step (temperature 1); the code of the image papers uses drift 1 and noise .01 (temperature 5e-5). Both are values
+of one class.
 """
 
 import math
@@ -14,33 +14,45 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.energies.energy import Energy, Gradient, autograd_gradient, gradient
+from pipeline.energies.energy import Energy, Gradient, autograd_gradient, evaluate, gradient
 from pipeline.samplers.kernel import Stats
+from pipeline.settings import Count, NonNegative, check_fields
 
 
 @dataclass(frozen=True)
 class Langevin:
     """Unadjusted Langevin dynamics, x <- x - drift dU/dx + noise xi (1904.09770 eq. 4; 1903.12370 eq. 4).
 
-    Under `torch.no_grad` the returned states are detached, no graph is kept, and an energy that has a gradient of its
-    own is asked for it (`energies.gradient`); with gradients enabled the result is differentiable through all steps.
-    The state is float32 whatever the precision of the network. Nothing in the loop waits for the device.
+    A call keeps no graph, whether gradients are enabled or not, and uses an energy's own gradient where it brings one
+    (`energies.energy.gradient`); `unrolled` is differentiable through all steps. The state is float32 whatever the
+    precision of the network. Nothing in the loop waits for the device.
+
+    Raises:
+        InputError: a field is out of bounds.
+
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> x, stats = Langevin.textbook(200, 0.1)(lambda x: x.square().sum(1) / 2, torch.zeros(1000, 1), rng)
+    >>> bool((x.std() - 1).abs() < 0.1), x.requires_grad
+    (True, False)
     """
 
-    steps: int
+    steps: Count
     """Langevin steps K."""
-    drift: float
+    drift: NonNegative
     """Coefficient of the energy's gradient in a step, in squared units of the state per unit of energy."""
-    noise: float
+    noise: NonNegative
     """Standard deviation of the noise in a step, in units of the state."""
     autocast: bool = False
     """Evaluate the network in bfloat16 where autocast allows it; the state stays float32."""
     compile: bool = False
-    """Compile the gradient of the energy with torch.compile: worth its minute on a GPU and in long runs."""
+    """Compile the energy's gradient with torch.compile: worth its minute on a GPU and in long runs."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @classmethod
     def textbook(cls, steps: int, step_size: float) -> "Langevin":
-        """Temperature 1: drift = step^2/2 and noise = step."""
+        """Temperature 1: drift = step_size^2/2 and noise = step_size."""
         return cls(steps, drift=step_size**2 / 2, noise=step_size)
 
     @property
@@ -54,50 +66,60 @@ class Langevin:
         return self.steps
 
     def gradient_to_noise(self, grad_norm: Float[Tensor, " n"], dimensions: int) -> Float[Tensor, ""]:
-        """Mean of |drift dU/dx| over the noise's noise sqrt(dimensions): far above 1, the chains just descend."""
+        """Mean of |drift dU/dx| over noise sqrt(dimensions); far above 1, the chains only descend."""
         return self.drift * grad_norm.mean() / (grad_norm.new_tensor(self.noise) * math.sqrt(dimensions))
 
+    @torch.no_grad()
     def __call__(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> tuple[Tensor, Stats]:
-        """Move n chains by `steps` steps."""
-        differentiable = torch.is_grad_enabled()
-        slope_at, x = self._gradient(energy), x if differentiable else x.clone()
+        """Move n chains by `steps` steps; the states are detached. Raises InputError where U is not (n,)."""
+        gradient_at, x = self._gradient(energy), x.clone()
         grad_norm, directions = torch.zeros(len(x), device=x.device), tuple(range(1, x.dim()))
-        drawn, xi = _noise_buffer(x)
+        buffer, xi = _noise_buffer(x)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             for _ in range(self.steps):
-                slope = slope_at(x)
-                drawn.normal_(generator=rng)
-                grad_norm += torch.linalg.vector_norm(slope.detach(), dim=directions)
-                x = torch.add(x, slope, alpha=-self.drift) if differentiable else x.add_(slope, alpha=-self.drift)
-                x.add_(xi, alpha=self.noise)
-            final = energy(x).float()
+                slope = gradient_at(x)
+                buffer.normal_(generator=rng)
+                grad_norm += torch.linalg.vector_norm(slope, dim=directions)
+                x.add_(slope, alpha=-self.drift).add_(xi, alpha=self.noise)
+            final = evaluate(energy, x).float()
         return x, Stats(final, grad_norm / max(self.steps, 1), torch.ones_like(grad_norm))
 
+    def unrolled(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> Float[Tensor, "n *d"]:
+        """The states after the same steps, differentiable in x and in the energy's parameters through all of them.
+
+        Memory grows with `steps`; `sampling.short_run_map` recomputes segments to bound it.
+        """
+        buffer, xi = _noise_buffer(x)
+        with torch.enable_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            for _ in range(self.steps):
+                slope = _differentiable_gradient(energy, x)
+                buffer.normal_(generator=rng)
+                x = torch.add(x, slope, alpha=-self.drift).add(xi, alpha=self.noise)
+        return x
+
     def _gradient(self, energy: Energy) -> Gradient:
-        if torch.is_grad_enabled():
-            return partial(_differentiable_gradient, energy)
         if self.compile:
             return partial(_compiled_gradient(), energy)
         return partial(autograd_gradient, energy) if self.autocast else gradient(energy)
 
 
 def _noise_buffer(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Memory to draw noise into, and the same as a tensor like x.
+    """Memory for the noise, and a view of it shaped like x.
 
-    A CPU draws into a tensor that is not contiguous number by number, ten times slower: channels_last states have
-    theirs drawn in the order of their memory.
+    A CPU fills a non-contiguous tensor number by number, ten times slower; so noise for channels_last states is drawn in
+    the order of their memory.
     """
     if x.is_contiguous() or x.dim() != 4 or not x.is_contiguous(memory_format=torch.channels_last):
-        drawn = torch.empty_like(x)
-        return drawn, drawn
-    drawn = torch.empty_like(x.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
-    return drawn, drawn.permute(0, 3, 1, 2)
+        buffer = torch.empty_like(x)
+        return buffer, buffer
+    buffer = torch.empty_like(x.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
+    return buffer, buffer.permute(0, 3, 1, 2)
 
 
 def _differentiable_gradient(energy: Energy, x: Tensor) -> Tensor:
     """dU/dx, itself differentiable in x and in what the energy is made of."""
     state = x if x.requires_grad else x.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(energy(state).float().sum(), state, create_graph=True)
+    (slope,) = torch.autograd.grad(evaluate(energy, state).float().sum(), state, create_graph=True)
     return slope
 
 

@@ -23,7 +23,7 @@ from pipeline.recipe import init_networks
 from pipeline.rng import fold
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.storage import Storage
-from pipeline.sampling.draw import PIECE, class_tasks, decode_states, draw_tasks
+from pipeline.sampling.draw import CHAINS_PER_TASK, class_tasks, decode_states, draw_tasks
 from pipeline.sampling.long_chains import stretches, with_steps
 
 DESCRIPTION_FILE = "sampling.json"
@@ -53,7 +53,7 @@ class Block(NamedTuple):
     energy: Float32[ndarray, " n"]
     """U of each chain's final state, under the chain's own target."""
     seed: ndarray
-    """(n,) int64: of the task that moved the chain; a task is up to `samples.PIECE` rows in their order."""
+    """(n,) int64: of the task that moved the chain; a task is up to `draw.CHAINS_PER_TASK` rows in their order."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class BlockWriter:
     def draw(self, i: int, rows: int) -> Block:
         """The first `rows` rows of block i. Raises BadInput where the model has no such samples."""
         recipe, size = self.source.job.recipe, self.source.drawing.size
-        piece, parts = PIECE[self.data.spec.kind], []
+        piece, parts = CHAINS_PER_TASK[self.data.spec.kind], []
         for task in self._tasks(i, min(size, -(-rows // piece) * piece)):  # whole tasks, whatever is kept of the last
             states, energy = self._moved(task)
             x = decode_states(recipe, self.nets, states, task.seed).numpy()
@@ -102,15 +102,12 @@ class BlockWriter:
 
     def _tasks(self, i: int, n: int) -> list[ChainTask]:
         source, drawing, recipe = self.source, self.source.drawing, self.source.job.recipe
-        seed, from_data = fold(drawing.seed, "block", i), drawing.start == "data"
+        seed = fold(drawing.seed, "block", i)
         if drawing.label is not None:
             labels = np.full(n, drawing.label)
             return class_tasks(recipe, self.nets, self.data, labels, source.update, seed)
-        tasks = draw_tasks(recipe, self.nets, self.data, n, source.update, seed, from_data)
-        if drawing.start != "bank":
-            return tasks
-        assert source.bank is not None
-        return [task._replace(x=_some(source.bank, len(task.x), fold(task.seed, "bank"))) for task in tasks]
+        bank = None if source.bank is None else torch.from_numpy(source.bank)
+        return draw_tasks(recipe, self.nets, self.data, n, source.update, seed, drawing.start, bank)
 
     def _moved(self, task: ChainTask) -> tuple[Tensor, ndarray]:
         """States and energies after the task's steps, or after those asked for, in stretches."""
@@ -121,10 +118,6 @@ class BlockWriter:
             answer = advance(self.source.job.recipe, self.nets, part._replace(x=task.x, seed=seed))
             task = task._replace(x=answer.x)
         return torch.from_numpy(answer.x), answer.energy
-
-
-def _some(states: ndarray, n: int, seed: int) -> ndarray:
-    return states[np.random.default_rng(seed).integers(len(states), size=n)]
 
 
 def block_name(i: int) -> str:

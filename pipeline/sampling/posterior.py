@@ -1,6 +1,7 @@
-"""What a recipe scores of single items: reconstruction, accuracy, energy; how well energies tell one label apart."""
+"""Posterior chains of held-out items: chains whose target depends on data."""
 
 import numpy as np
+import torch
 from numpy import ndarray
 
 from pipeline.chains.lanes import Lane
@@ -10,24 +11,30 @@ from pipeline.nets.weights import Nets, device_of
 from pipeline.recipe import Recipe
 from pipeline.rng import fold, generator
 
-PIECE = 100
-"""Items in one task."""
+ITEMS_PER_TASK = 100
 
 
-def pieces(n: int) -> list[ndarray]:
-    """0 ... n - 1, cut into what one task takes."""
-    return np.array_split(np.arange(n), max(1, -(-n // PIECE)))
+def posterior_chains(recipe: Recipe) -> list[str]:
+    """Names of the chains whose target depends on items of data."""
+    return [name for name, chain in recipe.chains.items() if chain.context]
 
 
+def item_pieces(n: int) -> list[ndarray]:
+    """The indices 0 ... n - 1, split into what one task takes."""
+    return np.array_split(np.arange(n), max(1, -(-n // ITEMS_PER_TASK)))
+
+
+@torch.no_grad()
 def posterior_tasks(recipe: Recipe, nets: Nets, data: Dataset, n: int, update: int, seed: int) -> list[ChainTask]:
-    """Tasks of the recipe's chains that have a context, for the first n items of the data; they start afresh."""
-    device, drawn, cut = device_of(nets), [], pieces(n)
-    for name in [name for name, chain in recipe.chains.items() if chain.context]:
-        for i, index in enumerate(cut):
+    """Tasks of the recipe's posterior chains for the first n items of the data; all chains start anew."""
+    device, tasks, pieces = device_of(nets), [], item_pieces(n)
+    for chain in posterior_chains(recipe):
+        sampler = recipe.inference_sampler(chain, nets, update)
+        for i, index in enumerate(pieces):
             batch = data.batch(index, device)
-            rng = generator(fold(seed, f"held out {name}", i), device)
-            x = recipe.initial_states(name, len(index), rng, nets, dict.fromkeys(recipe.streams, batch)).cpu().numpy()
-            context = {k: v.cpu().numpy() for k, v in batch.items()}
-            sampler, own = recipe.inference_sampler(name, nets, update), fold(seed, f"held out chain {name}", i)
-            drawn.append(ChainTask(name, Lane(i, len(cut)), np.arange(len(index)), x, context, sampler, own, update))
-    return drawn
+            rng = generator(fold(seed, f"held out {chain}", i), device)
+            x = recipe.initial_states(chain, len(index), rng, nets, data.spec, batch).cpu().numpy()
+            context = {name: t.cpu().numpy() for name, t in batch.items()}
+            lane, own_seed = Lane(i, len(pieces)), fold(seed, f"held out chain {chain}", i)
+            tasks.append(ChainTask(chain, lane, np.arange(len(index)), x, context, sampler, own_seed, update))
+    return tasks

@@ -29,12 +29,13 @@ def generate(energy: Energy, langevin: Langevin, z: Float[Tensor, "n *d"]) -> Fl
         if torch.is_grad_enabled() and x.requires_grad:
             x = checkpoint(_segment, energy, part, x, use_reentrant=True, preserve_rng_state=False)
         else:
-            x = _segment(energy, part, x)
+            x, _ = part(energy, x, generator(0, x.device))
     return x
 
 
 def _segment(energy: Energy, langevin: Langevin, x: Tensor) -> Tensor:
-    return langevin(energy, x, generator(0, x.device))[0]
+    rng = generator(0, x.device)
+    return langevin.unrolled(energy, x, rng) if torch.is_grad_enabled() else langevin(energy, x, rng)[0]
 
 
 def interpolate_starts(a: Float[Tensor, " *d"], b: Float[Tensor, " *d"], n: int) -> Float[Tensor, "n *d"]:

@@ -20,8 +20,8 @@ from pipeline.nets.weights import device_of
 from pipeline.rng import fold
 from pipeline.runs.job import Job
 from pipeline.runs.snapshot import Snapshot
-from pipeline.sampling.draw import decode_states, draw_tasks, final_states
-from pipeline.sampling.long_chains import advance_repeatedly, run_tasks, start_tasks
+from pipeline.sampling.draw import decode_states, draw_tasks, final_states, run_tasks
+from pipeline.sampling.long_chains import advance_repeatedly, start_tasks
 from pipeline.sampling.posterior import posterior_tasks
 
 LONG = 10
@@ -67,12 +67,12 @@ def check_objective(objective: Objective, job: Job[Any], data: Dataset) -> None:
     """Raise BadInput where the job's models cannot be judged by the objective."""
     name, plane = objective.name, data.density is not None
     if name in ("kl", "grid_kl") and not plane:
-        raise InputError(f"--objective {name}: the density of {job.data} is not known")
+        raise InputError(f"--objective {name}: the density of {job.data.source} is not known")
     if name.startswith("frechet") and not (data.spec.kind == "image" and data.spec.num_classes):
         raise InputError(f"--objective {name}: it needs images with labels")
     if name == "nll_nats" and data.spec.kind != "text":
         raise InputError("--objective nll: it needs text")
-    if name == "auprc" and job.held_out_class is None:
+    if name == "auprc" and job.data.held_out_class is None:
         raise InputError("--objective auprc: it needs a label that is held out (--held-out)")
     if name not in ("kl", "grid_kl") and not (len(data.validation_rows) and len(data.test_rows)):
         raise InputError(f"--objective {name}: it needs items held back (--validation-share, --test-share)")
@@ -119,7 +119,7 @@ def _fresh(model: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
     """Data decoded from n fresh chains."""
     recipe = model.job.recipe
     tasks = draw_tasks(recipe, model.nets, model.data, n, model.update, seed)
-    states = _finite(model, final_states(run_tasks(pool, model, tasks), recipe.sample_chain))
+    states = _finite(model, final_states(run_tasks(pool, model.nets, tasks), recipe.sample_chain))
     return decode_states(recipe, model.nets, states, seed)
 
 
@@ -156,11 +156,11 @@ def _scored(model: Snapshot, name: str, part: Dataset, n: int, seed: int, pool: 
         rows=np.sort(np.random.default_rng(0).permutation(part.rows)[:n])
     )  # not the first labels alone
     tasks = posterior_tasks(recipe, nets, part, n, model.update, seed)
-    scores = item_metrics(recipe, nets, part, n, run_tasks(pool, model, tasks) if tasks else {})
+    scores = item_metrics(recipe, nets, part, n, run_tasks(pool, model.nets, tasks) if tasks else {})
     wanted = "energy" if name == "auprc" else name
     if wanted not in scores:
         raise InputError(f"--objective {name}: {type(recipe).__name__} scores {', '.join(scores) or 'nothing'}")
     if name != "auprc":
         return float(scores[name].mean())
     labels = part.batch(np.arange(n))["label"].numpy()
-    return float(detection_metrics(scores["energy"], labels == model.job.held_out_class)["auprc"])
+    return float(detection_metrics(scores["energy"], labels == model.job.data.held_out_class)["auprc"])

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from pipeline.chains.local_pool import Pool
 from pipeline.errors import Diverged
 from pipeline.runs import lease
-from pipeline.runs.job import Job, to_json
+from pipeline.runs.job import Job, override, to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.snapshot import newest_snapshot
 from pipeline.runs.storage import Storage
@@ -59,7 +59,7 @@ def run_trial(
     """
     out, objective = Storage.at(job.out), OBJECTIVES[yardstick.objective]
     ends = report_updates(job, yardstick)
-    job = replace(job, updates=ends[-1], eval_samples=0, eval_long_run_steps=0)
+    job = override(job, updates=ends[-1], eval_samples=0, eval_long_run_steps=0)
     reports = [TrialReport(**one) for one in out.read_json(RECORD)["reports"]] if out.exists(RECORD) else []
     yield from reports
     if not out.exists("job.json"):

@@ -79,7 +79,7 @@ class DivergenceMonitor:
         bad = ""
         for name, value in metrics.items():
             kind = name.rpartition("/")[2]
-            if name.startswith("chains/") and kind in WATCHED:
+            if kind in WATCHED and name.startswith(("chains/", "energy/")):
                 past = self.history.get(name, [])
                 self.history[name] = [*past[-WINDOW + 1 :], value]
                 outside = _outside(value, past[: max(0, len(past) + 1 - self.patience)], kind)

@@ -62,7 +62,7 @@ class Learner:
         Raises:
             Diverged: chain states, a loss, a gradient or the new weights are not finite; on all ranks alike.
         """
-        factors = dict(self.recipe.learning_rate_factors(update, last))
+        factors = self._factors(update, last)
         parts = [self._lane(update, lane, batches[lane.index], answers, factors) for lane in self.lanes]
         names, total = parts[0][0], _pairwise_sum([part for _, part in parts])
         if dist.is_initialized():
@@ -74,6 +74,11 @@ class Learner:
         if not torch.stack([p.isfinite().all() for net in self.nets.values() for p in net.parameters()]).all():
             raise Diverged("weights", update, update, -1, self.seed)
         return {name: value / lanes for name, value in zip(names, tail, strict=False)}
+
+    def _factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
+        """The networks that learn in this update, with the factors of their learning rates."""
+        factors = self.recipe.learning_rate_factors(update, last)
+        return dict.fromkeys(self.optimizers, 1.0) if factors is None else dict(factors)
 
     def _lane(
         self, update: int, lane: Lane, batch: dict[str, Batch], answers: ChainResults, factors: Mapping[str, float]

@@ -102,7 +102,7 @@ def _attempted(run: Worker, start: int, progress: Callable[..., ProgressBar], ju
     run.check_lease()
     if run.data.statistics:
         Storage.at(job.out).write_json("data.json", run.data.statistics)
-    with closing(RunJournal(Storage.at(job.out), start, job.log_every, run.lease)) as report:
+    with closing(RunJournal(Storage.at(job.out), start, job.logging.log_every, run.lease)) as report:
         with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar:
             bar.update(start)
             for update in range(start, job.updates):
@@ -133,14 +133,14 @@ def _agreed(job: Job[Any]) -> Dataset:
     faults = gather((fault, data.key if data else ""))
     for fault, key in faults:
         if fault or key != faults[0][1]:
-            raise InputError(fault or f"--data {job.data} is not the same on every machine")
+            raise InputError(fault or f"--data {job.data.source} is not the same on every machine")
     assert data is not None
     return data
 
 
 def _tell(run: Worker, report: RunJournal, update: int, metrics: Mapping[str, float], answers: ChainResults) -> None:
     job, done = run.job, update + 1
-    if update % job.log_every == 0 or done == job.updates:
+    if update % job.logging.log_every == 0 or done == job.updates:
         report.log(update, {**metrics, **{f"faults/{name}": n for name, n in run.faults().items() if n}})
     if run.due(done):
         run.check_lease()
@@ -197,7 +197,7 @@ def _final(run: Worker, report: RunJournal, progress: Callable[..., ProgressBar]
     """Final samples and metrics."""
     job, nets, data = run.job, run.learner.nets, run.data
     verdict = FinalMetrics({}, None)
-    if job.eval_samples:
+    if job.evaluation.eval_samples:
         states = _drawn(run, progress)
         drawn = {name: decode_states(job.recipe, nets, x, job.seed) for name, x in states.items()}
         sampler = job.recipe.sampler(job.recipe.sample_chain, nets, job.updates)
@@ -245,7 +245,7 @@ def _held_out(run: Worker, report: RunJournal) -> dict[str, float]:
     """Metrics of single items: of those held back, or, as `<name>_train`, of as many as samples are drawn."""
     job, nets, pool = run.job, run.learner.nets, run.pool
     data, suffix = (run.data.test, "") if len(run.data.test_rows) else (run.data, "_train")
-    n = data.size if not suffix else min(job.eval_samples, data.size)
+    n = data.size if not suffix else min(job.evaluation.eval_samples, data.size)
     if not n:
         return {}
     if tasks := posterior_tasks(job.recipe, nets, data, n, job.updates, job.seed):
@@ -255,13 +255,13 @@ def _held_out(run: Worker, report: RunJournal) -> dict[str, float]:
     metrics = {f"{name}{suffix}": float(score.mean()) for name, score in scores.items() if name not in energies}
     if data.spec.kind == "text":
         metrics |= {f"{name}{suffix}": value for name, value in sentence_nll(job.recipe, nets, data).items()}
-    if energies and job.held_out_class is not None and not suffix:
-        anomalous = data.batch(np.arange(n))["label"].numpy() == job.held_out_class
+    if energies and job.data.held_out_class is not None and not suffix:
+        anomalous = data.batch(np.arange(n))["label"].numpy() == job.data.held_out_class
         for name, energy in energies.items():
             detected = detection_metrics(energy, anomalous)
             metrics |= {f"{what}{name.removeprefix('energy')}": value for what, value in detected.items()}
         metrics["auprc_chance"] = float(anomalous.mean())
-        names = {False: "other labels", True: f"label {job.held_out_class}, never learned from"}
+        names = {False: "other labels", True: f"label {job.data.held_out_class}, never learned from"}
         report.figure("anomaly", anomaly_figure(energies, anomalous, names), job.updates)
         report.sync()
     return metrics
@@ -271,16 +271,18 @@ def _drawn(run: Worker, progress: Callable[..., ProgressBar]) -> dict[str, torch
     """States of the model's chains: fresh ones before and after their steps, lane 0's bank, long ones from data."""
     job, nets, pool, drawn = run.job, run.learner.nets, run.pool, {}
     chain, flat = job.recipe.sample_chain, weights.flatten(nets)
-    tasks = draw_tasks(job.recipe, nets, run.data, job.eval_samples, job.updates, job.seed)
+    tasks = draw_tasks(job.recipe, nets, run.data, job.evaluation.eval_samples, job.updates, job.seed)
     pool.submit(pool.next, tasks, flat)
     drawn["start"], drawn["short_run"] = start_states(tasks), final_states(pool.collect(pool.next - 1), chain)
     bank = run.banks[chain].state_dict(run.lanes[0]) if chain in run.banks else {}
     if bank and bank["put_once"].sum() > 1:
-        drawn["bank"] = torch.from_numpy(bank["states"][bank["put_once"]][: job.eval_samples])
-    if job.eval_long_run_steps:
-        tasks = draw_tasks(job.recipe, nets, run.data, job.eval_samples, job.updates, job.seed, from_data=True)
-        with closing(progress(total=job.eval_long_run_steps, desc=f"{job.name}, long run", unit="step")) as bar:
-            for steps in stretches(job.eval_long_run_steps):
+        drawn["bank"] = torch.from_numpy(bank["states"][bank["put_once"]][: job.evaluation.eval_samples])
+    if job.evaluation.eval_long_run_steps:
+        tasks = draw_tasks(job.recipe, nets, run.data, job.evaluation.eval_samples, job.updates, job.seed, "data")
+        with closing(
+            progress(total=job.evaluation.eval_long_run_steps, desc=f"{job.name}, long run", unit="step")
+        ) as bar:
+            for steps in stretches(job.evaluation.eval_long_run_steps):
                 tasks = with_steps(tasks, steps)
                 pool.submit(pool.next, tasks, flat)
                 answers = pool.collect(pool.next - 1)

@@ -16,6 +16,7 @@ from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, ChainTask
 from pipeline.data.dataset import Dataset
 from pipeline.errors import Diverged, InputError, RunWriteError
+from pipeline.recipe import stream_context
 from pipeline.rng import fold, generator
 from pipeline.runs import checkpoint
 from pipeline.runs.counters import FAULTS, Counters
@@ -60,7 +61,7 @@ class Worker:
         self.banks = {name: Bank(chain, self.lanes, data.size) for name, chain in job.recipe.chains.items()}
         self.checkpoints = Storage.at(job.out) / "checkpoints"
         self.last: dict[str, float] = {}
-        self.monitor = DivergenceMonitor(job.patience)
+        self.monitor = DivergenceMonitor(job.divergence.patience)
         self.rollbacks: list[Rollback] = []
         self.before, self.own, self.known = Counters(), Counters(), Counters()
         self.uncounted = {**self._faults(), "actor_restarts": 0}
@@ -81,12 +82,15 @@ class Worker:
         recipe, nets, drawn, kind = self.job.recipe, self.learner.nets, [], "fresh " if again else ""
         for net in nets.values():
             net.eval()
+        needed = any(chain.context or chain.starts_from for chain in recipe.chains.values())
+        spec = self.data.spec
         for lane in self.lanes:
-            batch = self.batch(update, lane) if recipe.chains else {}
+            batch = self.batch(update, lane) if needed else {}
             for name, chain in recipe.chains.items():
                 rng = generator(self.learner.fold(f"{kind}start {name}", update, lane), self.device)
+                n, given = chain.count // lane.count, stream_context(recipe, name, batch)
                 with torch.no_grad():
-                    fresh = recipe.initial_states(name, chain.count // lane.count, rng, nets, batch).cpu().numpy()
+                    fresh = recipe.initial_states(name, n, rng, nets, spec, given).cpu().numpy()
                 context = {k: v.cpu().numpy() for k, v in batch[chain.context].items()} if chain.context else None
                 index = context["index"] if context and chain.bank == "datum" else None
                 seed = self.learner.fold(f"{kind}bank {name}", update, lane)
@@ -177,7 +181,7 @@ class Worker:
 
     def _healthy(self, update: int) -> bool:
         """Whether it is a checkpoint to go back to: one that a longer run has too, and no metric is outside."""
-        return update % self.job.checkpoint_every == 0 and not self.monitor.any_outside
+        return update % self.job.logging.checkpoint_every == 0 and not self.monitor.any_outside
 
     def save_if_due(self, update: int) -> None:
         """Write the checkpoint if it is due."""
@@ -205,7 +209,7 @@ class Worker:
                 place.delete()
             raise
         if self.rank == 0:
-            checkpoint.prune(self.checkpoints, self.job.keep_checkpoints)
+            checkpoint.prune(self.checkpoints, self.job.logging.keep_checkpoints)
 
     def _write(self, place: Storage, update: int, under_way: Mapping[int, ChainResults]) -> None:
         own = {**self.learner.state_dict(), "monitor": self.monitor.state_dict()}
@@ -274,7 +278,7 @@ class Worker:
 
     def _attempt(self, rollbacks: list[Rollback]) -> None:
         self.rollbacks, self.learner.attempt = rollbacks, len(rollbacks)
-        self.learner.lr_factor = self.job.rollback_lr_factor ** len(rollbacks)
+        self.learner.lr_factor = self.job.divergence.rollback_lr_factor ** len(rollbacks)
 
     def rolled_back(self, fault: Diverged) -> tuple["Worker", int]:
         """The run at its last healthy checkpoint, for another attempt; this one is given up.
@@ -289,7 +293,7 @@ class Worker:
         Raises:
             Diverged: the fault, where the job does not roll back, or not once more.
         """
-        if self.job.on_divergence == "stop" or len(self.rollbacks) >= self.job.rollbacks:
+        if self.job.divergence.on_divergence == "stop" or len(self.rollbacks) >= self.job.divergence.rollbacks:
             raise fault
         spent = self.spent()
         if self.rank == 0:

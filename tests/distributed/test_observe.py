@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +16,14 @@ from tqdm import tqdm
 from pipeline.distributed.observe import observers
 from pipeline.distributed.train import run
 from pipeline.runs import lease
-from pipeline.runs.job import load_dataset, to_json
+from pipeline.runs.job import load_dataset, override, to_json
 from pipeline.runs.storage import Storage
 from pipeline.training.loop import train
 
 
 @pytest.fixture
 def plane(small):
-    job = replace(small, data="eight-gaussians", observers=1)
+    job = override(small, source="eight-gaussians", observers=1)
     Storage.at(job.out).write_json("job.json", to_json(job))
     return job
 
@@ -36,7 +35,7 @@ def lines(out, name):
 
 def same(job, found):
     """Whether a run gave the numbers of one that nobody watched."""
-    alone = plain_run(replace(job, observers=0, out=job.out + "-plain"))
+    alone = plain_run(override(job, observers=0, out=job.out + "-plain"))
     assert found["weights_sha256"] == alone["weights_sha256"]
     assert lines(job.out, "metrics.jsonl") == lines(job.out + "-plain", "metrics.jsonl")
 

@@ -24,7 +24,7 @@ from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.train import chain_actors, fit
 from pipeline.nets import weights
 from pipeline.recipe import init_networks
-from pipeline.runs.job import to_json
+from pipeline.runs.job import override, to_json
 from pipeline.runs.storage import Storage
 from pipeline.training.loop import train
 from pipeline.training.worker import Worker
@@ -34,7 +34,7 @@ SPEC = Spec("image", (1, 8, 8), 10)
 
 @pytest.fixture
 def plain(small, tmp_path):
-    return lambda job: run(replace(job, learners=0, actors=0, out=str(tmp_path / "plain")))["weights_sha256"]
+    return lambda job: run(override(job, learners=0, actors=0, out=str(tmp_path / "plain")))["weights_sha256"]
 
 
 class Killer:
@@ -58,7 +58,7 @@ class Killer:
 @pytest.mark.parametrize(("number", "lag", "kill"), [(1, 0, False), (2, 0, True), (3, 1, True)])
 def test_actors_give_the_plain_loops_numbers_even_if_one_dies(ray_session, small, plain, number, lag, kill):
     long = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=600 if kill else 5))
-    job = replace(small, recipe=long, actors=number, lag=lag, cpus_per_actor=0.25)
+    job = override(small, recipe=long, actors=number, lag=lag, cpus_per_actor=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     with chain_actors(job, SPEC) as handles:
         pid = ray_session.get(handles[0].pid.remote()) if kill else 0
@@ -70,8 +70,8 @@ def test_actors_give_the_plain_loops_numbers_even_if_one_dies(ray_session, small
 
 def test_actors_answer_alike_whether_fixed_weights_come_apart_or_with_the_others(ray_session, small):
     recipe = replace(TRANSPORT, flow=COUPLINGS)
-    job = replace(small, recipe=recipe, data="eight-gaussians", actors=2, cpus_per_actor=0.25)
-    data = load_data(job.data)
+    job = override(small, recipe=recipe, source="eight-gaussians", actors=2, cpus_per_actor=0.25)
+    data = load_data(job.data.source)
     local, (one, other) = local_pool(job), (init_networks(recipe, data.spec, seed, CPU) for seed in (1, 2))
     tasks = Worker(job, data, CPU, local).tasks(0, 0)
     fixed = [weights.flatten({"flow": nets["flow"]}) for nets in (one, other)]
@@ -101,10 +101,10 @@ def test_actors_answer_alike_whether_fixed_weights_come_apart_or_with_the_others
 
 def test_one_learner_and_two_actors_of_which_a_learner_and_an_actor_die(ray_session, small, plain):
     long = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=300))
-    job = replace(small, recipe=long, learners=1, actors=2, updates=12, cpus_per_actor=0.25, cpus_per_learner=0.25)
+    job = override(small, recipe=long, learners=1, actors=2, updates=12, cpus_per_actor=0.25, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
-    whole = run(replace(job, learners=0, actors=0, out=job.out + "-plain"))
-    with chain_actors(job, load_data(job.data).spec) as handles:
+    whole = run(override(job, learners=0, actors=0, out=job.out + "-plain"))
+    with chain_actors(job, load_data(job.data.source).spec) as handles:
         pid = ray_session.get(handles[1].pid.remote())
         threading.Thread(target=kill_both, args=(Path(job.out), pid), daemon=True).start()
         found = fit(job, SPEC, handles)
@@ -128,7 +128,7 @@ def kill_both(out, actor):
 def test_an_actor_that_hangs_is_worked_round_and_its_tasks_count_once(ray_session, small, plain, tmp_path, monkeypatch):
     monkeypatch.setattr(pool_module, "PATIENCE", 1.0)
     monkeypatch.setattr(pool_module, "LOOK", 0.02)
-    job = replace(small, actors=2, lag=1, cpus_per_actor=0.25)
+    job = override(small, actors=2, lag=1, cpus_per_actor=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     with chain_actors(job, SPEC) as handles:
         pid, _ = ray_session.get([handle.pid.remote() for handle in handles])
@@ -146,7 +146,7 @@ def test_an_actor_that_hangs_is_worked_round_and_its_tasks_count_once(ray_sessio
 
 
 def test_two_learners_that_share_an_actor_equal_one(ray_session, small, plain):
-    job = replace(small, learners=2, actors=1, lag=1, cpus_per_actor=0.25, cpus_per_learner=0.25)
+    job = override(small, learners=2, actors=1, lag=1, cpus_per_actor=0.25, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     with chain_actors(job, SPEC) as handles:
         found = fit(job, SPEC, handles)

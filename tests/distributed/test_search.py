@@ -10,6 +10,7 @@ import pytest
 from pipeline.distributed.tune import Plan, ResumableASHA, check_room, confirm, search, suggested_recipe
 from pipeline.errors import InputError
 from pipeline.recipes.short_run import ShortRun
+from pipeline.runs.job import override
 from pipeline.samplers.langevin import Langevin
 from pipeline.search.budgets import TrialBudget
 from pipeline.search.trials import read_records
@@ -20,7 +21,7 @@ def plan(small):
     from jobs.short_run import space  # here: what tests of commands import anew is no longer what pickle finds
 
     recipe = ShortRun(langevin=Langevin(5, 1.0, 0.01), batch_size=8, width=4, start_from="gaussian", data_noise=0.0)
-    job = replace(small, recipe=recipe, data="eight-gaussians", lanes=2, updates=1, out="")
+    job = override(small, recipe=recipe, source="eight-gaussians", lanes=2, updates=1, out="")
     yardstick = TrialBudget("kl", budget=9 * 40, reports=9, samples=20)
     return Plan(job, space, yardstick, 3, "tpe", "asha", 0, str(Path(small.out).parent), 0.25, 0.0)
 

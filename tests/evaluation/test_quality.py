@@ -1,7 +1,5 @@
 """What a model is worth in one number."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from running import CPU, local_pool
@@ -12,7 +10,7 @@ from pipeline.evaluation.metrics.grid import grid_points
 from pipeline.recipe import init_networks
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.runs.job import load_dataset
+from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
@@ -41,7 +39,7 @@ def model(job, **nets):
 @pytest.fixture
 def plane(small):
     recipe = Anatomy(langevin=Langevin(50, 1.0, 0.06), batch_size=8, width=4)
-    return replace(small, data="eight-gaussians", recipe=recipe)
+    return override(small, source="eight-gaussians", recipe=recipe)
 
 
 def test_the_true_energy_is_worth_nothing_less_and_a_tilted_one_its_divergence(plane):
@@ -73,8 +71,8 @@ def test_samples_that_are_not_finite_are_divergence_and_no_number(plane):
 
 
 def test_accuracy_auprc_and_mse_are_of_the_items_held_back(small):
-    job = replace(small, recipe=AlternatingBackprop(latent_dim=3, steps=2, batch_size=8, width=4), test_share=0.1)
-    job = replace(job, validation_share=0.1, held_out_class=3)
+    job = override(small, recipe=AlternatingBackprop(latent_dim=3, steps=2, batch_size=8, width=4), test_share=0.1)
+    job = override(job, validation_share=0.1, held_out_class=3)
     data = load_dataset(job)
     labels = data.validation.batch(torch.arange(len(data.validation_rows)).numpy())["label"]
     assert 0.3 < float((labels == 3).float().mean()) < 0.5  # half of that label's items, and a tenth of the others
@@ -97,7 +95,7 @@ def test_accuracy_auprc_and_mse_are_of_the_items_held_back(small):
     ],
 )
 def test_what_cannot_judge_a_job_is_said_in_one_line(small, objective, data, why):
-    job = replace(small, data=data)
+    job = override(small, source=data)
     with pytest.raises(InputError, match=why):
         check_objective(OBJECTIVES[objective], job, load_dataset(job))
 

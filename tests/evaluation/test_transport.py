@@ -22,7 +22,7 @@ from pipeline.evaluation.metrics.transport import (
 from pipeline.recipe import init_networks
 from pipeline.recipes.short_run import ShortRun
 from pipeline.rng import generator, noise
-from pipeline.runs.job import load_dataset
+from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
@@ -45,7 +45,7 @@ class Slope(nn.Module):
 @pytest.fixture
 def model(small):
     def make(recipe, **nets):
-        job = replace(small, recipe=recipe, data="eight-gaussians")
+        job = override(small, recipe=recipe, source="eight-gaussians")
         data = load_dataset(job)
         found = init_networks(recipe, data.spec, 0, CPU)
         if "flow" in found:

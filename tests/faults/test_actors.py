@@ -12,7 +12,7 @@ from running import CPU, run
 from pipeline.batch import Spec
 from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.train import chain_actors, restarts
-from pipeline.runs.job import to_json
+from pipeline.runs.job import override, to_json
 from pipeline.runs.storage import Storage
 from pipeline.training.loop import train
 
@@ -45,8 +45,8 @@ class Killer:
 @pytest.mark.parametrize("lag", [0, 1])
 def test_ten_kills_change_no_number(ray_session, small, lag):
     long = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=300))
-    job = replace(small, recipe=long, actors=2, lag=lag, updates=APART * (KILLS + 1), cpus_per_actor=0.25)
-    whole = run(replace(job, actors=0, out=job.out + "-plain"))
+    job = override(small, recipe=long, actors=2, lag=lag, updates=APART * (KILLS + 1), cpus_per_actor=0.25)
+    whole = run(override(job, actors=0, out=job.out + "-plain"))
     Storage.at(job.out).write_json("job.json", to_json(job))
     with chain_actors(job, Spec("image", (1, 8, 8), 10)) as handles:
         pool, count = ActorPool(handles), lambda: restarts(handles)

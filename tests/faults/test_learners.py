@@ -2,7 +2,7 @@
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from pipeline.batch import Spec
 from pipeline.distributed import train as distributed
 from pipeline.errors import LearnersLost, RunWriteError
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.runs.job import to_json
+from pipeline.runs.job import override, to_json
 from pipeline.runs.storage import Storage
 
 SPEC = Spec("image", (1, 8, 8), 10)
@@ -31,7 +31,7 @@ def broken():
 
 
 def test_a_fault_of_one_learner_ends_all_with_its_line(ray_session, small):
-    job = replace(small, learners=2, updates=4000, checkpoint_every=50, cpus_per_learner=0.25)
+    job = override(small, learners=2, updates=4000, checkpoint_every=50, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     metrics = Path(job.out) / "metrics.jsonl"
 
@@ -48,7 +48,7 @@ def test_a_fault_of_one_learner_ends_all_with_its_line(ray_session, small):
 def test_learners_that_come_no_further_are_given_up_with_what_they_died_of(ray_session, small, monkeypatch):
     monkeypatch.setattr(distributed, "RESTARTS", 1)
     recipe = broken()(langevin=small.recipe.langevin, batch_size=16, width=4)
-    job = replace(small, recipe=recipe, learners=1, cpus_per_learner=0.25)
+    job = override(small, recipe=recipe, learners=1, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     with pytest.raises(
         LearnersLost, match=r"died more than 1 times since checkpoint update-00000002; at last of: .*no such"

@@ -13,7 +13,7 @@ from running import CPU, run
 
 from pipeline.batch import Spec
 from pipeline.distributed import train as distributed
-from pipeline.runs.job import Range, check_job, to_json
+from pipeline.runs.job import Range, check_job, override, to_json
 from pipeline.runs.storage import Storage
 
 
@@ -33,12 +33,12 @@ def test_a_run_goes_on_when_a_machine_is_lost_and_another_joins(cluster, small, 
     monkeypatch.setattr(distributed, "RESIZE", 3.0)
     long = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=100))
     # one learner a machine: Ray asks how many fit one by all of its CPUs, those of the actors (.4 each) included
-    job = replace(
+    job = override(
         small, recipe=long, learners=Range(1, 2), actors=2, updates=400, cpus_per_learner=1.2, cpus_per_actor=0.4
     )
     check_job(job)
     Storage.at(job.out).write_json("job.json", to_json(job))
-    whole = run(replace(job, learners=0, actors=0, out=job.out + "-plain"))
+    whole = run(override(job, learners=0, actors=0, out=job.out + "-plain"))
     (alive, nodes), found = cluster, {}
     spec = Spec("image", (1, 8, 8), 10)
     carry = lambda: found.update(distributed.run(job, spec, CPU))  # noqa: E731

@@ -14,7 +14,7 @@ from PIL import Image
 from running import SMALL, sentences_in
 
 from pipeline.data.dataset import load_data
-from pipeline.sampling.draw import PIECE
+from pipeline.sampling.draw import CHAINS_PER_TASK
 
 BAD = {
     "short_run nothing": "preset nothing: there are digits, digits-40, mnist",
@@ -233,7 +233,7 @@ def test_samples_are_the_runs_own_in_both_formats(command, a_run):
 
 
 def test_more_samples_begin_with_the_same_ones(command, a_run):
-    piece = PIECE["image"]
+    piece = CHAINS_PER_TASK["image"]
     for n in (piece, 2 * piece):
         assert command(f"sample {a_run} --n {n} --out {n}.npy")[0] == 0
     few, many = np.load(f"{piece}.npy"), np.load(f"{2 * piece}.npy")

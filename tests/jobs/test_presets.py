@@ -21,7 +21,7 @@ from jobs import (
 from pipeline.batch import Spec
 from pipeline.data.sources import DENSITIES
 from pipeline.nets.layered import StepSize
-from pipeline.runs.job import check_job, from_json, to_json
+from pipeline.runs.job import check_job, from_json, override, to_json
 
 JOBS = (
     short_run,
@@ -109,24 +109,24 @@ def test_the_numbers_of_symbol_vector():
     assert decays == {"energy": 1e-3, "encoder": 2e-3, "generator": 0.0}
 
 
-@pytest.mark.parametrize("name", [name for name, job in PRESETS.items() if job.data not in TOYS])
+@pytest.mark.parametrize("name", [name for name, job in PRESETS.items() if job.data.source not in TOYS])
 def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
     from test_sources import stand_in
 
     job = PRESETS[name]
     monkeypatch.setenv("EBM_CACHE", str(tmp_path))
-    if job.data.endswith(".parquet"):
-        job = replace(job, data=(features_in if job.data.startswith("table") else sentences_in)(tmp_path))
+    if job.data.source.endswith(".parquet"):
+        job = override(job, source=(features_in if job.data.source.startswith("table") else sentences_in)(tmp_path))
     else:
-        stand_in(job.data, tmp_path / "torchvision", monkeypatch)
+        stand_in(job.data.source, tmp_path / "torchvision", monkeypatch)
     recipe = replace(job.recipe, batch_size=8)
     if hasattr(recipe, "width"):
         recipe = replace(recipe, width=4)
     if hasattr(recipe, "flow"):
         recipe = replace(recipe, flow=replace(recipe.flow, couplings=1, hidden=4))
-    job = replace(job, labels_per_class=min(job.labels_per_class, 2))
+    job = override(job, labels_per_class=min(job.data.labels_per_class, 2))
     if hasattr(recipe, "langevin"):
         recipe = replace(recipe, langevin=replace(recipe.langevin, steps=3))
-    few = replace(job, recipe=recipe, updates=2, eval_samples=0, learners=0, actors=0, out=str(tmp_path / "run"))
+    few = override(job, recipe=recipe, updates=2, eval_samples=0, learners=0, actors=0, out=str(tmp_path / "run"))
     per_update = [8 * recipe.sampler(chain, {"step": StepSize(0.1)}, 0).gradient_evaluations for chain in recipe.chains]
     assert run(few)["gradient_evaluations"] == 2 * sum(per_update)

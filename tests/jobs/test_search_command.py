@@ -11,7 +11,7 @@ from jobs import search
 from jobs.cli.launch import load_run
 from jobs.cli.search_report import changes
 from pipeline.data.dataset import load_data
-from pipeline.runs.job import check_job
+from pipeline.runs.job import check_job, override
 from pipeline.search.budgets import gradients_per_update
 from pipeline.search.objectives import OBJECTIVES
 
@@ -104,7 +104,7 @@ def test_what_is_judged_by_where_nothing_is_said():
     def usual(line, data):
         name, preset, *held_out_class = line.split()
         job = search.RECIPES[name].PRESETS[preset]
-        job = replace(job, held_out_class=int(held_out_class[0]) if held_out_class else None)
+        job = override(job, held_out_class=int(held_out_class[0]) if held_out_class else None)
         return search._objective(search.Search(name), job, load_data(data)).name
 
     assert usual("short-run digits", "digits") == "frechet"

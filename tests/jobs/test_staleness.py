@@ -10,6 +10,7 @@ import pytest
 from jobs.studies import staleness
 from jobs.studies.staleness import Arm, Staleness, _figure, _job, _judged, _measured, _run, _table
 from pipeline.runs import checkpoint
+from pipeline.runs.job import override
 from pipeline.runs.storage import Storage
 
 TINY = "--cases digits-short-run digits-persistent --lags 1 --seeds 0 --actors 0 --updates 18"
@@ -56,7 +57,7 @@ def test_a_study_has_every_arm_and_goes_on_where_it_was_left(command):
 def test_a_run_that_diverges_is_found_to_and_is_not_run_again(tmp_path, monkeypatch, small):
     asked = Staleness(actors=0, updates=18, out=str(tmp_path / "study"))
     job = _job(asked, "digits-short-run", 0, Arm(1, False))
-    job = replace(job, recipe=replace(small.recipe, lr=1e30, bank=0, restart_prob=0.0), checkpoint_every=18)
+    job = override(job, recipe=replace(small.recipe, lr=1e30, bank=0, restart_prob=0.0), checkpoint_every=18)
     why = _run(job)
     assert "not finite at update" in why
     monkeypatch.setattr(staleness, "go", lambda *_: pytest.fail("it was run again"))

@@ -40,14 +40,14 @@ def test_nats_are_a_word_and_an_empty_text_has_none(learned):
     x = X.clone()
     x[0] = 0
     loss = learned.loss(Z, {"x": x}, 1.0)
-    nats = learned.told(loss, {"x": x}, 1.0)["nats"]
+    nats = learned.metrics(loss, {"x": x}, 1.0)["nats"]
     assert nats[0] == 0
     assert torch.allclose(nats[1:] * x[1:].sum(1), loss[1:])
 
 
 def test_texts_are_drawn_by_the_probabilities_of_their_words(learned):
     z = Z[:1].expand(4000, 3)
-    counts = learned.draw(z, generator(2))
+    counts = learned.sample(z, generator(2))
     assert torch.equal(counts.sum(1), torch.full((4000,), float(SAMPLED_WORDS)))
     p = learned(Z[:1]).exp()[0].detach()
     assert torch.allclose(

@@ -155,11 +155,11 @@ def test_what_was_seen_lies_in_its_levels_interval_and_is_shown_as_it_was(levels
     own = FlowSettings(levels=levels)
     k = torch.arange(levels).repeat(4 * 10**6 // levels).view(1, 1, levels, -1)
     x = k / (levels - 1) * 2 - 1
-    seen = own.seen(x, generator(0))
+    seen = own.dequantize(x, generator(0))
     assert seen.min() >= -1
     assert seen.max() < 1
     assert torch.equal(((seen.double() + 1) / 2 * levels).floor(), k.double())
-    assert torch.equal(own.shown(seen), x)
+    assert torch.equal(own.quantize(seen), x)
     within = (seen.double() + 1) / 2 * levels - k
     n = within.numel()
     assert abs(within.mean() - 1 / 2) < 4 * (1 / 12 / n) ** 0.5
@@ -170,27 +170,27 @@ def test_digits_of_17_levels_that_were_kept_as_bytes_are_shown_to_half_a_byte():
     k = torch.arange(17).view(1, 1, 1, 17)
     x = (k * (255 / 16)).round() / 127.5 - 1
     own = FlowSettings(levels=17)
-    assert torch.equal(own.shown(own.seen(x, generator(0))), k / 8 - 1)
+    assert torch.equal(own.quantize(own.dequantize(x, generator(0))), k / 8 - 1)
     assert (x - (k / 8 - 1)).abs().max() < 0.501 / 127.5
 
 
 def test_vectors_are_seen_and_shown_as_they_are():
     x = torch.randn(10, 3, generator=generator(0))
-    assert torch.equal(FlowSettings().seen(x, generator(0)), x)
-    assert torch.equal(FlowSettings().shown(x), x)
-    assert torch.equal(FlowSettings().told(x[:, 0], x)["nats"], x[:, 0])
+    assert torch.equal(FlowSettings().dequantize(x, generator(0)), x)
+    assert torch.equal(FlowSettings().quantize(x), x)
+    assert torch.equal(FlowSettings().metrics(x[:, 0], x)["nats"], x[:, 0])
 
 
 def test_what_is_beyond_the_levels_is_shown_as_the_nearest():
     x = torch.tensor([-7.0, -1.0, 1.0, 7.0]).view(1, 1, 2, 2)
-    assert FlowSettings().shown(x).flatten().tolist() == [-1, -1, 1, 1]
+    assert FlowSettings().quantize(x).flatten().tolist() == [-1, -1, 1, 1]
 
 
 @pytest.mark.parametrize("levels", [17, 256])
 def test_a_uniform_density_needs_all_bits_of_a_level(levels):
     x = torch.zeros(2, 3, 4, 4)
     uniform = torch.full((2,), 3 * 4 * 4 * math.log(2))
-    told = FlowSettings(levels=levels).told(uniform, x)
+    told = FlowSettings(levels=levels).metrics(uniform, x)
     assert told["bits_per_dim"].tolist() == pytest.approx([math.log2(levels)] * 2)
 
 

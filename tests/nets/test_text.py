@@ -81,15 +81,15 @@ def test_sentences_are_drawn_with_the_probability_that_the_loss_says():
     items, z = batch(*every, longest=3), Z[:1].expand(len(every), -1)
     p = (-net.loss(z, items, 1.0)).exp()
     assert float(p.sum()) == pytest.approx(1, abs=1e-5)
-    drawn = net.draw(Z[:1].expand(n, -1), seeded_generator(2))
+    drawn = net.sample(Z[:1].expand(n, -1), seeded_generator(2))
     share = (drawn[:, None] == items["x"]).all(2).float().mean(0)
     assert float(share.sum()) == pytest.approx(1, abs=1e-6)
     assert ((share - p).abs() < 4 * (p * (1 - p) / n).sqrt()).all()
-    assert torch.equal(drawn, net.draw(Z[:1].expand(n, -1), seeded_generator(2)))
+    assert torch.equal(drawn, net.sample(Z[:1].expand(n, -1), seeded_generator(2)))
 
 
 def test_what_is_drawn_are_sentences():
-    drawn = net_of().draw(torch.randn(200, 3, generator=seeded_generator(3)), seeded_generator(4))
+    drawn = net_of().sample(torch.randn(200, 3, generator=seeded_generator(3)), seeded_generator(4))
     length = (drawn > 0).sum(1)
     assert drawn.shape == (200, 7)
     assert (drawn.gather(1, length[:, None] - 1) == 1).all()
@@ -104,7 +104,7 @@ def test_where_embeddings_say_nothing_words_have_their_frequencies():
     net.embedding.weight.zero_()
     items = batch([], [3, 3])
     expected = -torch.tensor([SPEC.frequency[1], (SPEC.frequency[3] ** 2 * SPEC.frequency[1]) ** (1 / 3)]).log()
-    assert torch.allclose(net.told(net.loss(Z[:2], items, 1.0), items, 1.0)["nats"], expected)
+    assert torch.allclose(net.metrics(net.loss(Z[:2], items, 1.0), items, 1.0)["nats"], expected)
 
 
 def test_text_has_a_recurrent_decoder_and_too_small_ones_are_refused():

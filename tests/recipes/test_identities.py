@@ -22,6 +22,7 @@ from pipeline.recipes.neural_transport import NeuralTransport
 from pipeline.recipes.short_run import ShortRun
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import generator
+from pipeline.runs.job import override
 from pipeline.samplers.kernel import Stats
 from pipeline.samplers.langevin import Langevin
 from pipeline.training.worker import Worker
@@ -52,8 +53,8 @@ def ranks(small):
     def make(other):
         pair = []
         for recipe in (SRI, other):
-            job = replace(small, recipe=recipe, max_items=24)
-            pair.append(Worker(job, load_data(job.data, job.max_items), CPU, local_pool(job)))
+            job = override(small, recipe=recipe, max_items=24)
+            pair.append(Worker(job, load_data(job.data.source, job.data.max_items), CPU, local_pool(job)))
         sri, rank = pair
         for p, q in zip(weights(rank), weights(sri), strict=True):
             p.data.copy_(q)
@@ -188,7 +189,9 @@ def test_neural_transport_through_the_identity_is_short_run_tilted_by_a_gaussian
         torch.testing.assert_close(gradient(target)(z), gradient(tilted)(z), rtol=ROUNDING, atol=ROUNDING)
         ends = [
             recipe.sampler("model", {}, 0)(
-                energy, recipe.initial_states("model", 8, generator(3), {}, {"data": {"x": x}}), rng
+                energy,
+                recipe.initial_states("model", 8, generator(3), {}, Spec("vector", tuple(x.shape[1:]), 0), None),
+                rng,
             )
             for recipe, energy, rng in ((IDENTITY, target, generator(4)), (SHORT, tilted, generator(4)))
         ]

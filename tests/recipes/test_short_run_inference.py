@@ -88,7 +88,7 @@ def test_the_log_determinant_is_that_of_the_maps_jacobian():
     x, z, langevin = normal(0, 1, D), normal(1, 1, L), recipe.sampler("posterior", nets, 0)
     energy = recipe.target("posterior", nets, {"x": x})
     _, log_det, _ = push_forward(langevin, energy, z, generator(2))
-    jacobian = torch.autograd.functional.jacobian(lambda s: langevin(energy, s, generator(2))[0], z)[0, :, 0]
+    jacobian = torch.autograd.functional.jacobian(lambda s: langevin.unrolled(energy, s, generator(2)), z)[0, :, 0]
     torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-4)
 
 

@@ -21,8 +21,8 @@ from pipeline.evaluation.metrics.samples import SampleDistance
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.langevin import Langevin
-from pipeline.sampling.draw import decode_states, start_states
-from pipeline.sampling.long_chains import ChainStart, Observation, advance_repeatedly, tasks_by_start
+from pipeline.sampling.draw import ChainStart, decode_states, start_states
+from pipeline.sampling.long_chains import Observation, advance_repeatedly, tasks_by_start
 
 REACH = 100
 """Length of the long chains in multiples of K: where the paper's figures look, and a chain that leaves has left."""

@@ -32,7 +32,7 @@ from pipeline.runs.image_grid import image_grid
 from pipeline.runs.job import Job
 from pipeline.runs.snapshot import Snapshot, newest_snapshot
 from pipeline.runs.storage import Storage
-from pipeline.sampling.long_chains import ChainStart
+from pipeline.sampling.draw import ChainStart
 
 LINES = "observe.jsonl"
 FOLDER = "observe"
@@ -53,7 +53,7 @@ def check_observable(job: Job[Any], spec: Spec) -> None:
     sampler = recipe.sampler(recipe.sample_chain, init_networks(recipe, spec, job.seed, torch.device("cpu")), 0)
     if not sampler.gradient_evaluations:
         raise InputError(
-            f"--observe {job.observers}: the model draws without a chain, so none can converge; use --observe 0"
+            f"--observe {job.resources.observers}: the model draws without a chain, so none can converge; use --observe 0"
         )
 
 

@@ -31,7 +31,7 @@ from pipeline.rng import fold, generator, noise
 from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.hmc import HMC
 from pipeline.samplers.kernel import Stats
-from pipeline.sampling.long_chains import run_tasks
+from pipeline.sampling.draw import run_tasks
 
 PIECE = {True: 100, False: 250}
 """Annealed chains in one task, by whether they are of images."""
@@ -126,7 +126,7 @@ def log_normalizer(
         _task(model, model.job.recipe.sample_chain, Lane(i, len(sizes)), size, sampler, None, seed)
         for i, size in enumerate(sizes)
     ]
-    answers = run_tasks(pool, model, tasks)
+    answers = run_tasks(pool, model.nets, tasks)
     parts = [answers[task.chain, task.lane.index] for task in tasks]
     log_weight = torch.from_numpy(np.concatenate([part.x[:, -1] for part in parts])).double()
     found = log_mean_weight(log_weight[:, None], float(np.concatenate([part.acceptance_rate for part in parts]).mean()))
@@ -155,7 +155,7 @@ def posterior_integrals(
         sampler = tune_annealing(base, energy, 1.0, len(index), temperatures, rng)
         context = {name: t.repeat(chains, *[1] * (t.dim() - 1)).cpu().numpy() for name, t in some.items()}
         tasks.append(_task(model, chain, Lane(i, len(cuts)), chains * len(index), sampler, context, seed))
-    answers, found = run_tasks(pool, model, tasks), []
+    answers, found = run_tasks(pool, model.nets, tasks), []
     for task, index in zip(tasks, cuts, strict=True):
         answer = answers[task.chain, task.lane.index]
         log_weight = torch.from_numpy(answer.x[:, -1].copy()).double().view(chains, len(index))

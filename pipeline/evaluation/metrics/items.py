@@ -10,7 +10,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.nets.weights import Nets, device_of
 from pipeline.recipe import Recipe
 from pipeline.rng import fold, generator
-from pipeline.sampling.posterior import pieces
+from pipeline.sampling.posterior import item_pieces
 
 
 @torch.no_grad()
@@ -19,7 +19,7 @@ def item_metrics(recipe: Recipe, nets: Nets, data: Dataset, n: int, answers: Cha
     device, found = device_of(nets), dict[str, list[Tensor]]()
     for net in nets.values():
         net.eval()
-    for i, index in enumerate(pieces(n)):
+    for i, index in enumerate(item_pieces(n)):
         batch = data.batch(index, device)
         rng = generator(fold(0, "scores", i), device)
         chains = {chain: chain_states(answer, device) for (chain, piece), answer in answers.items() if piece == i}

@@ -19,7 +19,7 @@ from pipeline.nets.weights import device_of
 from pipeline.recipe import Recipe
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
-from pipeline.sampling.long_chains import run_tasks
+from pipeline.sampling.draw import run_tasks
 from pipeline.sampling.posterior import posterior_tasks
 
 FITTED = 10_000
@@ -130,9 +130,7 @@ def _of_latent(
     gaussian = isinstance(nets["generator"], GaussianDecoder)
     device, some = device_of(nets), min(items, bench.reference.size)
     batch, seed = bench.reference.batch(np.arange(some), device), fold(bench.seed, "annealing")
-    start = recipe.initial_states(
-        recipe.sample_chain, 1, torch.Generator(device), nets, dict.fromkeys(recipe.streams, batch)
-    )
+    start = recipe.initial_states(recipe.sample_chain, 1, torch.Generator(device), nets, model.data.spec, None)
     base = GaussianBase.standard(start.shape[1])
     prior = log_normalizer(bench.pool, model, base, 1.0, prior_chains, temperatures, seed)
     found = posterior_integrals(bench.pool, model, _posterior(model)[0], batch, base, chains, temperatures, seed)
@@ -151,7 +149,7 @@ def item_group_metrics(bench: EvaluationContext, n: int) -> list[Measurement]:
     recipe, model, data = bench.model.job.recipe, bench.model, bench.reference
     n = min(n, data.size)
     tasks = posterior_tasks(recipe, model.nets, data, n, model.update, fold(bench.seed, "items"))
-    answers = run_tasks(bench.pool, model, tasks) if tasks else {}
+    answers = run_tasks(bench.pool, model.nets, tasks) if tasks else {}
     found = item_metrics(recipe, model.nets, data, n, answers)
     protocol = bench.protocol("items", (), n, chains=", ".join(dict.fromkeys(task.chain for task in tasks)))
     return [

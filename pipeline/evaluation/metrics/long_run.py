@@ -14,8 +14,8 @@ from pipeline.evaluation.comparison import Comparison
 from pipeline.evaluation.protocol import EvaluationContext, Measurement
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
-from pipeline.sampling.draw import decode_states, start_states
-from pipeline.sampling.long_chains import STRETCH, ChainStart, Observation, advance_repeatedly, tasks_by_start
+from pipeline.sampling.draw import ChainStart, decode_states, start_states
+from pipeline.sampling.long_chains import STRETCH, Observation, advance_repeatedly, tasks_by_start
 
 Bar = Callable[[Iterable[Observation], int], Iterable[Observation]]
 """Shows how far chains have come that are looked at so many times."""

@@ -46,7 +46,7 @@ def sentence_nll(recipe: Recipe, nets: Nets, data: Dataset) -> dict[str, float]:
     device = device_of(nets)
     items, rng = data.batch(np.arange(min(ITEMS, data.size)), device), generator(0, device)
     prior = recipe.target(recipe.sample_chain, nets, None)
-    latent_dim = recipe.initial_states(recipe.sample_chain, 1, rng, nets, {}).shape[1]
+    latent_dim = recipe.initial_states(recipe.sample_chain, 1, rng, nets, data.spec, None).shape[1]
     found = log_marginal(prior, decoder_of(nets), items, 1.0, latent_dim, CHAINS, TEMPERATURES, rng)
     error = (1 / found.ess - 1 / CHAINS).clamp(min=0).sum().sqrt() / len(found.ess)
     return {

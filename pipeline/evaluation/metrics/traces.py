@@ -20,14 +20,8 @@ from pipeline.evaluation.protocol import EvaluationContext, Measurement
 from pipeline.nets.weights import device_of
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
-from pipeline.sampling.draw import decode_states
-from pipeline.sampling.long_chains import (
-    ChainStart,
-    Observation,
-    advance_repeatedly,
-    can_start_from_data,
-    tasks_by_start,
-)
+from pipeline.sampling.draw import ChainStart, decode_states
+from pipeline.sampling.long_chains import Observation, advance_repeatedly, can_start_from_data, tasks_by_start
 
 COORDINATES = 16
 """Of states that are looked at, at most."""
@@ -77,8 +71,7 @@ def quantities(model: Snapshot) -> Quantities:
     recipe, data, spec = model.job.recipe, model.data, model.data.spec
     if not can_start_from_data(model):
         rng = torch.Generator(device_of(model.nets)).manual_seed(0)
-        items = {stream: data.batch(np.arange(1), rng.device) for stream in recipe.streams}
-        d = min(COORDINATES, recipe.initial_states(recipe.sample_chain, 1, rng, model.nets, items)[0].numel())
+        d = min(COORDINATES, recipe.initial_states(recipe.sample_chain, 1, rng, model.nets, spec, None)[0].numel())
         return Quantities([f"z{i}" for i in range(d)], lambda z: z.flatten(1)[:, :d])
     if spec.kind != "image":
         d = min(COORDINATES, spec.size)

@@ -1,0 +1,62 @@
+"""Settings: frozen dataclasses whose fields carry their bounds.
+
+A field says its bounds in its type (`batch_size: PositiveInt`), and `check_fields`, called after initialisation, turns a
+violation into one InputError. So a notebook, a preset, a command line and job.json are all held to the same bounds.
+"""
+
+import dataclasses
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from pipeline.errors import InputError
+
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+PositiveInt: TypeAlias = Annotated[int, Field(ge=1)]
+NonNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+"""A part of a whole that leaves something of it."""
+Decay: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+"""A factor that is applied again and again, and so must not let a quantity grow."""
+
+PLAIN = (int, float, bool, str, NoneType)
+
+
+def check_fields(settings: Any) -> None:
+    """Check every field of a dataclass against its type and bounds.
+
+    Raises:
+        InputError: a field has a value of another type, out of bounds or not finite; it names the field.
+    """
+    for name, adapter in _adapters(settings.__class__).items():
+        value = getattr(settings, name)
+        try:
+            adapter.validate_python(value, strict=True)
+        except ValidationError as e:
+            raise InputError(_reason(e), name, value) from None
+
+
+def _reason(error: ValidationError) -> str:
+    return error.errors()[0]["msg"].replace("Input should be", "must be")
+
+
+@cache
+def _adapters(kind: Any) -> dict[str, TypeAdapter[Any]]:
+    """A validator for each field whose type is made of numbers, strings, literals and tuples of them."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {f.name: TypeAdapter(hints[f.name]) for f in dataclasses.fields(kind) if _is_plain(hints[f.name])}
+
+
+def _is_plain(hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _is_plain(get_args(hint)[0])
+    if origin is Literal:
+        return True
+    if origin in (tuple, Union, UnionType):
+        return all(part is Ellipsis or _is_plain(part) for part in get_args(hint))
+    return hint in PLAIN or (isinstance(hint, type) and issubclass(hint, tuple))
