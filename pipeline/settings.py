@@ -45,7 +45,7 @@ def _reason(error: ValidationError) -> str:
 
 
 @cache
-def _adapters(kind: Any) -> dict[str, TypeAdapter[Any]]:
+def _adapters(kind: Any) -> dict[str, Any]:
     """A validator for each field whose type is made of numbers, strings, literals and tuples of them."""
     hints = get_type_hints(kind, include_extras=True)
     return {f.name: TypeAdapter(hints[f.name]) for f in dataclasses.fields(kind) if _is_plain(hints[f.name])}

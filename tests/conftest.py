@@ -7,7 +7,10 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
 
 from jaxtyping import install_import_hook
 
-install_import_hook("pipeline", "beartype.beartype")
+CHECKED = ["pipeline"] if os.environ.get("EBM_CHECK_SHAPES") else [
+    f"pipeline.{name}" for name in ("energies", "samplers", "nets", "evaluation.metrics")
+]
+install_import_hook(CHECKED, "beartype.beartype")
 
 import pytest
 import torch
