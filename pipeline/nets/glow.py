@@ -30,7 +30,7 @@ class Logit(nn.Module):
         super().__init__()
         self.margin = margin
         self.end = math.log(2 / margin + 1) if margin else 1.0
-        self.leaky_slope = 1 / margin + 1 / (2 + margin) if margin else 1.0
+        self.slope = 1 / margin + 1 / (2 + margin) if margin else 1.0
 
     def encode(self, x: Tensor) -> tuple[Tensor, Float[Tensor, " n"]]:
         """The stretched numbers, and log |det| (n,)."""
@@ -38,7 +38,7 @@ class Logit(nn.Module):
             return x, x.new_zeros(len(x))
         within = x.clamp(-1, 1)
         low, high = self._ends(within)
-        return (low / high).log() + self.leaky_slope * (x - within), self._log_det(within)
+        return (low / high).log() + self.slope * (x - within), self._log_det(within)
 
     def decode(self, y: Tensor) -> tuple[Tensor, Float[Tensor, " n"]]:
         """The numbers, and log |det| (n,) of the way there."""
@@ -46,7 +46,7 @@ class Logit(nn.Module):
             return y, y.new_zeros(len(y))
         inside = y.clamp(-self.end, self.end)
         within = (1 + self.margin) * (inside / 2).tanh()
-        return within + (y - inside) / self.leaky_slope, self._log_det(within)
+        return within + (y - inside) / self.slope, self._log_det(within)
 
     def _ends(self, within: Tensor) -> tuple[Tensor, Tensor]:
         """How far numbers are from where the logit would have its poles."""

@@ -49,7 +49,7 @@ def test_lag_is_part_of_what_is_computed(persistent, tmp_path):
 def test_every_item_keeps_its_own_state():
     one, moves = Bank(ChainSettings(6, context="data", bank="datum"), [LANE], 31), np.zeros(31, int)
     rng = np.random.default_rng(0)
-    own = np.arange(LANE.index, 31, LANE.of)
+    own = np.arange(LANE.index, 31, LANE.count)
     for update in range(40):
         index = rng.choice(own, 4, replace=False)
         slots, x = one.draw(LANE, np.full((4, 2), -1.0, np.float32), update, index)

@@ -1,8 +1,10 @@
 import math
 
+import pytest
 import torch
 
-from pipeline.energies.energy import autograd_gradient, gaussian, gradient, tilt
+from pipeline.energies.energy import autograd_gradient, evaluate, gaussian, gradient, tilt
+from pipeline.errors import InputError
 from pipeline.rng import generator
 
 
@@ -42,3 +44,31 @@ def test_a_sum_has_the_gradient_of_its_parts_whether_they_bring_one_or_not():
     assert not found.requires_grad
     torch.testing.assert_close(found, x.cos() + 4 * x**3 + x / 0.49)
     torch.testing.assert_close(found, autograd_gradient(energy, x))
+
+
+class Column(torch.nn.Linear):
+    """A network that returns (n, 1) in place of (n,)."""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        evaluate,
+        autograd_gradient,
+        lambda energy, x: gradient(energy)(x),
+        lambda energy, x: tilt(energy, gaussian())(x),
+        lambda energy, x: tilt(gaussian(), energy)(x),
+        lambda energy, x: gradient(tilt(energy, gaussian()))(x),
+        lambda energy, x: gradient(tilt(tilt(gaussian(), energy), gaussian()))(x),
+    ],
+)
+def test_an_energy_that_is_not_one_number_a_state_is_refused_by_name_and_shape(use):
+    with pytest.raises(InputError, match=r"Column returned energies of shape \(6, 1\) for 6 states, not \(6,\)"):
+        use(Column(2, 1), torch.ones(6, 2))
+    with pytest.raises(InputError, match=r"total returned energies of shape \(\)"):
+        use(total, torch.ones(6, 2))
+
+
+def total(x):
+    """One number for all states together."""
+    return x.sum()

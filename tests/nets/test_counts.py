@@ -40,7 +40,7 @@ def test_nats_are_a_word_and_an_empty_text_has_none(learned):
     x = X.clone()
     x[0] = 0
     loss = learned.loss(Z, {"x": x}, 1.0)
-    nats = learned.metrics(loss, {"x": x}, 1.0)["nats"]
+    nats = learned.metrics(loss, {"x": x}, 1.0)["nll_nats_per_word"]
     assert nats[0] == 0
     assert torch.allclose(nats[1:] * x[1:].sum(1), loss[1:])
 

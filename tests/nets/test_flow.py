@@ -178,7 +178,7 @@ def test_vectors_are_seen_and_shown_as_they_are():
     x = torch.randn(10, 3, generator=generator(0))
     assert torch.equal(FlowSettings().dequantize(x, generator(0)), x)
     assert torch.equal(FlowSettings().quantize(x), x)
-    assert torch.equal(FlowSettings().metrics(x[:, 0], x)["nats"], x[:, 0])
+    assert torch.equal(FlowSettings().metrics(x[:, 0], x)["nll_nats"], x[:, 0])
 
 
 def test_what_is_beyond_the_levels_is_shown_as_the_nearest():
@@ -204,10 +204,10 @@ PLANE, IMAGE = Spec("vector", (2,), 0), Spec("image", (1, 8, 8), 10)
         ("spline", IMAGE, {}, "--family spline"),
         ("affine", Spec("text", (7,), 0), {}, "--family affine"),
         ("glow", IMAGE, {"scales": 4}, "--scales 4: 8x8 pixels"),
-        ("affine", PLANE, {"couplings": 0}, "--couplings"),
-        ("affine", PLANE, {"hidden": 0}, "--hidden"),
-        ("glow", IMAGE, {"levels": 1}, "--levels"),
-        ("glow", IMAGE, {"margin": -0.1}, "--margin"),
+        ("affine", PLANE, {"couplings": 0}, "couplings=0"),
+        ("affine", PLANE, {"hidden": 0}, "hidden=0"),
+        ("glow", IMAGE, {"levels": 1}, "levels=1"),
+        ("glow", IMAGE, {"margin": -0.1}, "margin=-0.1"),
     ],
 )
 def test_what_cannot_be_built_is_said_in_a_line(family, spec, others, complaint):

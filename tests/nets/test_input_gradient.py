@@ -15,12 +15,12 @@ from pipeline.samplers.langevin import Langevin
 
 def mlp(widths, leaky_slope=0.2):
     with seeded(0):
-        return MLPEnergy(6, widths, slope)
+        return MLPEnergy(6, widths, leaky_slope)
 
 
 def conv(shape, width=4, leaky_slope=0.2):
     with seeded(0):
-        return ConvEnergy(shape, width, slope)
+        return ConvEnergy(shape, width, leaky_slope)
 
 
 def activated(net, activation):

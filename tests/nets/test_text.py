@@ -104,7 +104,7 @@ def test_where_embeddings_say_nothing_words_have_their_frequencies():
     net.embedding.weight.zero_()
     items = batch([], [3, 3])
     expected = -torch.tensor([SPEC.frequency[1], (SPEC.frequency[3] ** 2 * SPEC.frequency[1]) ** (1 / 3)]).log()
-    assert torch.allclose(net.metrics(net.loss(Z[:2], items, 1.0), items, 1.0)["nats"], expected)
+    assert torch.allclose(net.metrics(net.loss(Z[:2], items, 1.0), items, 1.0)["nll_nats_per_word"], expected)
 
 
 def test_text_has_a_recurrent_decoder_and_too_small_ones_are_refused():

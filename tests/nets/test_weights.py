@@ -39,6 +39,21 @@ def test_buffers_travel_too():
     assert torch.equal(two["other"].running_mean, torch.full((3,), 5.0))
 
 
+def test_copies_for_chains_leave_the_callers_networks_as_they_were():
+    one = nets(0)
+    one["energy"][0].requires_grad_(False)
+    flags = [p.requires_grad for p in one["energy"].parameters()]
+    copies = weights.eval_copy(one)
+    assert weights.digest(copies) == weights.digest(one)
+    assert not any(net.training for net in copies.values())
+    assert not any(p.requires_grad for net in copies.values() for p in net.parameters())
+    before = weights.digest(one)
+    weights.load(copies, weights.flatten(nets(1)))
+    assert weights.digest(one) == before != weights.digest(copies)
+    assert all(net.training for net in one.values())
+    assert [p.requires_grad for p in one["energy"].parameters()] == flags
+
+
 def test_another_network_is_refused():
     with pytest.raises(ValueError, match="weights"):
         weights.load(nets(0), np.zeros(10, np.float32))

@@ -64,12 +64,13 @@ def test_what_is_prepared_is_a_function_of_its_seed_and_spares_what_is_given(ran
     prepared(frozenset(rank().learner.nets))
 
 
-def test_losses_name_every_player_and_every_player_has_an_optimizer(rank):
+def test_losses_name_every_learning_network_and_each_has_an_optimizer(rank):
     one = rank()
-    recipe, players = one.job.recipe, one.job.recipe.learning_rate_factors(0, {})
+    recipe, factors = one.job.recipe, one.job.recipe.learning_rate_factors(0, {})
+    learning = set(one.learner.optimizers) if factors is None else set(factors)
     metrics, _ = one.step(0)
-    assert {f"loss/{player}" for player in players} <= set(metrics)
-    assert set(players) <= set(one.learner.optimizers) <= set(one.learner.nets)
+    assert {f"loss/{name}" for name in learning} <= set(metrics)
+    assert learning <= set(one.learner.optimizers) <= set(one.learner.nets)
     for optimizer in one.learner.optimizers.values():
         assert all(p.requires_grad for group in optimizer.param_groups for p in group["params"])
     assert all(chain.context is None or chain.context in recipe.streams for chain in recipe.chains.values())

@@ -37,7 +37,7 @@ class Perfect(nn.Module):
 
     def __init__(self, flow):
         super().__init__()
-        self.count, self.constant = flow_energy(flow), nn.Parameter(torch.zeros(()))
+        self.of, self.constant = flow_energy(flow), nn.Parameter(torch.zeros(()))
 
     def forward(self, x):
         return self.of(x) + self.constant

@@ -30,7 +30,7 @@ from pipeline.training.worker import Worker
 SRI = ShortRunInference(latent_dims=(5,), steps=4, step_size=0.1, tune_every=0, sigma=0.3, batch_size=8, width=16)
 STEP = float(init_networks(SRI, Spec("vector", (2,), 0), 0, CPU)["step"]().detach())
 """SRI's step as it comes out of its network, rounding and all."""
-SAME = {"latent": 5, "sigma": 0.3, "batch": 8, "width": 16, "decoder": "mlp"}
+SAME = {"latent_dim": 5, "sigma": 0.3, "batch_size": 8, "width": 16, "architecture": "mlp"}
 ABP = AlternatingBackprop(steps=4, step_size=STEP, **SAME)
 LATENT = LatentPrior(
     posterior_steps=4, posterior_step_size=STEP, prior_steps=2, generator_lr=1e-3, energy_lr=0.0, **SAME
@@ -172,7 +172,13 @@ def test_a_joint_vae_without_its_energy_has_the_loss_of_a_vae_on_average(vae):
 
 
 IDENTITY = NeuralTransport(
-    flow=FlowSettings(family="gaussian"), kernel="langevin", steps=5, step_size=0.1, batch_size=8, width=16, lr=1e-3
+    flow=FlowSettings(family="gaussian"),
+    kernel="langevin",
+    steps=5,
+    step_size=0.1,
+    batch_size=8,
+    width=16,
+    energy_lr=1e-3,
 )
 SHORT = ShortRun(langevin=Langevin.textbook(5, 0.1), batch_size=8, start_from="gaussian", data_noise=0.0, width=16)
 

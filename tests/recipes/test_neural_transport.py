@@ -64,9 +64,9 @@ def test_scores_are_normalised_by_it():
     recipe = replace(GAUSSIAN, base_samples=100_000)
     found = recipe.item_metrics(tilted(Linear(a)), {"data": {"x": x}}, {}, generator(0))
     exact = -torch.distributions.Normal(-a, 1).log_prob(x).sum(1)  # exp(-a.x) moves the Gaussian by -a
-    torch.testing.assert_close(found["nats"], exact, rtol=0, atol=0.01)
-    torch.testing.assert_close(found["flow_nats"], -torch.distributions.Normal(0, 1).log_prob(x).sum(1))
-    torch.testing.assert_close(found["energy"] + found["log_z"], found["nats"])
+    torch.testing.assert_close(found["nll_nats"], exact, rtol=0, atol=0.01)
+    torch.testing.assert_close(found["flow_nll_nats"], -torch.distributions.Normal(0, 1).log_prob(x).sum(1))
+    torch.testing.assert_close(found["energy"] + found["log_z"], found["nll_nats"])
 
 
 def correlated(n=2000):
@@ -77,7 +77,9 @@ def correlated(n=2000):
 def test_chains_in_z_have_the_moments_of_the_model_in_x(kernel):
     own, n = torch.tensor([[1.0, 0.5], [0.5, 2.0]]), 4000
     nets = tilted(Quadratic(own))
-    MaximumLikelihoodFlow(flow=GAUSSIAN.flow).prepare(nets, {"data": {"x": correlated()}}, generator(0), frozenset())
+    MaximumLikelihoodFlow(flow=GAUSSIAN.flow).data_dependent_init(
+        nets, {"data": {"x": correlated()}}, generator(0), frozenset()
+    )
     recipe = GAUSSIAN if kernel == "hmc" else replace(GAUSSIAN, kernel="langevin", steps=400, step_size=0.12)
     z = recipe.initial_states("model", n, generator(3), nets, Spec("vector", (2,), 0), None)
     with torch.no_grad():

@@ -17,7 +17,7 @@ from pipeline.recipe import ChainStates, init_networks
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.symbol_vector import SymbolVector
 from pipeline.rng import generator
-from pipeline.runs.job import load_dataset
+from pipeline.runs.job import load_dataset, override
 from pipeline.samplers.kernel import Stats
 from pipeline.sampling.draw import class_tasks
 from pipeline.training.worker import Worker
@@ -29,7 +29,7 @@ SPEC = Spec("image", (1, 8, 8), 10)
 @pytest.fixture
 def rank(small):
     def make(recipe, **settings):
-        job = replace(small, recipe=recipe, **settings)
+        job = override(small, recipe=recipe, **settings)
         return Worker(job, load_dataset(job), CPU, local_pool(job))
 
     return make
@@ -135,10 +135,10 @@ def test_samples_of_a_class_have_its_density():
 
 def test_classes_that_are_not_there_are_said(rank):
     one = rank(SMALL)
-    with pytest.raises(InputError, match="--label 10: there are the classes 0 to 9"):
+    with pytest.raises(InputError, match="label=10: the classes are 0 to 9"):
         class_tasks(one.job.recipe, one.learner.nets, one.data, np.full(3, 10), 0, 0)
     other = rank(LatentPrior(latent_dim=5, batch_size=8))
-    with pytest.raises(InputError, match="LatentPrior has no classes"):
+    with pytest.raises(InputError, match="label=1: LatentPrior cannot sample a given class"):
         class_tasks(other.job.recipe, other.learner.nets, other.data, np.full(3, 1), 0, 0)
 
 

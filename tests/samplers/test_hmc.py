@@ -34,7 +34,7 @@ def state(n=50, seed=0):
 
 
 def test_leapfrog_is_reversible():
-    x, p, leaky_slope = state()
+    x, p, slope = state()
     there, momentum, _, g = leapfrog(quartic, x, p, slope, 0.05, 20)
     back, turned, _, _ = leapfrog(quartic, there, -momentum, g, 0.05, 20)
     assert (there - x).abs().min() > 1e-3
@@ -43,7 +43,7 @@ def test_leapfrog_is_reversible():
 
 
 def test_leapfrog_conserves_the_energy_to_second_order():
-    x, p, leaky_slope = state()
+    x, p, slope = state()
     errors = []
     for n in (10, 20, 40):
         there, momentum, _, _ = leapfrog(quartic, x, p, slope, 1.0 / n, n)
@@ -89,6 +89,25 @@ def test_the_variance_is_exact_whatever_the_step(step):
     assert abs(x.var() - 1) < 4 * math.sqrt(2 / N)
 
 
+class Steep:
+    """An energy whose own gradient is not the derivative of its values, which shows which of the two was used."""
+
+    def __call__(self, x):
+        return x.sum(1)
+
+    def gradient(self):
+        return lambda x: torch.full_like(x, 7.0)
+
+
+def test_inner_leapfrog_steps_use_an_energys_own_gradient_and_the_last_one_needs_its_value():
+    zeros = torch.zeros(4, 2)
+    x, momentum, u, slope = leapfrog(Steep(), zeros, zeros, zeros, 1.0, 3)
+    assert (x == -21).all()  # 0 - 7 - 14
+    assert (momentum == -14.5).all()  # -3.5 - 7 - 3.5 - .5
+    assert (slope == 1).all()
+    assert torch.equal(u, x.sum(1))
+
+
 def test_a_proposal_that_is_not_finite_is_rejected_and_seen():
     x0 = torch.full((10, 1), 1e4)
     x, stats = move(HMC(5, 10, 1e3), lambda x: (x**4).sum(1), x0)
@@ -96,7 +115,7 @@ def test_a_proposal_that_is_not_finite_is_rejected_and_seen():
     assert (stats.acceptance_rate == 0).all()
 
 
-@pytest.mark.parametrize(("leapfrogs", "target"), [(1, 0.6), (1, 0.8), (3, 0.9)])
+@pytest.mark.parametrize(("leapfrog_steps", "target"), [(1, 0.6), (1, 0.8), (3, 0.9)])
 def test_warm_up_finds_the_step_and_leaves_the_sampler_as_it_was(leapfrog_steps, target):
     hmc = HMC(50, leapfrog_steps, 5.0)
     tuned, x = warm_up(hmc, correlated, torch.zeros(500, 2), generator(0), target=target)

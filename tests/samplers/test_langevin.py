@@ -1,6 +1,7 @@
 """The laws of Langevin dynamics on quadratic energies, where every moment is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -109,19 +110,29 @@ def test_noise_has_its_law_in_any_order_of_memory():
         assert correlation.abs().max() < 6 / math.sqrt(len(x))
 
 
-def test_differentiable_through_all_steps():
-    x0 = torch.tensor([[1.5]], requires_grad=True)
-    x, _ = Langevin(6, drift=0.3, noise=0.0)(gaussian(), x0, generator(0))
+def test_unrolled_is_differentiable_through_all_steps():
+    x0, sampler = torch.tensor([[1.5]], requires_grad=True), Langevin(6, drift=0.3, noise=0.0)
+    x = sampler.unrolled(gaussian(), x0, generator(0))
     (slope,) = torch.autograd.grad(x.sum(), x0)
     assert slope.item() == pytest.approx(0.7**6, rel=1e-5)
     scale = torch.tensor(1.0, requires_grad=True)
-    x, _ = Langevin(6, drift=0.3, noise=0.0)(lambda s: scale * gaussian()(s), x0, generator(0))
+    x = sampler.unrolled(lambda s: scale * gaussian()(s), x0, generator(0))
     (by_scale,) = torch.autograd.grad(x.sum(), scale)
     assert by_scale.item() == pytest.approx(-0.3 * 6 * 0.7**5 * 1.5, rel=1e-5)
 
 
+@pytest.mark.parametrize("enabled", [False, True])
+def test_unrolled_makes_the_steps_of_the_plain_call(enabled):
+    net, x0, sampler = conv(4), torch.rand(3, 1, 8, 8, generator=generator(0)), Langevin(4, 1.0, 0.01)
+    x, _ = sampler(net, x0, generator(1))
+    with torch.set_grad_enabled(enabled):
+        unrolled = sampler.unrolled(net, x0, generator(1))
+    torch.testing.assert_close(unrolled, x, atol=1e-6, rtol=1e-5)
+    assert torch.equal(x0, torch.rand(3, 1, 8, 8, generator=generator(0)))
+
+
 class Steep:
-    """An energy whose own gradient is none of its values', so that it shows which was taken."""
+    """An energy whose own gradient is not the derivative of its values, which shows which of the two was used."""
 
     def __call__(self, x):
         return x.sum(1)
@@ -130,11 +141,12 @@ class Steep:
         return lambda x: torch.full_like(x, 7.0)
 
 
-def test_an_energys_own_gradient_moves_chains_that_nothing_differentiates_or_casts():
-    x0 = torch.zeros(3, 2)
-    assert (move(Langevin(2, 0.5, 0.0), Steep(), x0)[0] == -7).all()
-    assert (move(Langevin(2, 0.5, 0.0, autocast=True), Steep(), x0)[0] == -1).all()
-    assert (Langevin(2, 0.5, 0.0)(Steep(), x0, generator(0))[0] == -1).all()
+def test_an_energys_own_gradient_moves_chains_unless_they_are_cast_or_unrolled():
+    x0, sampler = torch.zeros(3, 2), Langevin(2, 0.5, 0.0)
+    assert (move(sampler, Steep(), x0)[0] == -7).all()
+    assert (sampler(Steep(), x0, generator(0))[0] == -7).all()  # also where gradients are enabled
+    assert (move(replace(sampler, autocast=True), Steep(), x0)[0] == -1).all()
+    assert (sampler.unrolled(Steep(), x0, generator(0)) == -1).all()
 
 
 class NoHostSync(TorchDispatchMode):
