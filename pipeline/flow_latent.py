@@ -8,7 +8,7 @@ from pipeline.energies.energy import Energy, gaussian
 from pipeline.nets.flow import FlowSettings, flow_energy, flow_of
 from pipeline.nets.weights import Nets
 from pipeline.recipe import Recipe
-from pipeline.rng import noise
+from pipeline.rng import standard_normal
 from pipeline.samplers.hmc import HMC
 from pipeline.samplers.langevin import Langevin
 
@@ -32,7 +32,7 @@ class FlowLatentRecipe(Recipe):
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
     ) -> Tensor:
         """N(0, I)."""
-        return noise("gaussian", (n, spec.size), rng)
+        return standard_normal((n, spec.size), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """|z|^2/2."""

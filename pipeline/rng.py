@@ -32,7 +32,13 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
         yield
 
 
-def noise(law: Literal["uniform", "gaussian"], shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+def standard_normal(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """Independent draws of N(0, 1), on the generator's device."""
+    return torch.empty(shape, device=rng.device).normal_(generator=rng)
+
+
+def initial_noise(law: Literal["uniform", "gaussian"], shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     """Independent draws of U[-1, 1] or N(0, 1), on the generator's device."""
-    x = torch.empty(shape, device=rng.device)
-    return x.normal_(generator=rng) if law == "gaussian" else x.uniform_(-1, 1, generator=rng)
+    if law == "gaussian":
+        return standard_normal(shape, rng)
+    return torch.empty(shape, device=rng.device).uniform_(-1, 1, generator=rng)

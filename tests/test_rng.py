@@ -2,7 +2,7 @@ from itertools import product
 
 import torch
 
-from pipeline.rng import fold, seeded
+from pipeline.rng import fold, generator, initial_noise, seeded, standard_normal
 
 
 def test_fold_tells_every_place_apart():
@@ -24,3 +24,14 @@ def test_seeded_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
     with seeded(1):
         assert torch.equal(inside, torch.rand(3))
+
+
+def test_initial_noise_has_the_law_that_it_is_asked_for():
+    shape, n = (100, 400), 40_000
+    gaussian, uniform = (initial_noise(law, shape, generator(0)) for law in ("gaussian", "uniform"))
+    assert torch.equal(gaussian, standard_normal(shape, generator(0)))
+    assert abs(gaussian.mean()) < 4 / n**0.5
+    assert abs(gaussian.var() - 1) < 4 * (2 / n) ** 0.5
+    assert uniform.abs().max() <= 1
+    assert abs(uniform.mean()) < 4 * (1 / 3 / n) ** 0.5
+    assert abs(uniform.square().mean() - 1 / 3) < 4 * (4 / 45 / n) ** 0.5

@@ -11,7 +11,7 @@ from pipeline.batch import Spec
 from pipeline.errors import InputError
 from pipeline.nets.conv import halving
 from pipeline.nets.text import SentenceEncoder
-from pipeline.rng import noise
+from pipeline.rng import standard_normal
 
 
 class GaussianEncoder(nn.Module):
@@ -74,7 +74,7 @@ def reparameterize(
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
     """A latent vector of each item by the encoder's Gaussian, and its KL to N(0, I) in nats; differentiable in both."""
     mean, log_sd = encoder(x)
-    z = mean + log_sd.exp() * noise("gaussian", tuple(mean.shape), rng)
+    z = mean + log_sd.exp() * standard_normal(tuple(mean.shape), rng)
     return z, ((mean.square() + (2 * log_sd).exp() - 1) / 2 - log_sd).sum(1)
 
 

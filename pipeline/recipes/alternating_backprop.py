@@ -24,7 +24,7 @@ from pipeline.energies.energy import Energy, gaussian, tilt
 from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
-from pipeline.rng import noise
+from pipeline.rng import standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import NonNegative, Positive, PositiveInt
 
@@ -83,7 +83,7 @@ class AlternatingBackprop(Recipe):
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
     ) -> Tensor:
         """N(0, I); a datum's first time alone."""
-        return noise("gaussian", (n, self.latent_dim), rng)
+        return standard_normal((n, self.latent_dim), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """|z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too."""

@@ -29,7 +29,7 @@ from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.nonlocal_conv import NonLocalEnergy
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates, Recipe
-from pipeline.rng import noise
+from pipeline.rng import initial_noise, standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, Decay, NonNegative, PositiveInt, Probability
 
@@ -110,7 +110,7 @@ class Anatomy(Recipe):
         if self.start_from == "data":
             assert context is not None
             return context["x"][:n]
-        return self.start_scale * noise(self.start_from, (n, *spec.shape), rng)
+        return self.start_scale * initial_noise(self.start_from, (n, *spec.shape), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """The network F, whose chains are at temperature T."""
@@ -125,7 +125,7 @@ class Anatomy(Recipe):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The energy difference d = U(x + sigma xi) - U(x_K) (eq. 6), with U = F / T."""
         x, temperature = batch["data"]["x"], self.langevin.temperature
-        x = x + self.data_noise * noise("gaussian", tuple(x.shape), rng)
+        x = x + self.data_noise * standard_normal(tuple(x.shape), rng)
         data, model = (nets["energy"](one).mean() / temperature for one in (x, chains["model"].x))
         ratio = self.langevin.gradient_to_noise(chains["model"].stats.grad_norm, x[0].numel())
         return {"energy": data - model}, {

@@ -31,7 +31,7 @@ from pipeline.nets.flow import Flow, FlowSettings, build_flow, flow_energy, flow
 from pipeline.nets.symbols import classification_metrics
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainStates
-from pipeline.rng import noise
+from pipeline.rng import standard_normal
 from pipeline.settings import Count, Decay, NonNegative, PositiveInt, Probability
 
 
@@ -95,7 +95,7 @@ class FlowContrastive(FlowLatentRecipe):
             nets["base"].load_state_dict(nets["flow"].state_dict())
         if "energy" not in given:
             with torch.no_grad():
-                made, energy = sample_with_energy(flow_of(nets), noise("gaussian", (1000, x[0].numel()), rng))
+                made, energy = sample_with_energy(flow_of(nets), standard_normal((1000, x[0].numel()), rng))
                 _energy(nets).constant.add_((energy - self.energy(nets)(made)).mean())
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
@@ -135,7 +135,7 @@ class FlowContrastive(FlowLatentRecipe):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """-V for the energy, and the cross entropy of labels; V for the flow (eqs. 8, 9)."""
         x = self.flow.dequantize(batch["data"]["x"], rng)
-        made, made_energy = sample_with_energy(flow_of(nets), noise("gaussian", (len(x), x[0].numel()), rng))
+        made, made_energy = sample_with_energy(flow_of(nets), standard_normal((len(x), x[0].numel()), rng))
         of_data = flow_energy(flow_of(nets))(x) - self.energy(nets)(x)
         of_made = made_energy - self.energy(nets)(made)
         value = logsigmoid(of_data).mean() + logsigmoid(-of_made).mean()

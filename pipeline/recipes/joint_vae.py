@@ -30,7 +30,7 @@ from pipeline.nets.generator import MLPGenerator, decoder_of
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainStates, LatentLikelihood, Recipe
-from pipeline.rng import noise
+from pipeline.rng import standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import NonNegative, Positive, PositiveInt
 
@@ -90,7 +90,7 @@ class JointVAE(Recipe):
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
     ) -> Tensor:
         """N(0, I)."""
-        return noise("gaussian", (n, self.latent_dim), rng)
+        return standard_normal((n, self.latent_dim), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """|z|^2/2."""
@@ -118,8 +118,8 @@ class JointVAE(Recipe):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The triangle, each network's part (eqs. 9-11)."""
         items, x = batch["data"], batch["data"]["x"]
-        (mean, log_sd), prior = nets["encoder"](x), noise("gaussian", (len(x), self.latent_dim), rng)
-        z = mean + log_sd.exp() * noise("gaussian", tuple(mean.shape), rng)
+        (mean, log_sd), prior = nets["encoder"](x), standard_normal((len(x), self.latent_dim), rng)
+        z = mean + log_sd.exp() * standard_normal(tuple(mean.shape), rng)
         loss, made = decoder_of(nets).loss(z, items, self.sigma), nets["generator"](prior)
         data, model = self.joint(nets, x, z), self.joint(nets, made, prior)
         reconstruction, cross = loss.mean(), gaussian()(z).mean()

@@ -26,7 +26,7 @@ from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_en
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
-from pipeline.rng import noise
+from pipeline.rng import standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt
 
@@ -113,7 +113,7 @@ class LatentPrior(Recipe):
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
     ) -> Tensor:
         """N(0, I), for both."""
-        return noise("gaussian", (n, self.latent_dim), rng)
+        return standard_normal((n, self.latent_dim), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """f(z) + |z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too (eq. 8)."""

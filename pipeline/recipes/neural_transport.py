@@ -30,7 +30,7 @@ from pipeline.nets.flow import FlowSettings, build_flow, flow_energy, flow_of
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates
-from pipeline.rng import noise
+from pipeline.rng import standard_normal
 from pipeline.samplers.hmc import HMC
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt, Probability
@@ -114,7 +114,7 @@ class NeuralTransport(FlowLatentRecipe):
     def log_z(self, nets: Nets, n: int, d: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Log Z by n vectors of N(0, I), and the share of them that is effective: near 0, it is too low."""
         with torch.no_grad():
-            log_weight = -nets["energy"](nets["flow"](noise("gaussian", (n, d), rng)))
+            log_weight = -nets["energy"](nets["flow"](standard_normal((n, d), rng)))
         return log_weight.logsumexp(0) - math.log(n), 1 / log_weight.softmax(0).square().sum() / n
 
     def item_metrics(

@@ -25,7 +25,7 @@ from pipeline.nets.conv import ConvEnergy
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates, Recipe
-from pipeline.rng import noise
+from pipeline.rng import initial_noise, standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, NonNegative, PositiveInt
 
@@ -79,7 +79,7 @@ class ShortRun(Recipe):
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
     ) -> Tensor:
         """Noise p_0."""
-        return self.start_scale * noise(self.start_from, (n, *spec.shape), rng)
+        return self.start_scale * initial_noise(self.start_from, (n, *spec.shape), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """The network."""
@@ -94,7 +94,7 @@ class ShortRun(Recipe):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """U(x + sigma xi) - U(x_K): the gradient of section 3.1."""
         x = batch["data"]["x"]
-        x = x + self.data_noise * noise("gaussian", tuple(x.shape), rng)
+        x = x + self.data_noise * standard_normal(tuple(x.shape), rng)
         data, model = nets["energy"](x).mean(), nets["energy"](chains["model"].x).mean()
         ratio = self.langevin.gradient_to_noise(chains["model"].stats.grad_norm, x[0].numel())
         return {"energy": data - model}, {

@@ -27,7 +27,7 @@ from pipeline.nets.generator import decoder_of, reconstruction_energy
 from pipeline.nets.layered import LayeredGenerator, StepSize
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
-from pipeline.rng import fold, generator, noise
+from pipeline.rng import fold, generator, standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.samplers.short_run_density import short_run_divergence
 from pipeline.settings import Count, NonNegative, Positive, PositiveInt
@@ -97,7 +97,7 @@ class ShortRunInference(Recipe):
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
     ) -> Tensor:
         """N(0, I)."""
-        return noise("gaussian", (n, sum(self.latent_dims)), rng)
+        return standard_normal((n, sum(self.latent_dims)), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """|z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too."""
@@ -107,7 +107,7 @@ class ShortRunInference(Recipe):
 
     def best_step(self, nets: Nets, items: Batch, rng: torch.Generator) -> float:
         """The step size of the grid whose KL, averaged over the items, is least; with the same noise for all."""
-        z, seed = noise("gaussian", (len(items["x"]), sum(self.latent_dims)), rng), fold(rng.initial_seed(), "search")
+        z, seed = standard_normal((len(items["x"]), sum(self.latent_dims)), rng), fold(rng.initial_seed(), "search")
         target, tried = (
             self.target("posterior", nets, items),
             [float(nets["step"]().detach()) * by for by in self.tune_grid],

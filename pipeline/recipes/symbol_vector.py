@@ -27,7 +27,7 @@ from pipeline.nets.generator import build_decoder, decoder_of
 from pipeline.nets.symbols import build_head, joint, label_metrics, marginal, symbol_usage
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
-from pipeline.rng import noise
+from pipeline.rng import standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt, Share
 
@@ -127,7 +127,7 @@ class SymbolVector(Recipe):
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
     ) -> Tensor:
         """N(0, I)."""
-        return noise("gaussian", (n, self.latent_dim), rng)
+        return standard_normal((n, self.latent_dim), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """|z|^2/2 - log sum_k exp F(z)_k, or |z|^2/2 - F(z)_y for labels y."""

@@ -21,7 +21,7 @@ from pipeline.evaluation.metrics.transport import (
 )
 from pipeline.recipe import init_networks
 from pipeline.recipes.short_run import ShortRun
-from pipeline.rng import generator, noise
+from pipeline.rng import generator, standard_normal
 from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
@@ -75,7 +75,7 @@ def test_chains_of_both_spaces_have_the_moments_of_the_tilted_gaussian(model):
 
 def test_an_energy_of_data_is_the_same_density_behind_its_flow(model):
     own = model(replace(FLOW, flow=COUPLINGS))
-    z = noise("gaussian", (50, 2), generator(0))
+    z = standard_normal((50, 2), generator(0))
     with torch.no_grad():
         behind = _behind(own.nets, own.job.recipe.energy(own.nets))(z)
     torch.testing.assert_close(behind, z.square().sum(1) / 2 + np.log(2 * np.pi), rtol=1e-4, atol=1e-4)

@@ -27,7 +27,7 @@ from pipeline.evaluation.metrics.importance_sampling import (
     weigh,
 )
 from pipeline.nets.weights import device_of
-from pipeline.rng import fold, generator, noise
+from pipeline.rng import fold, generator, standard_normal
 from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.hmc import HMC
 from pipeline.samplers.kernel import Stats
@@ -106,7 +106,7 @@ def tune_annealing(
 ) -> AnnealedSampler:
     """The sampler with steps of its own at each temperature, as n pilot chains choose them; theirs are not counted."""
     target, moves, move = base.within(energy, temperature), [], KERNEL
-    z = noise("gaussian", (n, len(base.sd)), rng)
+    z = standard_normal((n, len(base.sd)), rng)
     with torch.no_grad():
         for k in range(1, temperatures):
             z, stats = move(interpolate_energy(gaussian(), target, (k / temperatures) ** 2), z, rng)
@@ -174,6 +174,6 @@ def _task(
     seed: int,
 ) -> ChainTask:
     own = fold(seed, f"annealed {chain}", lane.index)
-    z = noise("gaussian", (n, len(sampler.base.sd)), generator(fold(own, "start"))).numpy()
+    z = standard_normal((n, len(sampler.base.sd)), generator(fold(own, "start"))).numpy()
     x = np.concatenate([z, np.zeros((n, 1), np.float32)], 1)
     return ChainTask(chain, lane, np.arange(n), x, context, sampler, own, model.update)

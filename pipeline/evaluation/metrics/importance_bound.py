@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.energies.energy import Energy
-from pipeline.rng import noise
+from pipeline.rng import standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.samplers.short_run_density import short_run_divergence
 
@@ -39,7 +39,7 @@ def log_weights(
     """
     found = []
     for _ in range(samples):
-        found.append(-short_run_divergence(energy, langevin, noise("gaussian", shape, rng), rng))
+        found.append(-short_run_divergence(energy, langevin, standard_normal(shape, rng), rng))
         tick()
     return torch.stack(found)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.batch import Batch
 from pipeline.energies.energy import Energy, gaussian, tilt
 from pipeline.nets.generator import Decoder, reconstruction_energy
-from pipeline.rng import noise
+from pipeline.rng import standard_normal
 from pipeline.samplers.hmc import HMC, warm_up
 
 KERNEL = HMC(steps=1, leapfrog_steps=4, step_size=0.3)
@@ -120,8 +120,8 @@ def log_marginal(
     n, repeated = len(items["x"]), {name: t.repeat(chains, *[1] * (t.dim() - 1)) for name, t in items.items()}
 
     def ratio(target: Energy, pilot: Energy, m: int, n: int) -> LogRatios:
-        hmc, _ = warm_up(KERNEL, pilot, noise("gaussian", (n, latent_dim), rng), rng, rounds=PILOT)
-        return anneal(gaussian(), target, noise("gaussian", (m, n, latent_dim), rng), temperatures, hmc, rng)
+        hmc, _ = warm_up(KERNEL, pilot, standard_normal((n, latent_dim), rng), rng, rounds=PILOT)
+        return anneal(gaussian(), target, standard_normal((m, n, latent_dim), rng), temperatures, hmc, rng)
 
     joint, alone = (tilt(reconstruction_energy(some, decoder, sigma), prior) for some in (repeated, items))
     posterior, normaliser = ratio(joint, alone, chains, n), ratio(prior, prior, 1000, 1)

@@ -22,7 +22,7 @@ from pipeline.evaluation.metrics.mixing import autocorrelation, mixing
 from pipeline.evaluation.metrics.traces import Quantities, quantities
 from pipeline.nets.flow import flow_of
 from pipeline.nets.weights import Nets, device_of
-from pipeline.rng import fold, generator, noise
+from pipeline.rng import fold, generator, standard_normal
 from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.hmc import HMC, warm_up
 
@@ -79,8 +79,8 @@ def space_trajectories(
     behind = recipe.target(recipe.sample_chain, nets, None) if recipe.chains else _behind(nets, in_x)
     what, d, found = quantities(model), model.data.spec.size, {}
     with torch.no_grad():
-        z = SPREAD * noise("gaussian", (chains, d), generator(fold(seed, "transport start"), device))
-        tuning = noise("gaussian", (TUNED, d), generator(fold(seed, "transport tuning"), device))
+        z = SPREAD * standard_normal((chains, d), generator(fold(seed, "transport start"), device))
+        tuning = standard_normal((TUNED, d), generator(fold(seed, "transport tuning"), device))
         for space, energy in (("z", behind), ("x", in_x)):
             begin, tuned = (z, tuning) if space == "z" else (nets["flow"](z), nets["flow"](tuning))
             shown = nets["flow"] if space == "z" else nn.Identity()
