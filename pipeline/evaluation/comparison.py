@@ -1,4 +1,4 @@
-"""Samples of a model beside data: over features, or where the density is known by KL on a grid."""
+"""Samples of a model compared with data: over features, or by KL on a grid where the density is known."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,106 +9,161 @@ import torch
 from torch import Tensor
 
 from pipeline.data.dataset import Dataset
-from pipeline.errors import InputError
-from pipeline.evaluation.judges.features import FeatureBatch, Features, MapFunction
+from pipeline.energies.toy_densities import ToyDensity
+from pipeline.evaluation.judges.features import FeatureBatch, Features, coordinates, of_classifier
 from pipeline.evaluation.metrics.frechet import PARTS, MeanEstimate, class_score, frechet_distance, kernel_distance
+from pipeline.evaluation.metrics.grid import grid_kl, grid_points, kde_log_density
 from pipeline.evaluation.metrics.perplexity import sample_perplexities
-from pipeline.evaluation.metrics.samples import sample_distance
-from pipeline.evaluation.protocol import EvaluationContext, Measurement, Protocol
+from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Protocol
 from pipeline.nets.weights import device_of
-from pipeline.rng import fold
-from pipeline.sampling.draw import decode_states, draw_tasks, final_states, run_tasks
+from pipeline.rng import fold, generator
+from pipeline.sampling.draw import decode_states, draw_tasks, final_states, run_tasks, start_states
 
 Number: TypeAlias = float | MeanEstimate
 
 FEWEST_ITEMS = 2 * PARTS
-"""Items that the parts of a kernel distance take."""
+"""Items that a kernel distance or a class score needs on each side: two in each of its parts."""
+REFERENCE_ITEMS = 10_000
+"""Items that samples are compared with, at most, unless asked otherwise."""
 
 
 class Comparison(NamedTuple):
-    """A way to compare samples with the reference."""
+    """A way to compare samples with reference items, or with a known density."""
 
     name: str
-    """Of the distance: `frechet`, `fid`, or `kl`, of the truth."""
+    """Name of the distance: `frechet`, `frechet_squeezenet`, `fid`, or `kl` (KL(truth, samples) in nats)."""
     features: str
-    """By what; empty for `kl`."""
+    """Name of the features; empty for `kl`."""
     distance: Callable[[Tensor], float]
-    """Of samples (n, *d)."""
+    """Samples (n, *d) -> their distance; not a number if a sample is not finite."""
     all: Callable[[Tensor], dict[str, Number]]
-    """That and whatever else these features tell of samples, by name."""
+    """Samples -> the distance and every other number over the same features, by name."""
     floor: Callable[[int], dict[str, Number]]
-    """The same where no model is at fault: the reference's even items beside its odd ones, or n exact samples."""
+    """The same for data: the reference's even items against its odd ones, or n exact draws; names end in `_floor`."""
 
 
-def density_comparison(bench: EvaluationContext) -> Comparison:
-    """By KL of the truth, as far as a kernel of bandwidth .1 lets samples tell it."""
-    found = sample_distance(bench.model.data, device_of(bench.model.nets))
-    assert found is not None
+def density_comparison(truth: ToyDensity) -> Comparison:
+    """KL(truth, samples) on a grid, with the samples smoothed by a Gaussian kernel of bandwidth .1."""
+    points = grid_points(truth.half_width)
 
     def distance(x: Tensor) -> float:
-        return found.of(x) if torch.isfinite(x).all() else math.nan
+        return grid_kl(truth, kde_log_density(x, points), points) if torch.isfinite(x).all() else math.nan
 
-    return Comparison(found.name, "", distance, lambda x: {found.name: distance(x)}, lambda n: dict(found.floor(n)))
+    def floor(n: int) -> dict[str, Number]:
+        return {"kl_floor": distance(truth.sample(n, generator(0)))}
+
+    return Comparison("kl", "", distance, lambda x: {"kl": distance(x)}, floor)
 
 
-def feature_comparison(features: Features, reference: Dataset, most: int, each: MapFunction = map) -> Comparison:
-    """Over features of at most so many items of the reference; `each` says who computes them."""
+def feature_comparison(
+    features: Features, reference: Dataset, most: int = REFERENCE_ITEMS, map_function: MapFunction = map
+) -> Comparison:
+    """Distances over features to at most `most` items of the reference.
+
+    The kernel distance and the class score are left out where there are fewer than FEWEST_ITEMS samples or items.
+    """
     index = np.arange(reference.size)
     if reference.size > most:
         index = np.linspace(0, reference.size - 1, most).astype(np.int64)
-    parts = np.array_split(index, len(index) // 500 + 1)
-    real = features(torch.cat([reference.batch(part)["x"] for part in parts]), each)
+    pieces = np.array_split(index, len(index) // 500 + 1)
+    real = features(torch.cat([reference.batch(piece)["x"] for piece in pieces]), map_function)
 
     def distance(x: Tensor) -> float:
-        return frechet_distance(features(x, each).features, real.features) if torch.isfinite(x).all() else math.nan
+        if not torch.isfinite(x).all():
+            return math.nan
+        return frechet_distance(features(x, map_function).features, real.features)
 
-    def told(seen: FeatureBatch, other: Tensor) -> dict[str, Number]:
-        found: dict[str, Number] = {features.frechet: frechet_distance(seen.features, other)}
-        found[features.kernel] = kernel_distance(seen.features, other)
-        return found if seen.logits is None else {**found, features.score: class_score(seen.logits)}
+    def numbers(some: FeatureBatch, other: Tensor) -> dict[str, Number]:
+        result: dict[str, Number] = {features.frechet: frechet_distance(some.features, other)}
+        if min(len(some.features), len(other)) < FEWEST_ITEMS:
+            return result
+        result[features.kernel] = kernel_distance(some.features, other)
+        return result if some.logits is None else {**result, features.score: class_score(some.logits)}
 
     def all_(x: Tensor) -> dict[str, Number]:
         if torch.isfinite(x).all():
-            return told(features(x, each), real.features)
-        return dict.fromkeys(told(real, real.features), math.nan)
+            return numbers(features(x, map_function), real.features)
+        return {features.frechet: math.nan}
 
     def floor(n: int) -> dict[str, Number]:
-        halves = (FeatureBatch(*(None if t is None else t[i::2] for t in real)) for i in range(2))  # type: ignore[arg-type]
-        return {f"{name}_floor": value for name, value in told(next(halves), next(halves).features).items()}
+        even, odd = (FeatureBatch(*(None if t is None else t[i::2] for t in real)) for i in range(2))  # type: ignore[arg-type]
+        return {f"{name}_floor": value for name, value in numbers(even, odd.features).items()}
 
     return Comparison(features.frechet, features.name, distance, all_, floor)
 
 
-def comparisons(bench: EvaluationContext, features: Sequence[Features], most: int) -> list[Comparison]:
-    """By the density where it is known, and by all of the features. Raises BadInput where items are too few."""
-    if features and min(bench.reference.size, most) < 2 * FEWEST_ITEMS:
-        few = f"{bench.reference.size} items, at most {most} of them"
-        raise InputError(
-            f"--split {bench.split} --reference {most}: {few}, are too few to compare with ({2 * FEWEST_ITEMS})"
-        )
-    known = [density_comparison(bench)] if bench.model.data.density is not None else []
-    return [*known, *(feature_comparison(one, bench.reference, most, bench.each) for one in features)]
+def default_features(data: Dataset, device: torch.device | str) -> list[Features]:
+    """The data's own classifier for labelled images, coordinates for vectors, otherwise none."""
+    if data.spec.kind == "image" and data.spec.num_classes:
+        return [of_classifier(data, device)]
+    return [coordinates()] if data.spec.kind == "vector" and data.density is None else []
 
 
-def compare_samples(bench: EvaluationContext, ways: Sequence[Comparison], n: int) -> tuple[list[Measurement], Tensor]:
-    """N fresh samples of the model beside the reference, by each way (sentences: by perplexity); the samples."""
-    recipe, nets, data = bench.model.job.recipe, bench.model.nets, bench.model.data
-    tasks = draw_tasks(recipe, nets, data, n, bench.model.update, fold(bench.seed, "samples"))
-    states = final_states(run_tasks(bench.pool, bench.model.nets, tasks), recipe.sample_chain)
-    x, found = decode_states(recipe, nets, states, bench.seed), list[Measurement]()
+def default_comparison(data: Dataset, device: torch.device, reference: Dataset | None = None) -> Comparison | None:
+    """The first of the comparisons that an evaluation makes by default; None where there is none.
+
+    Args:
+        data: the training data; a classifier is trained on them.
+        device: of the classifier.
+        reference: what samples are compared with, say `data.test`; None: the data.
+    """
+    if data.density is not None:
+        return density_comparison(data.density)
+    features = default_features(data, device)
+    return feature_comparison(features[0], reference or data) if features else None
+
+
+def comparisons(setup: EvaluationSetup, features: Sequence[Features], most: int) -> list[Comparison]:
+    """By the density where it is known, and by each of the features."""
+    density = setup.snapshot.data.density
+    by_density = [density_comparison(density)] if density is not None else []
+    return [*by_density, *(feature_comparison(one, setup.reference, most, setup.map_function) for one in features)]
+
+
+class ComparedSamples(NamedTuple):
+    """Measurements of fresh samples, and the data that they are measured on."""
+
+    measurements: list[Measurement]
+    samples: Tensor
+    """(n, *d) decoded ends of fresh chains."""
+    by_origin: dict[str, Tensor]
+    """Data decoded from the chains' `start`s and from the run's `bank`, where they differ from the samples."""
+
+
+def compare_samples(setup: EvaluationSetup, ways: Sequence[Comparison], n: int) -> ComparedSamples:
+    """n fresh samples against the reference, by each comparison; sentences by perplexity.
+
+    Names: `<distance>` and the other numbers over the same features; `<distance>_start` of what the chains start from;
+    `<distance>_bank` of (at most n) states of the run's bank; `<name>_floor` of data.
+    """
+    snapshot, recipe, nets = setup.snapshot, setup.snapshot.job.recipe, setup.snapshot.nets
+    tasks = draw_tasks(recipe, nets, snapshot.data, n, snapshot.update, fold(setup.seed, "samples"))
+    ends = final_states(run_tasks(setup.pool, nets, tasks), recipe.sample_chain)
+    x, starts = decode_states(recipe, nets, ends, setup.seed), start_states(tasks)
+    origins = {} if torch.equal(starts, ends) else {"start": decode_states(recipe, nets, starts, setup.seed)}
+    if snapshot.bank is not None and len(snapshot.bank) > 1:
+        chosen = np.random.default_rng(fold(setup.seed, "bank samples")).permutation(len(snapshot.bank))[:n]
+        origins["bank"] = decode_states(recipe, nets, snapshot.bank[chosen], setup.seed)
+    result = list[Measurement]()
     for way in ways:
-        found += _measured(way.all(x), bench.protocol("samples", ("noise",), n, way.features))
-        found += _measured(way.floor(n), bench.protocol("samples floor", (), n, way.features))
-    if data.spec.kind == "text":
-        told = sample_perplexities(data, {"short_run": x}, device_of(nets))
-        found += _measured(told, bench.protocol("samples", ("noise",), n, "language model"))
-    return found, x
+        result += measurements(way.all(x), setup.protocol("samples", ("noise",), n, way.features))
+        result += measurements(way.floor(n), setup.protocol("samples floor", (), n, way.features))
+        for origin, other in origins.items():
+            protocol = setup.protocol(
+                f"samples, {origin}", ("noise" if origin == "start" else origin,), n, way.features
+            )
+            result.append(Measurement(f"{way.name}_{origin}", way.distance(other), protocol))
+    if snapshot.data.spec.kind == "text":
+        numbers = sample_perplexities(snapshot.data, {"short_run": x, **origins}, device_of(nets))
+        result += measurements(numbers, setup.protocol("samples", ("noise",), n, "language model"))
+    return ComparedSamples(result, x, origins)
 
 
-def _measured(told: Mapping[str, Number], protocol: Protocol) -> list[Measurement]:
+def measurements(numbers: Mapping[str, Number], protocol: Protocol) -> list[Measurement]:
+    """Measurements of one protocol."""
     return [
-        Measurement(
-            name, *((value, protocol) if isinstance(value, float) else (value.value, protocol, value.standard_error))
-        )
-        for name, value in told.items()
+        Measurement(name, value, protocol)
+        if isinstance(value, float)
+        else Measurement(name, value.value, protocol, value.standard_error)
+        for name, value in numbers.items()
     ]

@@ -8,13 +8,15 @@ from numpy import ndarray
 from torch import Tensor
 
 from pipeline.energies.toy_densities import ToyDensity
-from pipeline.evaluation.metrics.grid import grid_points, kde_log_density
+from pipeline.evaluation.metrics.grid import grid_log_density, grid_points, kde_log_density
 from pipeline.evaluation.metrics.long_run import LongRunTrajectory
 from pipeline.evaluation.metrics.mixing import autocorrelation
 from pipeline.evaluation.metrics.traces import MixingTrajectory
+from pipeline.nets.weights import device_of
 from pipeline.runs.image_grid import image_grid
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import ChainStart
+from pipeline.training.dynamics import LAGS, correlations
 
 PANEL_IMAGES = 25
 """Images of a sheet's panel."""
@@ -52,12 +54,12 @@ def distance_figure(curves: Mapping[ChainStart, Mapping[float, float]], floor: f
     return figure
 
 
-def samples_figure(model: Snapshot, seen: Mapping[str, Tensor], columns: int) -> Figure:
+def samples_figure(snapshot: Snapshot, seen: Mapping[str, Tensor], columns: int) -> Figure:
     """Data by name, `columns` a row: densities in the plane beside the truth, or images."""
-    if model.data.density is not None:
-        points = grid_points(model.data.density.half_width)
+    if snapshot.data.density is not None:
+        points = grid_points(snapshot.data.density.half_width)
         planes = {name: kde_log_density(x, points) for name, x in seen.items()}
-        return densities_figure(model.data.density, planes, 5)
+        return densities_figure(snapshot.data.density, planes, 5)
     rows = -(-len(seen) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.8 * rows), layout="constrained")
     for axes, (name, x) in zip(figure.subplots(rows, columns, squeeze=False).flat, seen.items(), strict=True):
@@ -65,6 +67,23 @@ def samples_figure(model: Snapshot, seen: Mapping[str, Tensor], columns: int) ->
         axes.set_title(name, fontsize=9)
         axes.axis("off")
     return figure
+
+
+def plane_figure(snapshot: Snapshot, samples: Mapping[str, Tensor]) -> Figure:
+    """The truth, the model's normalised energies and its samples, as densities in the plane."""
+    truth, recipe, device = snapshot.data.density, snapshot.job.recipe, device_of(snapshot.nets)
+    assert truth is not None
+    points, temperature, planes = grid_points(truth.half_width), snapshot.sampler.temperature, {}
+    energy = recipe.energy(snapshot.nets)
+    if energy is not None:
+        log_p = grid_log_density(energy, points.to(device), temperature).cpu()
+        planes[f"exp(-U/T), T = {temperature:.3g}"] = log_p
+    for name, other in recipe.normalized_energies(snapshot.nets).items():
+        planes[name] = grid_log_density(other, points.to(device), 1.0).cpu()
+    for name, x in samples.items():
+        if energy is None or name != "start":
+            planes[name if name == "samples" else f"samples, {name}"] = kde_log_density(x, points)
+    return densities_figure(truth, planes)
 
 
 def few_labels_figure(found: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
@@ -134,4 +153,26 @@ def mixing_figure(found: MixingTrajectory, each: Mapping[str, Mapping[str, float
     rhat.tick_params(axis="x", rotation=90)
     for axes in (trace, correlation):
         axes.legend(fontsize=8)
+    return figure
+
+
+def dynamics_figure(d: Sequence[float], v: Sequence[float], until: int, lags: int = LAGS) -> Figure:
+    """Energy gap d_t, gradient v_t and their correlations, for the updates before `until`."""
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    (top, right), (cross, auto) = figure.subplots(2, 2)
+    updates, result = np.arange(until - len(d), until), correlations(d, v, lags)
+    for axes, values, title in (
+        (top, d, "d: energy gap, data minus chains"),
+        (right, v, "v: gradient along the chains"),
+    ):
+        axes.plot(updates, values, linewidth=0.6)
+        axes.set(title=title, xlabel="update")
+    cross.bar(np.arange(-lags, lags + 1), result.cross)
+    cross.set(title="cross-correlation of d(t + lag) and v(t)", xlabel="lag")
+    auto.bar(np.arange(lags + 1) - 0.2, result.d, 0.4, label="d")
+    auto.bar(np.arange(lags + 1) + 0.2, result.v, 0.4, label="v")
+    auto.set(title="autocorrelations", xlabel="lag")
+    auto.legend()
+    for axes in (top, cross, auto):
+        axes.axhline(0, color="black", linewidth=0.6, linestyle="--")
     return figure

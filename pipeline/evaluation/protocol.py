@@ -1,48 +1,51 @@
-"""How a number was taken, and the number: two numbers are of one kind where the hashes of their protocols are equal."""
+"""Measurements and their protocols: two numbers are comparable where the hashes of their protocols are equal."""
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor
 
 from pipeline.chains.local_pool import Pool
 from pipeline.data.dataset import Dataset
-from pipeline.evaluation.judges.features import MapFunction
 from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.langevin import Langevin
 
-Split = Literal["data", "test", "validation"]
-"""What was learned from, or what was held back for evaluation or for choosing."""
+Split: TypeAlias = Literal["data", "test", "validation"]
+"""The training items, or those held out for evaluation or for model selection."""
+MapFunction: TypeAlias = Callable[[Callable[[Tensor], Any], Iterable[Tensor]], Iterable[Any]]
+"""`map`, or a version of it that spreads the calls over processes."""
 
 
 @dataclass(frozen=True)
 class Protocol:
     """Everything that a number depends on beside the model's weights."""
 
-    what: str
-    """The group of metrics."""
+    group: str
+    """What is measured."""
     start: tuple[str, ...]
-    """Where chains started; empty: no chain was run."""
+    """Where chains start; empty: no chain runs."""
     steps: int
-    """K of the model's own chains; what else they made is in `more`."""
+    """K of the model's own chains; further steps are in `more`."""
     drift: float
     noise: float
     temperature: float
     seed: int
     n: int
-    """Chains of each start, or items."""
+    """Chains per start, or items."""
     reference: str
-    """Split, number of items, and hash of the data that a number refers to."""
+    """Split, number of items, and fingerprint of the data that the number refers to."""
     features: str = ""
     weights: Literal["last"] = "last"
-    """Of the networks: those of the checkpoint, no average over updates (none is kept)."""
+    """The checkpoint's weights, not an average over updates (there is none)."""
     more: Mapping[str, int | float | str] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The protocol as JSON."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "more"}
         return {**own, "start": list(self.start), **self.more}
 
@@ -54,41 +57,51 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A number, how sure it is, and how it was taken."""
+    """A number, its uncertainty, and its protocol."""
 
     name: str
     value: float
     protocol: Protocol
     standard_error: float | None = None
     ess: float | None = None
-    """Effective number of the chains or draws behind it."""
+    """Effective sample size of the chains or draws behind the number."""
     note: str = ""
-    """Why it is not to be trusted; empty where nothing speaks against it."""
+    """Why the number is not reliable; empty where nothing speaks against it."""
 
     def content(self) -> dict[str, Any]:
-        """As JSON has it; a number that is not finite says so."""
+        """The measurement as JSON; a number that is not finite says so."""
         note = self.note or (None if math.isfinite(self.value) else "not finite")
         more = {"standard_error": self.standard_error, "ess": self.ess, "note": note}
-        known = {name: value for name, value in more.items() if value is not None}
-        return {"value": self.value, **known, "protocol": self.protocol.hash}
+        present = {name: value for name, value in more.items() if value is not None}
+        return {"value": self.value, **present, "protocol": self.protocol.hash}
+
+
+def to_json(measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """`metrics` by name, each with the hash of its protocol, and `protocols` by hash."""
+    return {
+        "metrics": {one.name: one.content() for one in measurements},
+        "protocols": {one.protocol.hash: one.protocol.content() for one in measurements},
+    }
 
 
 @dataclass(frozen=True)
-class EvaluationContext:
-    """What all measuring needs: a model, who moves its chains, and what it is compared with."""
+class EvaluationSetup:
+    """What every measurement needs: a model, the pool that moves its chains, the data to compare with, and a seed."""
 
-    model: Snapshot
+    snapshot: Snapshot
     pool: Pool
     split: Split
     reference: Dataset
+    """The items of the split."""
     seed: int
-    each: MapFunction = map
-    """Who computes features."""
+    map_function: MapFunction = map
+    """What spreads the computation of features."""
 
-    def protocol(self, what: str, start: tuple[str, ...], n: int, by: str = "", **more: int | float | str) -> Protocol:
-        """Of a number that is taken by the model's own chains; `by` names features."""
-        recipe, data = self.model.job.recipe, self.reference
-        sampler = recipe.sampler(recipe.sample_chain, self.model.nets, self.model.update)
+    def protocol(
+        self, group: str, start: tuple[str, ...], n: int, features: str = "", **more: int | float | str
+    ) -> Protocol:
+        """The protocol of a number that is measured with the model's own chains."""
+        sampler, data = self.snapshot.sampler, self.reference
         kernel = (sampler.steps, sampler.drift, sampler.noise) if isinstance(sampler, Langevin) else (0, 0.0, 0.0)
-        reference = f"{self.split}, {data.size} items of {data.key}"
-        return Protocol(what, start, *kernel, sampler.temperature, self.seed, n, reference, features=by, more=more)
+        reference = f"{self.split}, {data.size} items of {data.fingerprint}"
+        return Protocol(group, start, *kernel, sampler.temperature, self.seed, n, reference, features, more=more)

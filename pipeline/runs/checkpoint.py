@@ -128,7 +128,7 @@ def remove_unhealthy(checkpoints: Storage, fell: int | None) -> None:
     states = {name: read_state(checkpoints / name) for name in whole_names(checkpoints)}
     healthy = [name for name, state in states.items() if state["healthy"]]
     again = healthy and update_of(healthy[-1]) == fell
-    if again and (len(healthy) > 1 or not states[healthy[-1]]["settled"]):
+    if again and (len(healthy) > 1 or not states[healthy[-1]]["has_history"]):
         healthy.pop()
     for name in states:
         if not healthy or name > healthy[-1]:

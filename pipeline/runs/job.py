@@ -148,12 +148,12 @@ class Job(Generic[R]):
     A resumed run may change `updates`, and the groups `resources`, `divergence`, `logging` and `evaluation`.
     """
 
-    name: str
-    """Name of the run, in its folder and result."""
     recipe: R
     data: DataSettings
     updates: PositiveInt
     """Updates of the weights, in all."""
+    name: str = ""
+    """Name of the run, in its folder and result; presets are named <experiment>-<preset>."""
     lanes: PositiveInt = 2
     """Shares into which data, chains and seeds are split; part of what is computed, so a resumed run keeps it."""
     lag: Count = 0
@@ -214,8 +214,8 @@ def group_of(setting: str) -> str:
 def check_job(job: Job[Any]) -> None:
     """Raise InputError for settings that do not fit together, whatever the data and the machine."""
     resources = job.resources
-    if not job.name or "/" in job.name:
-        raise InputError("it becomes part of a folder's name: not empty, and without /", "name", repr(job.name))
+    if "/" in job.name:
+        raise InputError("becomes part of a folder's name: it must not contain /", "name", job.name)
     if resources.actors > job.lanes:
         raise InputError(f"at most one per lane ({job.lanes}); use fewer, or more lanes", "actors", resources.actors)
     if isinstance(resources.learners, Range):
@@ -241,7 +241,7 @@ def check_job(job: Job[Any]) -> None:
 
 def load_dataset(job: Job[Any]) -> Dataset:
     """The job's data. Raises InputError where they cannot be read."""
-    return load_data(**{"data" if k == "source" else k: v for k, v in vars(job.data).items()}, seed=job.seed)
+    return load_data(**vars(job.data), seed=job.seed)
 
 
 def to_json(job: Job[Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import matplotlib.figure
 from jaxtyping import Float
@@ -153,24 +153,3 @@ class RunJournal:
             if not self.out.local:
                 shutil.rmtree(self.folder)
         self.board.close()
-
-
-def result_content(
-    job: Mapping[str, Any], state: Mapping[str, Any], metrics: Mapping[str, float], sha: str
-) -> dict[str, Any]:
-    """The content of result.json."""
-    return {
-        "name": job["name"],
-        "recipe": job["recipe"]["type"].rpartition(".")[2],
-        "seed": job["seed"],
-        "updates": job["updates"],
-        "wall_seconds": state["wall_seconds"],
-        "cpu_seconds": state["cpu_seconds"],
-        "gradient_evaluations": state["gradient_evaluations"],
-        "staleness_waits": state["staleness_waits"],
-        "rollbacks": len(state["rollbacks"]),
-        "diverged": [why for _, _, why in state["rollbacks"]],
-        "faults": state["faults"],
-        "weights_sha256": sha,
-        "metrics": dict(metrics),
-    }

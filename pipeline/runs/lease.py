@@ -1,8 +1,10 @@
-"""Who works on a run: the last that began to. Whoever worked on it before finds out before it writes, and stops.
+"""The lease on a run folder: only the command that started last, and its last group of learners, may write there.
 
-A driver that dies may leave learners behind for some seconds, and a cut-off machine for longer; a run may be resumed
-by mistake while it runs. So each command names itself in the run folder's lease.json, and so does each group of
-learners that it starts; rank 0 looks there before it commits a checkpoint, prunes, or writes what readers see.
+A driver that dies may leave learners behind for some seconds, and a machine that is cut off for longer; a run may also
+be resumed by mistake while it is at work. So every command writes its id into the run folder's lease.json, and so does
+every group of learners that it starts. Rank 0 reads the file before it commits or prunes a checkpoint and before it
+writes what readers see; if the id is no longer its own, it stops. Reading and writing are two steps; the worst that can
+slip in between is one torn checkpoint.
 """
 
 import json
@@ -19,62 +21,54 @@ FILE = "lease.json"
 
 
 class Lease(NamedTuple):
-    """A group of learners at work, of one command."""
+    """The right of one group of learners to write into a run folder."""
 
     out: Storage
-    start: str
-    """Names the command."""
+    command: str
+    """Id of the command."""
     group: int
-    """Counts the groups of learners of that command, from 1."""
+    """Number of the group of learners within the command, from 1."""
     restarts: int
-    """Groups that a run has had, over all commands, beyond the first of each: deaths of learners, and resizes."""
+    """Groups beyond the first of each command, over all commands: deaths of learners, and resizes."""
 
     def check(self) -> None:
-        """Go on only if nobody has begun to work on the run since.
-
-        Raises:
-            TakenOver: somebody has.
-        """
-        found = _read(self.out)
-        if (found.get("start"), found.get("group")) != (self.start, self.group):
-            raise LeaseLost(_taken(self.out, found))
+        """Raise LeaseLost if another command or group has taken over the run."""
+        current = _read(self.out)
+        if (current.get("command"), current.get("group")) != (self.command, self.group):
+            raise LeaseLost(_reason(self.out, current))
 
 
 def acquire(out: Storage) -> str:
-    """Begin a command's work on a run, whoever worked on it before; what names the command to its learners."""
-    start = uuid.uuid4().hex
+    """Take over a run for a new command; the id of the command, which its learners need."""
+    command = uuid.uuid4().hex
     about = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
     restarts = _read(out).get("learner_restarts", 0)
-    out.write_json(FILE, {"start": start, "group": 0, "learner_restarts": restarts, **about})
-    return start
+    out.write_json(FILE, {"command": command, "group": 0, "learner_restarts": restarts, **about})
+    return command
 
 
-def join(out: Storage, start: str) -> Lease:
-    """Begin a group's work for the command that is named `start`; whatever group it had before is to stop.
-
-    Raises:
-        TakenOver: another command works on the run.
-    """
-    require_command(out, start)
-    found = _read(out)
-    owner = Lease(out, start, found["group"] + 1, found["learner_restarts"] + (found["group"] > 0))
-    out.write_json(FILE, {**found, "group": owner.group, "learner_restarts": owner.restarts})
-    return owner
-
-
-def require_command(out: Storage, start: str) -> None:
-    """Go on only while the command that is named `start` works on the run, with whichever group.
+def join(out: Storage, command: str) -> Lease:
+    """Take over a run for a new group of learners of a command; the group before it must stop.
 
     Raises:
-        TakenOver: another command does.
+        LeaseLost: another command works on the run.
     """
-    found = _read(out)
-    if found.get("start") != start:
-        raise LeaseLost(_taken(out, found))
+    require_command(out, command)
+    current = _read(out)
+    lease = Lease(out, command, current["group"] + 1, current["learner_restarts"] + (current["group"] > 0))
+    out.write_json(FILE, {**current, "group": lease.group, "learner_restarts": lease.restarts})
+    return lease
+
+
+def require_command(out: Storage, command: str) -> None:
+    """Raise LeaseLost unless the command, with any of its groups, works on the run."""
+    current = _read(out)
+    if current.get("command") != command:
+        raise LeaseLost(_reason(out, current))
 
 
 def _read(out: Storage) -> dict[str, Any]:
-    """What the file says; nothing if there is none, or it was torn by a machine that died."""
+    """The file's content; {} if there is none, or it was torn by a machine that died."""
     if not out.exists(FILE):
         return {}
     try:
@@ -83,6 +77,8 @@ def _read(out: Storage) -> dict[str, Any]:
         return {}
 
 
-def _taken(out: Storage, found: dict[str, Any]) -> str:
-    by = f"process {found['pid']} on {found['host']}, since {found['since']}" if found else "nobody: lease.json is gone"
-    return f"{out.path} is worked on by {by}; so this one stops"
+def _reason(out: Storage, current: dict[str, Any]) -> str:
+    if not current:
+        return f"{out.path}: lease.json is gone, so this command stops"
+    worker = f"process {current['pid']} on {current['host']} since {current['since']}"
+    return f"{out.path}: {worker} works on the run, so this command stops"

@@ -1,6 +1,6 @@
-"""A run's model, finished or not: its networks, frozen, as its newest checkpoint has them."""
+"""Snapshot: a run's model as one of its checkpoints has it, with what else evaluation needs of the run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -9,104 +9,111 @@ from torch import Tensor
 from pipeline.data.dataset import Dataset
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
-from pipeline.nets.weights import Nets, eval_copy
+from pipeline.nets.weights import Nets
 from pipeline.recipe import init_networks
 from pipeline.runs import checkpoint
 from pipeline.runs.job import Job, check_identity, load_dataset
 from pipeline.runs.storage import Storage
 from pipeline.samplers.hmc import HMC
 from pipeline.samplers.langevin import Langevin
-from pipeline.training.divergence import DivergenceMonitor
 
 TRIES = 5
-"""Checkpoints that may be taken away, one after the other, while they are read: a run keeps only its newest."""
+"""A run at work may remove a checkpoint while it is read; so many in a row, and reading fails."""
 
 
 class Snapshot(NamedTuple):
-    """A run's networks, frozen, as one of its checkpoints has them."""
+    """A run's networks, in eval mode and without gradients, at one of its checkpoints."""
 
     job: Job[Any]
     data: Dataset
     nets: Nets
     update: int
-    place: Storage
-    """The checkpoint."""
-    bank: Tensor | None
-    """(n, *d) states of the model's bank that have moved, over all lanes; None without a bank."""
-    monitor: DivergenceMonitor
-    """What the run's divergence was judged by up to there."""
+    """Updates that the networks have made."""
+    checkpoint: Storage
+    bank: Tensor | None = None
+    """(n, *d) states of the sample chain's bank, over all lanes, without slots that are still empty; None: no bank."""
+    history: Mapping[str, list[float]] = {}  # noqa: RUF012
+    """Recent values of the metrics by which the run detects divergence, by name."""
+    outside: Mapping[str, int] = {}  # noqa: RUF012
+    """Consecutive updates that each of them has been outside its history."""
     attempt: int = 0
-    """Rollbacks that the run had made."""
+    """Rollbacks that the run has made."""
 
     @property
     def energy(self) -> Energy:
-        """Of the chains of the recipe's model."""
+        """The target of the sample chain."""
         return self.job.recipe.target(self.job.recipe.sample_chain, self.nets, None)
 
     @property
-    def kernel(self) -> Langevin | HMC:
-        """That of the model's chains."""
-        found: Langevin | HMC = self.job.recipe.sampler(self.job.recipe.sample_chain, self.nets, self.update)
-        return found
+    def sampler(self) -> Langevin | HMC:
+        """The kernel of the sample chain."""
+        sampler: Langevin | HMC = self.job.recipe.sampler(self.job.recipe.sample_chain, self.nets, self.update)
+        return sampler
 
     @property
     def langevin(self) -> Langevin:
-        """The same. Raises BadInput where it is no Langevin dynamics."""
-        sampler = self.kernel
+        """The same kernel. Raises InputError where it is not Langevin dynamics."""
+        sampler = self.sampler
         if not isinstance(sampler, Langevin):
-            raise InputError(f"{self.job.out}: its chains are no Langevin dynamics")
+            raise InputError("its chains are not Langevin dynamics", "run", self.job.out)
         return sampler
 
 
 def newest_snapshot(job: Job[Any], device: torch.device) -> Snapshot:
-    """The model of a run at its newest whole checkpoint; the run may still be at work.
+    """A run's model at its newest whole checkpoint; the run may still be at work.
 
     Raises:
-        BadInput: there is no checkpoint, the data are not to be had, or either is of another run.
+        InputError: there is no checkpoint, the data cannot be read, or either belongs to another run.
     """
-    checkpoints, data = Storage.at(job.out) / "checkpoints", load_dataset(job)
-    model = Snapshot(
-        job,
-        data,
-        eval_copy(init_networks(job.recipe, data.spec, job.seed, device)),
-        0,
-        checkpoints,
-        None,
-        DivergenceMonitor(0),
-    )
+    checkpoints = Storage.at(job.out) / "checkpoints"
+    snapshot = _initial(job, device)
     for _ in range(TRIES):
         name = checkpoint.newest_name(checkpoints)
         if name is None:
             break
         try:
-            return _at(model, checkpoints / name)
+            return _at(snapshot, checkpoints / name)
         except FileNotFoundError:
             if checkpoint.newest_name(checkpoints) == name:
                 raise
-    raise InputError(f"{job.out} has no checkpoint yet")
+    raise InputError("there is no checkpoint yet", "run", job.out)
 
 
-def all_snapshots(model: Snapshot) -> Iterator[Snapshot]:
+def all_snapshots(snapshot: Snapshot) -> Iterator[Snapshot]:
     """The model at each of its run's checkpoints, oldest first; its networks are the same objects each time."""
-    checkpoints = Storage.at(model.job.out) / "checkpoints"
+    checkpoints = Storage.at(snapshot.job.out) / "checkpoints"
     for name in checkpoint.whole_names(checkpoints):
-        yield _at(model, checkpoints / name)
+        yield _at(snapshot, checkpoints / name)
 
 
-def _at(model: Snapshot, place: Storage) -> Snapshot:
-    """The model at a checkpoint, whose weights its networks are given."""
-    job, state, monitor = model.job, checkpoint.read_state(place), DivergenceMonitor(model.job.divergence.patience)
-    check_identity(job, model.data.key, state["identity"], place.path)
-    own, bank = checkpoint.read_part(place, "learner"), _bank(job, place)
-    for name, weights in own["networks"].items():
-        model.nets[name].load_state_dict(weights)
-    monitor.load_state_dict(own["monitor"])
-    return Snapshot(job, model.data, model.nets, state["update"], place, bank, monitor, len(state["rollbacks"]))
+def _initial(job: Job[Any], device: torch.device) -> Snapshot:
+    data = load_dataset(job)
+    nets = init_networks(job.recipe, data.spec, job.seed, device)
+    for net in nets.values():
+        net.eval().requires_grad_(False)
+    return Snapshot(job, data, nets, 0, Storage.at(job.out))
+
+
+def _at(snapshot: Snapshot, place: Storage) -> Snapshot:
+    """The snapshot at a checkpoint; its networks take over the checkpoint's weights."""
+    job, state = snapshot.job, checkpoint.read_state(place)
+    check_identity(job, snapshot.data.fingerprint, state["identity"], place.path)
+    learner = checkpoint.read_part(place, "learner")
+    for name, weights in learner["networks"].items():
+        snapshot.nets[name].load_state_dict(weights)
+    return snapshot._replace(
+        update=state["update"],
+        checkpoint=place,
+        bank=_bank(job, place),
+        history={name: values.tolist() for name, values in learner["monitor"]["history"].items()},
+        outside={name: int(n) for name, n in learner["monitor"]["outside"].items()},
+        attempt=len(state["rollbacks"]),
+    )
 
 
 def _bank(job: Job[Any], place: Storage) -> Tensor | None:
-    found = []
+    parts = []
     for lane in range(job.lanes if any(chain.bank for chain in job.recipe.chains.values()) else 0):
         bank = checkpoint.read_part(place, f"lane-{lane:04d}")["banks"].get(job.recipe.sample_chain)
-        found += [bank["states"][bank["put_once"].bool()]] if bank else []
-    return torch.cat(found) if found else None
+        parts += [bank["states"][bank["filled"].bool()]] if bank else []
+    return torch.cat(parts) if parts else None

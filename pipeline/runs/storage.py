@@ -11,12 +11,12 @@ from pyarrow import fs
 from pipeline.errors import InputError, RunWriteError
 
 PART_SUFFIX = ".part"
-"""What the name of a file ends with that is not yet whole."""
+"""Ends the name of a file that is not whole yet."""
 
 
 @contextlib.contextmanager
 def write_errors(path: str) -> Iterator[None]:
-    """What is done in the block is writing at `path`. Raises Unwritable, in one line, where that is not to be done."""
+    """Turn an OSError inside the block into RunWriteError, one line that names `path`."""
     try:
         yield
     except RunWriteError:
@@ -33,13 +33,13 @@ class Storage(NamedTuple):
 
     @classmethod
     def at(cls, uri: str) -> "Storage":
-        """The folder that a path or URI names; it need not exist. Raises BadInput for an unknown scheme."""
+        """The folder at a path or URI; it need not exist. Raises InputError for an unknown scheme."""
         if "://" not in uri:
             return cls(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri)))
         try:
             return cls(*fs.FileSystem.from_uri(uri))
         except (ValueError, OSError) as e:
-            raise InputError(f"{uri} is no folder that can be written to: {str(e).splitlines()[0]}") from e
+            raise InputError(f"{uri} is not a folder that can be used: {str(e).splitlines()[0]}") from e
 
     @property
     def local(self) -> bool:
@@ -54,17 +54,17 @@ class Storage(NamedTuple):
         info = self.fs.get_file_info(f"{self.path}/{name}".rstrip("/"))
         return bool(info.type != fs.FileType.NotFound)
 
-    def seen(self, name: str = "") -> bool:
-        """As `exists`, for a folder that a user names. Raises BadInput where the filesystem does not answer."""
+    def check_exists(self, name: str = "") -> bool:
+        """As `exists`, for a folder that a user names. Raises InputError where the filesystem does not answer."""
         try:
             return self.exists(name)
         except OSError as e:
             raise InputError(f"{self.path} cannot be reached: {str(e).splitlines()[0]}") from e
 
     def names(self) -> list[str]:
-        """Files and folders in it, sorted; none if it does not exist."""
-        found = self.fs.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        return sorted(f.base_name for f in found)
+        """Names of the files and folders in it, sorted; [] if it does not exist."""
+        infos = self.fs.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
+        return sorted(info.base_name for info in infos)
 
     def read(self, name: str) -> bytes:
         """A file's bytes."""
@@ -72,7 +72,7 @@ class Storage(NamedTuple):
             return bytes(f.read())
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole: under another name first where the filesystem is local. Raises Unwritable."""
+        """Write a file, whole or not at all on a local filesystem. Raises RunWriteError."""
         target = f"{self.path}/{name}"
         with write_errors(target):
             self.fs.create_dir(self.path, recursive=True)
@@ -81,7 +81,7 @@ class Storage(NamedTuple):
             try:
                 self._stream(f"{target}{PART_SUFFIX}", data)
             except OSError:
-                with contextlib.suppress(OSError):  # there may be no room for as much as a name
+                with contextlib.suppress(OSError):  # a full disk may not even allow this
                     self.fs.delete_file(f"{target}{PART_SUFFIX}")
                 raise
             self.fs.move(f"{target}{PART_SUFFIX}", target)
@@ -99,11 +99,11 @@ class Storage(NamedTuple):
         self.write(name, (json.dumps(value, indent=2) + "\n").encode())
 
     def remove(self, name: str) -> None:
-        """Remove a file. Raises Unwritable."""
+        """Remove a file. Raises RunWriteError."""
         with write_errors(f"{self.path}/{name}"):
             self.fs.delete_file(f"{self.path}/{name}")
 
     def delete(self) -> None:
-        """Remove the folder and what is in it. Raises Unwritable."""
+        """Remove the folder and everything in it. Raises RunWriteError."""
         with write_errors(self.path):
             self.fs.delete_dir(self.path)

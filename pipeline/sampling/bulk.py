@@ -138,7 +138,7 @@ def missing_blocks(source: BulkSource, n: int) -> list[tuple[int, int]]:
     """
     folder = Storage.at(source.out)
     about = description(source)
-    if folder.seen(DESCRIPTION_FILE):
+    if folder.check_exists(DESCRIPTION_FILE):
         found = folder.read_json(DESCRIPTION_FILE)
         if differ := [name for name in about if found.get(name) != about[name]]:
             name = differ[0]
@@ -176,7 +176,7 @@ def block_table(block: Block, data: Dataset, first: int) -> pa.Table:
 
 def _data(x: ndarray, data: Dataset, first: int) -> Mapping[str, pa.Array]:
     if data.spec.kind == "text":
-        return {"text": pa.array(data.sentences(torch.from_numpy(x)))}
+        return {"text": pa.array(data.to_sentences(torch.from_numpy(x)))}
     if data.spec.kind != "image":
         flat = x.reshape(len(x), -1)
         return {"features": pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])}

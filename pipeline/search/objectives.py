@@ -12,10 +12,10 @@ from torch import Tensor
 from pipeline.chains.local_pool import Pool
 from pipeline.data.dataset import Dataset
 from pipeline.errors import Diverged, InputError
-from pipeline.evaluation.metrics.grid import grid_kl, grid_points
+from pipeline.evaluation.comparison import default_comparison
+from pipeline.evaluation.metrics.grid import grid_kl, grid_log_density, grid_points
 from pipeline.evaluation.metrics.items import detection_metrics, item_metrics
 from pipeline.evaluation.metrics.perplexity import sentence_nll
-from pipeline.evaluation.metrics.samples import model_grid_density, sample_distance
 from pipeline.nets.weights import device_of
 from pipeline.rng import fold
 from pipeline.runs.job import Job
@@ -80,7 +80,7 @@ def check_objective(objective: Objective, job: Job[Any], data: Dataset) -> None:
         raise InputError("--objective accuracy: it needs labels")
 
 
-def quality(model: Snapshot, objective: Objective, part: Dataset, n: int, seed: int, pool: Pool) -> float:
+def quality(snapshot: Snapshot, objective: Objective, part: Dataset, n: int, seed: int, pool: Pool) -> float:
     """What the model is worth on a part of its data, or, where the density is known, by the truth.
 
     Args:
@@ -95,72 +95,71 @@ def quality(model: Snapshot, objective: Objective, part: Dataset, n: int, seed: 
         BadInput: the recipe has no such score.
         Diverged: samples are not finite.
     """
-    name, recipe, device = objective.name, model.job.recipe, device_of(model.nets)
+    name, recipe, device = objective.name, snapshot.job.recipe, device_of(snapshot.nets)
     if name == "grid_kl":
-        return _grid_kl(model)
+        return _grid_kl(snapshot)
     if name == "nll_nats":
-        return float(sentence_nll(recipe, model.nets, part)["nll_nats"])
+        return float(sentence_nll(recipe, snapshot.nets, part)["nll_nats"])
     if name in ("kl", "frechet", "frechet_long"):
-        distance = sample_distance(model.data, device, part)
+        distance = default_comparison(snapshot.data, device, part)
         assert distance is not None
         if name == "frechet_long":
-            return max(distance.of(x) for x in (_short(model, n, seed, pool), _long(model, n, seed, pool)))
-        return distance.of(_fresh(model, n, seed, pool))
-    return _scored(model, name, part, min(n, part.size), seed, pool)
+            return max(distance.distance(x) for x in (_short(snapshot, n, seed, pool), _long(snapshot, n, seed, pool)))
+        return distance.distance(_fresh(snapshot, n, seed, pool))
+    return _scored(snapshot, name, part, min(n, part.size), seed, pool)
 
 
-def _finite(model: Snapshot, x: Tensor) -> Tensor:
+def _finite(snapshot: Snapshot, x: Tensor) -> Tensor:
     if not x.isfinite().all():
-        raise Diverged("samples", model.update, model.update, -1, model.job.seed)
+        raise Diverged("samples", snapshot.update, snapshot.update, -1, snapshot.job.seed)
     return x
 
 
-def _fresh(model: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
+def _fresh(snapshot: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
     """Data decoded from n fresh chains."""
-    recipe = model.job.recipe
-    tasks = draw_tasks(recipe, model.nets, model.data, n, model.update, seed)
-    states = _finite(model, final_states(run_tasks(pool, model.nets, tasks), recipe.sample_chain))
-    return decode_states(recipe, model.nets, states, seed)
+    recipe = snapshot.job.recipe
+    tasks = draw_tasks(recipe, snapshot.nets, snapshot.data, n, snapshot.update, seed)
+    states = _finite(snapshot, final_states(run_tasks(pool, snapshot.nets, tasks), recipe.sample_chain))
+    return decode_states(recipe, snapshot.nets, states, seed)
 
 
-def _short(model: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
+def _short(snapshot: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
     """What learning sees of the model: states of its bank, or fresh samples where it has none."""
-    if model.bank is None or len(model.bank) < 2:
-        return _fresh(model, n, seed, pool)
-    chosen = np.random.default_rng(fold(seed, "bank")).permutation(len(model.bank))[:n]
-    return decode_states(model.job.recipe, model.nets, model.bank[chosen], seed)
+    if snapshot.bank is None or len(snapshot.bank) < 2:
+        return _fresh(snapshot, n, seed, pool)
+    chosen = np.random.default_rng(fold(seed, "bank")).permutation(len(snapshot.bank))[:n]
+    return decode_states(snapshot.job.recipe, snapshot.nets, snapshot.bank[chosen], seed)
 
 
-def _long(model: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
-    tasks = start_tasks(model, "data", n, seed)
+def _long(snapshot: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
+    tasks = start_tasks(snapshot, "data", n, seed)
     if tasks is None:
         raise InputError("--objective frechet_long: the model's chains have latent vectors for states, and no data")
-    *_, last = advance_repeatedly(pool, model, tasks, model.kernel.steps, LONG)
-    return _finite(model, last.x)
+    *_, last = advance_repeatedly(pool, snapshot, tasks, snapshot.sampler.steps, LONG)
+    return _finite(snapshot, last.x)
 
 
-def _grid_kl(model: Snapshot) -> float:
-    recipe, nets, truth = model.job.recipe, model.nets, model.data.density
+def _grid_kl(snapshot: Snapshot) -> float:
+    truth, energy = snapshot.data.density, snapshot.job.recipe.energy(snapshot.nets)
     assert truth is not None
-    learned = model_grid_density(
-        recipe, nets, truth, recipe.sampler(recipe.sample_chain, nets, model.update).temperature
-    )
-    if learned is None:
-        raise InputError("--objective grid_kl: the model has no energy of data")
-    return grid_kl(truth, learned, grid_points(truth.half_width))
+    if energy is None:
+        raise InputError("the model has no energy of data", "objective", "grid_kl")
+    points = grid_points(truth.half_width)
+    log_p = grid_log_density(energy, points.to(device_of(snapshot.nets)), snapshot.sampler.temperature)
+    return grid_kl(truth, log_p.cpu(), points)
 
 
-def _scored(model: Snapshot, name: str, part: Dataset, n: int, seed: int, pool: Pool) -> float:
-    recipe, nets = model.job.recipe, model.nets
+def _scored(snapshot: Snapshot, name: str, part: Dataset, n: int, seed: int, pool: Pool) -> float:
+    recipe, nets = snapshot.job.recipe, snapshot.nets
     part = part._replace(
         rows=np.sort(np.random.default_rng(0).permutation(part.rows)[:n])
     )  # not the first labels alone
-    tasks = posterior_tasks(recipe, nets, part, n, model.update, seed)
-    scores = item_metrics(recipe, nets, part, n, run_tasks(pool, model.nets, tasks) if tasks else {})
+    tasks = posterior_tasks(recipe, nets, part, n, snapshot.update, seed)
+    scores = item_metrics(recipe, nets, part, n, run_tasks(pool, snapshot.nets, tasks) if tasks else {})
     wanted = "energy" if name == "auprc" else name
     if wanted not in scores:
         raise InputError(f"--objective {name}: {type(recipe).__name__} scores {', '.join(scores) or 'nothing'}")
     if name != "auprc":
         return float(scores[name].mean())
     labels = part.batch(np.arange(n))["label"].numpy()
-    return float(detection_metrics(scores["energy"], labels == model.job.data.held_out_class)["auprc"])
+    return float(detection_metrics(scores["energy"], labels == snapshot.job.data.held_out_class)["auprc"])

@@ -22,7 +22,7 @@ from pipeline.runs.snapshot import newest_snapshot
 from pipeline.runs.storage import Storage
 from pipeline.search.budgets import TrialBudget, _job_gradients_per_update, report_updates
 from pipeline.search.objectives import OBJECTIVES, quality
-from pipeline.training.loop import train
+from pipeline.run import run
 
 RECORD = "trial.json"
 """What a trial has reported; it lies in the run's folder."""
@@ -88,7 +88,7 @@ def _stretch(
     each = _job_gradients_per_update(job)
     try:
         command = lease.acquire(Storage.at(job.out))
-        found = train(job, device, pool(), _silent, command, judged=False) or {}
+        found = run(job, device, pool(), _silent, command, evaluates=False) or {}
         seen = newest_snapshot(job, device)
         value = quality(seen, objective, getattr(seen.data, yardstick.part), yardstick.samples, 0, pool())
     except Diverged as e:

@@ -1,31 +1,37 @@
-"""How learning goes, seen from d_t, v_t and long chains (1903.12370, section 4 and appendix D).
+"""The dynamics of learning: energy gap d_t and gradient along the chains v_t (1903.12370, section 4 and appendix D).
 
-d_t is the energy of the data less that of the chains, v_t the gradient's size along the chains. In healthy learning d
-oscillates about 0; oscillation with negative autocorrelation at short lags tells of an optimizer that overshoots.
-Whether the chains have converged shows in long chains alone.
+d_t is the energy of the data minus that of the chains; in healthy learning it oscillates about 0, and negative
+autocorrelation at short lags indicates an optimizer that overshoots. Only long chains show whether they converge.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from numpy import ndarray
 
+from pipeline.recipe import Recipe
+
 LAGS = 15
-"""Updates over which correlations are taken."""
+"""Updates over which correlations are computed."""
 
 
 class Correlations(NamedTuple):
-    """Of d and v over the updates of a run; d is scaled to mean square 1 but not centred, v is standardised."""
+    """Correlations of d and v over updates; d is scaled to mean square 1 but not centred, v is standardised."""
 
     cross: Float[ndarray, " 2*lags+1"]
-    """Mean of d(t + lag) v(t), for lag -lags, ..., lags: left of 0, d went before v."""
+    """Mean of d(t + lag) v(t), for lag -lags, ..., lags: left of 0, d precedes v."""
     d: Float[ndarray, " lags+1"]
     """Autocorrelation of d, for lag 0, ..., lags."""
     v: Float[ndarray, " lags+1"]
     """Autocorrelation of v."""
+
+
+def gap_and_grad_norm(recipe: Recipe, history: Mapping[str, list[float]]) -> tuple[list[float], list[float]]:
+    """d and v of the sample chain, from a run's history of metrics; empty for recipes without chains."""
+    chain = "chains" if len(recipe.chains) == 1 else f"chains/{recipe.sample_chain}"
+    return history.get("energy/gap", []), history.get(f"{chain}/grad_norm", [])
 
 
 def correlations(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, lags: int = LAGS) -> Correlations:
@@ -39,28 +45,9 @@ def correlations(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, lag
 
 
 def oscillation(d: Sequence[float], v: Sequence[float]) -> dict[str, float]:
-    """`d_autocorrelation` and `v_autocorrelation` at lag 1 and `dv_correlation` at lag 0; nothing of a short series."""
+    """`d_autocorrelation` and `v_autocorrelation` at lag 1, `dv_correlation` at lag 0; {} for short series."""
     if min(len(d), len(v)) <= LAGS:
         return {}
-    found = correlations(d, v)
+    result = correlations(d, v)
     names = ("d_autocorrelation", "v_autocorrelation", "dv_correlation")
-    return dict(zip(names, (float(found.d[1]), float(found.v[1]), float(found.cross[LAGS])), strict=True))
-
-
-def dynamics_figure(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, until: int, lags: int = LAGS) -> Figure:
-    """d_t, v_t and their correlations in one figure, for the updates before `until`."""
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    (top, right), (cross, auto) = figure.subplots(2, 2)
-    updates, found = np.arange(until - len(d), until), correlations(d, v, lags)
-    for axes, values, title in ((top, d, "d: energy of data less chains"), (right, v, "v: gradient along the chains")):
-        axes.plot(updates, values, linewidth=0.6)
-        axes.set(title=title, xlabel="update")
-    cross.bar(np.arange(-lags, lags + 1), found.cross)
-    cross.set(title="cross-correlation of d(t + lag) and v(t)", xlabel="lag")
-    auto.bar(np.arange(lags + 1) - 0.2, found.d, 0.4, label="d")
-    auto.bar(np.arange(lags + 1) + 0.2, found.v, 0.4, label="v")
-    auto.set(title="autocorrelations", xlabel="lag")
-    auto.legend()
-    for axes in (top, cross, auto):
-        axes.axhline(0, color="black", linewidth=0.6, linestyle="--")
-    return figure
+    return dict(zip(names, (float(result.d[1]), float(result.v[1]), float(result.cross[LAGS])), strict=True))

@@ -1,4 +1,4 @@
-"""Learner: one update on one rank, and the averaging over ranks."""
+"""Learner: one update on one rank, averaged over lanes and ranks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,16 +16,17 @@ from pipeline.errors import Diverged
 from pipeline.nets.weights import flatten, partition
 from pipeline.recipe import Recipe, init_networks
 from pipeline.rng import fold, generator, seeded
-from pipeline.training import divergence
+from pipeline.samplers.langevin import Langevin
 from pipeline.training.collective import gather
+from pipeline.training.divergence import flagged_quantity, nonfinite_flag
 
 
 class Learner:
-    """The networks and optimizers of one rank, and the lanes it works.
+    """The networks and optimizers of one rank, and its lanes.
 
     Gradients and metrics are computed lane by lane, summed pairwise over the lanes (i with i + half, so that the lanes
-    of one rank meet first), then over the ranks in one all-reduce, and divided by the number of lanes. With a power of
-    two of lanes one and two learners are thus equal bit for bit.
+    of one rank meet first), then over the ranks in one all-reduce, and divided by the number of lanes. So with a power
+    of two of lanes one and two learners are equal bit for bit.
     """
 
     def __init__(self, recipe: Recipe, spec: Spec, lanes: list[Lane], seed: int, device: torch.device):
@@ -46,30 +47,30 @@ class Learner:
         self,
         update: int,
         batches: Mapping[int, dict[str, Batch]],
-        answers: ChainResults,
+        results: ChainResults,
         last: Mapping[str, float],
         fresh: bool = False,
     ) -> dict[str, float]:
-        """Take the losses on each lane's part, and one step of each player; return the metrics, averaged over lanes.
+        """Compute the losses on each lane's part, and step every network that learns; the metrics, averaged over lanes.
 
         Args:
             update: its number, from 0.
             batches: by index of the lane, by stream.
-            answers: the chains of this update, by (chain, index of the lane).
+            results: the chains of this update, by (chain, index of the lane).
             last: the metrics of the update before; empty at update 0.
-            fresh: whether the chains are those that were moved once more, since the first had drifted too far.
+            fresh: whether the chains replace stale ones, and so have seeds of their own.
 
         Raises:
             Diverged: chain states, a loss, a gradient or the new weights are not finite; on all ranks alike.
         """
         factors = self._factors(update, last)
-        parts = [self._lane(update, lane, batches[lane.index], answers, factors) for lane in self.lanes]
+        parts = [self._lane(update, lane, batches[lane.index], results, factors) for lane in self.lanes]
         names, total = parts[0][0], _pairwise_sum([part for _, part in parts])
         if dist.is_initialized():
             dist.all_reduce(total)
         lanes = self.lanes[0].count
         gradient, tail = total[: -len(names) - lanes] / lanes, total[-len(names) - lanes :].tolist()
-        self._stop_if_flagged(update, [round(f) for f in tail[len(names) :]], answers, fresh)
+        self._stop_if_flagged(update, [round(f) for f in tail[len(names) :]], results, fresh)
         self._step(factors, gradient)
         if not torch.stack([p.isfinite().all() for net in self.nets.values() for p in net.parameters()]).all():
             raise Diverged("weights", update, update, -1, self.seed)
@@ -81,123 +82,127 @@ class Learner:
         return dict.fromkeys(self.optimizers, 1.0) if factors is None else dict(factors)
 
     def _lane(
-        self, update: int, lane: Lane, batch: dict[str, Batch], answers: ChainResults, factors: Mapping[str, float]
+        self, update: int, lane: Lane, batch: dict[str, Batch], results: ChainResults, factors: Mapping[str, float]
     ) -> tuple[list[str], Tensor]:
         """One lane's gradients, metrics and flag, as a vector; and the metrics' names."""
-        own = {chain: answers[chain, lane.index] for chain in self.recipe.chains}
-        chains = {chain: chain_states(answer, self.device) for chain, answer in own.items()}
+        own = {chain: results[chain, lane.index] for chain in self.recipe.chains}
+        chains = {chain: chain_states(result, self.device) for chain, result in own.items()}
         metrics: dict[str, Any] = {}
-        for chain, answer in own.items():
+        for chain, result in own.items():
             prefix = "chains" if len(own) == 1 else f"chains/{chain}"
-            metrics |= {f"{prefix}/{k}": v for k, v in self._chain_metrics(update, chain, answer, batch).items()}
+            metrics |= {f"{prefix}/{k}": v for k, v in self._chain_metrics(update, chain, result, batch).items()}
         rng = generator(self.fold("losses", update, lane), self.device)
         for net in self.nets.values():
             net.train()
         with seeded(self.fold("global", update, lane), self.device):
             losses, extra = self.recipe.losses(self.nets, batch, chains, rng, update)
         metrics |= {f"loss/{k}": v for k, v in losses.items()} | extra
-        gradient = torch.cat([g.flatten() for g in self._gradients({player: losses[player] for player in factors})])
+        gradient = torch.cat([g.flatten() for g in self._gradients({name: losses[name] for name in factors})])
         flags = torch.zeros(lane.count, device=self.device)
-        flags[lane.index] = divergence.nonfinite_flag([c.x for c in chains.values()], list(losses.values()), [gradient])
+        flags[lane.index] = nonfinite_flag([c.x for c in chains.values()], list(losses.values()), [gradient])
         names = sorted(metrics)
         values = [torch.as_tensor(metrics[name], dtype=torch.float32, device=self.device).detach() for name in names]
         return names, torch.cat([gradient, torch.stack(values), flags])
 
     def _gradients(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
-        """The gradient of loss k in the parameters of network k for every player k, before any network moves."""
+        """The gradient of loss k in the parameters of network k, for all k, before any network changes."""
         gradient: list[Tensor] = []
-        for i, (player, loss) in enumerate(losses.items()):
-            own = _learnable(self.nets[player])
+        for i, (name, loss) in enumerate(losses.items()):
+            own = _learnable(self.nets[name])
             gradient += torch.autograd.grad(loss, own, retain_graph=i + 1 < len(losses), materialize_grads=True)
         return gradient
 
-    def _chain_metrics(self, update: int, chain: str, answer: ChainResult, batch: dict[str, Batch]) -> dict[str, Any]:
-        """What is logged of one lane's chains.
+    def _chain_metrics(self, update: int, chain: str, result: ChainResult, batch: dict[str, Batch]) -> dict[str, Any]:
+        """Metrics of one lane's chains.
 
-        `drift`: sd of U_now(x) - U_then(x) in units of the sd of U_now(x); `drift_ess`, at temperature 1: the share of
-        the chains that would be left after weights exp(U_then - U_now).
+        `staleness`: sd of U_now(x) - U_then(x) in units of the sd of U_now(x); `staleness_ess`, at temperature 1: the
+        effective share of the chains under weights exp(U_then - U_now); `gradient_to_noise` of Langevin chains.
         """
-        found: dict[str, Any] = {
-            "grad_norm": answer.grad_norm.mean(),
-            "acceptance_rate": answer.acceptance_rate.mean(),
-            "rms": np.sqrt(np.mean(np.square(answer.x, dtype=np.float64))),
-            "rms_displacement": answer.rms_displacement,
-            "lag": float(update - answer.version),
-            "drift": 0.0,
-            "temperature": answer.temperature,
+        metrics: dict[str, Any] = {
+            "grad_norm": result.grad_norm.mean(),
+            "acceptance_rate": result.acceptance_rate.mean(),
+            "rms": np.sqrt(np.mean(np.square(result.x, dtype=np.float64))),
+            "rms_displacement": result.rms_displacement,
+            "lag": float(update - result.version),
+            "staleness": 0.0,
+            "temperature": result.temperature,
         }
-        if answer.version < update:
-            now, then = self._energies(chain, answer, batch)
-            found["drift"] = staleness(now, then)
-            if answer.temperature == 1:
+        sampler = self.recipe.sampler(chain, self.nets, update)
+        if isinstance(sampler, Langevin) and sampler.noise:
+            grad_norm = torch.from_numpy(result.grad_norm)
+            metrics["gradient_to_noise"] = sampler.gradient_to_noise(grad_norm, result.x[0].size)
+        if result.version < update:
+            now, then = self._energies(chain, result, batch)
+            metrics["staleness"] = relative_change(now, then)
+            if result.temperature == 1:
                 ratio = (then - now).softmax(0)
-                found["staleness_ess"] = 1 / ratio.square().sum() / len(ratio)
-        return found
+                metrics["staleness_ess"] = 1 / ratio.square().sum() / len(ratio)
+        return metrics
 
-    def drift(self, update: int, batches: Mapping[int, dict[str, Batch]], answers: ChainResults) -> float:
+    def staleness(self, update: int, batches: Mapping[int, dict[str, Batch]], results: ChainResults) -> float:
         """How far the weights have left those that moved an update's chains; the same on every rank, and a barrier.
 
-        Per chain the mean over all lanes of sd(U_now(x) - U_then(x)) / sd(U_now(x)), as it is logged; of several
-        chains the greatest. 0 where no weights have moved since; not finite where any lane's is not.
+        Per chain the mean over all lanes of sd(U_now(x) - U_then(x)) / sd(U_now(x)), as logged; the greatest over the
+        chains. 0 where the weights are the same; not finite where any lane's is not.
         """
         own = {
-            (chain, lane.index): float(staleness(*self._energies(chain, answer, batches[lane.index])))
+            (chain, lane.index): float(relative_change(*self._energies(chain, result, batches[lane.index])))
             for lane in self.lanes
             for chain in self.recipe.chains
-            if (answer := answers[chain, lane.index]).version < update
+            if (result := results[chain, lane.index]).version < update
         }
-        lanes = {key: value for part in gather(own) for key, value in part.items()}
-        of = self.lanes[0].count  # summed in the order of the lanes, whichever rank they are on
-        means = [sum(lanes.get((chain, p), 0.0) for p in range(of)) / of for chain in self.recipe.chains]
+        by_lane = {key: value for part in gather(own) for key, value in part.items()}
+        count = self.lanes[0].count  # summed in the order of the lanes, whichever rank they are on
+        means = [sum(by_lane.get((chain, p), 0.0) for p in range(count)) / count for chain in self.recipe.chains]
         return float(np.max(means, initial=0.0))
 
-    def _energies(self, chain: str, answer: ChainResult, batch: dict[str, Batch]) -> tuple[Tensor, Tensor]:
-        """(n,) energies of a lane's chains: under the weights as they are now, and as they were where they moved."""
+    def _energies(self, chain: str, result: ChainResult, batch: dict[str, Batch]) -> tuple[Tensor, Tensor]:
+        """(n,) energies of a lane's chains: under the present weights, and under those that moved them."""
         context = self.recipe.chains[chain].context
         for net in self.nets.values():
             net.eval()
-        x, (then, *_) = chain_states(answer, self.device)
+        x, (then, *_) = chain_states(result, self.device)
         with torch.no_grad():
             now = self.recipe.target(chain, self.nets, batch[context] if context else None)(x).float()
         return now, then
 
-    def _stop_if_flagged(self, update: int, flags: list[int], answers: ChainResults, fresh: bool) -> None:
+    def _stop_if_flagged(self, update: int, flags: list[int], results: ChainResults, fresh: bool) -> None:
         for p, flag in enumerate(flags):
             if flag:
-                version = next((a.version for a in answers.values()), update)
+                version = next((result.version for result in results.values()), update)
                 kind = "fresh chain" if fresh else "chain"
                 what = next((f"{kind} {chain}" for chain in self.recipe.chains), "losses")
                 seed = self.fold(what, update, Lane(p, len(flags)))
-                raise Diverged(divergence.flagged_quantity(flag), update, version, p, seed)
+                raise Diverged(flagged_quantity(flag), update, version, p, seed)
 
     def _step(self, factors: Mapping[str, float], gradient: Tensor) -> None:
         i = 0
-        for player in factors:
-            for p in _learnable(self.nets[player]):
+        for name in factors:
+            for p in _learnable(self.nets[name]):
                 p.grad = torch.empty_like(p).copy_(gradient[i : i + p.numel()].view(p.shape))
                 i += p.numel()
-        for player, factor in factors.items():
-            for group in self.optimizers[player].param_groups:
+        for name, factor in factors.items():
+            for group in self.optimizers[name].param_groups:
                 group["lr"] = group["initial_lr"] * factor * self.lr_factor
-            self.optimizers[player].step()
+            self.optimizers[name].step()
 
     def weights(self) -> tuple[ndarray, ndarray | None]:
-        """Those of the networks that learn, flat; and of those that never do, the same array each time, or None."""
-        learning, fixed = partition(self.nets, self.recipe.frozen)
-        if fixed and self.frozen_weights is None:
-            self.frozen_weights = flatten(fixed)
+        """The weights of the networks that learn, flat; and those of the frozen ones, the same array each time, or None."""
+        learning, frozen = partition(self.nets, self.recipe.frozen)
+        if frozen and self.frozen_weights is None:
+            self.frozen_weights = flatten(frozen)
         return flatten(learning), self.frozen_weights
 
-    def stop_if_diverged(self, under_way: Mapping[int, ChainResults]) -> None:
-        """Raise Diverged where an answer, by update, is not finite, on any rank; on all ranks alike."""
+    def stop_if_diverged(self, in_flight: Mapping[int, ChainResults]) -> None:
+        """Raise Diverged where a result, by update, is not finite, on any rank; on all ranks alike."""
         bad = [
-            ("chain states", update, answer.version, p, self.fold(f"chain {chain}", update, answer.lane))
-            for update, answers in under_way.items()
-            for (chain, p), answer in answers.items()
-            if not np.isfinite(answer.x).all()
+            ("chain states", update, result.version, p, self.fold(f"chain {chain}", update, result.lane))
+            for update, results in in_flight.items()
+            for (chain, p), result in results.items()
+            if not np.isfinite(result.x).all()
         ]
-        if found := [place for places in gather(bad) for place in places]:
-            raise Diverged(*min(found))
+        if places := [place for places in gather(bad) for place in places]:
+            raise Diverged(*min(places))
 
     def state_dict(self) -> dict[str, Any]:
         """Networks and optimizers."""
@@ -207,7 +212,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over networks and optimizers; every tensor keeps the layout that it has here."""
+        """Take over networks and optimizers; every tensor keeps the memory layout that it has here."""
         for name, net in self.nets.items():
             net.load_state_dict(state["networks"][name])
         for name, optimizer in self.optimizers.items():
@@ -218,8 +223,8 @@ class Learner:
                         slots[key] = torch.empty_like(p).copy_(value)
 
 
-def staleness(now: Tensor, then: Tensor) -> Tensor:
-    """Of energies (n,), without unit; a constant between them is none."""
+def relative_change(now: Tensor, then: Tensor) -> Tensor:
+    """sd(now - then) / sd(now) of energies (n,); a constant between them does not count."""
     return (now - then).std() / now.std()
 
 

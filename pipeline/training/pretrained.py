@@ -1,4 +1,4 @@
-"""Networks that a run begins with, from another run's checkpoint."""
+"""Networks that a run takes over from another run's checkpoint."""
 
 import dataclasses
 from typing import Any
@@ -10,60 +10,60 @@ from pipeline.runs.job import Job, identity
 from pipeline.runs.storage import Storage
 
 
-def resolve_checkpoint(init_from: str) -> str:
-    """The newest whole checkpoint of the run at a place, or the place itself if it is a checkpoint.
+def resolve_checkpoint(place: str) -> str:
+    """The newest whole checkpoint of the run at `place`, or `place` itself if it is a checkpoint.
 
     Raises:
-        BadInput: it is neither.
+        InputError: it is neither.
     """
-    place = Storage.at(init_from)
-    if place.exists("manifest.json"):
-        found = place
-    else:
-        name = checkpoint.newest_name(place / "checkpoints") if place.seen("checkpoints") else None
-        if name is None:
-            raise InputError(f"--networks {init_from}: neither a run with a checkpoint, nor a checkpoint")
-        found = place / "checkpoints" / name
-    return found.path if found.local else f"{init_from.rstrip('/')}{found.path.removeprefix(place.path)}"
+    storage = Storage.at(place)
+    if storage.exists("manifest.json"):
+        return storage.path if storage.local else place
+    reachable = storage.check_exists("checkpoints")
+    name = checkpoint.newest_name(storage / "checkpoints") if reachable else None
+    if name is None:
+        raise InputError("neither a run with a checkpoint nor a checkpoint", "init_from", place)
+    found = storage / "checkpoints" / name
+    return found.path if found.local else f"{place.rstrip('/')}{found.path.removeprefix(storage.path)}"
 
 
 def check_pretrained(job: Job[Any], nets: Nets) -> Job[Any]:
-    """The job, once it is seen that it has the networks it needs, with the very checkpoint that they are from.
+    """The job with `init_from` resolved to a checkpoint, once it is certain to provide the networks that are required.
 
     Raises:
-        BadInput: there is no checkpoint, its networks are others, or one is missing that does not learn here.
+        InputError: there is no checkpoint, its networks do not fit, or a required network is missing.
     """
     job = dataclasses.replace(job, init_from=resolve_checkpoint(job.init_from) if job.init_from else "")
-    if lacks := sorted(job.recipe.requires_pretrained - load_pretrained(job, nets)):
-        what = lacks[0]
-        raise InputError(f"{job.name} needs a {what} that has learned: --networks RUN, a run of python -m jobs.{what}")
+    if missing := sorted(job.recipe.requires_pretrained - load_pretrained(job, nets)):
+        name = missing[0]
+        why = f"{type(job.recipe).__name__} needs a trained {name}: name a run of jobs.{name}"
+        raise InputError(why, "init_from", job.init_from or "''")
     return job
 
 
 def load_pretrained(job: Job[Any], nets: Nets) -> frozenset[str]:
-    """Load those of a new run's networks that its job has from another run; their names.
+    """Load the weights of the networks that also exist in `job.init_from`; their names.
 
     Raises:
-        BadInput: there are none of the same names, or their settings differ.
+        InputError: no network has the same name, or their settings differ.
     """
     if not job.init_from:
         return frozenset()
     place = Storage.at(job.init_from)
     if not checkpoint.is_whole(place):
-        raise InputError(f"--networks {job.init_from} is no whole checkpoint (any more)")
+        raise InputError("not a whole checkpoint (any more)", "init_from", job.init_from)
     weights = checkpoint.read_part(place, "learner")["networks"]
     names = frozenset(nets.keys() & weights.keys())
     if not names:
-        raise InputError(
-            f"--networks {job.init_from}: it has {', '.join(sorted(weights))}, not {', '.join(sorted(nets))}"
-        )
+        why = f"it has {', '.join(sorted(weights))}, not {', '.join(sorted(nets))}"
+        raise InputError(why, "init_from", job.init_from)
     for name in names:
         try:
             nets[name].load_state_dict(weights[name])
         except RuntimeError as e:
-            theirs, own = (settings.get(f"recipe {name}") for settings in (_identity(place), identity(job, "")))
-            why = f"it is {theirs}, not {own}" if theirs != own else str(e).splitlines()[-1].strip()
-            raise InputError(f"--networks {job.init_from}: its {name} does not fit: {why}") from e
+            theirs, own = (some.get(f"recipe {name}") for some in (_identity(place), identity(job, "")))
+            reason = f"it is {theirs}, not {own}" if theirs != own else str(e).splitlines()[-1].strip()
+            raise InputError(f"its {name} does not fit: {reason}", "init_from", job.init_from) from e
     return names
 
 

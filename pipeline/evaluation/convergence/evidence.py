@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainTask
+from pipeline.evaluation.comparison import Comparison
 from pipeline.evaluation.metrics.mixing import mixing
-from pipeline.evaluation.metrics.samples import SampleDistance
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.langevin import Langevin
@@ -94,9 +94,9 @@ class Evidence(NamedTuple):
 
 
 def gather_evidence(
-    model: Snapshot,
+    snapshot: Snapshot,
     pool: Pool,
-    distance: SampleDistance | None,
+    distance: Comparison | None,
     number: int,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
@@ -111,17 +111,19 @@ def gather_evidence(
         seed: of the chains.
         stop: asked after every K steps; where it says so the chains end, and there is None if they were short.
     """
-    starts = tasks_by_start(model, get_args(ChainStart), number, seed)
+    starts = tasks_by_start(snapshot, get_args(ChainStart), number, seed)
     tasks = [task for part in starts.values() for task in part]
-    walk = _walk(model, pool, tasks, stop)
+    walk = _walk(snapshot, pool, tasks, stop)
     if walk.finite and len(walk.passed) < SHORTEST_REACH:
         return None
     cut = {start: slice(i * number, (i + 1) * number) for i, start in enumerate(starts)}
     shown = {
-        start: {mark: decode_states(model.job.recipe, model.nets, x[own], seed) for mark, x in walk.states.items()}
+        start: {
+            mark: decode_states(snapshot.job.recipe, snapshot.nets, x[own], seed) for mark, x in walk.states.items()
+        }
         for start, own in cut.items()
     }
-    return _evidence(model, walk, cut, shown, distance, _floor(model, distance, number, seed)), shown
+    return _evidence(snapshot, walk, cut, shown, distance, _floor(snapshot, distance, number, seed)), shown
 
 
 class _Walk(NamedTuple):
@@ -134,9 +136,9 @@ class _Walk(NamedTuple):
     finite: bool
 
 
-def _walk(model: Snapshot, pool: Pool, tasks: list[ChainTask], stop: Callable[[], bool]) -> _Walk:
+def _walk(snapshot: Snapshot, pool: Pool, tasks: list[ChainTask], stop: Callable[[], bool]) -> _Walk:
     states, passed, finite = {0: start_states(tasks)}, list[Observation](), True
-    for seen in advance_repeatedly(pool, model, tasks, model.kernel.steps, REACH):
+    for seen in advance_repeatedly(pool, snapshot, tasks, snapshot.sampler.steps, REACH):
         passed.append(seen)
         finite = bool(seen.x.isfinite().all() and seen.energy.isfinite().all())
         ends = not finite or stop()
@@ -148,33 +150,33 @@ def _walk(model: Snapshot, pool: Pool, tasks: list[ChainTask], stop: Callable[[]
 
 
 def _evidence(
-    model: Snapshot,
+    snapshot: Snapshot,
     walk: _Walk,
     cut: dict[ChainStart, slice],
     shown: dict[ChainStart, dict[int, Tensor]],
-    distance: SampleDistance | None,
+    distance: Comparison | None,
     floor: float,
 ) -> Evidence:
     """What the walk, whose chains of each start `cut` gives, comes to."""
     energy = torch.stack([seen.energy for seen in walk.passed], 1).double().numpy()
-    energy /= model.kernel.temperature or 1.0
+    energy /= snapshot.sampler.temperature or 1.0
     trails = {}
     for start, own in cut.items():
         slope = torch.stack([seen.grad_norm[own] for seen in walk.passed])
         rms = {mark: float(x[own].double().square().mean().sqrt()) for mark, x in walk.states.items()}
         far = {mark: _far(distance, x) for mark, x in shown[start].items()} if distance else {}
-        ratio = _ratio(model, slope.flatten(), walk.states[0][0].numel())
+        ratio = _ratio(snapshot, slope.flatten(), walk.states[0][0].numel())
         trails[start] = _trail(energy[own], rms, far, ratio)
     own_start: ChainStart = "bank" if "bank" in cut else "noise"
     serving = [energy[own] for start, own in cut.items() if start in ("data", own_start)]
-    d = model.monitor.history.get("energy/gap", [])
+    d = snapshot.history.get("energy/gap", [])
     return Evidence(
-        update=model.update,
-        attempt=model.attempt,
-        steps=model.kernel.steps,
+        update=snapshot.update,
+        attempt=snapshot.attempt,
+        steps=snapshot.sampler.steps,
         reach=len(walk.passed),
         chains=len(energy) // len(cut),
-        temperature=model.kernel.temperature,
+        temperature=snapshot.sampler.temperature,
         own=own_start,
         metric=distance.name if distance else "",
         floor=floor,
@@ -182,28 +184,28 @@ def _evidence(
         rhat=_mixed(np.concatenate(serving))[0],
         rhat_all=_mixed(energy)[0],
         finite=walk.finite,
-        outside={name: n for name, n in model.monitor.outside.items() if n},
+        outside={name: n for name, n in snapshot.outside.items() if n},
         one_sided=abs(float(np.mean(np.sign(d[-RECENT_UPDATES:])))) if d else 0.0,
         growth=_growth(d),
     )
 
 
-def _ratio(model: Snapshot, slope: Tensor, dimensions: int) -> float:
+def _ratio(snapshot: Snapshot, slope: Tensor, dimensions: int) -> float:
     """Gradient over noise; not a number for a kernel that has no such noise."""
-    kernel = model.kernel
+    kernel = snapshot.sampler
     return float(kernel.gradient_to_noise(slope, dimensions)) if isinstance(kernel, Langevin) else float("nan")
 
 
-def _far(distance: SampleDistance, x: Tensor) -> float:
-    return distance.of(x) if x.isfinite().all() else float("nan")
+def _far(distance: Comparison, x: Tensor) -> float:
+    return distance.distance(x) if x.isfinite().all() else float("nan")
 
 
-def _floor(model: Snapshot, distance: SampleDistance | None, number: int, seed: int) -> float:
+def _floor(snapshot: Snapshot, distance: Comparison | None, number: int, seed: int) -> float:
     """The distance of as many items of the data, drawn as the chains' are; the mean of four draws."""
     if distance is None:
         return float("nan")
-    index = np.random.default_rng(fold(seed, "floor")).integers(model.data.size, size=(4, number))
-    return float(np.mean([distance.of(model.data.batch(i)["x"]) for i in index]))
+    index = np.random.default_rng(fold(seed, "floor")).integers(snapshot.data.size, size=(4, number))
+    return float(np.mean([distance.distance(snapshot.data.batch(i)["x"]) for i in index]))
 
 
 def _trail(

@@ -21,10 +21,10 @@ from torch.utils.tensorboard import SummaryWriter
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import Pool
 from pipeline.errors import InputError
+from pipeline.evaluation.comparison import Comparison, default_comparison
 from pipeline.evaluation.convergence.evidence import CHAINS_PER_START, REACH, Evidence, gather_evidence
 from pipeline.evaluation.convergence.verdict import Verdict, decide
 from pipeline.evaluation.metrics.grid import grid_points, kde_log_density
-from pipeline.evaluation.metrics.samples import SampleDistance, sample_distance
 from pipeline.recipe import init_networks
 from pipeline.rng import fold
 from pipeline.runs import lease
@@ -97,7 +97,7 @@ class Observer:
         self.out = Storage.at(job.out)
         self.rows = read_rows(self.out)
         self.seen: CheckpointId | None = None
-        self.distance: SampleDistance | None = None
+        self.distance: Comparison | None = None
         self.known = False
         local = self.out.local
         self.folder = Path(self.out.path) / FOLDER if local else Path(tempfile.mkdtemp(prefix="ebm-observe-"))
@@ -124,13 +124,13 @@ class Observer:
         """
         began, cpu = time.perf_counter(), time.process_time()
         self.seen = self._place()  # first: a fault would repeat itself
-        model = newest_snapshot(self.job, self.device)
-        if self.rows and (self.rows[-1]["attempt"], self.rows[-1]["update"]) == (model.attempt, model.update):
+        snapshot = newest_snapshot(self.job, self.device)
+        if self.rows and (self.rows[-1]["attempt"], self.rows[-1]["update"]) == (snapshot.attempt, snapshot.update):
             return None
         if not self.known:
-            self.distance, self.known = sample_distance(model.data, self.device), True
-        number = CHAINS_PER_START[model.data.spec.kind]
-        found = gather_evidence(model, self.pool, self.distance, number, fold(self.job.seed, "observe"), stop)
+            self.distance, self.known = default_comparison(snapshot.data, self.device), True
+        number = CHAINS_PER_START[snapshot.data.spec.kind]
+        found = gather_evidence(snapshot, self.pool, self.distance, number, fold(self.job.seed, "observe"), stop)
         if found is None or (found[0].finite and found[0].reach < REACH and self.news()):
             return None
         evidence, shown = found
@@ -138,7 +138,7 @@ class Observer:
         cost = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
         row = {**evidence._asdict(), "trails": {k: t._asdict() for k, t in evidence.trails.items()}}
         row |= {"verdict": verdict.name, "why": verdict.why, **cost}
-        self._tell(model, evidence, verdict, shown, row)
+        self._tell(snapshot, evidence, verdict, shown, row)
         return dict(self.rows[-1])
 
     def stopped(self, why: str) -> None:
@@ -164,7 +164,7 @@ class Observer:
 
     def _tell(
         self,
-        model: Snapshot,
+        snapshot: Snapshot,
         evidence: Evidence,
         verdict: Verdict,
         shown: dict[ChainStart, dict[int, Tensor]],
@@ -177,8 +177,8 @@ class Observer:
             self.board.add_scalar(f"observe/{name}", value, evidence.update)
         self.board.add_text("verdict", f"**{verdict.name}**: {verdict.why}", evidence.update)
         self._figure("curves", convergence_figure(evidence), evidence.update)
-        if model.data.density is not None or model.data.spec.kind == "image":
-            self._figure("sheet", chains_figure(model, shown), evidence.update)
+        if snapshot.data.density is not None or snapshot.data.spec.kind == "image":
+            self._figure("sheet", chains_figure(snapshot, shown), evidence.update)
         self.board.flush()
         if not self.out.local:
             fs.copy_files(str(self.folder), (self.out / FOLDER).path, destination_filesystem=self.out.fs)
@@ -220,14 +220,14 @@ def convergence_figure(evidence: Evidence) -> Figure:
     return figure
 
 
-def chains_figure(model: Snapshot, shown: dict[ChainStart, dict[int, Tensor]]) -> Figure:
+def chains_figure(snapshot: Snapshot, shown: dict[ChainStart, dict[int, Tensor]]) -> Figure:
     """The chains at each place they were seen at, a row each start: images, or their density in the plane."""
-    truth, rows, columns = model.data.density, len(shown), max(map(len, shown.values()))
+    truth, rows, columns = snapshot.data.density, len(shown), max(map(len, shown.values()))
     figure = Figure(figsize=(2.4 * columns, 2.6 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for row, (start, states) in zip(panels, shown.items(), strict=True):
         for axes, (mark, x) in zip(row, states.items(), strict=True):
-            axes.set_title(f"{start}, {mark * model.kernel.steps:,} steps", fontsize=9)
+            axes.set_title(f"{start}, {mark * snapshot.sampler.steps:,} steps", fontsize=9)
             axes.axis("off")
             if truth is None:
                 axes.imshow(image_grid(x[:PANEL_IMAGES], 5).permute(1, 2, 0))

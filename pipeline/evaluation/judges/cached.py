@@ -19,7 +19,7 @@ def load_or_train(kind: str, data: Dataset, net: nn.Module, train: Callable[[], 
         net: the network, new.
         train: trains it in place.
     """
-    path = cache_folder() / kind / f"{data.key}-{data.size}.safetensors"
+    path = cache_folder() / kind / f"{data.fingerprint}-{data.size}.safetensors"
     if path.exists():
         net.load_state_dict(load_file(path))
         return

@@ -59,7 +59,7 @@ def of_classifier(data: Dataset, device: torch.device | str = "cpu") -> Features
     """Of the small classifier of the data set's own classes. Raises BadInput where there are none."""
     if data.spec.kind != "image" or not data.spec.num_classes:
         raise InputError("--features classifier: it takes images with labels to learn one")
-    return Features(f"classifier of {data.key}", partial(_by_classifier, trained_classifier(data, device), device))
+    return Features(f"classifier of {data.fingerprint}", partial(_by_classifier, trained_classifier(data, device), device))
 
 
 def of_squeezenet(path: str, device: torch.device | str = "cpu") -> Features:

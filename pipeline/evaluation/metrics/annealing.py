@@ -116,17 +116,17 @@ def tune_annealing(
 
 
 def log_normalizer(
-    pool: Pool, model: Snapshot, base: GaussianBase, temperature: float, chains: int, temperatures: int, seed: int
+    pool: Pool, snapshot: Snapshot, base: GaussianBase, temperature: float, chains: int, temperatures: int, seed: int
 ) -> LogRatios:
     """Log of the integral of exp(-U / temperature), U of the model's chain, by `chains` annealed ones: n = 1 ratio."""
-    rng = generator(fold(seed, "pilot"), device_of(model.nets))
-    sampler = tune_annealing(base, model.energy, temperature, PILOTS, temperatures, rng)
+    rng = generator(fold(seed, "pilot"), device_of(snapshot.nets))
+    sampler = tune_annealing(base, snapshot.energy, temperature, PILOTS, temperatures, rng)
     sizes = [len(part) for part in np.array_split(np.arange(chains), -(-chains // PIECE[len(base.shape) > 1]))]
     tasks = [
-        _task(model, model.job.recipe.sample_chain, Lane(i, len(sizes)), size, sampler, None, seed)
+        _task(snapshot, snapshot.job.recipe.sample_chain, Lane(i, len(sizes)), size, sampler, None, seed)
         for i, size in enumerate(sizes)
     ]
-    answers = run_tasks(pool, model.nets, tasks)
+    answers = run_tasks(pool, snapshot.nets, tasks)
     parts = [answers[task.chain, task.lane.index] for task in tasks]
     log_weight = torch.from_numpy(np.concatenate([part.x[:, -1] for part in parts])).double()
     found = log_mean_weight(log_weight[:, None], float(np.concatenate([part.acceptance_rate for part in parts]).mean()))
@@ -143,19 +143,26 @@ class PosteriorIntegrals(NamedTuple):
 
 
 def posterior_integrals(
-    pool: Pool, model: Snapshot, chain: str, items: Batch, base: GaussianBase, chains: int, temperatures: int, seed: int
+    pool: Pool,
+    snapshot: Snapshot,
+    chain: str,
+    items: Batch,
+    base: GaussianBase,
+    chains: int,
+    temperatures: int,
+    seed: int,
 ) -> PosteriorIntegrals:
     """By `chains` annealed chains of each item, in tasks of as many items as make PIECE chains, or of one."""
-    n, device, tasks = len(items["x"]), device_of(model.nets), []
+    n, device, tasks = len(items["x"]), device_of(snapshot.nets), []
     cuts = np.array_split(np.arange(n), -(-n // max(PIECE[len(base.shape) > 1] // chains, 1)))
     for i, index in enumerate(cuts):
         some = {name: t[torch.from_numpy(index).to(t.device)] for name, t in items.items()}
-        energy = model.job.recipe.target(chain, model.nets, some)
+        energy = snapshot.job.recipe.target(chain, snapshot.nets, some)
         rng = generator(fold(seed, f"pilot {chain}", i), device)
         sampler = tune_annealing(base, energy, 1.0, len(index), temperatures, rng)
         context = {name: t.repeat(chains, *[1] * (t.dim() - 1)).cpu().numpy() for name, t in some.items()}
-        tasks.append(_task(model, chain, Lane(i, len(cuts)), chains * len(index), sampler, context, seed))
-    answers, found = run_tasks(pool, model.nets, tasks), []
+        tasks.append(_task(snapshot, chain, Lane(i, len(cuts)), chains * len(index), sampler, context, seed))
+    answers, found = run_tasks(pool, snapshot.nets, tasks), []
     for task, index in zip(tasks, cuts, strict=True):
         answer = answers[task.chain, task.lane.index]
         log_weight = torch.from_numpy(answer.x[:, -1].copy()).double().view(chains, len(index))
@@ -165,7 +172,7 @@ def posterior_integrals(
 
 
 def _task(
-    model: Snapshot,
+    snapshot: Snapshot,
     chain: str,
     lane: Lane,
     n: int,
@@ -176,4 +183,4 @@ def _task(
     own = fold(seed, f"annealed {chain}", lane.index)
     z = standard_normal((n, len(sampler.base.sd)), generator(fold(own, "start"))).numpy()
     x = np.concatenate([z, np.zeros((n, 1), np.float32)], 1)
-    return ChainTask(chain, lane, np.arange(n), x, context, sampler, own, model.update)
+    return ChainTask(chain, lane, np.arange(n), x, context, sampler, own, snapshot.update)

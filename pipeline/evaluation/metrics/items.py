@@ -1,8 +1,8 @@
 """Metrics of single items, and how well energies detect a held-out class."""
 
+import numpy as np
 import torch
 from numpy import ndarray
-from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from pipeline.chains.task import ChainResults, chain_states
@@ -14,28 +14,43 @@ from pipeline.sampling.posterior import item_pieces
 
 
 @torch.no_grad()
-def item_metrics(recipe: Recipe, nets: Nets, data: Dataset, n: int, answers: ChainResults) -> dict[str, Tensor]:
-    """The recipe's scores (n,) of the first n items, by name, from the answers to `tasks`; nets stay in eval mode."""
-    device, found = device_of(nets), dict[str, list[Tensor]]()
+def item_metrics(recipe: Recipe, nets: Nets, data: Dataset, n: int, results: ChainResults) -> dict[str, Tensor]:
+    """The recipe's metrics (n,) of the first n items, by name; the networks are left in eval mode.
+
+    Args:
+        recipe: the model's.
+        nets: its networks.
+        data: the items.
+        n: how many of them.
+        results: of `posterior_tasks` for the same items.
+    """
+    device, metrics = device_of(nets), dict[str, list[Tensor]]()
     for net in nets.values():
         net.eval()
     for i, index in enumerate(item_pieces(n)):
         batch = data.batch(index, device)
         rng = generator(fold(0, "scores", i), device)
-        chains = {chain: chain_states(answer, device) for (chain, piece), answer in answers.items() if piece == i}
-        for name, score in recipe.item_metrics(nets, dict.fromkeys(recipe.streams, batch), chains, rng).items():
-            found.setdefault(name, []).append(score.float().cpu())
-    return {name: torch.cat(parts) for name, parts in found.items()}
+        chains = {chain: chain_states(result, device) for (chain, piece), result in results.items() if piece == i}
+        for name, values in recipe.item_metrics(nets, dict.fromkeys(recipe.streams, batch), chains, rng).items():
+            metrics.setdefault(name, []).append(values.float().cpu())
+    return {name: torch.cat(parts) for name, parts in metrics.items()}
 
 
 def detection_metrics(energy: Tensor, anomalous: ndarray) -> dict[str, float]:
-    """`auprc` and `auroc` of a high energy as a sign of what is anomalous (n,); none unless there is some of both.
+    """`auprc` and `auroc` of a high energy as the sign of an anomalous item (n,); {} unless there are items of both kinds.
 
-    The share of what is anomalous is the precision of a score that says nothing.
+    The share of anomalous items is the precision of an uninformative energy.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score  # slow to import
+
     if anomalous.all() or not anomalous.any():
         return {}
     return {
         "auprc": float(average_precision_score(anomalous, energy.numpy())),
         "auroc": float(roc_auc_score(anomalous, energy.numpy())),
     }
+
+
+def is_held_out(data: Dataset, n: int, held_out_class: int) -> ndarray:
+    """(n,) whether each of the first n items belongs to the held-out class."""
+    return data.batch(np.arange(n))["label"].numpy() == held_out_class

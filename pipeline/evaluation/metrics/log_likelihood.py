@@ -1,4 +1,4 @@
-"""Log-likelihood of a reference where it can be had, and numbers of its single items."""
+"""Log-likelihood of reference items: on a grid in the plane, or by annealed importance sampling (AIS)."""
 
 import math
 
@@ -11,148 +11,128 @@ from pipeline.errors import InputError
 from pipeline.evaluation.metrics.annealing import TRUSTED, GaussianBase, log_normalizer, posterior_integrals
 from pipeline.evaluation.metrics.grid import grid_kl, grid_points
 from pipeline.evaluation.metrics.importance_bound import gaussian_log_normalizer
-from pipeline.evaluation.metrics.items import item_metrics
-from pipeline.evaluation.protocol import EvaluationContext, Measurement
+from pipeline.evaluation.protocol import EvaluationSetup, Measurement
 from pipeline.nets.generator import GaussianDecoder
 from pipeline.nets.text import SentenceDecoder
 from pipeline.nets.weights import device_of
-from pipeline.recipe import Recipe
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
-from pipeline.sampling.draw import run_tasks
-from pipeline.sampling.posterior import posterior_tasks
+from pipeline.sampling.posterior import posterior_chains
 
-FITTED = 10_000
-"""Items that the Gaussian is fitted to which annealing starts from, at most."""
+FITTED_ITEMS = 10_000
+"""Items, at most, that the Gaussian is fitted to from which annealing starts."""
 COLLAPSED = 2
-"""Effective chains of an item below which its estimate is one chain's."""
+"""Effective chains of an item below which its estimate rests on one chain."""
 
 
-def likelihood_metrics(
-    bench: EvaluationContext, n: int, chains: int, temperatures: int, items: int, item_chains: int
-) -> list[Measurement]:
-    """What the kind of model allows.
-
-    An energy of data, at its chains' temperature T: `log_likelihood`, the mean of -U/T - log Z in nats over the first
-    n items of the reference, with log Z by `chains` annealed ones (`log_z`); of images `bits_per_dim` too; in the
-    plane also on a grid (`grid_kl` where the truth is known). A decoder of latent vectors with posterior chains: the
-    mean of log p(x) over the first `items` by `item_chains` annealed chains each.
-
-    Raises:
-        BadInput: the model allows neither (`no_likelihood`).
-    """
-    recipe, model = bench.model.job.recipe, bench.model
-    if why := why_no_likelihood(model):
-        raise InputError(why)
-    energy = recipe.energy(model.nets)
-    if energy is None:
-        return _of_latent(bench, items, item_chains, chains, temperatures)
-    temperature = recipe.sampler(recipe.sample_chain, model.nets, model.update).temperature
-    x = bench.reference.batch(np.arange(min(n, bench.reference.size)))["x"]
-    found = _on_grid(bench, energy, x, temperature) if model.data.spec.shape == (2,) else []
-    return found + _of_data(bench, energy, x, temperature, chains, temperatures)
-
-
-def why_no_likelihood(model: Snapshot) -> str:
-    """Why the model has none; empty where it has one."""
-    recipe = model.job.recipe
-    if recipe.energy(model.nets) is not None:
-        temperature = recipe.sampler(recipe.sample_chain, model.nets, model.update).temperature
+def why_no_likelihood(snapshot: Snapshot) -> str:
+    """Why the model has no likelihood that AIS can estimate; empty where it has one."""
+    recipe = snapshot.job.recipe
+    if recipe.energy(snapshot.nets) is not None:
+        temperature = snapshot.sampler.temperature
         return "" if 0 < temperature < math.inf else f"its chains have temperature {temperature:g}"
-    if _posterior(model) and isinstance(model.nets.get("generator"), GaussianDecoder | SentenceDecoder):
+    model = recipe.likelihood(snapshot.nets)
+    if posterior_chains(recipe) and model and isinstance(model.decoder, GaussianDecoder | SentenceDecoder):
         return ""
-    return f"{type(recipe).__name__} has no energy of data, nor posterior chains through a decoder with a density"
-
-
-def why_no_item_metrics(model: Snapshot) -> str:
-    """Why the recipe has no numbers of single items; empty where it has some."""
-    recipe = model.job.recipe
     return (
-        f"{type(recipe).__name__} has no numbers of single items"
-        if type(recipe).item_metrics is Recipe.item_metrics
-        else ""
+        f"{type(recipe).__name__} has neither an energy of data nor posterior chains through a decoder with a density"
     )
 
 
-def _posterior(model: Snapshot) -> list[str]:
-    return [name for name, chain in model.job.recipe.chains.items() if chain.context == "data"]
+def likelihood_metrics(
+    setup: EvaluationSetup, n: int, chains: int, temperatures: int, items: int, item_chains: int
+) -> list[Measurement]:
+    """`log_likelihood_ais` in nats per item, and what belongs to it.
+
+    With an energy of data, at its chains' temperature T: the mean of -U/T - log Z over the first n items of the
+    reference, with log Z (`log_z_ais`) by `chains` annealed chains; for images also `bits_per_dim_ais`. With a decoder
+    of latent vectors and posterior chains: the mean of log p(x) over the first `items` items, by `item_chains` annealed
+    chains each.
+
+    Raises:
+        InputError: the model allows neither (`why_no_likelihood`).
+    """
+    if why := why_no_likelihood(setup.snapshot):
+        raise InputError(why)
+    energy = setup.snapshot.job.recipe.energy(setup.snapshot.nets)
+    if energy is None:
+        return _of_latent(setup, items, item_chains, chains, temperatures)
+    return _of_data(setup, energy, n, chains, temperatures)
 
 
-def _energies(bench: EvaluationContext, energy: Energy, x: Tensor) -> Tensor:
-    device = device_of(bench.model.nets)
+def grid_metrics(setup: EvaluationSetup, n: int) -> list[Measurement]:
+    """In the plane: `log_z_grid` and, for n reference items, `log_likelihood_grid`; where the density is known, `grid_kl`,
+    KL(truth, exp(-U/T) / Z) in nats, and `<name>_grid_kl` of the recipe's other normalised energies.
+    """
+    snapshot, nets = setup.snapshot, setup.snapshot.nets
+    density, x = snapshot.data.density, setup.reference.batch(np.arange(min(n, setup.reference.size)))["x"]
+    half = density.half_width if density else 2 * float(x.abs().max())
+    points = grid_points(half)
+    protocol = setup.protocol("likelihood on a grid", (), len(x), half=half, points=len(points))
+    energy, result = snapshot.job.recipe.energy(nets), list[Measurement]()
+    if energy is not None and 0 < (temperature := snapshot.sampler.temperature) < math.inf:
+        log_p = -_energies(setup, energy, points) / temperature
+        nats = -_energies(setup, energy, x) / temperature
+        log_z = float(log_p.logsumexp(0)) + math.log((2 * half) ** 2 / len(points))
+        result.append(Measurement("log_z_grid", log_z, protocol))
+        error = float(nats.std() / len(nats) ** 0.5)
+        result.append(Measurement("log_likelihood_grid", float(nats.mean()) - log_z, protocol, error))
+        if density:
+            result.append(Measurement("grid_kl", grid_kl(density, log_p.log_softmax(0), points), protocol))
+    for name, other in snapshot.job.recipe.normalized_energies(nets).items():
+        log_q = (-_energies(setup, other, points)).log_softmax(0)
+        if density:
+            result.append(Measurement(f"{name}_grid_kl", grid_kl(density, log_q, points), protocol))
+    return result
+
+
+def _energies(setup: EvaluationSetup, energy: Energy, x: Tensor) -> Tensor:
+    device = device_of(setup.snapshot.nets)
     with torch.no_grad():
         return torch.cat([energy(part.to(device)).double().cpu() for part in x.split(500)])
 
 
-def _on_grid(bench: EvaluationContext, energy: Energy, x: Tensor, temperature: float) -> list[Measurement]:
-    density = bench.model.data.density
-    half = density.half_width if density else 2 * float(x.abs().max())
-    points, nats = grid_points(half), -_energies(bench, energy, x) / temperature
-    unnormalised = -_energies(bench, energy, points) / temperature
-    log_z = float(unnormalised.logsumexp(0)) + math.log((2 * half) ** 2 / len(points))
-    error = float(nats.std() / len(nats) ** 0.5)
-    protocol = bench.protocol("likelihood on a grid", (), len(x), half=half, points=len(points))
-    found = [Measurement("log_z_grid", log_z, protocol)]
-    found.append(Measurement("log_likelihood_grid", float(nats.mean()) - log_z, protocol, error))
-    if density:
-        found.append(Measurement("grid_kl", grid_kl(density, unnormalised.log_softmax(0), points), protocol))
-    return found
-
-
-def _of_data(
-    bench: EvaluationContext, energy: Energy, x: Tensor, temperature: float, chains: int, temperatures: int
-) -> list[Measurement]:
-    data, spec = bench.model.data, bench.model.data.spec
-    index = np.linspace(0, data.size - 1, min(data.size, FITTED)).astype(np.int64)
-    base, seed = GaussianBase.like(data.batch(index)["x"]), fold(bench.seed, "annealing")
-    ratio = log_normalizer(bench.pool, bench.model, base, temperature, chains, temperatures, seed)
+def _of_data(setup: EvaluationSetup, energy: Energy, n: int, chains: int, temperatures: int) -> list[Measurement]:
+    data, temperature = setup.snapshot.data, setup.snapshot.sampler.temperature
+    x = setup.reference.batch(np.arange(min(n, setup.reference.size)))["x"]
+    index = np.linspace(0, data.size - 1, min(data.size, FITTED_ITEMS)).astype(np.int64)
+    base, seed = GaussianBase.like(data.batch(index)["x"]), fold(setup.seed, "annealing")
+    ratio = log_normalizer(setup.pool, setup.snapshot, base, temperature, chains, temperatures, seed)
     log_z, ess = float(ratio.log_ratio), float(ratio.ess)
-    error, nats = max(1 / ess - 1 / chains, 0.0) ** 0.5, -_energies(bench, energy, x) / temperature
-    note = "" if ess >= TRUSTED else f"ess below {TRUSTED}: log Z may be far higher than that"
-    protocol = bench.protocol("likelihood by annealing", (), len(x), chains=chains, temperatures=temperatures)
-    mean, both = float(nats.mean()) - log_z, float((nats.var() / len(nats) + error**2).sqrt())
-    found = [
-        Measurement("log_z", log_z, protocol, error, ess, note),
-        Measurement(
-            "log_likelihood", mean, protocol, both, ess, note.replace("log Z may be far higher", "it may be far lower")
-        ),
+    error, nats = max(1 / ess - 1 / chains, 0.0) ** 0.5, -_energies(setup, energy, x) / temperature
+    low = f"ess below {TRUSTED}: "
+    notes = (f"{low}log Z may be far higher", f"{low}it may be far lower") if ess < TRUSTED else ("", "")
+    protocol = setup.protocol("likelihood by annealing", (), len(x), chains=chains, temperatures=temperatures)
+    mean, total_error = float(nats.mean()) - log_z, float((nats.var() / len(nats) + error**2).sqrt())
+    result = [
+        Measurement("log_z_ais", log_z, protocol, error, ess, notes[0]),
+        Measurement("log_likelihood_ais", mean, protocol, total_error, ess, notes[1]),
     ]
-    if spec.kind == "image":
-        scale = -1 / (spec.size * math.log(2))
-        found.append(Measurement("bits_per_dim", mean * scale, protocol, both * -scale, ess, note))
-    return found
+    if data.spec.kind == "image":
+        scale = -1 / (data.spec.size * math.log(2))
+        result.append(Measurement("bits_per_dim_ais", mean * scale, protocol, total_error * -scale, ess, notes[1]))
+    return result
 
 
 def _of_latent(
-    bench: EvaluationContext, items: int, chains: int, prior_chains: int, temperatures: int
+    setup: EvaluationSetup, items: int, chains: int, prior_chains: int, temperatures: int
 ) -> list[Measurement]:
-    model, recipe, nets = bench.model, bench.model.job.recipe, bench.model.nets
-    gaussian = isinstance(nets["generator"], GaussianDecoder)
-    device, some = device_of(nets), min(items, bench.reference.size)
-    batch, seed = bench.reference.batch(np.arange(some), device), fold(bench.seed, "annealing")
-    start = recipe.initial_states(recipe.sample_chain, 1, torch.Generator(device), nets, model.data.spec, None)
+    snapshot, recipe, nets = setup.snapshot, setup.snapshot.job.recipe, setup.snapshot.nets
+    model, spec = recipe.likelihood(nets), snapshot.data.spec
+    device, n = device_of(nets), min(items, setup.reference.size)
+    batch, seed = setup.reference.batch(np.arange(n), device), fold(setup.seed, "annealing")
+    start = recipe.initial_states(recipe.sample_chain, 1, torch.Generator(device), nets, spec, None)
     base = GaussianBase.standard(start.shape[1])
-    prior = log_normalizer(bench.pool, model, base, 1.0, prior_chains, temperatures, seed)
-    found = posterior_integrals(bench.pool, model, _posterior(model)[0], batch, base, chains, temperatures, seed)
-    constant = gaussian_log_normalizer(model.data.spec.size, recipe.sigma) if gaussian else 0.0
-    nats, ess = found.log_integral - prior.log_ratio - constant, float(found.ess.mean())
-    error = float(((1 / found.ess - 1 / chains).clamp(min=0).sum() / some**2 + 1 / prior.ess - 1 / prior_chains).sqrt())
-    both = float((nats.var() / some + error**2).sqrt())
-    note = "" if ess >= COLLAPSED else f"ess below {COLLAPSED} of {chains} chains an item: it may be far higher"
-    what = "likelihood by annealing of latent vectors"
-    protocol = bench.protocol(what, (), some, chains=chains, temperatures=temperatures, prior_chains=prior_chains)
-    return [Measurement("log_likelihood", float(nats.mean()), protocol, both, ess, note)]
-
-
-def item_group_metrics(bench: EvaluationContext, n: int) -> list[Measurement]:
-    """Means over the first n items of what the recipe scores of single items."""
-    recipe, model, data = bench.model.job.recipe, bench.model, bench.reference
-    n = min(n, data.size)
-    tasks = posterior_tasks(recipe, model.nets, data, n, model.update, fold(bench.seed, "items"))
-    answers = run_tasks(bench.pool, model.nets, tasks) if tasks else {}
-    found = item_metrics(recipe, model.nets, data, n, answers)
-    protocol = bench.protocol("items", (), n, chains=", ".join(dict.fromkeys(task.chain for task in tasks)))
-    return [
-        Measurement(name, float(score.mean()), protocol, float(score.std() / max(n, 1) ** 0.5))
-        for name, score in found.items()
-    ]
+    prior = log_normalizer(setup.pool, snapshot, base, 1.0, prior_chains, temperatures, seed)
+    chain = posterior_chains(recipe)[0]
+    posterior = posterior_integrals(setup.pool, snapshot, chain, batch, base, chains, temperatures, seed)
+    gaussian = isinstance(model.decoder, GaussianDecoder)
+    constant = gaussian_log_normalizer(spec.size, model.sigma) if gaussian else 0.0
+    nats, ess = posterior.log_integral - prior.log_ratio - constant, float(posterior.ess.mean())
+    item_errors = (1 / posterior.ess - 1 / chains).clamp(min=0).sum() / n**2
+    error = float((item_errors + 1 / prior.ess - 1 / prior_chains).sqrt())
+    total_error = float((nats.var() / n + error**2).sqrt())
+    note = "" if ess >= COLLAPSED else f"ess below {COLLAPSED} of {chains} chains per item: it may be far higher"
+    group = "likelihood by annealing of latent vectors"
+    protocol = setup.protocol(group, (), n, chains=chains, temperatures=temperatures, prior_chains=prior_chains)
+    return [Measurement("log_likelihood_ais", float(nats.mean()), protocol, total_error, ess, note)]

@@ -1,8 +1,8 @@
-"""Where long chains go: the distance to the data and the energy at multiples of a model's own K steps (1903.12370)."""
+"""Long runs of the sample chain: distance to the data and energy at multiples of the model's own K steps (1903.12370)."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -11,74 +11,88 @@ from torch import Tensor
 
 from pipeline.chains.local_pool import Pool
 from pipeline.evaluation.comparison import Comparison
-from pipeline.evaluation.protocol import EvaluationContext, Measurement
+from pipeline.evaluation.protocol import EvaluationSetup, Measurement
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import ChainStart, decode_states, start_states
 from pipeline.sampling.long_chains import STRETCH, Observation, advance_repeatedly, tasks_by_start
 
-Bar = Callable[[Iterable[Observation], int], Iterable[Observation]]
-"""Shows how far chains have come that are looked at so many times."""
+Progress: TypeAlias = Callable[[Iterable[Observation], int], Iterable[Observation]]
+"""Shows the progress of chains with a given number of observations, which pass through it."""
 
 
 class LongRunTrajectory(NamedTuple):
-    """Chains of one start."""
+    """n chains of one start."""
 
     data: dict[float, Tensor]
-    """What the n states stand for, by multiple of K."""
+    """(n, *d) data decoded from their states, by multiple of K."""
     energy: Float[Tensor, " t"]
-    """Their mean energy over temperature (not over 0), after each `unit` of steps."""
+    """Their mean energy over the temperature (not over 0), once every `stride` steps."""
 
 
-def stride(model: Snapshot, multiples: Sequence[float]) -> int:
-    """Steps between energies: K, or what makes every multiple a whole number of steps, or what one task makes."""
-    steps = model.kernel.steps
+def stride(snapshot: Snapshot, multiples: Sequence[float]) -> int:
+    """Steps between energies: the greatest that divides K, every multiple of it and, if need be, what one task makes."""
+    steps = snapshot.sampler.steps
     common = math.gcd(steps, *(round(m * steps) for m in multiples))
     return common if common <= STRETCH else math.gcd(common, STRETCH)
 
 
 def long_run_trajectories(
-    pool: Pool, model: Snapshot, starts: Sequence[ChainStart], n: int, multiples: Sequence[float], seed: int, bar: Bar
+    pool: Pool,
+    snapshot: Snapshot,
+    starts: Sequence[ChainStart],
+    n: int,
+    multiples: Sequence[float],
+    seed: int,
+    progress: Progress,
 ) -> dict[ChainStart, LongRunTrajectory]:
-    """N chains of each start that the model has, as far as the largest multiple of its K steps."""
-    kernel, every = model.kernel, stride(model, multiples)
-    begun = tasks_by_start(model, starts, n, seed)
-    tasks = [task for some in begun.values() for task in some]
-    wanted = {round(m * kernel.steps) // every: m for m in multiples}
-    states = {start: {} if 0 not in wanted else {wanted[0]: start_states(some)} for start, some in begun.items()}
-    energies: dict[ChainStart, list[Tensor]] = {start: [] for start in begun}
-    walk = advance_repeatedly(pool, model, tasks, every, max(wanted))
-    for i, seen in enumerate(bar(walk, max(wanted)), 1):
-        for start, x, energy in zip(begun, seen.x.split(n), seen.energy.split(n), strict=True):
-            energies[start].append(energy.mean() / (kernel.temperature or 1.0))
+    """n chains of each start that the model has, up to the largest multiple of its K steps."""
+    sampler, every = snapshot.sampler, stride(snapshot, multiples)
+    by_start = tasks_by_start(snapshot, starts, n, seed)
+    tasks = [task for some in by_start.values() for task in some]
+    wanted = {round(m * sampler.steps) // every: m for m in multiples}
+    states = {start: {} if 0 not in wanted else {wanted[0]: start_states(some)} for start, some in by_start.items()}
+    energies: dict[ChainStart, list[Tensor]] = {start: [] for start in by_start}
+    observations = advance_repeatedly(pool, snapshot, tasks, every, max(wanted))
+    for i, observation in enumerate(progress(observations, max(wanted)), 1):
+        for start, x, energy in zip(by_start, observation.x.split(n), observation.energy.split(n), strict=True):
+            energies[start].append(energy.mean() / (sampler.temperature or 1.0))
             if i in wanted:
                 states[start][wanted[i]] = x
-    recipe, nets = model.job.recipe, model.nets
+    recipe, nets = snapshot.job.recipe, snapshot.nets
     return {
         start: LongRunTrajectory(
-            {m: decode_states(recipe, nets, x, seed) for m, x in of.items()}, torch.stack(energies[start])
+            {m: decode_states(recipe, nets, x, seed) for m, x in by_multiple.items()}, torch.stack(energies[start])
         )
-        for start, of in states.items()
+        for start, by_multiple in states.items()
     }
 
 
 def long_run_metrics(
-    bench: EvaluationContext,
+    setup: EvaluationSetup,
     way: Comparison,
     starts: Sequence[ChainStart],
     n: int,
     multiples: Sequence[float],
-    bar: Bar,
+    progress: Progress,
 ) -> tuple[list[Measurement], dict[ChainStart, LongRunTrajectory]]:
-    """The distance to the reference, of n items that were learned from, and of n chains of each start at each multiple
-    of K; and the chains.
-    """
-    seed, data = fold(bench.seed, "drift"), bench.model.data
-    some = data.batch(np.random.default_rng(seed).permutation(data.size)[:n])["x"]
-    told = [Measurement(f"{way.name}_data", way.distance(some), bench.protocol("drift of data", (), n, way.features))]
-    found = long_run_trajectories(bench.pool, bench.model, starts, n, multiples, seed, bar)
-    for start, chains in found.items():
-        for m, x in chains.data.items():
-            protocol = bench.protocol("drift", (start,), n, way.features, multiple=m)
-            told.append(Measurement(f"{way.name}_{start}_{m:g}K", way.distance(x), protocol))
-    return told, found
+    """`<distance>_<start>_<multiple>K` of n chains per start, `<distance>_data` of n training items; and the chains."""
+    seed, data = fold(setup.seed, "drift"), setup.snapshot.data
+    items = data.batch(np.random.default_rng(seed).permutation(data.size)[:n])["x"]
+    protocol = setup.protocol("long runs: data", (), n, way.features)
+    result = [Measurement(f"{way.name}_data", way.distance(items), protocol)]
+    trajectories = long_run_trajectories(setup.pool, setup.snapshot, starts, n, multiples, seed, progress)
+    for start, trajectory in trajectories.items():
+        for m, x in trajectory.data.items():
+            protocol = setup.protocol("long runs", (start,), n, way.features, multiple=m)
+            result.append(Measurement(f"{way.name}_{start}_{m:g}K", way.distance(x), protocol))
+    return result, trajectories
+
+
+def distance_curves(
+    measurements: Sequence[Measurement], trajectories: dict[ChainStart, LongRunTrajectory]
+) -> tuple[float, dict[ChainStart, dict[float, float]]]:
+    """The distance of the data, and the others by start and multiple, as `long_run_metrics` returns them."""
+    floor, *values = (one.value for one in measurements)
+    rest = iter(values)
+    return floor, {start: {m: next(rest) for m in chains.data} for start, chains in trajectories.items()}

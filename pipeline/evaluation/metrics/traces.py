@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.evaluation.judges.features import of_classifier
 from pipeline.evaluation.metrics.mixing import Mixing, mixing
-from pipeline.evaluation.protocol import EvaluationContext, Measurement
+from pipeline.evaluation.protocol import EvaluationSetup, Measurement
 from pipeline.nets.weights import device_of
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
@@ -64,19 +64,19 @@ class MixingTrajectory(NamedTuple):
         return np.concatenate([self.energy[..., None], self.quantities], 2)[:, self.warm_up :]
 
 
-def quantities(model: Snapshot) -> Quantities:
+def quantities(snapshot: Snapshot) -> Quantities:
     """Of vectors the coordinates, of latent ones z where no data stand for them; of images the first principal
     components of the data, over their classifier's features, or where there are no labels over pixels.
     """
-    recipe, data, spec = model.job.recipe, model.data, model.data.spec
-    if not can_start_from_data(model):
-        rng = torch.Generator(device_of(model.nets)).manual_seed(0)
-        d = min(COORDINATES, recipe.initial_states(recipe.sample_chain, 1, rng, model.nets, spec, None)[0].numel())
+    recipe, data, spec = snapshot.job.recipe, snapshot.data, snapshot.data.spec
+    if not can_start_from_data(snapshot):
+        rng = torch.Generator(device_of(snapshot.nets)).manual_seed(0)
+        d = min(COORDINATES, recipe.initial_states(recipe.sample_chain, 1, rng, snapshot.nets, spec, None)[0].numel())
         return Quantities([f"z{i}" for i in range(d)], lambda z: z.flatten(1)[:, :d])
     if spec.kind != "image":
         d = min(COORDINATES, spec.size)
         return Quantities([f"x{i}" for i in range(d)], lambda x: x.flatten(1)[:, :d])
-    features = of_classifier(data, device_of(model.nets)) if spec.num_classes else None
+    features = of_classifier(data, device_of(snapshot.nets)) if spec.num_classes else None
 
     def seen(x: Tensor) -> Tensor:
         return features(x).features if features else x.flatten(1).double()
@@ -88,28 +88,28 @@ def quantities(model: Snapshot) -> Quantities:
 
 
 def mixing_trajectory(
-    bench: EvaluationContext, starts: Sequence[ChainStart], chains: int, draws: int, warm_up: int, every: int, bar: Bar
+    setup: EvaluationSetup, starts: Sequence[ChainStart], chains: int, draws: int, warm_up: int, every: int, bar: Bar
 ) -> MixingTrajectory:
     """C chains of each start that the model has, a draw each `every` steps, `warm_up` of them before those judged."""
-    model, what, has_data = bench.model, quantities(bench.model), can_start_from_data(bench.model)
-    begun = tasks_by_start(model, starts, chains, fold(bench.seed, "traces"))
+    snapshot, what, has_data = setup.snapshot, quantities(setup.snapshot), can_start_from_data(setup.snapshot)
+    begun = tasks_by_start(snapshot, starts, chains, fold(setup.seed, "traces"))
     tasks, energies, seen = [task for some in begun.values() for task in some], [], []
-    for draw in bar(advance_repeatedly(bench.pool, model, tasks, every, warm_up + draws), warm_up + draws):
-        energies.append(draw.energy.double().numpy() / (model.kernel.temperature or 1.0))
-        x = decode_states(model.job.recipe, model.nets, draw.x, bench.seed) if has_data else draw.x
+    for draw in bar(advance_repeatedly(setup.pool, snapshot, tasks, every, warm_up + draws), warm_up + draws):
+        energies.append(draw.energy.double().numpy() / (snapshot.sampler.temperature or 1.0))
+        x = decode_states(snapshot.job.recipe, snapshot.nets, draw.x, setup.seed) if has_data else draw.x
         seen.append(what.of(x).double().numpy())
     of = [start for start in begun for _ in range(chains)]
     return MixingTrajectory(np.stack(energies, 1), np.stack(seen, 1), what.names, of, warm_up, every)
 
 
 def mixing_metrics(
-    bench: EvaluationContext, found: MixingTrajectory
+    setup: EvaluationSetup, found: MixingTrajectory
 ) -> tuple[list[Measurement], dict[str, dict[str, float]]]:
     """The worst of all quantities and the energy's own; and R-hat, bulk and tail ESS of each."""
     kept = found.kept
     names, by = ["energy", *found.names], mixing(kept)
     starts = tuple(dict.fromkeys(found.starts))
-    protocol = bench.protocol(
+    protocol = setup.protocol(
         "mixing",
         starts,
         len(found.starts) // len(starts),

@@ -48,7 +48,7 @@ class SpaceTrajectory(NamedTuple):
 
 
 def space_trajectories(
-    model: Snapshot,
+    snapshot: Snapshot,
     chains: int,
     steps: int,
     every: int,
@@ -72,12 +72,12 @@ def space_trajectories(
     Raises:
         BadInput: the model has no flow, or no energy of data.
     """
-    recipe, nets = model.job.recipe, model.nets
+    recipe, nets = snapshot.job.recipe, snapshot.nets
     in_x, device = recipe.energy(nets), device_of(nets)
     if "flow" not in nets or in_x is None:
-        raise InputError(f"{model.job.out}: {type(recipe).__name__} has no flow that chains could move behind")
+        raise InputError(f"{snapshot.job.out}: {type(recipe).__name__} has no flow that chains could move behind")
     behind = recipe.target(recipe.sample_chain, nets, None) if recipe.chains else _behind(nets, in_x)
-    what, d, found = quantities(model), model.data.spec.size, {}
+    what, d, found = quantities(snapshot), snapshot.data.spec.size, {}
     with torch.no_grad():
         z = SPREAD * standard_normal((chains, d), generator(fold(seed, "transport start"), device))
         tuning = standard_normal((TUNED, d), generator(fold(seed, "transport tuning"), device))
@@ -167,9 +167,9 @@ def nearest_modes(x: Float[ndarray, "chains draws 2"], modes: Float[Tensor, "m 2
     return np.square(x[:, :, None] - modes.numpy()).sum(3).argmin(2)
 
 
-def figure(model: Snapshot, found: Mapping[str, SpaceTrajectory]) -> Figure:
+def figure(snapshot: Snapshot, found: Mapping[str, SpaceTrajectory]) -> Figure:
     """R-hat along the way, the energy's autocorrelation, and in the plane one chain's way in both spaces."""
-    density = model.data.density
+    density = snapshot.data.density
     figure = Figure(figsize=(8 + (8 if density else 0), 3.8), layout="constrained")
     panels = figure.subplots(1, 4 if density else 2)
     for space, course in found.items():

@@ -1,0 +1,284 @@
+"""evaluate(snapshot, pool, ...): what a model is worth, by groups of metrics; every number carries its protocol.
+
+A run ends with it and `jobs.evaluate` calls it, so the same name under the same protocol is the same number.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from torch import Tensor
+
+from pipeline.chains.local_pool import Pool
+from pipeline.data.dataset import Dataset
+from pipeline.errors import InputError
+from pipeline.evaluation.comparison import Comparison, compare_samples, comparisons, default_features, measurements
+from pipeline.evaluation.judges.features import Features, select_features
+from pipeline.evaluation.metrics import traces
+from pipeline.evaluation.metrics.items import detection_metrics, is_held_out, item_metrics
+from pipeline.evaluation.metrics.log_likelihood import grid_metrics, likelihood_metrics, why_no_likelihood
+from pipeline.evaluation.metrics.long_run import distance_curves, long_run_metrics, stride
+from pipeline.evaluation.metrics.perplexity import sentence_nll
+from pipeline.evaluation.options import EvaluationOptions, Group
+from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Split
+from pipeline.nets.weights import device_of
+from pipeline.recipe import Recipe
+from pipeline.rng import fold
+from pipeline.runs.snapshot import Snapshot
+from pipeline.sampling.draw import ChainStart, class_tasks, decode_states, final_states, run_tasks
+from pipeline.sampling.long_chains import Observation, has_start
+from pipeline.sampling.posterior import posterior_tasks
+from pipeline.training.loop import ProgressBar
+
+if TYPE_CHECKING:  # matplotlib is imported when a figure is drawn
+    from matplotlib.figure import Figure
+
+CLASS_SAMPLES = 10
+"""Samples per class in the grid of classes."""
+
+
+@dataclass
+class Evaluation:
+    """The measurements of an evaluation, and what it has to look at."""
+
+    measurements: list[Measurement] = field(default_factory=list)
+    figures: dict[str, Callable[[], "Figure"]] = field(default_factory=dict)
+    """By name; drawn when called."""
+    images: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    """Images (n, c, h, w) and the number of columns, by name."""
+    sentences: dict[str, list[str]] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+    """Details beside the metrics, for result.json."""
+    trajectory: traces.MixingTrajectory | None = None
+    """The chains of mixing, for export."""
+
+
+def evaluate(
+    snapshot: Snapshot,
+    pool: Pool,
+    groups: Sequence[Group] = (),
+    options: EvaluationOptions = EvaluationOptions(),
+    *,
+    seed: int | None = None,
+    progress: Callable[..., ProgressBar] | None = None,
+    map_function: MapFunction = map,
+) -> Evaluation:
+    """Measure a model.
+
+    Args:
+        snapshot: the model.
+        pool: moves its chains; the numbers do not depend on it.
+        groups: of metrics; empty: all that the model allows.
+        options: what is measured, and how.
+        seed: of all chains; None: the run's own.
+        progress: makes progress bars (tqdm's interface); None: none are shown.
+        map_function: spreads the computation of features.
+
+    Raises:
+        InputError: a group that is asked for is impossible, or the options do not fit the run.
+    """
+    seed = snapshot.job.seed if seed is None else seed
+    features = _features(snapshot, options)
+    missing = unavailable(snapshot, features)
+    for group in groups:
+        if missing[group]:
+            raise InputError(missing[group], "metrics", group)
+    _check_starts(snapshot, options.starts)
+    setups = {split: EvaluationSetup(snapshot, pool, split, _split(snapshot, split), seed, map_function)
+              for split in get_args(Split) if _split(snapshot, split).size}  # fmt: skip
+    if options.split is not None and options.split not in setups:
+        raise InputError("the run held out no such items", "split", options.split)
+    bars = _bars(progress)
+    main = setups[options.split or "data"]
+    items = setups[options.split or ("test" if "test" in setups else "data")]
+    wanted = [group for group in get_args(Group) if group in (groups or missing) and not missing[group]]
+    ways = comparisons(main, features, options.reference) if {"samples", "long-run"} & set(wanted) else []
+    result = Evaluation()
+    for group in wanted:
+        match group:
+            case "samples":
+                _samples(result, main, ways, options)
+            case "grid":
+                result.measurements += grid_metrics(main, options.n)
+            case "items":
+                _items(result, items, options)
+            case "long-run":
+                _long_run(result, main, ways[0], options, bars)
+            case "mixing":
+                _mixing(result, main, options, bars)
+            case "likelihood":
+                settings = options.annealed, options.temperatures, options.items, options.item_chains
+                result.measurements += likelihood_metrics(main, options.n, *settings)
+    return result
+
+
+def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group, str]:
+    """Why the model has no metrics of each group; empty where it has some."""
+    kind, density = snapshot.data.spec.kind, snapshot.data.density
+    no_chain = "" if snapshot.sampler.gradient_evaluations else "no chain moves its samples"
+    no_distance = "" if features or density is not None else f"there are no features of {kind}"
+    if no_distance and kind == "image":
+        no_distance = "images without labels need the features squeezenet or inception"
+    has_items = type(snapshot.job.recipe).item_metrics is not Recipe.item_metrics
+    return {
+        "samples": "" if kind == "text" else no_distance,
+        "grid": "" if snapshot.data.spec.shape == (2,) and kind == "vector" else "the data are not in the plane",
+        "items": "" if has_items else f"{type(snapshot.job.recipe).__name__} has no metrics of single items",
+        "long-run": no_chain or no_distance,
+        "mixing": no_chain,
+        "likelihood": why_no_likelihood(snapshot),
+    }
+
+
+def default_groups(snapshot: Snapshot, long_run_steps: int = 0) -> list[Group]:
+    """The groups of a run's final evaluation."""
+    missing = unavailable(snapshot, default_features(snapshot.data, device_of(snapshot.nets)))
+    groups: tuple[Group, ...] = ("samples", "grid", "items", *(("long-run",) if long_run_steps else ()))
+    return [group for group in groups if not missing[group]]
+
+
+def _split(snapshot: Snapshot, split: Split) -> Dataset:
+    return {"data": snapshot.data, "test": snapshot.data.test, "validation": snapshot.data.validation}[split]
+
+
+def _features(snapshot: Snapshot, options: EvaluationOptions) -> list[Features]:
+    device = device_of(snapshot.nets)
+    if not options.features:
+        return default_features(snapshot.data, device)
+    files = options.inception_weights, options.squeezenet
+    return [select_features(kind, snapshot.data, *files, device) for kind in dict.fromkeys(options.features)]
+
+
+def _check_starts(snapshot: Snapshot, starts: Sequence[ChainStart]) -> None:
+    there = [start for start in get_args(ChainStart) if has_start(snapshot, start)]
+    for start in starts:
+        if start not in there:
+            raise InputError(f"the run has {', '.join(there)}", "starts", start)
+
+
+def _starts(snapshot: Snapshot, starts: Sequence[ChainStart]) -> list[ChainStart]:
+    return list(dict.fromkeys(starts)) or [start for start in get_args(ChainStart) if has_start(snapshot, start)]
+
+
+def _bars(
+    progress: Callable[..., ProgressBar] | None,
+) -> Callable[[str], Callable[[Iterable[Observation], int], Iterator[Observation]]]:
+    """Progress of long chains, by description."""
+
+    def described(description: str) -> Callable[[Iterable[Observation], int], Iterator[Observation]]:
+        def watch(observations: Iterable[Observation], total: int) -> Iterator[Observation]:
+            if progress is None:
+                yield from observations
+                return
+            with closing(progress(total=total, desc=description, unit="stretch")) as bar:
+                for observation in observations:
+                    yield observation
+                    bar.update(1)
+
+        return watch
+
+    return described
+
+
+def _samples(
+    result: Evaluation, setup: EvaluationSetup, ways: Sequence[Comparison], options: EvaluationOptions
+) -> None:
+    from pipeline.evaluation import figures
+
+    snapshot, data = setup.snapshot, setup.snapshot.data
+    compared = compare_samples(setup, ways, options.n)
+    result.measurements += compared.measurements
+    if data.density is not None:
+        planes = {"samples": compared.samples, **compared.by_origin}
+        result.figures["densities"] = lambda: figures.plane_figure(snapshot, planes)
+    if data.spec.kind == "image":
+        result.images["samples"] = compared.samples[:100], 10
+        if "bank" in compared.by_origin:
+            result.images["bank"] = compared.by_origin["bank"][:100], 10
+        _class_images(result, setup)
+    if data.spec.kind == "text":
+        result.sentences["samples"] = data.to_sentences(compared.samples)
+
+
+def _class_images(result: Evaluation, setup: EvaluationSetup) -> None:
+    """A row of images per class, where the recipe can sample classes."""
+    snapshot, recipe = setup.snapshot, setup.snapshot.job.recipe
+    if count := recipe.num_classes(snapshot.data.spec):
+        labels = np.repeat(np.arange(count), CLASS_SAMPLES)
+        tasks = class_tasks(recipe, snapshot.nets, snapshot.data, labels, snapshot.update, setup.seed)
+        states = final_states(run_tasks(setup.pool, snapshot.nets, tasks), recipe.class_chain or "")
+        result.images["classes"] = decode_states(recipe, snapshot.nets, states, setup.seed), CLASS_SAMPLES
+
+
+def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions) -> None:
+    """Means over items; names end in `_train` where the items are training items."""
+    snapshot, recipe, data = setup.snapshot, setup.snapshot.job.recipe, setup.reference
+    n, suffix = (min(options.n, data.size), "_train") if setup.split == "data" else (data.size, "")
+    tasks = posterior_tasks(recipe, snapshot.nets, data, n, snapshot.update, fold(setup.seed, "items"))
+    results = run_tasks(setup.pool, snapshot.nets, tasks) if tasks else {}
+    by_name = item_metrics(recipe, snapshot.nets, data, n, results)
+    protocol = setup.protocol("items", (), n, chains=", ".join(dict.fromkeys(task.chain for task in tasks)))
+    for name, values in by_name.items():
+        error = float(values.std() / max(n, 1) ** 0.5)
+        result.measurements.append(Measurement(f"{name}{suffix}", float(values.mean()), protocol, error))
+    if data.spec.kind == "text":
+        numbers = {f"{name}{suffix}": value for name, value in sentence_nll(recipe, snapshot.nets, data).items()}
+        result.measurements += measurements(numbers, setup.protocol("sentences", (), n))
+    energies = {name: values for name, values in by_name.items() if name.startswith("energy")}
+    if energies and snapshot.job.data.held_out_class is not None and setup.split != "data":
+        _detection(result, setup, energies, n)
+
+
+def _detection(result: Evaluation, setup: EvaluationSetup, energies: dict[str, Tensor], n: int) -> None:
+    from pipeline.evaluation import figures
+
+    label = setup.snapshot.job.data.held_out_class
+    assert label is not None
+    anomalous, protocol = is_held_out(setup.reference, n, label), setup.protocol("detection", (), n, label=label)
+    numbers = {"auprc_chance": float(anomalous.mean())}
+    for name, energy in energies.items():
+        suffix = name.removeprefix("energy")
+        numbers |= {f"{metric}{suffix}": value for metric, value in detection_metrics(energy, anomalous).items()}
+    result.measurements += measurements(numbers, protocol)
+    names = {False: "other labels", True: f"label {label}, held out"}
+    result.figures["anomaly"] = lambda: figures.anomaly_figure(energies, anomalous, names)
+
+
+def _long_run(
+    result: Evaluation,
+    setup: EvaluationSetup,
+    way: Comparison,
+    options: EvaluationOptions,
+    bars: Callable[[str], Any],
+) -> None:
+    from pipeline.evaluation import figures
+
+    snapshot, data = setup.snapshot, setup.snapshot.data
+    n, starts = (
+        options.long_run_chains or (300 if data.spec.kind == "image" else 1000),
+        _starts(snapshot, options.starts),
+    )
+    found, trajectories = long_run_metrics(setup, way, starts, n, options.multiples, bars("long runs"))
+    result.measurements += found
+    result.more["energies"] = {start: one.energy.tolist() for start, one in trajectories.items()}
+    floor, curves = distance_curves(found, trajectories)
+    every, steps = stride(snapshot, options.multiples), snapshot.sampler.steps
+    result.figures["energies"] = lambda: figures.energy_figure(trajectories, every)
+    result.figures["distances"] = lambda: figures.distance_figure(curves, floor, way.name, steps)
+    if data.density is not None or data.spec.kind == "image":
+        by_name = {f"{start}, {m:g} K": x for start, one in trajectories.items() for m, x in sorted(one.data.items())}
+        result.figures["long_runs"] = lambda: figures.samples_figure(snapshot, by_name, len(options.multiples))
+
+
+def _mixing(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions, bars: Callable[[str], Any]) -> None:
+    from pipeline.evaluation import figures
+
+    every, starts = options.every or setup.snapshot.sampler.steps, _starts(setup.snapshot, options.starts)
+    lengths = options.chains, options.draws, options.warm_up, every
+    trajectory = traces.mixing_trajectory(setup, starts, *lengths, bars("mixing"))
+    found, each = traces.mixing_metrics(setup, trajectory)
+    result.measurements += found
+    result.more["mixing"], result.trajectory = each, trajectory
+    result.figures["mixing"] = lambda: figures.mixing_figure(trajectory, each)

@@ -1,0 +1,113 @@
+"""A whole run: training, then the final evaluation."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from pipeline.chains.local_pool import Pool
+from pipeline.evaluation.evaluate import Evaluation, default_groups, evaluate
+from pipeline.evaluation.options import EvaluationOptions
+from pipeline.evaluation.protocol import to_json as measurements_to_json
+from pipeline.nets.weights import digest
+from pipeline.runs.job import Job, to_json
+from pipeline.runs.journal import RunJournal
+from pipeline.runs.snapshot import Snapshot, newest_snapshot
+from pipeline.runs.storage import Storage
+from pipeline.samplers.langevin import Langevin
+from pipeline.training.dynamics import LAGS, gap_and_grad_norm
+from pipeline.training.loop import ProgressBar, train
+from pipeline.training.worker import Worker
+
+
+def run(
+    job: Job[Any],
+    device: torch.device,
+    pool: Pool,
+    progress: Callable[..., ProgressBar],
+    command: str = "",
+    restart_count: Callable[[], int] = lambda: 0,
+    evaluates: bool = True,
+) -> dict[str, Any] | None:
+    """Train a job on this rank, then evaluate it; rank 0 returns the content of result.json.
+
+    Args:
+        job: with job.json in its folder.
+        device: of the learner.
+        pool: moves the chains.
+        progress: makes progress bars.
+        command: the id from `lease.acquire`; empty: this call is the command.
+        restart_count: how often the command's actors have been restarted so far.
+        evaluates: whether there is a final evaluation.
+
+    Raises:
+        Diverged, InputError, TaskTimeout, RunWriteError, LeaseLost: as `training.loop.train` does.
+    """
+
+    def finish(worker: Worker, journal: RunJournal) -> dict[str, Any]:
+        evaluation = Evaluation()
+        if evaluates and job.evaluation.eval_samples:
+            evaluation = final_evaluation(newest_snapshot(job, device), pool, progress)
+        return _write_result(worker, journal, evaluation)
+
+    return train(job, device, pool, progress, finish, command, restart_count)
+
+
+def final_evaluation(snapshot: Snapshot, pool: Pool, progress: Callable[..., ProgressBar] | None = None) -> Evaluation:
+    """The evaluation at the end of a run; `jobs.evaluate` with the same options gives the same numbers."""
+    settings, steps = snapshot.job.evaluation, snapshot.job.evaluation.eval_long_run_steps
+    options = EvaluationOptions(n=settings.eval_samples)
+    if steps:
+        multiple = steps / max(snapshot.sampler.steps, 1)
+        options = EvaluationOptions(n=settings.eval_samples, starts=("data",), multiples=(multiple,))
+    groups = default_groups(snapshot, steps)
+    return evaluate(snapshot, pool, groups, options, progress=progress) if groups else Evaluation()
+
+
+def _write_result(worker: Worker, journal: RunJournal, evaluation: Evaluation) -> dict[str, Any]:
+    """Log the evaluation, and write result.json."""
+    from pipeline.evaluation import figures
+
+    job, out = worker.job, Storage.at(worker.job.out)
+    for one in evaluation.measurements:
+        journal.scalar(f"final/{one.name}", one.value, job.updates)
+    for name, (x, _) in evaluation.images.items():
+        journal.samples("final" if name == "samples" else name, x, job.updates)
+    for name, sentences in evaluation.sentences.items():
+        journal.text("final" if name == "samples" else name, sentences, job.updates)
+    for name, draw in evaluation.figures.items():
+        journal.figure(name, draw(), job.updates)
+    gap, grad_norm = gap_and_grad_norm(job.recipe, worker.monitor.history)
+    if min(len(gap), len(grad_norm)) > LAGS:
+        journal.figure("dynamics", figures.dynamics_figure(gap, grad_norm, job.updates), job.updates)
+    journal.sync()
+    result = _result(worker, evaluation)
+    worker.check_lease()
+    out.write_json("result.json", result)
+    return result
+
+
+def _result(worker: Worker, evaluation: Evaluation) -> dict[str, Any]:
+    job, counters = worker.job, asdict(worker.accounting.latest)
+    cost = {name: counters[name] for name in ("wall_seconds", "cpu_seconds", "gradient_evaluations", "staleness_waits")}
+    return {
+        "name": job.name,
+        "recipe": to_json(job)["recipe"]["type"].rpartition(".")[2],
+        "seed": job.seed,
+        "updates": job.updates,
+        "sampler": sampler_settings(worker),
+        **cost,
+        "rollbacks": [one._asdict() for one in worker.rollbacks],
+        "faults": worker.faults(),
+        "weights_sha256": digest(worker.learner.nets),
+        **measurements_to_json(evaluation.measurements),
+    }
+
+
+def sampler_settings(worker: Worker) -> dict[str, float]:
+    """Steps and temperature of the sample chain's sampler and, of Langevin dynamics, drift and noise."""
+    recipe = worker.job.recipe
+    sampler = recipe.sampler(recipe.sample_chain, worker.learner.nets, worker.job.updates)
+    own = {"drift": sampler.drift, "noise": sampler.noise} if isinstance(sampler, Langevin) else asdict(sampler)
+    return {**own, "steps": sampler.steps, "temperature": sampler.temperature}
