@@ -76,20 +76,16 @@ def _where(mask: Bool[ndarray, " n"], a: ndarray, b: ndarray) -> ndarray:
 
 
 def check_chains(chains: Mapping[str, ChainSettings], lanes: int, lag: int) -> None:
-    """Raise BadInput where the lanes do not divide the chains, or a bank cannot give what is drawn from it."""
+    """Raise InputError where the lanes do not divide the chains, or a bank cannot give what is drawn from it."""
     for name, chain in chains.items():
-        if not 0 <= chain.restart_prob <= 1:
-            raise InputError(f"--restart {chain.restart_prob}: it is a probability")
         if chain.restart_prob and not chain.bank:
-            raise InputError(f"--restart {chain.restart_prob} without --bank: without a bank every chain starts anew")
+            raise InputError("needs a bank: without one every chain starts anew", "restart_prob", chain.restart_prob)
         if chain.count % lanes:
             raise InputError(
-                f"{chain.count} {name} chains an update cannot be dealt to {lanes} lanes: choose a multiple"
+                f"{chain.count} {name} chains per update cannot be split into {lanes} lanes: use a multiple"
             )
         if not chain.bank or chain.bank == "datum":
             continue
         if Lane(lanes - 1, lanes).size(chain.bank) < (lag + 1) * chain.count // lanes:
-            raise InputError(
-                f"a bank of {chain.bank} {name} states is too small: {chain.count} chains an update at lag {lag} "
-                f"on {lanes} lanes need {(lag + 1) * chain.count} or more"
-            )
+            need = f"{chain.count} {name} chains per update at lag {lag} on {lanes} lanes need"
+            raise InputError(f"{need} {(lag + 1) * chain.count} states or more", "bank", chain.bank)

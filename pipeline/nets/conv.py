@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pipeline.energies.energy import Gradient, autograd_gradient
 from pipeline.errors import InputError
 from pipeline.nets.input_gradient import input_gradient
+from pipeline.nets.sizes import require_at_least
 
 PIECE = 32
 """Chains whose gradient a CPU takes at once: what the layers make of more is too much for its caches."""
@@ -20,6 +21,7 @@ def halving(shape: tuple[int, ...], width: int, leaky_slope: float) -> tuple[lis
     A 3x3 convolution at full size, then 4x4 ones of stride 2 that halve the image and double the width, up to
     eightfold; LeakyReLU after each.
     """
+    require_at_least(1, width=width)
     channels, height, across = shape
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1), nn.LeakyReLU(leaky_slope)]
     inner = width
@@ -37,16 +39,14 @@ class ConvEnergy(nn.Sequential):
     couple chains. Weights are channels_last.
 
     Raises:
-        BadInput: an image smaller than 4x4, or no width.
+        InputError: an image smaller than 4x4, or no width.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int, leaky_slope: float):
         _, *size = shape
-        if width < 1:
-            raise InputError(f"--width {width}: it must be 1 or more")
         if min(size) < 4:
             raise InputError(
-                f"images of {size[0]}x{size[1]} are too small for the ConvNet energy: it takes 4x4 and more"
+                f"images of {size[0]}x{size[1]} are too small for the ConvNet energy, which takes 4x4 and more"
             )
         layers, (inner, *end) = halving(shape, width, leaky_slope)
         super().__init__(*layers, nn.Conv2d(inner, 1, (end[0], end[1])))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from pipeline.batch import Batch, Spec
 from pipeline.errors import InputError
 from pipeline.nets.mlp import MLP
+from pipeline.nets.sizes import require_at_least
 
 SAMPLED_WORDS = 30
 """Words in a text that is drawn: p(x|z) is of which words there are, not of how many."""
@@ -18,15 +19,14 @@ class CountsDecoder(nn.Module):
     So g, an MLP with two hidden layers, tells how a text differs from all texts together. Its last layer begins at 0.
 
     Raises:
-        BadInput: no width, no latent dimension, or data without words.
+        InputError: no width, no latent dimension, or data without words.
     """
 
     def __init__(self, latent_dim: int, spec: Spec, width: int, leaky_slope: float):
         super().__init__()
-        if latent_dim < 1:
-            raise InputError(f"--latent {latent_dim}: it must be 1 or more")
+        require_at_least(1, latent_dim=latent_dim)
         if len(spec.frequency) != spec.size:
-            raise InputError("there are no words in the data")
+            raise InputError("the data have no words")
         self.layers = MLP(latent_dim, (width, width), spec.size, leaky_slope)
         nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]

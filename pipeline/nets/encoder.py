@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Spec
-from pipeline.errors import InputError
 from pipeline.nets.conv import halving
+from pipeline.nets.sizes import require_at_least
 from pipeline.nets.text import SentenceEncoder
 from pipeline.rng import standard_normal
 
@@ -23,6 +23,7 @@ class GaussianEncoder(nn.Module):
 
     def __init__(self, spec: Spec, latent_dim: int, widths: tuple[int, ...], leaky_slope: float, dropout: float = 0.0):
         super().__init__()
+        require_at_least(1, latent_dim=latent_dim, width=min(widths))
         layers: list[nn.Module] = [nn.Flatten()]
         inputs = spec.size
         for width in widths:
@@ -40,13 +41,12 @@ class ConvEncoder(GaussianEncoder):
     """Images (n, c, h, w) -> (mean, log sd): convolutions that halve the image, and a linear layer; no normalisation.
 
     Raises:
-        BadInput: no width.
+        InputError: no width.
     """
 
     def __init__(self, spec: Spec, latent_dim: int, width: int, leaky_slope: float, dropout: float = 0.0):
         nn.Module.__init__(self)
-        if width < 1:
-            raise InputError(f"--width {width}: it must be 1 or more")
+        require_at_least(1, latent_dim=latent_dim)
         layers, end = halving(spec.shape, width, leaky_slope)
         last = nn.Linear(math.prod(end), 2 * latent_dim)
         self.layers = nn.Sequential(*layers, nn.Flatten(), *_dropout(dropout), last)
@@ -58,10 +58,8 @@ def build_encoder(
     """The encoder of a kind of data: recurrent for text; for images convolutions, if asked for; else a two-layer MLP.
 
     Raises:
-        BadInput: no width.
+        InputError: no width.
     """
-    if width < 1 or not 0 <= dropout < 1:
-        raise InputError(f"--width {width}, --dropout {dropout}: 1 or more, and a share below 1")
     if spec.kind == "text":
         return SentenceEncoder(spec, latent_dim, width, dropout)
     if spec.kind == "image" and kind == "conv":

@@ -64,7 +64,7 @@ class FlowSettings:
         return k / (self.levels - 1) * 2 - 1
 
     def metrics(self, energy: Float[Tensor, " n"], x: Tensor) -> dict[str, Float[Tensor, " n"]]:
-        """-log density of what was seen of x in a reader's units: `bits_per_dim` a dimension of images, `nll_nats` of vectors."""
+        """The energy -log q of dequantized x in common units: `bits_per_dim` for images, `nll_nats` for vectors."""
         if x.dim() != 4:
             return {"nll_nats": energy}
         return {"bits_per_dim": energy / (x[0].numel() * math.log(2)) + math.log2(self.levels / 2)}
@@ -146,13 +146,13 @@ def build_flow(settings: FlowSettings, spec: Spec) -> nn.Module:
     """The flow of data of one kind and shape.
 
     Raises:
-        BadInput: the family is not for the kind of data, or a number does not fit them.
+        InputError: the family is not for the kind of data, or a number does not fit them.
     """
     if spec.kind == "image" and settings.family == "glow":
         return Glow(spec.shape, settings.scales, settings.couplings, settings.hidden, settings.margin)
     if spec.kind == "vector" and settings.family != "glow":
         return VectorFlow(spec.shape[0], settings)
-    raise InputError(f"--family {settings.family}: flows of images are glow, of vectors spline, affine or gaussian")
+    raise InputError("flows of images are glow, of vectors spline, affine or gaussian", "family", settings.family)
 
 
 def flow_of(nets: Mapping[str, nn.Module]) -> Flow:

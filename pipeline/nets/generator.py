@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, Gradient, autograd_gradient
-from pipeline.errors import InputError
 from pipeline.nets.counts import CountsDecoder
 from pipeline.nets.input_gradient import layer_passes
+from pipeline.nets.sizes import require_at_least
 from pipeline.nets.text import SentenceDecoder
 
 
@@ -62,13 +62,12 @@ class ConvGenerator(nn.Sequential, GaussianDecoder):
     input is halved once more; LeakyReLU between, tanh at the end. No normalisation. Weights are channels_last.
 
     Raises:
-        BadInput: no width, or no latent dimension.
+        InputError: no width, or no latent dimension.
     """
 
     def __init__(self, latent_dim: int, shape: tuple[int, ...], width: int, leaky_slope: float):
         channels, *size = shape
-        if width < 1 or latent_dim < 1:
-            raise InputError(f"--width {width}, --latent {latent_dim}: they must be 1 or more")
+        require_at_least(1, latent_dim=latent_dim, width=width)
         doublings = 0
         while all(s % 2 == 0 and s >= 8 for s in size):
             size, doublings = [s // 2 for s in size], doublings + 1
@@ -89,12 +88,11 @@ class MLPGenerator(nn.Sequential, GaussianDecoder):
     """Latent vectors (n, d) -> data of one shape: linear layers with LeakyReLU between; images end in tanh.
 
     Raises:
-        BadInput: a layer of no width, or no latent dimension.
+        InputError: a layer of no width, or no latent dimension.
     """
 
     def __init__(self, latent_dim: int, spec: Spec, widths: tuple[int, ...], leaky_slope: float):
-        if min(latent_dim, *widths) < 1:
-            raise InputError(f"--width {min(widths)}, --latent {latent_dim}: they must be 1 or more")
+        require_at_least(1, latent_dim=latent_dim, width=min(widths))
         layers: list[nn.Module] = []
         inputs = latent_dim
         for width in widths:

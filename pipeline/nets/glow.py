@@ -163,14 +163,14 @@ class Glow(nn.Module):
     Weights are channels_last. With a `margin` pixels are stretched first.
 
     Raises:
-        BadInput: an image whose sides cannot be halved so often.
+        InputError: an image whose sides cannot be halved so often.
     """
 
     def __init__(self, shape: tuple[int, ...], scales: int, couplings: int, hidden: int, margin: float = 0.0):
         super().__init__()
         channels, *sides = shape
         if any(side % 2**scales for side in sides):
-            raise InputError(f"--scales {scales}: {sides[0]}x{sides[1]} pixels cannot be halved {scales} times")
+            raise InputError(f"{sides[0]}x{sides[1]} pixels cannot be halved {scales} times", "scales", scales)
         self.logit = Logit(margin)
         self.steps, self.splits, self.shapes = nn.ModuleList(), nn.ModuleList(), list[tuple[int, ...]]()
         for scale in range(scales):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from pipeline.batch import Spec
 from pipeline.errors import InputError
 from pipeline.nets.generator import GaussianDecoder
+from pipeline.nets.sizes import require_at_least
 
 
 class LayeredGenerator(GaussianDecoder):
@@ -17,15 +18,14 @@ class LayeredGenerator(GaussianDecoder):
     hidden layers.
 
     Raises:
-        BadInput: no layer, or one of no dimension.
+        InputError: no layer, or one of no dimension.
     """
 
     def __init__(self, latent_dims: tuple[int, ...], spec: Spec, width: int, leaky_slope: float):
         super().__init__()
-        if not latent_dims or min(*latent_dims, width) < 1:
-            raise InputError(
-                f"--latents {' '.join(map(str, latent_dims))}, --width {width}: one layer or more, each 1 or more"
-            )
+        if not latent_dims:
+            raise InputError("must have one layer or more", "latent_dims", latent_dims)
+        require_at_least(1, latent_dims=min(latent_dims), width=width)
         self.latent_dims = list(latent_dims)
         self.read = nn.ModuleList(nn.Linear(d, width) for d in latent_dims)
         self.heads = nn.ModuleList(nn.Linear(width, 2 * d) for d in latent_dims[1:])
@@ -50,7 +50,7 @@ class StepSize(nn.Module):
     def __init__(self, step: float):
         super().__init__()
         if step <= 0:
-            raise InputError(f"--step {step}: it must be more than 0")
+            raise InputError("must be greater than 0", "step_size", step)
         self.log = nn.Parameter(torch.tensor(step).log())
 
     def forward(self) -> Float[Tensor, ""]:

@@ -6,20 +6,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.energies.energy import Gradient, autograd_gradient
-from pipeline.errors import InputError
 from pipeline.nets.input_gradient import input_gradient
+from pipeline.nets.sizes import require_at_least
 
 
 class MLP(nn.Sequential):
     """Vectors (n, d) -> vectors (n, outputs): linear layers of the given widths, LeakyReLU between.
 
     Raises:
-        BadInput: a layer of no width.
+        InputError: a layer of no width.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int, leaky_slope: float):
-        if min(widths) < 1:
-            raise InputError(f"--width {min(widths)}: it must be 1 or more")
+        require_at_least(1, width=min(widths))
         layers: list[nn.Module] = []
         for width in widths:
             layers += [nn.Linear(inputs, width), nn.LeakyReLU(leaky_slope)]

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
+from pipeline.nets.sizes import require_at_least
 
 
 class NonLocal(nn.Module):
@@ -37,16 +38,15 @@ class NonLocalEnergy(nn.Sequential):
     before the second and the third; then two linear layers. Weights are channels_last.
 
     Raises:
-        BadInput: an image smaller than 8x8, or no width.
+        InputError: an image smaller than 8x8, or no width.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int, leaky_slope: float):
         channels, *size = shape
-        if width < 1:
-            raise InputError(f"--width {width}: it must be 1 or more")
+        require_at_least(1, width=width)
         if min(size) < 8:
             raise InputError(
-                f"images of {size[0]}x{size[1]} are too small for the non-local energy: it takes 8x8 and more"
+                f"images of {size[0]}x{size[1]} are too small for the non-local energy, which takes 8x8 and more"
             )
         layers: list[nn.Module] = []
         for i, outer in enumerate((width, 2 * width, 4 * width)):

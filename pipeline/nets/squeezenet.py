@@ -69,7 +69,7 @@ def squeezenet(path: str) -> SqueezeNet:
     """The network of an .npz with `<layer>/weight` (out, in, height, width) and `<layer>/bias`; frozen.
 
     Raises:
-        BadInput: there is no such file, it is damaged, or its layers are others.
+        InputError: there is no such file, it is damaged, or its layers are others.
     """
     net = SqueezeNet()
     try:
@@ -77,10 +77,12 @@ def squeezenet(path: str) -> SqueezeNet:
             found: dict[str, ndarray] = {name.replace("/", "."): file[name] for name in file.files}
         net.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})
     except FileNotFoundError as e:
-        raise InputError(f"--squeezenet {path}: there is no such file") from e
+        raise InputError("there is no such file", "squeezenet", path) from e
     except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as e:
-        raise InputError(f"--squeezenet {path} is not an .npz that can be read: {str(e).splitlines()[0]}") from e
+        raise InputError(f"it is not an .npz that can be read: {str(e).splitlines()[0]}", "squeezenet", path) from e
     except (RuntimeError, TypeError) as e:
         lines = [line.strip() for line in str(e).splitlines() if line.strip()]
-        raise InputError(f"--squeezenet {path} holds no SqueezeNet v1.0: {lines[min(1, len(lines) - 1)][:160]}") from e
+        raise InputError(
+            f"it holds no SqueezeNet v1.0: {lines[min(1, len(lines) - 1)][:160]}", "squeezenet", path
+        ) from e
     return net.eval().requires_grad_(False)

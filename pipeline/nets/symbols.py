@@ -12,21 +12,6 @@ from torch.nn.functional import cross_entropy
 
 from pipeline.batch import Batch
 from pipeline.energies.energy import Energy
-from pipeline.errors import InputError
-from pipeline.nets.mlp import MLP
-
-
-def build_head(latent_dim: int, symbols: int, labels: int | None, leaky_slope: float, width: int = 200) -> MLP:
-    """F, with two hidden layers of `width` units; `labels` it learns, if any.
-
-    Raises:
-        BadInput: there is no symbol, or there are fewer than labels, or labels are to be learned and there are none.
-    """
-    if labels == 0:
-        raise InputError("the data have no labels: --labelled-batch 0 learns without, with --symbols of your choice")
-    if symbols < (labels or 1):
-        raise InputError(f"--symbols {symbols}: 1 or more, and as many as there are labels to learn ({labels or 0})")
-    return MLP(latent_dim, (width, width), symbols, leaky_slope)
 
 
 def marginal(head: nn.Module, tilt: float) -> Energy:

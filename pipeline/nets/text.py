@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from pipeline.batch import Batch, Spec
 from pipeline.errors import InputError
+from pipeline.nets.sizes import require_at_least
 
 END = 1
 """The number of the word that ends a sentence."""
@@ -26,15 +27,15 @@ class SentenceDecoder(nn.Module):
     sentences add up to 1. Dropout, of embeddings and before the scores, is there while the network learns alone.
 
     Raises:
-        BadInput: no width, no latent dimension, or data without words.
+        InputError: no width, no latent dimension, or data without words.
     """
 
     def __init__(self, latent_dim: int, spec: Spec, width: int, dropout: float = 0.3):
         super().__init__()
-        if width < 2 or latent_dim < 1:
-            raise InputError(f"--width {width}, --latent {latent_dim}: a sentence's decoder needs 2 and 1 or more")
+        require_at_least(2, width=width)
+        require_at_least(1, latent_dim=latent_dim)
         if spec.shape[0] < 2 or len(spec.frequency) < 3:
-            raise InputError("there are no words in the data")
+            raise InputError("the data have no words")
         self.longest, inner = spec.shape[0], width // 2
         self.embedding = _embedding(len(spec.frequency), inner)
         self.first = nn.Linear(latent_dim, width)
@@ -89,13 +90,13 @@ class SentenceEncoder(nn.Module):
     The log standard deviation is bounded softly to [-6, 6], as that of other encoders.
 
     Raises:
-        BadInput: no width, or no latent dimension.
+        InputError: no width, or no latent dimension.
     """
 
     def __init__(self, spec: Spec, latent_dim: int, width: int, dropout: float = 0.0):
         super().__init__()
-        if width < 2 or latent_dim < 1:
-            raise InputError(f"--width {width}, --latent {latent_dim}: a sentence's encoder needs 2 and 1 or more")
+        require_at_least(2, width=width)
+        require_at_least(1, latent_dim=latent_dim)
         self.embedding = _embedding(len(spec.frequency), width // 2)
         self.gru = nn.GRU(width // 2, width, batch_first=True)
         self.last = nn.Linear(width, 2 * latent_dim)

@@ -66,6 +66,15 @@ class Anatomy(Recipe):
     leaky_slope: NonNegative = 0.05
     """LeakyReLU's slope below 0."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.langevin.steps:
+            raise InputError("chains without steps are their own start", "steps", 0)
+        if not 0 < self.langevin.temperature < math.inf:
+            field = "drift" if self.langevin.temperature else "noise"
+            why = "must be above 0: the energy is the network's over the temperature noise^2 / (2 drift)"
+            raise InputError(why, field, getattr(self.langevin, field))
+
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """One chain under the energy."""
@@ -75,12 +84,6 @@ class Anatomy(Recipe):
 
     def nets(self, spec: Spec) -> Nets:
         """The energy F: a ConvNet for images, an MLP (w, 2w, 2w, 2w) for vectors (appendix, architectures)."""
-        if not 0 < self.langevin.temperature < math.inf:
-            raise InputError(
-                "--noise 0 or --drift 0: the energy is the network's over the temperature noise^2/(2 drift)"
-            )
-        if self.lr_decay > 1:
-            raise InputError(f"--decay {self.lr_decay}: the learning rate would grow; it must be 1 or less")
         if spec.kind == "image":
             kind = NonLocalEnergy if self.architecture == "nonlocal" else ConvEnergy
             return {"energy": kind(spec.shape, self.width, self.leaky_slope)}

@@ -77,7 +77,9 @@ class FlowContrastive(FlowLatentRecipe):
     def nets(self, spec: Spec) -> Nets:
         """The energy with its constant, and the flow, once more where it is the energy's base."""
         if self.labelled_batch_size and not spec.num_classes:
-            raise InputError("the data have no labels: --labelled-batch 0 learns without")
+            raise InputError(
+                "the data have no labels; 0 learns without", "labelled_batch_size", self.labelled_batch_size
+            )
         energy = EnergyWithConstant(
             spec, spec.num_classes if self.labelled_batch_size else 0, self.width, self.leaky_slope
         )
@@ -121,7 +123,7 @@ class FlowContrastive(FlowLatentRecipe):
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
-        """`bits_per_dim` or `nats` of p, as good as its c, and the flow's; the energies of both; `accuracy` with heads."""
+        """`bits_per_dim` or `nll_nats` of p, as good as c, and of the flow; both energies; `accuracy` with heads."""
         x = batch["data"]["x"]
         seen = self.flow.dequantize(x, rng)
         own, base = self.energy(nets)(seen), flow_energy(flow_of(nets))(seen)

@@ -21,6 +21,7 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy
+from pipeline.errors import InputError
 from pipeline.nets.conv import ConvEnergy
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
@@ -51,6 +52,11 @@ class ShortRun(Recipe):
     """Channels of the ConvNet's first layer (nf); units of an MLP's first layer."""
     leaky_slope: NonNegative = 0.2
     """LeakyReLU's slope below 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.langevin.steps:
+            raise InputError("chains without steps are their own start", "steps", 0)
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:

@@ -60,6 +60,12 @@ class ShortRunInference(Recipe):
     leaky_slope: NonNegative = 0.2
     """LeakyReLU's slope below 0."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("tune_items", "tune_grid"):
+            if self.tune_every and not getattr(self, name):
+                raise InputError("is needed for the search, unless tune_every is 0", name, getattr(self, name))
+
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """One chain a datum of the batch, anew each time."""
@@ -71,9 +77,7 @@ class ShortRunInference(Recipe):
         return "prior"
 
     def nets(self, spec: Spec) -> Nets:
-        """The generator, and the step size. Raises BadInput for a search of nothing."""
-        if self.tune_every and (self.tune_items < 1 or min(self.tune_grid, default=0) <= 0):
-            raise InputError("--tune-items must be 1 or more, --tune-grid not empty and above 0; or --tune-every 0")
+        """The generator, and the step size."""
         net = LayeredGenerator(self.latent_dims, spec, self.width, self.leaky_slope)
         return {"generator": net, "step": StepSize(self.step_size)}
 

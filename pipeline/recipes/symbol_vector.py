@@ -22,9 +22,11 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, gaussian, tilt
+from pipeline.errors import InputError
 from pipeline.nets.encoder import build_encoder, reparameterize
 from pipeline.nets.generator import build_decoder, decoder_of
-from pipeline.nets.symbols import build_head, joint, label_metrics, marginal, symbol_usage
+from pipeline.nets.mlp import MLP
+from pipeline.nets.symbols import joint, label_metrics, marginal, symbol_usage
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
 from pipeline.rng import standard_normal
@@ -100,9 +102,16 @@ class SymbolVector(Recipe):
 
     def nets(self, spec: Spec) -> Nets:
         """F (d-200-200-K), encoder and generator."""
-        leaky_slope, labels = 0.2, spec.num_classes if self.labelled_batch_size else None
+        leaky_slope, symbols = 0.2, self.num_classes(spec)
+        if self.labelled_batch_size and not spec.num_classes:
+            raise InputError(
+                "the data have no labels; 0 learns without", "labelled_batch_size", self.labelled_batch_size
+            )
+        least = spec.num_classes if self.labelled_batch_size else 1
+        if symbols < least:
+            raise InputError(f"must be {least} or more, so that each label has its own", "symbols", symbols)
         return {
-            "energy": build_head(self.latent_dim, self.num_classes(spec), labels, leaky_slope),
+            "energy": MLP(self.latent_dim, (200, 200), symbols, leaky_slope),
             "encoder": build_encoder(self.architecture, spec, self.latent_dim, self.width, leaky_slope, self.dropout),
             "generator": build_decoder(self.architecture, self.latent_dim, spec, self.width, leaky_slope),
         }

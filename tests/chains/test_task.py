@@ -81,14 +81,22 @@ def test_no_bank_starts_anew_each_time():
     assert all((x == -1).all() for _, x in rounds(bank(0.0, states=0), 5))
 
 
-@pytest.mark.parametrize(("number", "states", "lag", "fits"), [(6, 18, 2, True), (6, 17, 2, False), (7, 0, 0, False)])
-def test_a_bank_holds_what_can_be_in_flight(number, states, lag, fits):
-    chains = {"model": ChainSettings(number, bank=states)}
-    if fits:
-        check_chains(chains, 3, lag)
+@pytest.mark.parametrize(
+    ("settings", "lag", "complaint"),
+    [
+        (ChainSettings(6, bank=18), 2, ""),
+        (ChainSettings(6, bank=17), 2, "bank=17: 6 model chains per update at lag 2 on 3 lanes need 18"),
+        (ChainSettings(6, bank=18, restart_prob=0.5), 2, ""),
+        (ChainSettings(6, restart_prob=0.5), 0, "restart_prob=0.5: needs a bank"),
+        (ChainSettings(7), 0, "7 model chains per update cannot be split into 3 lanes"),
+    ],
+)
+def test_a_bank_holds_what_can_be_in_flight(settings, lag, complaint):
+    if complaint:
+        with pytest.raises(InputError, match=complaint):
+            check_chains({"model": settings}, 3, lag)
     else:
-        with pytest.raises(InputError):
-            check_chains(chains, 3, lag)
+        check_chains({"model": settings}, 3, lag)
 
 
 def test_advance_is_pure():

@@ -200,10 +200,10 @@ PLANE, IMAGE = Spec("vector", (2,), 0), Spec("image", (1, 8, 8), 10)
 @pytest.mark.parametrize(
     ("family", "spec", "others", "complaint"),
     [
-        ("glow", PLANE, {}, "--family glow"),
-        ("spline", IMAGE, {}, "--family spline"),
-        ("affine", Spec("text", (7,), 0), {}, "--family affine"),
-        ("glow", IMAGE, {"scales": 4}, "--scales 4: 8x8 pixels"),
+        ("glow", PLANE, {}, "family=glow"),
+        ("spline", IMAGE, {}, "family=spline"),
+        ("affine", Spec("text", (7,), 0), {}, "family=affine"),
+        ("glow", IMAGE, {"scales": 4}, "scales=4: 8x8 pixels"),
         ("affine", PLANE, {"couplings": 0}, "couplings=0"),
         ("affine", PLANE, {"hidden": 0}, "hidden=0"),
         ("glow", IMAGE, {"levels": 1}, "levels=1"),

@@ -42,7 +42,9 @@ def test_energies_of_a_batch_are_those_of_its_items(shape):
     assert one.std() > 0
 
 
-@pytest.mark.parametrize(("shape", "width"), [((1, 7, 9), 4), ((1, 8, 8), 0)])
-def test_what_it_cannot_take_is_said(shape, width):
-    with pytest.raises(InputError):
+@pytest.mark.parametrize(
+    ("shape", "width", "complaint"), [((1, 7, 9), 4, "7x9 are too small"), ((1, 8, 8), 0, "width=0: must be 1 or more")]
+)
+def test_what_it_cannot_take_is_refused(shape, width, complaint):
+    with pytest.raises(InputError, match=complaint):
         NonLocalEnergy(shape, width, 0.05)

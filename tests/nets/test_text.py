@@ -111,10 +111,10 @@ def test_text_has_a_recurrent_decoder_and_too_small_ones_are_refused():
     net = build_decoder("conv", 3, SPEC, 8, 0.2)
     assert isinstance(net, SentenceDecoder)
     assert isinstance(net, Decoder)
-    for latent_dim, width in ((0, 8), (3, 1)):
-        with pytest.raises(InputError, match="--latent"):
+    for latent_dim, width, complaint in ((0, 8, "latent_dim=0"), (3, 1, "width=1: must be 2")):
+        with pytest.raises(InputError, match=complaint):
             build_decoder("mlp", latent_dim, SPEC, width, 0.2)
-        with pytest.raises(InputError, match="--latent"):
+        with pytest.raises(InputError, match=complaint):
             SentenceEncoder(SPEC, latent_dim, width)
     with pytest.raises(InputError, match="no words"):
         SentenceDecoder(3, Spec("text", (1,), 0, (0.0, 1.0)), 8)

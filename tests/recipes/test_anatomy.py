@@ -9,8 +9,10 @@ from running import CPU, parts
 
 from pipeline.batch import Spec
 from pipeline.chains.lanes import lanes_of_rank
+from pipeline.errors import InputError
 from pipeline.nets.weights import flatten
 from pipeline.recipes.anatomy import Anatomy
+from pipeline.recipes.short_run import ShortRun
 from pipeline.samplers.langevin import Langevin
 from pipeline.training.learner import Learner
 
@@ -54,3 +56,15 @@ def test_adam_takes_no_scale():
         for noise in (0.01, 0.125)
     ]
     np.testing.assert_allclose(*weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("recipe", [Anatomy, ShortRun])
+def test_chains_without_steps_are_refused(recipe):
+    with pytest.raises(InputError, match="steps=0: chains without steps are their own start"):
+        recipe(langevin=Langevin(0, 1.0, 0.01))
+
+
+@pytest.mark.parametrize(("drift", "noise", "field"), [(0.0, 0.1, "drift"), (1.0, 0.0, "noise"), (0.0, 0.0, "drift")])
+def test_a_temperature_of_nothing_or_without_bound_is_refused(drift, noise, field):
+    with pytest.raises(InputError, match=f"{field}=0.0: must be above 0"):
+        Anatomy(langevin=Langevin(5, drift, noise))

@@ -197,5 +197,5 @@ def test_labels_add_their_cross_entropy():
     torch.testing.assert_close(told["cross_entropy"], entropy)
     torch.testing.assert_close(found["energy"], -found["flow"] + 2 * entropy)
     assert isinstance(nets["energy"], EnergyWithConstant)
-    with pytest.raises(InputError, match="--labelled-batch 0"):
+    with pytest.raises(InputError, match="labelled_batch_size=6: the data have no labels"):
         recipe.nets(PLANE)

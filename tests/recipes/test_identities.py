@@ -54,7 +54,7 @@ def ranks(small):
         pair = []
         for recipe in (SRI, other):
             job = override(small, recipe=recipe, max_items=24)
-            pair.append(Worker(job, load_data(job.data.source, job.data.max_items), CPU, local_pool(job)))
+            pair.append(Worker(job, load_data(job.data.source, max_items=job.data.max_items), CPU, local_pool(job)))
         sri, rank = pair
         for p, q in zip(weights(rank), weights(sri), strict=True):
             p.data.copy_(q)

@@ -146,8 +146,8 @@ def test_classes_that_are_not_there_are_said(rank):
     ("recipe", "spec", "said"),
     [
         (SMALL, Spec("vector", (2,), 0), "no labels"),
-        (replace(SMALL, symbols=3), SPEC, "--symbols 3"),
-        (replace(SMALL, labelled_batch_size=0), Spec("vector", (2,), 0), "--symbols 0"),
+        (replace(SMALL, symbols=3), SPEC, "symbols=3: must be 10 or more"),
+        (replace(SMALL, labelled_batch_size=0), Spec("vector", (2,), 0), "symbols=0: must be 1 or more"),
     ],
 )
 def test_data_that_will_not_do_are_said(recipe, spec, said):
