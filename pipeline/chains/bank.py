@@ -23,7 +23,7 @@ class Bank:
         self.settings = settings
         self.size = items if settings.bank == "datum" else settings.bank
         self.states: dict[int, ndarray] = {}
-        self.put_once = {lane.index: np.zeros(lane.size(self.size), bool) for lane in lanes}
+        self.filled = {lane.index: np.zeros(lane.size(self.size), bool) for lane in lanes}
         self.in_flight = {lane.index: np.zeros(lane.size(self.size), bool) for lane in lanes}
 
     def draw(
@@ -41,7 +41,7 @@ class Bank:
         free = np.flatnonzero(~self.in_flight[p])
         slots = rng.choice(free, n, replace=False) if index is None else index // lane.count
         self.in_flight[p][slots] = True
-        kept = self.put_once[p][slots] & (rng.random(n) >= self.settings.restart_prob)
+        kept = self.filled[p][slots] & (rng.random(n) >= self.settings.restart_prob)
         return slots, _where(kept, self.states[p][slots], fresh) if kept.any() else fresh
 
     def put(self, lane: Lane, slots: Int64[ndarray, " n"], x: Float[ndarray, "n *d"]) -> None:
@@ -52,9 +52,9 @@ class Bank:
         if p not in self.states:
             self.states[p] = np.zeros((lane.size(self.size), *x.shape[1:]), x.dtype)
         self.states[p][slots] = x
-        self.put_once[p][slots], self.in_flight[p][slots] = True, False
+        self.filled[p][slots], self.in_flight[p][slots] = True, False
 
-    def hold(self, lane: Lane, slots: Int64[ndarray, " n"]) -> None:
+    def mark_in_flight(self, lane: Lane, slots: Int64[ndarray, " n"]) -> None:
         """Mark slots as in flight: what a resumed run does for the answers it still has to hand out."""
         if self.settings.bank:
             self.in_flight[lane.index][slots] = True
@@ -62,13 +62,13 @@ class Bank:
     def state_dict(self, lane: Lane) -> dict[str, ndarray]:
         """The lane's states, by name."""
         p = lane.index
-        return {"states": self.states[p], "put_once": self.put_once[p]} if p in self.states else {}
+        return {"states": self.states[p], "filled": self.filled[p]} if p in self.states else {}
 
     def load_state_dict(self, lane: Lane, state: Mapping[str, ndarray]) -> None:
         """Take over the lane's states."""
         if state:
             self.states[lane.index] = np.array(state["states"])
-            self.put_once[lane.index] = np.array(state["put_once"], bool)
+            self.filled[lane.index] = np.array(state["filled"], bool)
 
 
 def _where(mask: Bool[ndarray, " n"], a: ndarray, b: ndarray) -> ndarray:

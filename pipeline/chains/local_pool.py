@@ -44,7 +44,7 @@ class Pool(Protocol):
         """All answers not collected yet, by update; they stay to be collected."""
         ...
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Drop all that was submitted, and begin at update 0."""
 
 
@@ -82,6 +82,6 @@ class LocalPool:
         """All answers not collected yet, by update; they stay to be collected."""
         return self.ready
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Drop all that was submitted, and begin at update 0."""
         self.ready, self.next = {}, 0

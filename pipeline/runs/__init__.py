@@ -1,0 +1,1 @@
+"""Runs on disk: their settings, checkpoints, logs and snapshots, and who may write there."""

@@ -1,8 +1,8 @@
 """Checkpoints: whole or not at all, on any pyarrow filesystem; nothing is ever unpickled.
 
-A checkpoint is a folder `update-N`: trees of dicts and lists whose tensors lie in safetensors files, one a part (rank
-0 writes `learner`, each lane's rank `lane-P`), everything else in `state.json`, and `manifest.json` with the hash of
-every file, written last: without it, or with a hash that differs, the folder is no checkpoint.
+A checkpoint is a folder `update-N` of parts, trees of dicts and lists. Rank 0 writes the part `learner`, each lane's rank
+the part `lane-P`. A part's tensors lie in a safetensors file of its own, everything else in `state.json`. Last comes
+`manifest.json` with the hash of every file; without it, or with a hash that differs, the folder is not a checkpoint.
 """
 
 import json
@@ -23,11 +23,11 @@ from pipeline.runs.storage import Storage
 
 TENSOR = "tensor:"
 INTEGER = "integer:"
-"""Before a key that is a number, since JSON's keys are strings."""
+"""Precedes a key that is a number, since JSON's keys are strings."""
 
 
 def split_tensors(tree: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
-    """A tree without its tensors (each replaced by a string that names it), and the tensors by that name."""
+    """A tree whose tensors are replaced by strings that name them, and the tensors by that name."""
     if isinstance(tree, Tensor):
         return TENSOR + path, {path: tree.detach().contiguous().cpu()}
     if isinstance(tree, Mapping):
@@ -35,13 +35,13 @@ def split_tensors(tree: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
         parts = {k: split_tensors(v, f"{path}/{k}" if path else k) for k, v in named.items()}
         return {k: rest for k, (rest, _) in parts.items()}, {n: t for _, ts in parts.values() for n, t in ts.items()}
     if isinstance(tree, list | tuple):
-        parts_ = [split_tensors(v, f"{path}/{i}") for i, v in enumerate(tree)]
-        return [rest for rest, _ in parts_], {n: t for _, ts in parts_ for n, t in ts.items()}
+        items = [split_tensors(v, f"{path}/{i}") for i, v in enumerate(tree)]
+        return [rest for rest, _ in items], {n: t for _, ts in items for n, t in ts.items()}
     return tree, {}
 
 
 def join_tensors(rest: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The tree that `split` took apart."""
+    """The tree that `split_tensors` took apart."""
     if isinstance(rest, str) and rest.startswith(TENSOR):
         return tensors[rest.removeprefix(TENSOR)]
     if isinstance(rest, dict):
@@ -53,7 +53,7 @@ def join_tensors(rest: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 class WrittenPart(NamedTuple):
-    """What one rank has written of a checkpoint."""
+    """A part whose tensors are written."""
 
     name: str
     rest: Any
@@ -63,17 +63,17 @@ class WrittenPart(NamedTuple):
 
 
 def checkpoint_folder(checkpoints: Storage, update: int) -> Storage:
-    """Where the checkpoint of a run that has made `update` updates lies."""
+    """The folder of the checkpoint after `update` updates."""
     return checkpoints / f"update-{update:08d}"
 
 
 def update_of(name: str) -> int:
-    """The updates that a run had made at the checkpoint of that name."""
+    """The number of updates at the checkpoint of that name."""
     return int(name.removeprefix("update-"))
 
 
 def write_part(place: Storage, name: str, tree: Any) -> WrittenPart:
-    """Write the tensors of `tree`."""
+    """Write the tensors of a part."""
     rest, tensors = split_tensors(tree)
     data = save_tensors(tensors)
     place.write(f"{name}.safetensors", data)
@@ -89,7 +89,7 @@ def commit(place: Storage, parts: list[WrittenPart], state: Mapping[str, Any]) -
 
 
 def is_whole(place: Storage) -> bool:
-    """Whether every file that the manifest names is there, with its hash."""
+    """Whether every file of the manifest exists and has its hash."""
     if not place.exists("manifest.json"):
         return False
     try:
@@ -99,36 +99,38 @@ def is_whole(place: Storage) -> bool:
         return False
 
 
+def _folder_names(checkpoints: Storage) -> list[str]:
+    return [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)]
+
+
 def whole_names(checkpoints: Storage) -> list[str]:
     """The names of all whole checkpoints, oldest first."""
-    found = [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)]
-    return [name for name in found if is_whole(checkpoints / name)]
+    return [name for name in _folder_names(checkpoints) if is_whole(checkpoints / name)]
 
 
 def newest_name(checkpoints: Storage) -> str | None:
     """The name of the newest whole checkpoint, or None."""
-    found = [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)]
-    return next((name for name in reversed(found) if is_whole(checkpoints / name)), None)
+    return next((name for name in reversed(_folder_names(checkpoints)) if is_whole(checkpoints / name)), None)
 
 
 def remove_after(checkpoints: Storage, name: str) -> None:
-    """Remove what is newer than the checkpoint that a run goes on from: torn folders, which pruning must not count."""
-    for later in [n for n in checkpoints.names() if re.fullmatch(r"update-\d+", n) and n > name]:
+    """Remove folders newer than the checkpoint that a run continues from; they are torn, and pruning must not count them."""
+    for later in [n for n in _folder_names(checkpoints) if n > name]:
         (checkpoints / later).delete()
 
 
-def remove_unhealthy(checkpoints: Storage, fell: int | None) -> None:
-    """Remove what is newer than the checkpoint to roll back to, the newest healthy one; all, if there is none.
+def remove_unhealthy(checkpoints: Storage, last_target: int | None) -> None:
+    """Remove what is newer than the checkpoint to roll back to: the newest healthy one, or nothing if there is none.
 
     Args:
         checkpoints: the run's.
-        fell: number of updates at the checkpoint that the run went back to last, or None. If it is that one again, the
-            run goes back one further, or to the start if that is from before there was a history to judge it by.
+        last_target: updates at the checkpoint of the last rollback, or None. If it would be that one again, the run
+            rolls back to the one before, or to the start if the checkpoint is older than the history to judge it by.
     """
     states = {name: read_state(checkpoints / name) for name in whole_names(checkpoints)}
     healthy = [name for name, state in states.items() if state["healthy"]]
-    again = healthy and update_of(healthy[-1]) == fell
-    if again and (len(healthy) > 1 or not states[healthy[-1]]["has_history"]):
+    repeated = healthy and update_of(healthy[-1]) == last_target
+    if repeated and (len(healthy) > 1 or not states[healthy[-1]]["has_history"]):
         healthy.pop()
     for name in states:
         if not healthy or name > healthy[-1]:
@@ -136,8 +138,8 @@ def remove_unhealthy(checkpoints: Storage, fell: int | None) -> None:
 
 
 def prune(checkpoints: Storage, keep: int) -> None:
-    """Remove all but the newest `keep`."""
-    for name in [name for name in checkpoints.names() if re.fullmatch(r"update-\d+", name)][:-keep]:
+    """Remove all but the newest `keep` checkpoints."""
+    for name in _folder_names(checkpoints)[:-keep]:
         (checkpoints / name).delete()
 
 
@@ -152,18 +154,18 @@ def read_part(place: Storage, name: str) -> Any:
 
 
 def to_tensors(arrays: Mapping[str, ndarray]) -> dict[str, Tensor]:
-    """Arrays as a part holds them."""
+    """Arrays as tensors, as a part holds them."""
     return {name: torch.from_numpy(a) for name, a in arrays.items()}
 
 
-def pack(answer: ChainResult) -> dict[str, Any]:
-    """An answer as the part of its lane holds it."""
-    fields = answer._asdict()
+def pack(result: ChainResult) -> dict[str, Any]:
+    """A result as the part of its lane holds it."""
+    fields = result._asdict()
     del fields["lane"]
     return {k: torch.tensor(v) if isinstance(v, ndarray) else v for k, v in fields.items()}
 
 
 def unpack(lane: Lane, fields: Mapping[str, Any]) -> ChainResult:
-    """The answer that `pack` took apart."""
+    """The result that `pack` took apart."""
     arrays: dict[str, Any] = {k: v.numpy() if isinstance(v, Tensor) else v for k, v in fields.items()}
     return ChainResult(lane=lane, **arrays)

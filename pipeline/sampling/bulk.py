@@ -1,10 +1,10 @@
-"""Samples in bulk: block i is a function of (model, seed, i), whoever draws it, and is one file, whole or not there."""
+"""Bulk sampling in blocks: block i depends on (model, seed, i) alone, and is one file, whole or absent."""
 
 import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,64 +12,63 @@ import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float32
 from numpy import ndarray
-from PIL import Image
 from torch import Tensor
 
 from pipeline.chains.task import ChainTask, advance
 from pipeline.data.dataset import Dataset
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunWriteError
 from pipeline.nets.weights import Nets, eval_copy, load
 from pipeline.recipe import init_networks
 from pipeline.rng import fold
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.storage import Storage
-from pipeline.sampling.draw import CHAINS_PER_TASK, class_tasks, decode_states, draw_tasks
+from pipeline.sampling.draw import CHAINS_PER_TASK, ChainStart, class_tasks, decode_states, draw_tasks
 from pipeline.sampling.long_chains import stretches, with_steps
 
 DESCRIPTION_FILE = "sampling.json"
-"""What the samples of a folder are of."""
+"""What the samples of a folder have in common."""
 
 
 @dataclass(frozen=True)
 class BlockSettings:
-    """What decides the samples of a block, beside the model."""
+    """What determines the samples of a block, beside the model."""
 
     seed: int
     size: int
-    """Samples of a block."""
+    """Samples per block."""
     steps: int = 0
-    """Steps of the chains; 0: as many as the recipe's."""
-    start: Literal["noise", "data", "bank"] = "noise"
-    """Where they start: as the recipe says, from the run's data, or from its bank."""
+    """Steps of the chains; 0: the recipe's own."""
+    start: ChainStart = "noise"
+    """Where the chains start."""
     label: int | None = None
     """Class of the samples; None: the model's samples."""
 
 
 class Block(NamedTuple):
-    """Samples with what drew them."""
+    """Samples, with what identifies their chains."""
 
     x: ndarray
-    """(n, *shape) data: float32, or int64 numbers of words."""
+    """(n, *shape) data: float32, or int64 word indices."""
     energy: Float32[ndarray, " n"]
     """U of each chain's final state, under the chain's own target."""
     seed: ndarray
-    """(n,) int64: of the task that moved the chain; a task is up to `draw.CHAINS_PER_TASK` rows in their order."""
+    """(n,) int64 seed of the task that moved the chain; up to `draw.CHAINS_PER_TASK` rows share a task, in their order."""
 
 
 @dataclass(frozen=True)
 class BulkSource:
-    """A model, what is drawn of it, and the folder that its blocks go to; it travels to whoever draws them."""
+    """A model, the settings of its blocks, and the folder they go to; it can be sent to other processes."""
 
     job: Job[Any]
     weights: Float32[ndarray, " p"]
     update: int
     bank: ndarray | None
     """(n, *d) states of the model's bank, where chains start from it."""
-    drawing: BlockSettings
+    blocks: BlockSettings
     out: str = ""
 
     def writer(self, device: torch.device) -> "BlockWriter":
-        """What draws and writes blocks, on a device."""
+        """A writer with networks of its own, on a device."""
         data = load_dataset(self.job)
         nets = eval_copy(init_networks(self.job.recipe, data.spec, self.job.seed, device))
         load(nets, self.weights)
@@ -77,82 +76,82 @@ class BulkSource:
 
 
 class BlockWriter:
-    """Draws blocks with networks of its own."""
+    """Samples and writes blocks."""
 
     def __init__(self, source: BulkSource, data: Dataset, nets: Nets):
         self.source, self.data, self.nets = source, data, nets
 
     def write(self, i: int, rows: int) -> dict[str, float]:
-        """Write the first `rows` rows of block i as a Parquet file; its number of rows, mean and sd of their energy."""
-        block, first = self.draw(i, rows), i * self.source.drawing.size
+        """Write the first `rows` rows of block i as a Parquet file; their number, and mean and sd of their energy."""
+        block, first = self.sample(i, rows), i * self.source.blocks.size
         file = io.BytesIO()
         pq.write_table(block_table(block, self.data, first), file)
         Storage.at(self.source.out).write(block_name(i), file.getvalue())
         return {"rows": float(rows), "energy": float(block.energy.mean()), "sd": float(block.energy.std())}
 
-    def draw(self, i: int, rows: int) -> Block:
-        """The first `rows` rows of block i. Raises BadInput where the model has no such samples."""
-        recipe, size = self.source.job.recipe, self.source.drawing.size
+    def sample(self, i: int, rows: int) -> Block:
+        """The first `rows` rows of block i. Raises InputError where the model has no such samples."""
+        recipe, size = self.source.job.recipe, self.source.blocks.size
         piece, parts = CHAINS_PER_TASK[self.data.spec.kind], []
-        for task in self._tasks(i, min(size, -(-rows // piece) * piece)):  # whole tasks, whatever is kept of the last
-            states, energy = self._moved(task)
+        for task in self._tasks(
+            i, min(size, -(-rows // piece) * piece)
+        ):  # whole tasks, even if only part of the last is needed
+            states, energy = self._advance(task)
             x = decode_states(recipe, self.nets, states, task.seed).numpy()
             parts.append(Block(x, energy, np.full(len(x), task.seed)))
         return Block(*(np.concatenate(column)[:rows] for column in zip(*parts, strict=True)))
 
     def _tasks(self, i: int, n: int) -> list[ChainTask]:
-        source, drawing, recipe = self.source, self.source.drawing, self.source.job.recipe
-        seed = fold(drawing.seed, "block", i)
-        if drawing.label is not None:
-            labels = np.full(n, drawing.label)
+        source, settings, recipe = self.source, self.source.blocks, self.source.job.recipe
+        seed = fold(settings.seed, "block", i)
+        if settings.label is not None:
+            labels = np.full(n, settings.label)
             return class_tasks(recipe, self.nets, self.data, labels, source.update, seed)
         bank = None if source.bank is None else torch.from_numpy(source.bank)
-        return draw_tasks(recipe, self.nets, self.data, n, source.update, seed, drawing.start, bank)
+        return draw_tasks(recipe, self.nets, self.data, n, source.update, seed, settings.start, bank)
 
-    def _moved(self, task: ChainTask) -> tuple[Tensor, ndarray]:
-        """States and energies after the task's steps, or after those asked for, in stretches."""
-        lengths = stretches(self.source.drawing.steps)
+    def _advance(self, task: ChainTask) -> tuple[Tensor, ndarray]:
+        """States and energies after the task's steps, or after another number of steps, in stretches."""
+        lengths = stretches(self.source.blocks.steps)
         tasks = [with_steps([task], steps)[0] for steps in lengths] or [task]
         for k, part in enumerate(tasks):
             seed = fold(task.seed, "stretch", k) if lengths else task.seed
-            answer = advance(self.source.job.recipe, self.nets, part._replace(x=task.x, seed=seed))
-            task = task._replace(x=answer.x)
-        return torch.from_numpy(answer.x), answer.energy
+            result = advance(self.source.job.recipe, self.nets, part._replace(x=task.x, seed=seed))
+            task = task._replace(x=result.x)
+        return torch.from_numpy(result.x), result.energy
 
 
 def block_name(i: int) -> str:
-    """The file of block i."""
+    """The name of block i's file."""
     return f"block-{i:06d}.parquet"
 
 
 def blocks(n: int, size: int) -> list[tuple[int, int]]:
-    """The blocks of n samples, with the rows of each: all whole but perhaps the last."""
+    """The blocks of n samples, each with its number of rows; only the last may be partial."""
     return [(i, min(size, n - i * size)) for i in range(-(-n // size))]
 
 
 def missing_blocks(source: BulkSource, n: int) -> list[tuple[int, int]]:
-    """The blocks, with their rows, that the folder lacks of n samples; of what it is, is written there if it is new.
+    """The blocks of n samples, with their rows, that are not in the folder yet; a new folder gets its description.
 
     Raises:
-        BadInput: there are samples of another model, seed or kind in it, or files that are no samples.
+        InputError: the folder holds samples of another model, seed or kind, or other files, or cannot be written to.
     """
-    folder = Storage.at(source.out)
-    about = description(source)
+    folder, own = Storage.at(source.out), description(source)
     if folder.check_exists(DESCRIPTION_FILE):
-        found = folder.read_json(DESCRIPTION_FILE)
-        if differ := [name for name in about if found.get(name) != about[name]]:
-            name = differ[0]
-            raise InputError(f"--out {source.out} has samples of another {name}: {found.get(name)}, not {about[name]}")
+        existing = folder.read_json(DESCRIPTION_FILE)
+        if name := next((name for name in own if existing.get(name) != own[name]), None):
+            raise InputError(f"has samples of another {name}: {existing.get(name)}, not {own[name]}", "out", source.out)
     elif folder.names():
-        raise InputError(f"--out {source.out} has files that are no samples: choose a new folder")
+        raise InputError("has other files: choose a new folder", "out", source.out)
     else:
         try:
-            folder.write_json(DESCRIPTION_FILE, about)
-        except OSError as e:
-            raise InputError(f"--out {source.out} cannot be written to: {str(e).splitlines()[0]}") from e
-    there = set(folder.names())
+            folder.write_json(DESCRIPTION_FILE, own)
+        except RunWriteError as e:
+            raise InputError(str(e)) from e
+    names = set(folder.names())
     return [
-        (i, rows) for i, rows in blocks(n, source.drawing.size) if block_name(i) not in there or _rows(folder, i) < rows
+        (i, rows) for i, rows in blocks(n, source.blocks.size) if block_name(i) not in names or _rows(folder, i) < rows
     ]
 
 
@@ -162,10 +161,10 @@ def _rows(folder: Storage, i: int) -> int:
 
 
 def description(source: BulkSource) -> dict[str, Any]:
-    """What samples in one folder have in common."""
-    drawing = {"block" if name == "size" else name: value for name, value in asdict(source.drawing).items()}
+    """What the samples of one folder have in common."""
+    settings = {"block" if name == "size" else name: value for name, value in asdict(source.blocks).items()}
     sha = sha256(source.weights.tobytes()).hexdigest()
-    return {"run": source.job.name, "update": source.update, "weights_sha256": sha, **drawing}
+    return {"run": source.job.name, "update": source.update, "weights_sha256": sha, **settings}
 
 
 def block_table(block: Block, data: Dataset, first: int) -> pa.Table:
@@ -186,6 +185,8 @@ def _data(x: ndarray, data: Dataset, first: int) -> Mapping[str, pa.Array]:
 
 
 def _png(image: ndarray) -> bytes:
+    from PIL import Image
+
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()

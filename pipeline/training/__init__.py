@@ -1,0 +1,1 @@
+"""Training: one update (learner), one rank (worker), one loop, and when a run counts as diverged."""

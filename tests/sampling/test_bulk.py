@@ -30,7 +30,7 @@ def source(job, **settings):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_block_is_a_function_of_its_number_and_its_rows_go_on(small, tmp_path, name):
     one = source(with_recipe(small, name, sentences_in(tmp_path)))
-    some, all_, other = (one.writer(CPU).draw(i, rows) for i, rows in ((1, 20), (1, 250), (0, 250)))
+    some, all_, other = (one.writer(CPU).sample(i, rows) for i, rows in ((1, 20), (1, 250), (0, 250)))
     assert (len(some.x), len(all_.x)) == (20, 250)
     for short, long, apart in zip(some, all_, other, strict=True):
         assert np.isfinite(long).all()
@@ -41,7 +41,7 @@ def test_a_block_is_a_function_of_its_number_and_its_rows_go_on(small, tmp_path,
 def test_energies_are_those_of_the_rows(small):
     one = source(small)
     writer = one.writer(CPU)
-    block, energy = writer.draw(0, 130), one.job.recipe.energy(writer.nets)
+    block, energy = writer.sample(0, 130), one.job.recipe.energy(writer.nets)
     pieces = CHAINS_PER_TASK["image"]
     assert len(set(block.seed[:pieces])) == len(set(block.seed[pieces:])) == 1
     assert block.seed[0] != block.seed[-1]
@@ -58,11 +58,11 @@ def test_long_chains_are_cut_into_stretches_and_end_elsewhere(small):
 
 def test_chains_start_from_data_and_from_the_bank(small):
     job = replace(small, recipe=ShortRun(langevin=Langevin(steps=1, drift=0.0, noise=0.0), width=4))
-    of_data = source(job, start="data").writer(CPU).draw(0, 50).x
+    of_data = source(job, start="data").writer(CPU).sample(0, 50).x
     items = load_dataset(job).batch(np.arange(load_dataset(job).size))["x"].numpy().reshape(-1, 64)
     assert {x.tobytes() for x in of_data.reshape(50, 64)} <= {x.tobytes() for x in items}
     bank = np.random.default_rng(0).normal(size=(7, 1, 8, 8)).astype(np.float32)
-    of_bank = replace(source(job, start="bank"), bank=bank).writer(CPU).draw(0, 50).x
+    of_bank = replace(source(job, start="bank"), bank=bank).writer(CPU).sample(0, 50).x
     assert {x.tobytes() for x in of_bank} == {x.tobytes() for x in bank}
 
 
@@ -96,7 +96,7 @@ def test_a_folder_of_samples_is_data(small):
         writer.write(i, rows)
     found = load_data(one.out)
     assert (found.size, found.spec.shape) == (300, (1, 8, 8))
-    x = np.concatenate([writer.draw(i, rows).x for i, rows in bulk.blocks(300, 250)])
+    x = np.concatenate([writer.sample(i, rows).x for i, rows in bulk.blocks(300, 250)])
     assert np.abs(found.batch(np.arange(300))["x"].numpy() - x.clip(-1, 1)).max() <= 1 / 255 + 1e-6
     rows = pq.read_table(f"{one.out}/{bulk.block_name(1)}")
     assert rows.column_names == ["image", "energy", "seed"]

@@ -18,7 +18,7 @@ from pipeline.rng import fold
 from pipeline.runs import checkpoint
 from pipeline.runs.job import load_dataset, to_json
 from pipeline.runs.storage import Storage
-from pipeline.training.loop import train
+from pipeline.run import run as run_whole
 
 CPU = torch.device("cpu")
 SMALL = "--learners 0 --actors 0 --steps 3 --width 4 --batch 8 --samples 0"
@@ -32,7 +32,7 @@ def local_pool(job):
 def run(job, pool=None):
     """The result of a job, in this process; job.json is written as a command would."""
     Storage.at(job.out).write_json("job.json", to_json(job))
-    return train(job, CPU, pool or local_pool(job), partial(tqdm, file=io.StringIO()))
+    return run_whole(job, CPU, pool or local_pool(job), partial(tqdm, file=io.StringIO()))
 
 
 def newest(job):

@@ -24,7 +24,7 @@ from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.training import learner
 from pipeline.training.collective import gather
-from pipeline.training.loop import train
+from pipeline.run import run as run_whole
 from pipeline.training.worker import Worker
 
 RATE = {"adam": 1e-3, "sgd": 0.1}
@@ -98,7 +98,7 @@ def fallen(folder, falls, rank=0):
     if rank == 0:
         Storage.at(fragile.out).write_json("job.json", to_json(fragile))
     gather(None)
-    return train(fragile, CPU, local_pool(fragile), partial(tqdm, disable=True))
+    return run_whole(fragile, CPU, local_pool(fragile), partial(tqdm, disable=True))
 
 
 def work(rank, folder):
@@ -145,9 +145,9 @@ def test_learners_equal_one_learner(folder, optimizer, lanes, world):
 
 
 def test_two_learners_wait_for_fresh_chains_when_one_does(folder, monkeypatch):
-    lanes, drift = [], learner.staleness
+    lanes, drift = [], learner.relative_change
     monkeypatch.setattr(
-        learner, "staleness", lambda *energies: lanes.append(float(drift(*energies))) or drift(*energies)
+        learner, "relative_change", lambda *energies: lanes.append(float(drift(*energies))) or drift(*energies)
     )
     measure = learner.Learner.drift
     apart = []
