@@ -8,7 +8,7 @@ from pipeline.data.dataset import load_data
 from pipeline.errors import InputError
 from pipeline.evaluation.judges.classifier import classifier_features, trained_classifier
 from pipeline.evaluation.judges.features import coordinates, of_classifier, of_inception, of_squeezenet, select_features
-from pipeline.nets.squeezenet import SqueezeNet, _seen
+from pipeline.nets.squeezenet import SqueezeNet, _preprocess
 from pipeline.rng import generator, seeded
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def test_squeezenet_by_a_file_of_weights(tmp_path, layers):
 
 def test_squeezenet_sees_blue_first_in_bytes_less_their_mean():
     red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
-    seen = _seen(red * 1.5)
+    seen = _preprocess(red * 1.5)
     assert seen.shape == (1, 3, 227, 227)
     for channel, value in enumerate((-104.0, -117.0, 255 - 123.0)):
         torch.testing.assert_close(seen[0, channel], torch.full((227, 227), value), rtol=0, atol=1e-3)
