@@ -15,7 +15,7 @@ from benchmarks.timing import Row, faster, smaller
 from jobs.short_run import PRESETS, space
 from pipeline.chains.local_pool import LocalPool
 from pipeline.data.dataset import load_data
-from pipeline.distributed.tune import Plan, search, suggested_recipe
+from pipeline.distributed.tune import SearchPlan, search, suggested_recipe
 from pipeline.recipe import init_networks
 from pipeline.runs.job import override
 from pipeline.search.budgets import TrialBudget
@@ -26,12 +26,12 @@ BUDGET = 1_500_000
 """Gradient evaluations of a trial: some seconds."""
 
 
-def plan(folder: str, trials: int) -> Plan:
+def plan(folder: str, trials: int) -> SearchPlan:
     preset = PRESETS["eight-gaussians-100"]
     recipe = replace(preset.recipe, langevin=replace(preset.recipe.langevin, steps=50))
     job = override(preset, recipe=recipe, eval_samples=0, learners=0, actors=0)
     yardstick = TrialBudget("kl", BUDGET, reports=3, samples=200)
-    return Plan(job, steady, yardstick, trials, "random", "none", 0, folder, 1.0, 0.0)
+    return SearchPlan(job, steady, yardstick, trials, "random", "none", 0, folder, 1.0, 0.0)
 
 
 def steady(trial, recipe, budget):
@@ -68,7 +68,7 @@ def without_tune(settings: list[dict]) -> float:
             def pool(job=job, device=device):
                 return LocalPool(job.recipe, init_networks(job.recipe, data.spec, 0, device))
 
-            list(run_trial(job, of.yardstick, one, device, pool))
+            list(run_trial(job, of.trial_budget, one, device, pool))
         return (time.time() - began) / TRIALS
 
 

@@ -26,7 +26,7 @@ from pipeline.recipes.short_run import ShortRun
 from pipeline.runs.job import Job, load_dataset, to_json
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
-from pipeline.training.loop import train
+from pipeline.run import run as run_whole
 
 RECIPE = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch_size=64, width=32)
 UPDATES, ROUNDS = 6, 2
@@ -46,10 +46,10 @@ def run(one: Job) -> list[dict]:
     Storage.at(one.out).write_json("job.json", to_json(one))
     cpu, spec = torch.device("cpu"), load_dataset(one).spec
     if one.learners or one.actors:
-        distributed.run(one, spec, cpu)
+        distributed.run_on_ray(one, spec, cpu)
     else:
         configure_process(one.threads)
-        train(one, cpu, LocalPool(one.recipe, init_networks(one.recipe, spec, 0, cpu)), partial(tqdm, disable=True))
+        run_whole(one, cpu, LocalPool(one.recipe, init_networks(one.recipe, spec, 0, cpu)), partial(tqdm, disable=True))
         torch.set_num_threads(1)
     return [json.loads(line) for line in (Path(one.out) / "metrics.jsonl").read_text().splitlines()][2:]
 

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pipeline.data.dataset import Dataset
-from pipeline.distributed.tune import Plan, suggested_recipe
+from pipeline.distributed.tune import SearchPlan, suggested_recipe
 from pipeline.recipe import init_networks
 from pipeline.runs.storage import Storage
 from pipeline.search.budgets import report_updates
@@ -25,19 +25,21 @@ def confirm_name(name: str, seed: int) -> str:
     return f"{name}-seed-{seed}"
 
 
-def read_trials(folder: str, plan: Plan, data: Dataset) -> list[TrialOutcome]:
+def read_trials(folder: str, plan: SearchPlan, data: Dataset) -> list[TrialOutcome]:
     """The trials in a folder."""
     found = []
     for name, record in read_records(folder).items():
         own = suggested_recipe(plan, record["settings"])
         nets = init_networks(own, data.spec, plan.job.seed, torch.device("cpu"))
         sample = own.sampler(own.model, nets, 0).gradient_evaluations
-        whole = record["reports"][-1]["gradient_evaluations"] >= plan.yardstick.budget
+        whole = record["reports"][-1]["gradient_evaluations"] >= plan.trial_budget.budget
         found.append(TrialOutcome(name, record["settings"], record["reports"], whole, sample))
     return found
 
 
-def conclude(plan: Plan, objective: Objective, data: Dataset, recipes: Mapping[str, Any], seeds: Sequence[int]) -> None:
+def conclude(
+    plan: SearchPlan, objective: Objective, data: Dataset, recipes: Mapping[str, Any], seeds: Sequence[int]
+) -> None:
     """Write and say what came of a search.
 
     Args:
@@ -57,7 +59,7 @@ def conclude(plan: Plan, objective: Objective, data: Dataset, recipes: Mapping[s
     chosen = [done[i].name for i in pareto_front([t.sample for t in done], [t.quality for t in done], objective)]
     result = {
         "objective": objective._asdict(),
-        "budget": plan.yardstick.budget,
+        "budget": plan.trial_budget.budget,
         "trials": [_told(t) for t in ranked(trials, objective) + [t for t in trials if t.diverged]],
         "counts": _counts(plan, trials),
         "front": chosen,
@@ -94,7 +96,7 @@ def _told(trial: TrialOutcome) -> dict[str, Any]:
     return {**about, "gradient_evaluations": trial.cost, "steps_of_a_sample": trial.sample, "diverged": trial.diverged}
 
 
-def _counts(plan: Plan, trials: Sequence[TrialOutcome]) -> dict[str, float]:
+def _counts(plan: SearchPlan, trials: Sequence[TrialOutcome]) -> dict[str, float]:
     """Trials by how they ended, and what they cost in all."""
     return {
         "whole": sum(t.whole and not t.diverged for t in trials),
@@ -130,15 +132,15 @@ def literal(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else repr(value)
 
 
-def preset(plan: Plan, chosen: Any) -> str:
+def preset(plan: SearchPlan, chosen: Any) -> str:
     """The winner as a preset to paste, and as a command."""
     job = dataclasses.replace(plan.job, recipe=chosen)
-    updates, module = report_updates(job, plan.yardstick)[-1], type(chosen).__module__.rpartition(".")[2]
+    updates, module = report_updates(job, plan.trial_budget)[-1], type(chosen).__module__.rpartition(".")[2]
     flags = {**changes(plan.job.recipe, chosen), "updates": updates}
     line = " ".join(f"--{name.replace('_', '-')} {_word(value)}" for name, value in flags.items())
     name = job.name.partition("-")[2]
     return (
-        f'"""Found by jobs.search, {plan.trials} trials, judged by {plan.yardstick.objective}."""\n\n'
+        f'"""Found by jobs.search, {plan.trials} trials, judged by {plan.trial_budget.objective}."""\n\n'
         f"# python -m jobs.{module} {name} {line}\n"
         f'replace(PRESETS["{name}"], updates={updates}, recipe={literal(chosen)})\n'
     )
@@ -154,13 +156,13 @@ def _png(figure: Figure) -> bytes:
     return image.getvalue()
 
 
-def _say(plan: Plan, objective: Objective, result: Mapping[str, Any], recipes: Mapping[str, Any]) -> None:
+def _say(plan: SearchPlan, objective: Objective, result: Mapping[str, Any], recipes: Mapping[str, Any]) -> None:
     counts = result["counts"]
     way = "least" if objective.better == "min" else "most"
     print(f"{'objective':24} {objective.name} ({way} is best): {objective.about}")
     ends = ("whole", "stopped_early", "diverged", "failed")
     print(f"{'trials':24} " + ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in ends))
-    spent, whole = counts["gradient_evaluations"], plan.yardstick.budget
+    spent, whole = counts["gradient_evaluations"], plan.trial_budget.budget
     print(f"{'gradient evaluations':24} {spent:,} in all, {whole:,} a whole trial")
     for name, found in result["confirmed"].items():
         values = [float("inf") if value is None else value for value in found["quality"]]

@@ -1,40 +1,40 @@
-"""The Ray cluster of a run: joined or started, and large enough before anything is asked of it."""
+"""The Ray cluster of a command: join or start it, and check that it is large enough before anything starts.
+
+The check compares requests with the capacity of the machines. Ray's placement groups cannot answer it: they reserve
+free resources, so one that waits for other jobs looks like one that never fits.
+"""
 
 import os
 import re
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-os.environ.setdefault("RAY_worker_niceness", "0")  # read when a node starts: chains are the work, not the background
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's own default; said, so that it need not warn of it
-os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process more, for a warning that we need not
-os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")  # a busy machine imports torch for long
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how soon the driver sees that the workers are done
-os.environ.setdefault("RAY_max_direct_call_object_size", str(2**20))  # states travel in messages, not by the store
+from typing import Any, TypeAlias
 
 import ray
-from ray._private.state import state as cluster_state
 from ray.autoscaler.sdk import request_resources
 
+from pipeline.distributed.ray_private import max_cluster_resources
 from pipeline.errors import InputError
 from pipeline.runs.job import Job, Range
 
-AUTOSCALE_WAIT = 1200.0
-"""Seconds to wait for a cluster that adds machines by itself, where --wait says nothing."""
+Bundle: TypeAlias = dict[str, float]
+"""Numbers of CPUs and GPUs, under "CPU" and "GPU", that one process requests or one machine has."""
+
+AUTOSCALE_SECONDS = 1200.0
+"""How long to wait for a cluster that adds machines by itself, where wait_for_resources is 0."""
 
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Inside the block Ray is up: the cluster that RAY_ADDRESS names, or a new one on this machine.
+    """Connect to the cluster that RAY_ADDRESS names, or start one on this machine, for the length of the block.
 
-    Ray by itself would join whatever cluster was last started on this machine, and wait long for one that has died.
+    `ray.init()` alone would join any cluster on this machine, and wait long for one that has died.
 
     Raises:
-        BadInput: nothing answers at RAY_ADDRESS.
+        InputError: there is no cluster at RAY_ADDRESS.
     """
     if ray.is_initialized():
         yield
@@ -55,32 +55,35 @@ def connected() -> Iterator[None]:
         ray.shutdown()
 
 
-def bundles(job: Job[Any], most: bool = False) -> list[dict[str, float]]:
-    """What each learner, actor and observer asks Ray for; of a range of learners, the least or the most."""
-    learner = {"CPU": job.resources.cpus_per_learner, "GPU": job.resources.gpus_per_learner}
-    actor = {"CPU": job.resources.cpus_per_actor, "GPU": job.resources.gpus_per_actor}
-    learners = job.resources.learners[most] if isinstance(job.resources.learners, Range) else job.resources.learners
-    observer = {"CPU": job.resources.cpus_per_observer, "GPU": job.resources.gpus_per_observer}
-    wanted = [learner] * learners + [actor] * job.resources.actors + [observer] * job.resources.observers
-    asked = [{name: amount for name, amount in bundle.items() if amount} for bundle in wanted]
-    return [bundle for bundle in asked if bundle]
+def job_bundles(job: Job[Any], most: bool = False) -> list[Bundle]:
+    """What each learner, actor and observer of a job requests; of a range of learners, the least or the most."""
+    settings = job.resources
+    learners = settings.learners[most] if isinstance(settings.learners, Range) else settings.learners
+    return (
+        bundles(settings.cpus_per_learner, settings.gpus_per_learner, learners)
+        + bundles(settings.cpus_per_actor, settings.gpus_per_actor, settings.actors)
+        + bundles(settings.cpus_per_observer, settings.gpus_per_observer, settings.observers)
+    )
 
 
-def missing(wanted: list[dict[str, float]], machines: list[dict[str, float]]) -> str:
-    """What the machines lack of all that is wanted, as "4 CPU (2 there)"; empty if nothing.
+def bundles(cpus: float, gpus: float, count: int = 1) -> list[Bundle]:
+    """The requests of `count` equal processes; Ray refuses empty ones, so processes that need nothing have none."""
+    bundle = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
+    return [bundle] * count if bundle else []
 
-    Each learner and each actor has to fit on one machine.
-    """
-    lacks = []
+
+def missing_resources(wanted: Sequence[Bundle], machines: Sequence[Bundle]) -> str:
+    """What the machines lack, as "4 CPU (2 there)"; empty if nothing. Each request has to fit on one machine."""
+    missing = []
     for name in ("CPU", "GPU"):
         total, there = (sum(part.get(name, 0) for part in parts) for parts in (wanted, machines))
         if total > there + 1e-9:
-            lacks.append(f"{total:g} {name} ({there:g} there)")
-    if lacks:
-        return " and ".join(lacks)
-    left = [dict(machine) for machine in machines]
+            missing.append(f"{total:g} {name} ({there:g} there)")
+    if missing:
+        return " and ".join(missing)
+    free = [dict(machine) for machine in machines]
     for bundle in sorted(wanted, key=lambda b: -max(b.values())):
-        fits = [m for m in left if all(m.get(name, 0) >= amount - 1e-9 for name, amount in bundle.items())]
+        fits = [m for m in free if all(m.get(name, 0) >= amount - 1e-9 for name, amount in bundle.items())]
         if not fits:
             return f"a machine with {' and '.join(f'{amount:g} {name}' for name, amount in bundle.items())} left"
         for name, amount in bundle.items():
@@ -88,38 +91,58 @@ def missing(wanted: list[dict[str, float]], machines: list[dict[str, float]]) ->
     return ""
 
 
-def machines() -> list[dict[str, float]]:
-    """The resources of each living machine of the cluster."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def require_resources(wanted: Sequence[Bundle], who: str, settings: str) -> None:
+    """Check that the cluster has room.
+
+    Args:
+        wanted: of all processes that run at the same time.
+        who: their subject in the error, "a trial needs".
+        settings: what to lower.
+
+    Raises:
+        InputError: it has none.
+    """
+    if missing := missing_resources(wanted, _machines()):
+        raise InputError(f"{who} {missing}; lower {settings}")
 
 
 def wait_for_resources(job: Job[Any]) -> None:
-    """Return once the cluster has what the job asks for.
+    """Return once the cluster has what the job requests.
+
+    A job whose resources are in use by others may start: Ray starts its processes when they are free.
 
     Raises:
-        BadInput: it has not, and neither scales by itself nor did --wait SECONDS bring it.
+        InputError: the cluster lacks resources, and neither grows by itself nor grew in `wait_for_resources` seconds.
     """
-    wanted = bundles(job)
-    learners = job.resources.learners.least if isinstance(job.resources.learners, Range) else job.resources.learners
-    watching = f" and {job.resources.observers} observers" if job.resources.observers else ""
-    asked = f"{learners} learners and {job.resources.actors} actors{watching} need"
-    lacks = missing(wanted, machines())
-    if not lacks:
-        if busy := missing(wanted, [ray.available_resources()]):
-            print(f"{asked} {busy}: waiting until others leave it", file=sys.stderr)
+    wanted, who = job_bundles(job), f"{_processes(job)} need"
+    missing = missing_resources(wanted, _machines())
+    if not missing:
+        if in_use := missing_resources(wanted, [ray.available_resources()]):
+            print(f"{who} {in_use}: waiting until other jobs free it", file=sys.stderr)
         return
-    ceiling = cluster_state.get_max_resources_from_cluster_config()
-    scales = ceiling is not None and not missing(wanted, [ceiling])
-    patience = job.resources.wait_for_resources or (AUTOSCALE_WAIT if scales else 0)
-    if not patience:
-        raise InputError(f"{asked} {lacks}; ask for less (--actors, --cpus-per-actor, ...), or --wait for more to join")
-    print(f"{asked} {lacks}: waiting up to {patience:g} s", file=sys.stderr)
-    request_resources(bundles=bundles(job, most=True))
+    limit = max_cluster_resources()
+    grows = limit is not None and not missing_resources(wanted, [limit])
+    seconds = job.resources.wait_for_resources or (AUTOSCALE_SECONDS if grows else 0)
+    if not seconds:
+        raise InputError(f"{who} {missing}; lower actors or cpus_per_actor, or set wait_for_resources")
+    print(f"{who} {missing}: waiting up to {seconds:g} s", file=sys.stderr)
+    request_resources(bundles=job_bundles(job, most=True))
     try:
-        deadline = time.monotonic() + patience
-        while lacks := missing(wanted, machines()):
+        deadline = time.monotonic() + seconds
+        while missing := missing_resources(wanted, _machines()):
             if time.monotonic() > deadline:
-                raise InputError(f"{asked} {lacks}, still, after {patience:g} s")
-            time.sleep(min(1.0, patience))
+                raise InputError(f"{who} {missing}, still, after {seconds:g} s")
+            time.sleep(min(1.0, seconds))
     finally:
         request_resources(bundles=[])
+
+
+def _machines() -> list[Bundle]:
+    """The capacity of each living machine."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _processes(job: Job[Any]) -> str:
+    learners = job.resources.learners.least if isinstance(job.resources.learners, Range) else job.resources.learners
+    observers = f" and {job.resources.observers} observers" if job.resources.observers else ""
+    return f"{learners} learners and {job.resources.actors} actors{observers}"

@@ -1,4 +1,4 @@
-"""A pure function of many parts, as Ray tasks: for what is neither learning nor chains. It knows no paper."""
+"""RayMap: a pure function of many parts, as Ray tasks. It knows no paper."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,31 +11,31 @@ from pipeline.process import configure_process
 T = TypeVar("T")
 P = TypeVar("P")
 
-RETRIES = 3
+MAX_DEATHS = 3
 """Deaths of its process that a part survives."""
 
 
 class RayMap:
-    """`map` with so many parts under way at a time; results come in the order of the parts.
+    """`map` with up to `workers` parts in progress; results come in the order of the parts.
 
-    Its tasks ask Ray for no CPU: they use those of chain actors that rest meanwhile, of which there are as many.
+    Its tasks request no CPU from Ray: they use the CPUs of as many chain actors, which are idle meanwhile.
     """
 
     def __init__(self, workers: int, threads: int):
         self.workers, self.threads = workers, threads
 
     def __call__(self, function: Callable[[P], T], parts: Iterable[P]) -> Iterator[T]:
-        """What the function makes of each part; it travels once. Raises what the function does."""
-        remote = ray.remote(num_cpus=0, max_retries=RETRIES, scheduling_strategy="SPREAD")(_called)
-        shared, under_way = ray.put(function), deque[ray.ObjectRef]()
+        """The function's result for each part. The function is sent once; its exceptions are raised here."""
+        remote = ray.remote(num_cpus=0, max_retries=MAX_DEATHS, scheduling_strategy="SPREAD")(_call)
+        shared, running = ray.put(function), deque[ray.ObjectRef]()
         for part in parts:
-            if len(under_way) == self.workers:
-                yield ray.get(under_way.popleft())
-            under_way.append(remote.remote(shared, part, self.threads))
-        while under_way:
-            yield ray.get(under_way.popleft())
+            if len(running) == self.workers:
+                yield ray.get(running.popleft())
+            running.append(remote.remote(shared, part, self.threads))
+        while running:
+            yield ray.get(running.popleft())
 
 
-def _called(function: Callable[[Any], Any], part: Any, threads: int) -> Any:
+def _call(function: Callable[[Any], Any], part: Any, threads: int) -> Any:
     configure_process(threads)
     return function(part)

@@ -1,7 +1,7 @@
-"""Observers: actors of low priority that watch a run from its checkpoints. It knows no paper.
+"""Observers: low-priority actors that watch a run from its checkpoints. It knows no paper.
 
-The run knows nothing of them: they read its checkpoints and write files of their own. Whatever becomes of them is said
-at the end, in one line.
+The run does not depend on them: they read its checkpoints and write files of their own. Their faults are reported in
+one line when the run ends.
 """
 
 import sys
@@ -17,7 +17,8 @@ from ray.actor import ActorHandle
 
 from pipeline.batch import Spec
 from pipeline.distributed.actor_pool import ActorPool
-from pipeline.distributed.actors import ChainActor, restart_count
+from pipeline.distributed.actors import ChainActor
+from pipeline.distributed.ray_private import restart_count
 from pipeline.errors import Diverged
 from pipeline.evaluation.convergence.observer import Observer, truncate_rows
 from pipeline.process import configure_process, lower_priority
@@ -26,18 +27,18 @@ from pipeline.runs import checkpoint
 from pipeline.runs.job import Job
 from pipeline.runs.storage import Storage
 
-INTERVAL = 1.0
-"""Seconds between two looks at whether there is a new checkpoint."""
-LEAST, SHARE = 120.0, 0.1
-"""Seconds that the last look may take when the run is done, and more where this share of the run's time is more."""
-GRACE = 30.0
-"""Seconds more in which an observer that is out of time may say so itself."""
-DEATHS = 3
-"""Of an observer, that it survives."""
+POLL_SECONDS = 1.0
+"""Between two checks for a new checkpoint."""
+LAST_LOOK_SECONDS, LAST_LOOK_SHARE = 120.0, 0.1
+"""Time for the last look, after the run: seconds, or this share of the run's time where that is longer."""
+GRACE_SECONDS = 30.0
+"""Time in which an observer that has run out of time may still report."""
+MAX_DEATHS = 3
+"""Deaths that an observer survives."""
 
 
 class ObserverChainActor(ChainActor):
-    """Moves the chains that observers look at, in the time that others leave."""
+    """Moves the chains of an observer, at low priority."""
 
     def __init__(self, recipe: Recipe, spec: Spec, threads: int):
         lower_priority()
@@ -45,50 +46,51 @@ class ObserverChainActor(ChainActor):
 
 
 class ObserverActor:
-    """Looks at a run's checkpoints until it is told that the last is there; its calls run side by side."""
+    """Looks at each new checkpoint of a run until the run ends. `watch` and `end` run at the same time."""
 
     def __init__(self, job: Job[Any], since: int, command: str):
         configure_process(job.resources.threads)
         self.job, self.since, self.command = job, since, command
         self.observer: Observer | None = None
-        self.ending, self.over, self.busy, self.why = threading.Event(), threading.Event(), False, ""
+        self.ending, self.out_of_time, self.looking = threading.Event(), threading.Event(), False
+        self.divergence = ""
         self.faults: list[str] = []
 
-    def watch(self, movers: Sequence[ActorHandle]) -> list[str]:
-        """Look whenever there is a new checkpoint; what went wrong, once the last was looked at."""
+    def watch(self, chain_actors: Sequence[ActorHandle]) -> list[str]:
+        """Look at each new checkpoint until the last one; returns the faults, one line each."""
         lower_priority()
-        observer = Observer(self.job, self.since, torch.device("cpu"), ActorPool(movers), self.command)
+        observer = Observer(self.job, self.since, torch.device("cpu"), ActorPool(chain_actors), self.command)
         self.observer, last = observer, False
         while not last:
-            last = self.ending.wait(INTERVAL)
-            self._guarded(lambda: self._look(observer))
-        if self.why:
-            self._guarded(lambda: observer.stopped(self.why))
-        self._guarded(observer.close)
+            last = self.ending.wait(POLL_SECONDS)
+            self._catch(lambda: self._look(observer))
+        if self.divergence:
+            self._catch(lambda: observer.stopped(self.divergence))
+        self._catch(observer.close)
         return self.faults
 
-    def end(self, why: str, seconds: float) -> bool:
-        """The last checkpoint is there; whether a look at it is to come.
+    def end(self, divergence: str, seconds: float) -> bool:
+        """Say that the run has written its last checkpoint; returns whether there is still a look to come.
 
         Args:
-            why: how the run itself has found that it diverged, or empty.
-            seconds: from now, after which long chains end where they are.
+            divergence: how the run diverged; empty if it did not.
+            seconds: from now, after which long chains stop where they are.
         """
-        timer = threading.Timer(seconds, self.over.set)
+        timer = threading.Timer(seconds, self.out_of_time.set)
         timer.daemon = True
         timer.start()
-        self.why = why
+        self.divergence = divergence
         self.ending.set()
-        return self.busy or self.observer is None or self.observer.news()
+        return self.looking or self.observer is None or self.observer.news()
 
     def _look(self, observer: Observer) -> None:
-        self.busy = observer.news()
-        if self.busy:
-            observer.look(lambda: self.over.is_set() or (self.ending.is_set() and observer.news()))
-        self.busy = False
+        self.looking = observer.news()
+        if self.looking:
+            observer.look(lambda: self.out_of_time.is_set() or (self.ending.is_set() and observer.news()))
+        self.looking = False
 
-    def _guarded(self, call: Callable[[], object]) -> None:
-        """Keep a fault, whatever it is: it is no matter of the run's, and the next checkpoint is another chance."""
+    def _catch(self, call: Callable[[], object]) -> None:
+        """Record any fault and continue: it must not affect the run, and the next checkpoint is another chance."""
         try:
             call()
         except Exception as e:
@@ -97,61 +99,66 @@ class ObserverActor:
 
 @contextmanager
 def observers(job: Job[Any], spec: Spec, command: str) -> Iterator[None]:
-    """Inside the block the job's observers watch it, and have a last look where it ends well or has diverged.
+    """Let the job's observers watch it for the length of the block.
 
-    They are ended with the block, and no fault of theirs leaves it.
+    They take a last look if the block ends well or with Diverged. None of their faults leaves the block.
     """
     if not job.resources.observers:
         yield
         return
-    began, mover, handles = (
-        time.monotonic(),
-        ray.remote(max_restarts=-1, max_task_retries=DEATHS)(ObserverChainActor),
-        [],
-    )
+    start, handles = time.monotonic(), list[ActorHandle]()
     try:
-        asks = {"num_cpus": job.resources.cpus_per_observer, "num_gpus": job.resources.gpus_per_observer}
-        handles += [
-            mover.options(**asks).remote(job.recipe, spec, job.resources.threads)
-            for _ in range(job.resources.observers)
-        ]
-        lasting = {"max_restarts": DEATHS, "max_task_retries": DEATHS, "max_concurrency": 2}
-        watcher = ray.remote(num_cpus=0, **lasting)(ObserverActor).remote(job, _begun(job), command)
-        watching = watcher.watch.remote(handles[:])
-        handles.append(watcher)
+        observer, watching = _start(job, spec, command, handles)
         try:
             yield
         except Diverged as e:
-            _conclude(watcher, watching, str(e), time.monotonic() - began)
+            _finish(observer, watching, str(e), time.monotonic() - start)
             raise
-        _conclude(watcher, watching, "", time.monotonic() - began)
+        _finish(observer, watching, "", time.monotonic() - start)
     finally:
         for handle in handles:
             ray.kill(handle)
 
 
-def _begun(job: Job[Any]) -> int:
-    """Where the run goes on from; what was observed past it is cut off."""
+def _start(job: Job[Any], spec: Spec, command: str, handles: list[ActorHandle]) -> tuple[ActorHandle, ray.ObjectRef]:
+    """Start the actors, adding them to `handles`; returns the ObserverActor, and its faults to come."""
+    settings = job.resources
+    chain_actor = ray.remote(
+        num_cpus=settings.cpus_per_observer,
+        num_gpus=settings.gpus_per_observer,
+        max_restarts=-1,
+        max_task_retries=MAX_DEATHS,
+    )(ObserverChainActor)
+    chain_actors = [chain_actor.remote(job.recipe, spec, settings.threads) for _ in range(settings.observers)]
+    handles += chain_actors
+    options = {"num_cpus": 0, "max_restarts": MAX_DEATHS, "max_task_retries": MAX_DEATHS, "max_concurrency": 2}
+    observer = ray.remote(**options)(ObserverActor).remote(job, _first_update(job), command)
+    handles.append(observer)
+    return observer, observer.watch.remote(chain_actors)
+
+
+def _first_update(job: Job[Any]) -> int:
+    """The update from which the run continues; later rows of the observers' file are removed."""
     name = checkpoint.newest_name(Storage.at(job.out) / "checkpoints")
     update = checkpoint.update_of(name) if name else 0
-    with suppress(OSError):  # the observer will say so
+    with suppress(OSError):  # the observer reports it
         truncate_rows(Storage.at(job.out), update)
     return update
 
 
-def _conclude(watcher: ActorHandle, watching: ray.ObjectRef, why: str, seconds: float) -> None:
-    """Wait for the last look, but not for long, and say what went wrong."""
-    limit, died = max(LEAST, SHARE * seconds), 0
+def _finish(observer: ActorHandle, watching: ray.ObjectRef, divergence: str, run_seconds: float) -> None:
+    """Wait for the last look, up to a limit, and print the faults."""
+    limit, deaths = max(LAST_LOOK_SECONDS, LAST_LOOK_SHARE * run_seconds), 0
     try:
-        if ray.get(watcher.end.remote(why, limit), timeout=GRACE):
+        if ray.get(observer.end.remote(divergence, limit), timeout=GRACE_SECONDS):
             print(f"observing the last checkpoint, for {limit:.0f} s at most", file=sys.stderr)
-        faults = ray.get(watching, timeout=limit + GRACE)
-        died = restart_count([watcher])
+        faults = ray.get(watching, timeout=limit + GRACE_SECONDS)
+        deaths = restart_count([observer])
     except ray.exceptions.GetTimeoutError:
-        faults = ["no answer in time"]
-    except Exception as e:  # whatever it is, it must not become the run's
+        faults = ["no result in time"]
+    except Exception as e:  # no fault of an observer may end the run
         faults = [f"{type(e).__name__}: {(str(e).splitlines() or [''])[-1].strip()}"]
-    if died:
-        print(f"the observer died and came back {died} times", file=sys.stderr)
+    if deaths:
+        print(f"the observer died and restarted {deaths} times", file=sys.stderr)
     if faults:
-        print(f"the observer failed {len(faults)} times, at last: {faults[-1]}; the run is as it was", file=sys.stderr)
+        print(f"the observer failed {len(faults)} times, last with {faults[-1]}; the run is intact", file=sys.stderr)

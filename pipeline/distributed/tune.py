@@ -1,7 +1,9 @@
-"""Ray Tune around trials: who is tried next, who is stopped, and what goes on after a kill. It knows no paper."""
+"""Ray Tune around trials: which settings to try, which trials to stop, and how to continue after a kill.
+
+It knows no paper.
+"""
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,16 +11,6 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
 
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # trials log for themselves
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends the command, and jobs.resume goes on
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # with verbose=0: silent, since the driver has a bar of its own
-
-from pipeline.distributed.cluster import (
-    machines,
-    missing,  # before ray, whose environment it sets
-)
-
-# isort: split
 import optuna
 import ray
 import torch
@@ -28,71 +20,72 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search.optuna import OptunaSearch
 from tqdm import tqdm
 
-from pipeline.batch import Spec
-from pipeline.chains.local_pool import LocalPool
-from pipeline.distributed.actor_pool import ActorPool
-from pipeline.distributed.train import chain_actors
-from pipeline.errors import InputError
+from pipeline.distributed.cluster import Bundle, bundles, require_resources
+from pipeline.distributed.train import chain_actors, chain_pool
 from pipeline.process import configure_process
-from pipeline.recipe import init_networks
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.storage import Storage
 from pipeline.search.budgets import TrialBudget
 from pipeline.search.objectives import OBJECTIVES
 from pipeline.search.trials import read_records, run_trial
 
-FACTOR = 3
-"""ASHA lets the best one in so many go on from each rung to the next, of so many times the budget."""
-FAILURES = 2
-"""Deaths of its process that a trial survives: it goes on from its run's newest checkpoint."""
+REDUCTION_FACTOR = 3
+"""ASHA continues the best third of the trials at each rung; each rung has three times the budget of the one before."""
+MAX_FAILURES = 2
+"""Deaths of its process that a trial survives: it continues from its run's newest checkpoint."""
 COST = "gradient_evaluations"
-"""ASHA's axis."""
+"""The metric that ASHA's rungs are budgets of."""
 
 Space = Callable[[Any, Any, int], Any]
-"""`space(trial, recipe, budget) -> recipe`: the recipe with what an optuna trial suggests."""
+"""`space(trial, recipe, budget) -> recipe`: the recipe with the settings that an optuna trial suggests."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is searched; it travels to the trials."""
+class SearchPlan:
+    """What a search tries; every trial gets a copy."""
 
     job: Job[Any]
-    """What trials have in common: they differ in the recipe."""
+    """The trials' job, apart from the recipe's settings and the run folder."""
     space: Space
-    yardstick: TrialBudget
+    trial_budget: TrialBudget
     trials: int
     suggestions: Literal["tpe", "random"]
     early_stopping: Literal["asha", "none"]
     seed: int
-    """Of the suggestions."""
+    """Seed of the suggestions."""
     out: str
-    """Folder of the search, that every machine sees."""
+    """Folder of the search, which every machine sees."""
     cpus_per_trial: float
     gpus_per_trial: float
 
 
 class ResumableASHA(ASHAScheduler):  # type: ignore[misc]
-    """ASHA that knows, after a kill, what trials had reported before: Tune keeps searchers, and no schedulers."""
+    """ASHA that, after a kill, knows what trials reported before it: Tune saves searchers, but no schedulers."""
 
-    def __init__(self, plan: Plan):
-        yardstick, objective = plan.yardstick, OBJECTIVES[plan.yardstick.objective]
-        share = yardstick.budget / yardstick.reports * (1 - 1e-9)  # or rounding might cost the last rung
-        super().__init__(COST, objective.name, objective.better, yardstick.budget, share, FACTOR)
-        self.folder, self.told = f"{plan.out}/trials", False
+    def __init__(self, plan: SearchPlan):
+        budget, objective = plan.trial_budget, OBJECTIVES[plan.trial_budget.objective]
+        first_rung = budget.budget / budget.reports * (1 - 1e-9)  # less, or rounding could cost the last rung
+        super().__init__(COST, objective.name, objective.better, budget.budget, first_rung, REDUCTION_FACTOR)
+        self.folder, self.metric, self.replayed = f"{plan.out}/trials", objective.name, False
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Before the first trial, take over what lies in the folder."""
-        if not self.told:
-            self.told = True
+        """Before the first trial, replay the reports of the trials in the search's folder."""
+        if not self.replayed:
+            self.replayed = True
             for name, record in read_records(self.folder).items():
-                for report in record["reports"]:
-                    known = SimpleNamespace(trial_id=name)
-                    self._brackets[0].on_result(known, report[COST], self._metric_op * report["quality"])
+                self._replay(name, [{COST: one[COST], self.metric: one["quality"]} for one in record["reports"]])
         super().on_trial_add(tune_controller, trial)
+
+    def _replay(self, name: str, results: list[dict[str, float]]) -> None:
+        trial = SimpleNamespace(trial_id=name)
+        super().on_trial_add(None, trial)
+        for result in results:
+            super().on_trial_result(None, trial, result)
+        super().on_trial_complete(None, trial, results[-1])
 
 
 class TrialProgress(tune.Callback):  # type: ignore[misc]
-    """Progress on the driver: trials that have ended, and the best quality so far."""
+    """A progress bar on the driver: trials that have ended, and the best quality so far."""
 
     def __init__(self, total: int, desc: str, objective: str):
         self.total, self.desc, self.objective = total, desc, objective
@@ -104,75 +97,79 @@ class TrialProgress(tune.Callback):  # type: ignore[misc]
 
     @property
     def bar(self) -> tqdm:
-        """Drawn when something is to be seen."""
+        """The bar, made at its first use."""
         self._bar = self._bar or tqdm(total=self.total, desc=self.desc, unit="trial", mininterval=1.0)
         return self._bar
 
     def setup(self, *args: Any, **info: Any) -> None:
-        """Draw it."""
+        """Draw the bar."""
         self.bar.refresh()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Look whether it is the best."""
+        """Update the best quality."""
         pick = min if OBJECTIVES[self.objective].better == "min" else max
         self.best = pick([value for value in (self.best, result[self.objective]) if value is not None])
         running = sum(one.status == "RUNNING" for one in trials)
-        self.bar.set_postfix_str(f"{running} at work, best {self.objective} {self.best:.4g}")
+        self.bar.set_postfix_str(f"{running} running, best {self.objective} {self.best:.4g}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """One more."""
+        """Count the trials that have ended."""
         self.bar.update(sum(one.status in ("TERMINATED", "ERROR") for one in trials) - self.bar.n)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Leave it as it is."""
+        """Fill the bar and close it."""
         self.bar.update(len(trials) - self.bar.n)
         self.bar.close()
 
 
-def suggested_recipe(plan: Plan, settings: Mapping[str, Any]) -> Any:
+def suggested_recipe(plan: SearchPlan, settings: Mapping[str, Any]) -> Any:
     """The recipe with settings that were suggested before."""
-    return plan.space(FixedTrial(dict(settings)), plan.job.recipe, plan.yardstick.budget)
+    return plan.space(FixedTrial(dict(settings)), plan.job.recipe, plan.trial_budget.budget)
 
 
-def check_room(plan: Plan) -> None:
-    """Raise BadInput where the cluster has no room for a trial."""
-    if lacks := missing(_bundles(plan), machines()):
-        raise InputError(f"a trial needs {lacks}; ask for less (--cpus-per-trial, --trial-actors, ...)")
+def check_room(plan: SearchPlan) -> None:
+    """Raise InputError where the cluster has no room for a trial."""
+    require_resources(_trial_bundles(plan), "a trial needs", "cpus_per_trial, gpus_per_trial or trial_actors")
 
 
-def search(plan: Plan) -> None:
-    """Try what is suggested, each trial as a run in `trials/<id>`, new or where a killed search left off."""
-    objective = OBJECTIVES[plan.yardstick.objective]
+def search(plan: SearchPlan) -> None:
+    """Run the trials, each in `trials/<id>`; a search that was killed continues."""
+    objective = OBJECTIVES[plan.trial_budget.objective]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)  # misses the loggers' files
-    kind = optuna.samplers.TPESampler if plan.suggestions == "tpe" else optuna.samplers.RandomSampler
-    searcher = OptunaSearch(partial(_suggest, plan), objective.name, objective.better, sampler=kind(seed=plan.seed))
+    sampler = optuna.samplers.TPESampler if plan.suggestions == "tpe" else optuna.samplers.RandomSampler
+    suggest = partial(_suggest, plan)
     config = tune.TuneConfig(
-        search_alg=searcher,
+        search_alg=OptunaSearch(suggest, objective.name, objective.better, sampler=sampler(seed=plan.seed)),
         scheduler=ResumableASHA(plan) if plan.early_stopping == "asha" else FIFOScheduler(),
         num_samples=plan.trials,
-        reuse_actors=True,  # a process that imports torch for each trial would cost more than many a trial
+        reuse_actors=True,  # starting a process and importing torch would cost more than many a trial
     )
-    _tuned(plan, "trials", _trial, config, {}, plan.trials)
+    _fit(plan, "trials", _run_suggestion, config, {}, plan.trials)
 
 
-def confirm(plan: Plan, jobs: Mapping[str, Job[Any]]) -> None:
-    """Run each of the jobs to the end of the budget in `confirm/<name>`, judged by what no trial was judged by."""
-    again = replace(plan, yardstick=replace(plan.yardstick, reports=1, part="test"))
+def confirm(plan: SearchPlan, jobs: Mapping[str, Job[Any]]) -> None:
+    """Run each of the jobs with the whole budget in `confirm/<name>`, and measure its quality on the test items."""
+    plan = replace(plan, trial_budget=replace(plan.trial_budget, reports=1, part="test"))
     config = tune.TuneConfig(num_samples=1, reuse_actors=True)
-    _tuned(again, "confirm", partial(_again, jobs), config, {"name": tune.grid_search(list(jobs))}, len(jobs))
+    _fit(plan, "confirm", partial(_run_confirmation, jobs), config, {"name": tune.grid_search(list(jobs))}, len(jobs))
 
 
-def _tuned(
-    plan: Plan, name: str, trainable: Callable[..., None], config: tune.TuneConfig, space: dict[str, Any], total: int
+def _fit(
+    plan: SearchPlan,
+    name: str,
+    trainable: Callable[..., None],
+    config: tune.TuneConfig,
+    space: dict[str, Any],
+    total: int,
 ) -> None:
     storage = Storage.at(plan.out) / "tune"
-    place = f"{storage.path}/{name}"
-    bound = tune.with_resources(partial(trainable, plan), tune.PlacementGroupFactory(_bundles(plan)))
-    if tune.Tuner.can_restore(place, storage.fs):
-        tuner = tune.Tuner.restore(place, bound, storage_filesystem=storage.fs, resume_errored=True)
+    path = f"{storage.path}/{name}"
+    bound = tune.with_resources(partial(trainable, plan), tune.PlacementGroupFactory(_trial_bundles(plan)))
+    if tune.Tuner.can_restore(path, storage.fs):
+        tuner = tune.Tuner.restore(path, bound, storage_filesystem=storage.fs, resume_errored=True)
     else:
         tuner = tune.Tuner(
             bound,
@@ -182,48 +179,45 @@ def _tuned(
                 name=name,
                 storage_path=storage.path,
                 storage_filesystem=storage.fs,
-                failure_config=tune.FailureConfig(max_failures=FAILURES),
-                callbacks=[TrialProgress(total, f"{plan.job.name}, {name}", plan.yardstick.objective)],
+                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+                callbacks=[TrialProgress(total, f"{plan.job.name}, {name}", plan.trial_budget.objective)],
                 verbose=0,
             ),
         )
     if errors := tuner.fit().errors:
         lines = [line for line in str(errors[0]).splitlines() if line.strip()]
-        print(f"warning: {len(errors)} of {total} {name} failed, the first by {lines[-1].strip()}", file=sys.stderr)
+        print(f"warning: {len(errors)} of {total} {name} failed, the first with {lines[-1].strip()}", file=sys.stderr)
 
 
-def _bundles(plan: Plan) -> list[dict[str, float]]:
-    """What a trial asks Ray for: its process, and its actors."""
-    own = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial}
-    actor = {"CPU": plan.job.resources.cpus_per_actor, "GPU": plan.job.resources.gpus_per_actor}
-    bundles = [own] + [actor] * plan.job.resources.actors
-    return [{name: amount for name, amount in bundle.items() if amount} for bundle in bundles]
+def _trial_bundles(plan: SearchPlan) -> list[Bundle]:
+    """The requests of a trial: its process, and its actors."""
+    resources = plan.job.resources
+    actors = bundles(resources.cpus_per_actor, resources.gpus_per_actor, resources.actors)
+    return bundles(plan.cpus_per_trial, plan.gpus_per_trial) + actors
 
 
-def _suggest(plan: Plan, trial: Any) -> None:
-    plan.space(trial, plan.job.recipe, plan.yardstick.budget)
+def _suggest(plan: SearchPlan, trial: Any) -> None:
+    plan.space(trial, plan.job.recipe, plan.trial_budget.budget)
 
 
-def _trial(plan: Plan, config: dict[str, Any]) -> None:
-    """What each trial's process does."""
+def _run_suggestion(plan: SearchPlan, config: dict[str, Any]) -> None:
+    """A trial's process, in a search."""
     name = tune.get_context().get_trial_id()
     job = replace(plan.job, recipe=suggested_recipe(plan, config), out=f"{plan.out}/trials/{name}")
     _run(plan, job, config)
 
 
-def _again(jobs: Mapping[str, Job[Any]], plan: Plan, config: dict[str, Any]) -> None:
+def _run_confirmation(jobs: Mapping[str, Job[Any]], plan: SearchPlan, config: dict[str, Any]) -> None:
+    """A trial's process, in a confirmation."""
     _run(plan, replace(jobs[config["name"]], out=f"{plan.out}/confirm/{config['name']}"), config)
 
 
-def _run(plan: Plan, job: Job[Any], settings: Mapping[str, Any]) -> None:
+def _run(plan: SearchPlan, job: Job[Any], settings: Mapping[str, Any]) -> None:
     configure_process(job.resources.threads)
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
     spec = load_dataset(job).spec
     with chain_actors(job, spec) as handles:
-        for report in run_trial(job, plan.yardstick, settings, device, lambda: _pool(job, spec, device, handles)):
-            said = {plan.yardstick.objective: report.quality, COST: report.gradient_evaluations}
-            tune.report({**said, "updates": report.updates, "diverged": bool(report.diverged)})
-
-
-def _pool(job: Job[Any], spec: Spec, device: torch.device, handles: list[Any]) -> Any:
-    return ActorPool(handles) if handles else LocalPool(job.recipe, init_networks(job.recipe, spec, job.seed, device))
+        pool = partial(chain_pool, job, spec, device, handles)
+        for report in run_trial(job, plan.trial_budget, settings, device, pool):
+            metrics = {plan.trial_budget.objective: report.quality, COST: report.gradient_evaluations}
+            tune.report({**metrics, "updates": report.updates, "diverged": bool(report.diverged)})

@@ -1,0 +1,29 @@
+"""Everything that this project takes from Ray's private modules, and why. No other file imports a private name.
+
+A new version of Ray may move these without notice: this is the one file to change then.
+"""
+
+from collections.abc import Sequence
+
+from ray._private.state import actors as actor_table
+from ray._private.state import state as cluster_state
+from ray.actor import ActorHandle
+
+
+def restart_count(handles: Sequence[ActorHandle]) -> int:
+    """How often Ray has restarted these actors so far, all together.
+
+    Ray counts the restarts of each actor. `ray.util.state.list_actors` shows them, but it asks the dashboard, which not
+    every cluster runs. The key of the table is the actor's id, which a handle has no public name for.
+    """
+    return sum(actor_table(handle._actor_id.hex()).get("NumRestarts", 0) for handle in handles)
+
+
+def max_cluster_resources() -> dict[str, float] | None:
+    """What the cluster has once it has added all machines that its configuration allows; None if it adds none.
+
+    `ray.cluster_resources` and `ray.nodes` know only the machines that are there now. There is no public way to read
+    how far an autoscaling cluster grows, so without this a job could not tell "wait" from "it will never fit".
+    """
+    resources: dict[str, float] | None = cluster_state.get_max_resources_from_cluster_config()
+    return resources
