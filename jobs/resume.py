@@ -75,7 +75,7 @@ def main() -> None:
     """The command."""
     asked = parse(Resume, sys.argv[1:], "python -m jobs.resume", __doc__ or "")
     changes = {k: v for k, v in dataclasses.asdict(asked).items() if k != "run" and v is not None}
-    if Storage.at(asked.run).seen(search.PLAN):
+    if Storage.at(asked.run).check_exists(search.PLAN):
         if changes:
             raise InputError(
                 f"--{next(iter(changes)).replace('_', '-')}: a search goes on as it was begun, without flags"
@@ -87,7 +87,7 @@ def main() -> None:
     newest, data, done = checkpoint.newest_name(checkpoints), load_dataset(job), 0
     if newest:
         state = checkpoint.read_state(checkpoints / newest)
-        check_identity(job, data.key, state["identity"], f"{job.out}/checkpoints/{newest}")
+        check_identity(job, data.fingerprint, state["identity"], f"{job.out}/checkpoints/{newest}")
         done = state["update"]
     if done > job.updates:
         raise InputError(f"--updates {job.updates}: the run has made {done} already")

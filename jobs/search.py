@@ -31,9 +31,10 @@ from jobs import (
     symbol_vector,
 )
 from jobs.cli.parsing import parse, run_command
-from pipeline.data.dataset import Dataset, located
+from pipeline.data.dataset import Dataset
+from pipeline.data.sources import resolve_source
 from pipeline.errors import InputError, RunWriteError
-from pipeline.evaluation.metrics.samples import sample_distance
+from pipeline.evaluation.comparison import default_comparison
 from pipeline.recipe import init_networks
 from pipeline.runs.job import Job, check_job, load_dataset, override, to_json
 from pipeline.runs.journal import provenance
@@ -148,11 +149,11 @@ def main() -> None:
     job = _job(asked)
     data = _checked(asked, job)
     out = asked.out or f"runs/search-{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if (storage := Storage.at(out)).seen():
+    if (storage := Storage.at(out)).check_exists():
         raise InputError(
             f"--out {out} exists: a search is never overwritten; go on with it by python -m jobs.resume {out}"
         )
-    asked = replace(asked, out=storage.path if storage.local else out, data=located(job.data.source))
+    asked = replace(asked, out=storage.path if storage.local else out, data=resolve_source(job.data.source))
     asked = replace(asked, init_from=resolve_checkpoint(asked.init_from) if asked.init_from else "")
     go(asked, _job(asked), data, new=True)
 
@@ -236,7 +237,7 @@ def go(asked: Search, job: Job[Any], data: Dataset, new: bool) -> None:
     objective, storage = _objective(asked, job, data), Storage.at(asked.out)
     nets = init_networks(job.recipe, data.spec, job.seed, torch.device("cpu"))
     budget = asked.budget or job.updates * gradients_per_update(job.recipe, nets)
-    plan = tune.Plan(
+    plan = tune.SearchPlan(
         job,
         RECIPES[asked.recipe].space,
         TrialBudget(objective.name, budget, asked.reports, asked.samples),
@@ -256,7 +257,7 @@ def go(asked: Search, job: Job[Any], data: Dataset, new: bool) -> None:
                 storage.write_json(PLAN, about)
             except RunWriteError as e:
                 raise InputError(f"--out {e}") from e
-        sample_distance(data, torch.device("cpu"))  # its classifier is trained once, before trials all do so
+        default_comparison(data, torch.device("cpu"))  # its classifier is trained once, before trials all do so
         tune.search(plan)
         best = ranked(read_trials(f"{asked.out}/trials", plan, data), objective)[: asked.confirm]
         recipes = {"preset": job.recipe} | {

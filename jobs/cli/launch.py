@@ -15,7 +15,7 @@ from tqdm import tqdm
 from jobs.cli.parsing import parse, run_command
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool
-from pipeline.data.dataset import located
+from pipeline.data.sources import resolve_source
 from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.evaluation.convergence import observer
 from pipeline.process import configure_process
@@ -24,7 +24,7 @@ from pipeline.runs import lease
 from pipeline.runs.job import Job, check_job, from_json, load_dataset, override, to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.storage import PART_SUFFIX, Storage
-from pipeline.training.loop import train
+from pipeline.run import run
 from pipeline.training.pretrained import check_pretrained
 
 
@@ -53,13 +53,13 @@ def start_run(job: Job[Any]) -> None:
     job = check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
-    if storage.seen() and storage.names() != [
+    if storage.check_exists() and storage.names() != [
         f"job.json{PART_SUFFIX}"
     ]:  # of a command that died before there was a run
         raise InputError(
             f"--out {out} exists: a run is never overwritten; go on with it by python -m jobs.resume {out}"
         )
-    job = override(job, out=storage.path if storage.local else out, source=located(job.data.source))
+    job = override(job, out=storage.path if storage.local else out, source=resolve_source(job.data.source))
     run_job(job, spec)
 
 
@@ -75,7 +75,7 @@ def run_job(job: Job[Any], spec: Spec) -> None:
         with cluster.connected():
             cluster.wait_for_resources(job)
             try:
-                found = distributed.run(job, spec, where, _record(job))
+                found = distributed.run_on_ray(job, spec, where, _record(job))
             except Diverged:
                 _observed(job)
                 raise
@@ -83,14 +83,14 @@ def run_job(job: Job[Any], spec: Spec) -> None:
         command = _record(job)
         configure_process(job.resources.threads)
         nets = init_networks(job.recipe, spec, job.seed, where)
-        found = train(job, where, LocalPool(job.recipe, nets), partial(tqdm, mininterval=1.0), command) or {}
+        found = run(job, where, LocalPool(job.recipe, nets), partial(tqdm, mininterval=1.0), command) or {}
     _conclude(job, found, time.perf_counter() - began)
 
 
 def load_run(run: str) -> Job[Any]:
     """The job of a run folder, wherever the folder lies now. Raises BadInput where there is none."""
     storage = Storage.at(run)
-    if not storage.seen("job.json"):
+    if not storage.check_exists("job.json"):
         raise InputError(f"there is no run at {run}: no job.json")
     try:
         settings = storage.read_json("job.json")

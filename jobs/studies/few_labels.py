@@ -15,6 +15,7 @@ import tyro
 
 from jobs.cli.parsing import parse, run_command
 from jobs.cli.results import ResultFolder, SnapshotArgs, open_snapshot
+from pipeline.batch import LABELLED
 from pipeline.errors import InputError
 from pipeline.evaluation.figures import few_labels_figure
 from pipeline.evaluation.metrics.few_labels import (
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 def _check(run: str, model: Snapshot) -> None:
-    if "labelled" not in model.job.recipe.streams:
+    if LABELLED not in model.job.recipe.streams:
         raise InputError(f"{run}: {type(model.job.recipe).__name__} learned from no labelled stream")
     if not len(model.data.test_rows):
         raise InputError(f"{run} held nothing back to compare on: it needs --test-share")
@@ -89,12 +90,12 @@ def _compared(run: str, model: Snapshot, asked: FewLabels) -> dict[str, Any]:
     job, data, recipe = model.job, model.data, model.job.recipe
     own = class_scores(model.nets, data.test)
     alone = init_networks(recipe, data.spec, job.seed, device_of(model.nets))
-    size, seed = recipe.streams["labelled"], fold(job.seed, "few labels")
+    size, seed = recipe.streams[LABELLED], fold(job.seed, "few labels")
     train_on_labels_only(recipe, alone, data, asked.updates, size, seed)
     others = class_scores(alone, data.test)
     row = {
         "name": job.name,
-        "labels": round(len(data.labelled) / data.spec.num_classes),
+        "labels": round(len(data.labelled_rows) / data.spec.num_classes),
         "seed": job.seed,
         "accuracy": accuracy(own, data.test),
         "labels_only": accuracy(others, data.test),

@@ -1,56 +1,102 @@
-"""Data sets as batches of tensors, whatever they are made of."""
+"""Data sets: rows of a table as batches of tensors."""
 
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import torch
 from numpy import ndarray
 from torch import Tensor
 
-from pipeline.batch import Batch, Spec
-from pipeline.data.arrow_table import Table, cached_table
+from pipeline.batch import LABELLED, Batch, Spec
+from pipeline.data.arrays import Array, array_content
+from pipeline.data.arrow_table import Table, cached_table, store_table
 from pipeline.data.cache import cache_folder
-from pipeline.data.encoding import Encoding, TextAs, encode_table
-from pipeline.data.sources import DENSITIES, find_source, is_name
-from pipeline.data.splits import labelled_rows, split_rows, without_class
+from pipeline.data.encoding import UNKNOWN, Encoding, TextAs, encode_table
+from pipeline.data.sources import DENSITIES, find_file, find_source, resolve_source
+from pipeline.data.splits import draw_labelled_rows, hold_out_class, split_rows
 from pipeline.energies.toy_densities import ToyDensity
 from pipeline.errors import InputError
 
-FORMAT = 3
-"""Of the cached files; a new number makes them anew."""
+FORMAT = 4
+"""Version of the cached tables; tables of another version are written again."""
 
 
 class Dataset(NamedTuple):
-    """Items of a table whose column `x` holds images, vectors or texts, and which may have a column `label`."""
+    """Rows of a table whose column `x` holds images, vectors or texts, and which may have a column `label`."""
 
-    key: str
-    """A hash of the content and of what is chosen of it."""
+    fingerprint: str
+    """A hash of the content, and what is selected of it."""
+    source: str
+    """The name or absolute path that `load_data` reads the table from."""
     table: Table
     rows: ndarray
     """(n,) of the table: item i is row rows[i]."""
     test_rows: ndarray
-    """(m,) of the table that are held back for evaluation."""
-    view: Encoding
-    """What they are to networks."""
-    density: ToyDensity | None
-    """The truth the data were drawn from, where it is known."""
-    labelled: ndarray
-    """(k,) of `rows` whose label is known to learning; all of them, unless few are chosen."""
+    """(m,) of the table, held out for evaluation."""
     validation_rows: ndarray
-    """(v,) of the table that are held back for choosing between runs, and that no final metric is taken on."""
-    hidden: bool = False
+    """(v,) of the table, held out for model selection; no final metric uses them."""
+    labelled_rows: ndarray
+    """(k,) of `rows`, whose label is known to learning; all of them unless `labels_per_class` is set."""
+    encoding: Encoding
+    """How rows become tensors."""
+    density: ToyDensity | None
+    """The density that the data were drawn from, where it is known."""
+    hide_labels: bool = False
     """Whether batches go without labels."""
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: Array,
+        labels: Array | list[int] | None = None,
+        *,
+        test_share: float = 0.0,
+        validation_share: float = 0.0,
+        held_out_class: int | None = None,
+        labels_per_class: int = 0,
+        seed: int = 0,
+        standardize: bool = False,
+    ) -> "Dataset":
+        """The data set of arrays, which are written to the cache, so that other processes and later runs find them.
+
+        Args:
+            x: images (n, h, w), (n, h, w, c) or (n, c, h, w) of 1 or 3 channels, uint8, or float in [-1, 1] of 256
+                levels; or vectors (n, d), float.
+            labels: (n,) integers, 0 or more.
+            test_share: as in `load_data`; so are the next four.
+            validation_share: see there.
+            held_out_class: see there.
+            labels_per_class: see there.
+            seed: see there.
+            standardize: encode vectors less their mean, over their standard deviation, both of the training rows.
+
+        Raises:
+            InputError: `x` or `labels` is of another type or shape, or not finite; or as in `load_data`.
+
+        >>> data = Dataset.from_arrays(torch.randn(100, 2), test_share=0.1)
+        >>> data.spec.shape, data.size, data.test.size
+        ((2,), 90, 10)
+        """
+        return load_data(
+            str(store_table(cache_folder().resolve() / "arrays", array_content(x, labels, standardize))),
+            test_share=test_share,
+            validation_share=validation_share,
+            held_out_class=held_out_class,
+            labels_per_class=labels_per_class,
+            seed=seed,
+        )
 
     @property
     def spec(self) -> Spec:
         """Kind and shape of an item."""
-        return self.view.spec
+        return self.encoding.spec
 
     @property
     def statistics(self) -> dict[str, Any]:
-        """What of the data learned from is needed to read others alike: `words`, or `mean` and `sd` of features."""
-        return self.view.statistics
+        """What it takes to encode other data alike: `words`, or `mean` and `sd` of the training rows."""
+        return self.encoding.statistics
 
     @property
     def size(self) -> int:
@@ -59,94 +105,110 @@ class Dataset(NamedTuple):
 
     @property
     def test(self) -> "Dataset":
-        """The items held back."""
+        """The test items."""
         return self._replace(rows=self.test_rows)
 
     @property
     def validation(self) -> "Dataset":
-        """The items held back for choosing between runs."""
+        """The validation items."""
         return self._replace(rows=self.validation_rows)
 
     def stream(self, name: str) -> "Dataset":
-        """The items of a recipe's stream: `labelled` has those of known label; the others have all, without labels
-        where only a few are known.
+        """The items of a recipe's stream.
+
+        The stream `labelled` has the items whose label is known. Others have all items, without labels where only some
+        are known.
         """
-        if name == "labelled":
-            return self._replace(rows=self.labelled)
-        return self._replace(hidden=len(self.labelled) < len(self.rows))
+        if name == LABELLED:
+            return self._replace(rows=self.labelled_rows)
+        return self._replace(hide_labels=len(self.labelled_rows) < len(self.rows))
 
     def batch(self, index: ndarray, device: torch.device | str = "cpu") -> Batch:
-        """The items of `index` (n,): `x`, `index`, and `label` where it is known, and `length` of sentences."""
+        """The items of `index` (n,): `x` and `index`; `label` where it is known; `length` of sentences."""
         rows = self.rows[index]
-        found = {**self.view.read(rows, device), "index": torch.from_numpy(index).to(device)}
-        if "label" in self.table and not self.hidden:
-            found["label"] = torch.from_numpy(self.table.column("label")[rows]).to(device)
-        return found
+        batch = {**self.encoding.read(rows, device), "index": torch.from_numpy(index).to(device)}
+        if "label" in self.table and not self.hide_labels:
+            batch["label"] = torch.from_numpy(self.table.column("label")[rows]).to(device)
+        return batch
 
-    def sentences(self, x: Tensor) -> list[str]:
-        """The sentences (n, longest) of a data set of text, in words, as they are split: without their end."""
+    def to_sentences(self, x: Tensor) -> list[str]:
+        """The sentences of tokens (n, longest), words with spaces between them, without end and padding."""
         words = self.statistics["words"]
-        return [" ".join(words[i] for i in row if i > 1) for row in x.tolist()]
-
-
-def located(data: str) -> str:
-    """A name as it is, a path as an absolute one, so that every process finds it."""
-    return data if is_name(data) else str(Path(data).expanduser().resolve())
+        return [" ".join(words[token] for token in row if token >= UNKNOWN) for row in x.tolist()]
 
 
 def load_data(
-    data: str,
+    source: str,
+    *,
     max_items: int = 0,
     test_share: float = 0.0,
+    validation_share: float = 0.0,
     held_out_class: int | None = None,
     labels_per_class: int = 0,
-    seed: int = 0,
     text_as: TextAs = "sentences",
     vocabulary: int = 10_000,
-    validation_share: float = 0.0,
+    seed: int = 0,
 ) -> Dataset:
-    """The data set that a name or path stands for.
+    """The data set of a name or path.
 
     Args:
-        data: the name or path.
-        max_items: at most its first so many items; 0: all.
-        test_share: share of the items that are held back for evaluation, drawn by a seed of their own.
-        held_out: label that learning never sees: all its items are held back.
-        labels_per_class: items a class whose label is known to learning; 0: all.
-        seed: of the draw of these.
-        text_as: what texts are read as.
-        vocabulary: words of texts that are told apart, at most.
-        validation_share: share of the items that are held back beside those, and of what is held back of a label.
+        source: a name, a .parquet file or a folder of them, an .npz file, or an .arrow file of `Dataset.from_arrays`.
+        max_items: use only the first so many items; 0: all.
+        test_share: share of the items held out for evaluation; which ones does not depend on `seed`.
+        validation_share: share of the items held out for model selection.
+        held_out_class: label whose items are all held out, split between test and validation by their shares.
+        labels_per_class: items per class whose label is known to learning; 0: all.
+        text_as: how texts are read.
+        vocabulary: words in the vocabulary of texts, at most.
+        seed: of the draw of items whose label is known.
 
     Raises:
-        BadInput: there is none, it cannot be read, or nothing is left of it.
+        InputError: there is no such source, it cannot be read, or nothing is left to learn from.
     """
-    table = _table(data)
-    size = min(max_items or len(table), len(table))
-    parts = split_rows(size, test_share, validation_share)
+    table = _open_table(source)
+    split = split_rows(min(max_items or len(table), len(table)), test_share, validation_share)
     if held_out_class is not None:
-        parts = without_class(
-            table, parts, held_out_class, validation_share / (validation_share + test_share or 1.0), data
-        )
-    rows, test_rows, validation_rows = parts
-    labelled = labelled_rows(table, rows, labels_per_class, seed, data) if labels_per_class else rows
-    chosen = "" if held_out_class is None and not test_share else f"-{test_share:g}-{held_out_class}"
-    chosen += f"-validation-{validation_share:g}" if validation_share else ""
-    chosen += f"-{labels_per_class}-{seed}" if labels_per_class else ""
-    chosen += f"-{text_as}-{vocabulary}" if table.words else ""
+        of_class = validation_share / (validation_share + test_share or 1.0)
+        split = hold_out_class(table, split, held_out_class, of_class)
+    labelled_rows = split.train
+    if labels_per_class:
+        labelled_rows = draw_labelled_rows(table, split.train, labels_per_class, seed)
     try:
-        seen = encode_table(table, rows, data in DENSITIES, text_as, vocabulary)
+        encoding = encode_table(table, split.train, text_as, vocabulary)
     except InputError as e:
-        raise InputError(f"{data}: {e}") from e
-    return Dataset(table.content + chosen, table, rows, test_rows, seen, DENSITIES.get(data), labelled, validation_rows)
+        raise InputError(e.why, "data", source) from e
+    selected = "" if held_out_class is None and not test_share else f"-{test_share:g}-{held_out_class}"
+    selected += f"-validation-{validation_share:g}" if validation_share else ""
+    selected += f"-{labels_per_class}-{seed}" if labels_per_class else ""
+    selected += f"-{text_as}-{vocabulary}" if table.words else ""
+    return Dataset(
+        fingerprint=table.content_hash + selected,
+        source=resolve_source(source),
+        table=table,
+        rows=split.train,
+        test_rows=split.test,
+        validation_rows=split.validation,
+        labelled_rows=labelled_rows,
+        encoding=encoding,
+        density=DENSITIES.get(source),
+    )
 
 
-def _table(data: str) -> Table:
-    """The data as they are, read once and cached."""
+def _open_table(source: str) -> Table:
+    """The source's table: an .arrow file as it is, anything else from the cache, where it is written first."""
     cache = cache_folder()
-    key, read = find_source(data, cache)
-    digest = sha256(f"{FORMAT} {key}".encode()).hexdigest()[:16]
     try:
-        return cached_table(cache / "data" / f"{digest}.arrow", read)
+        if source.endswith(".arrow"):
+            return _open_arrow(find_file(source))
+        identity, read = find_source(source, cache)
+        name = sha256(f"{FORMAT} {identity}".encode()).hexdigest()[:16]
+        return cached_table(cache / "data" / f"{name}.arrow", read)
     except InputError as e:
-        raise InputError(str(e) if data in str(e) else f"{data}: {e}") from e
+        raise InputError(e.why, "data", source) from e
+
+
+def _open_arrow(path: Path) -> Table:
+    try:
+        return Table(path)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as e:
+        raise InputError("it is no Arrow file that Dataset.from_arrays wrote") from e

@@ -1,9 +1,10 @@
-"""What rows of a table are to networks: images in [-1, 1], standardised vectors, sentences, counts of words.
+"""The encoding of a table's rows as tensors: images in [-1, 1], vectors, sentences, counts of words.
 
-A view is made once, from the rows that are learned from, so that nothing of what is held back is in it.
+Vocabulary and feature statistics are computed on the training split.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,9 +20,9 @@ Device: TypeAlias = torch.device | str
 TextAs: TypeAlias = Literal["sentences", "counts"]
 
 MAX_WORDS = 40
-"""Words of a sentence that are read; what follows is cut."""
+"""Longer sentences are cut to so many words."""
 PADDING, END, UNKNOWN = 0, 1, 2
-"""Numbers of what is no word of the vocabulary: behind the end; the end; a word that is not in it."""
+"""Tokens that are no words of the vocabulary: after the end; the end; a word outside the vocabulary."""
 SPECIAL_TOKENS = ("<pad>", "<end>", "<unknown>")
 
 
@@ -30,110 +31,110 @@ class Encoding(NamedTuple):
 
     spec: Spec
     read: Callable[[ndarray, Device], dict[str, Tensor]]
-    """`x`, and `length` of sentences, of the rows given."""
+    """`x`, and `length` of sentences, of some rows."""
     statistics: dict[str, Any]
-    """What of the data learned from is needed to read others alike, for a JSON file: `words`, or `mean` and `sd`."""
+    """What it takes to encode other data alike, for a JSON file: `words`, or `mean` and `sd` of the training rows."""
 
 
-def encode_table(table: Table, rows: ndarray, plain: bool, words: TextAs, vocabulary: int) -> Encoding:
-    """The view of a table.
+def encode_table(table: Table, rows: ndarray, text_as: TextAs, vocabulary: int) -> Encoding:
+    """The encoding of a table.
 
     Args:
         table: images, vectors or texts.
-        rows: what is learned from.
-        plain: whether vectors stay as they are, rather than being standardised.
-        text_as: what texts are read as.
-        vocabulary: words of texts that are told apart, at most.
+        rows: the training rows.
+        text_as: how texts are read.
+        vocabulary: words in the vocabulary, at most.
 
     Raises:
-        BadInput: there are no words in the texts.
+        InputError: no word is frequent enough for the vocabulary.
     """
-    classes = int(np.max(table.column("label"))) + 1 if "label" in table else 0
+    num_classes = int(np.max(table.column("label"))) + 1 if "label" in table else 0
     if table.words:
-        of_texts = sentences if words == "sentences" else counts
-        return of_texts(table, rows, classes, vocabulary)
+        encode = encode_sentences if text_as == "sentences" else encode_counts
+        return encode(table, rows, num_classes, vocabulary)
     if table.column("x").ndim == 4:
-        return images(table, classes)
-    return points(table, classes) if plain else features(table, rows, classes)
+        return encode_images(table, num_classes)
+    if table.standardize:
+        return standardize_vectors(table, rows, num_classes)
+    return encode_vectors(table, num_classes)
 
 
-def images(table: Table, classes: int) -> Encoding:
+def encode_images(table: Table, num_classes: int) -> Encoding:
     """Images as float32 in [-1, 1]."""
-    column = table.column("x")
-
-    def read(rows: ndarray, device: Device) -> dict[str, Tensor]:
-        return {"x": torch.from_numpy(column[rows]).to(device).float() / 127.5 - 1}
-
-    return Encoding(Spec("image", tuple(column.shape[1:]), classes), read, {})
+    shape = table.column("x").shape[1:]
+    return Encoding(Spec("image", shape, num_classes), partial(_read_images, table), {})
 
 
-def points(table: Table, classes: int) -> Encoding:
+def _read_images(table: Table, rows: ndarray, device: Device) -> dict[str, Tensor]:
+    return {"x": torch.from_numpy(table.column("x")[rows]).to(device).float() / 127.5 - 1}
+
+
+def encode_vectors(table: Table, num_classes: int) -> Encoding:
     """Vectors as they are."""
-    column = table.column("x")
-
-    def read(rows: ndarray, device: Device) -> dict[str, Tensor]:
-        return {"x": torch.from_numpy(column[rows]).to(device)}
-
-    return Encoding(Spec("vector", tuple(column.shape[1:]), classes), read, {})
+    shape = table.column("x").shape[1:]
+    return Encoding(Spec("vector", shape, num_classes), partial(_read_vectors, table), {})
 
 
-def features(table: Table, rows: ndarray, classes: int) -> Encoding:
-    """Columns less their mean over `rows`, in units of their standard deviation there (1 if a column is constant)."""
-    column = table.column("x")
-    mean, sd = column[rows].mean(0, dtype=np.float64), column[rows].std(0, dtype=np.float64)
+def _read_vectors(table: Table, rows: ndarray, device: Device) -> dict[str, Tensor]:
+    return {"x": torch.from_numpy(table.column("x")[rows]).to(device)}
+
+
+def standardize_vectors(table: Table, rows: ndarray, num_classes: int) -> Encoding:
+    """Features less their mean over `rows`, over their standard deviation there (1 for a constant feature)."""
+    x = table.column("x")
+    mean, sd = x[rows].mean(0, dtype=np.float64), x[rows].std(0, dtype=np.float64)
     sd = np.where(sd > 0, sd, 1.0)
-
-    def read(rows: ndarray, device: Device) -> dict[str, Tensor]:
-        return {"x": torch.from_numpy(((column[rows] - mean) / sd).astype(np.float32)).to(device)}
-
-    statistics = {"mean": mean.tolist(), "sd": sd.tolist()}
-    return Encoding(Spec("vector", tuple(column.shape[1:]), classes), read, statistics)
+    read = partial(_read_standardized, table, mean, sd)
+    return Encoding(Spec("vector", x.shape[1:], num_classes), read, {"mean": mean.tolist(), "sd": sd.tolist()})
 
 
-def sentences(table: Table, rows: ndarray, classes: int, vocabulary: int) -> Encoding:
-    """Numbers of words, the end, and padding up to the longest of `rows`."""
-    numbers, words, frequency = _vocabulary(table, rows, vocabulary)
+def _read_standardized(table: Table, mean: ndarray, sd: ndarray, rows: ndarray, device: Device) -> dict[str, Tensor]:
+    return {"x": torch.from_numpy(((table.column("x")[rows] - mean) / sd).astype(np.float32)).to(device)}
+
+
+def encode_sentences(table: Table, rows: ndarray, num_classes: int, vocabulary: int) -> Encoding:
+    """Sentences as tokens: their words, the end, and padding up to the longest sentence of `rows`."""
+    tokens, words, frequency = _build_vocabulary(table, rows, vocabulary)
     longest = min(MAX_WORDS, max(len(text) for text in table.ragged("x", rows))) + 1
-
-    def read(rows: ndarray, device: Device) -> dict[str, Tensor]:
-        x, length = np.full((len(rows), longest), PADDING, np.int64), np.empty(len(rows), np.int64)
-        for i, text in enumerate(table.ragged("x", rows)):
-            known = numbers[text[: longest - 1]]
-            x[i, : len(known)], x[i, len(known)], length[i] = known, END, len(known) + 1
-        return {"x": torch.from_numpy(x).to(device), "length": torch.from_numpy(length).to(device)}
-
-    return Encoding(Spec("text", (longest,), classes, tuple(frequency.tolist())), read, {"words": words})
+    spec = Spec("text", (longest,), num_classes, tuple(frequency.tolist()))
+    return Encoding(spec, partial(_read_sentences, table, tokens, longest), {"words": words})
 
 
-def counts(table: Table, rows: ndarray, classes: int, vocabulary: int) -> Encoding:
-    """How often each word is in a text; words that are not in the vocabulary are left out."""
-    numbers, words, frequency = _vocabulary(table, rows, vocabulary)
-    known = len(words) - len(SPECIAL_TOKENS)
-
-    def read(rows: ndarray, device: Device) -> dict[str, Tensor]:
-        x = np.zeros((len(rows), len(words)), np.float32)
-        for i, text in enumerate(table.ragged("x", rows)):
-            np.add.at(x[i], numbers[text], 1)
-        return {"x": torch.from_numpy(x[:, len(SPECIAL_TOKENS) :]).to(device)}
-
-    frequency = frequency[len(SPECIAL_TOKENS) :] / frequency[len(SPECIAL_TOKENS) :].sum()
-    return Encoding(
-        Spec("counts", (known,), classes, tuple(frequency.tolist())), read, {"words": words[len(SPECIAL_TOKENS) :]}
-    )
+def _read_sentences(table: Table, tokens: ndarray, longest: int, rows: ndarray, device: Device) -> dict[str, Tensor]:
+    x, length = np.full((len(rows), longest), PADDING, np.int64), np.empty(len(rows), np.int64)
+    for i, text in enumerate(table.ragged("x", rows)):
+        sentence = tokens[text[: longest - 1]]
+        x[i, : len(sentence)], x[i, len(sentence)], length[i] = sentence, END, len(sentence) + 1
+    return {"x": torch.from_numpy(x).to(device), "length": torch.from_numpy(length).to(device)}
 
 
-def _vocabulary(table: Table, rows: ndarray, size: int) -> tuple[ndarray, list[str], ndarray]:
-    """The number of each of the table's words, the words by number, and their frequencies, the marks among them.
+def encode_counts(table: Table, rows: ndarray, num_classes: int, vocabulary: int) -> Encoding:
+    """How often each word of the vocabulary is in a text, as float32."""
+    tokens, words, frequency = _build_vocabulary(table, rows, vocabulary)
+    words, frequency = words[len(SPECIAL_TOKENS) :], frequency[len(SPECIAL_TOKENS) :]
+    spec = Spec("counts", (len(words),), num_classes, tuple((frequency / frequency.sum()).tolist()))
+    return Encoding(spec, partial(_read_counts, table, tokens, len(words)), {"words": words})
 
-    The vocabulary has the `size` most frequent words of `rows`, those that are there once alone left out.
+
+def _read_counts(table: Table, tokens: ndarray, size: int, rows: ndarray, device: Device) -> dict[str, Tensor]:
+    x = np.zeros((len(rows), len(SPECIAL_TOKENS) + size), np.float32)
+    for i, text in enumerate(table.ragged("x", rows)):
+        np.add.at(x[i], tokens[text], 1)
+    return {"x": torch.from_numpy(x[:, len(SPECIAL_TOKENS) :]).to(device)}
+
+
+def _build_vocabulary(table: Table, rows: ndarray, size: int) -> tuple[ndarray, list[str], ndarray]:
+    """The token of each of the table's words; the words by token, and their frequencies, special tokens included.
+
+    The vocabulary has the `size` most frequent words of `rows`, without those that occur once.
     """
     texts = table.ragged("x", rows)
-    seen = np.bincount(np.concatenate(texts), minlength=len(table.words))
-    if not seen.max() > 1:
+    counts = np.bincount(np.concatenate(texts), minlength=len(table.words))
+    if not counts.max() > 1:
         raise InputError("there is no word that is in the texts twice")
-    kept = [int(i) for i in np.argsort(-seen, kind="stable")[:size] if seen[i] > 1]
-    numbers = np.full(len(table.words), UNKNOWN, np.int64)
-    numbers[kept] = np.arange(len(kept)) + len(SPECIAL_TOKENS)
-    frequency = np.bincount(numbers, seen, minlength=len(SPECIAL_TOKENS) + len(kept))
+    frequent = [int(i) for i in np.argsort(-counts, kind="stable")[:size] if counts[i] > 1]
+    tokens = np.full(len(table.words), UNKNOWN, np.int64)
+    tokens[frequent] = np.arange(len(frequent)) + len(SPECIAL_TOKENS)
+    frequency = np.bincount(tokens, counts, minlength=len(SPECIAL_TOKENS) + len(frequent))
     frequency[END] = len(texts)
-    return numbers, [*SPECIAL_TOKENS, *(table.words[i] for i in kept)], frequency / frequency.sum()
+    return tokens, [*SPECIAL_TOKENS, *(table.words[i] for i in frequent)], frequency / frequency.sum()

@@ -1,6 +1,6 @@
-"""Which rows learning sees, and which are held back."""
+"""Which rows learning uses, and which are held out."""
 
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -8,46 +8,62 @@ from numpy import ndarray
 from pipeline.data.arrow_table import Table
 from pipeline.errors import InputError
 
-Split: TypeAlias = tuple[ndarray, ndarray, ndarray]
-"""Rows to learn from, to evaluate on, and to choose by."""
+
+class Split(NamedTuple):
+    """Disjoint rows of a table, each in the table's order."""
+
+    train: ndarray
+    test: ndarray
+    validation: ndarray
 
 
 def split_rows(size: int, test_share: float, validation_share: float) -> Split:
-    """Rows to learn from, to evaluate on and to choose by, each in the table's order."""
-    if not (test_share >= 0 and validation_share >= 0 and test_share + validation_share < 1):
-        shares = f"--test-share {test_share}, --validation-share {validation_share}"
-        raise InputError(f"{shares}: each must be 0 or more, and both leave items to learn from")
-    tested, chosen_by = round(test_share * size), round(validation_share * size)
-    if tested + chosen_by >= size:
-        raise InputError(f"--test-share {test_share}: it must leave items to learn from")
-    order = np.random.default_rng(0).permutation(size) if tested + chosen_by else np.arange(size)
-    parts = np.split(order, [tested, tested + chosen_by])
-    return np.sort(parts[2]), np.sort(parts[0]), np.sort(parts[1])
+    """Split the rows 0 to size - 1; the shuffle has a seed of its own, the same for every run.
+
+    Raises:
+        InputError: no rows are left to learn from.
+    """
+    shares = test_share >= 0 and validation_share >= 0 and test_share + validation_share < 1
+    tested, validated = (round(test_share * size), round(validation_share * size)) if shares else (size, size)
+    if tested + validated >= size:
+        why = f"beside validation_share={validation_share} it must leave items to learn from; both are 0 or more"
+        raise InputError(why, "test_share", test_share)
+    order = np.random.default_rng(0).permutation(size) if tested + validated else np.arange(size)
+    test, validation, train = np.split(order, [tested, tested + validated])
+    return Split(np.sort(train), np.sort(test), np.sort(validation))
 
 
-def labelled_rows(table: Table, rows: ndarray, labels: int, seed: int, data: str) -> ndarray:
-    """That many of the rows of each class."""
+def hold_out_class(table: Table, split: Split, label: int, validation_share: float) -> Split:
+    """Move the rows of a label from training to validation, a share of them, and to test, the others.
+
+    Raises:
+        InputError: the training rows have no labels, none of that label, or no other.
+    """
     if "label" not in table:
-        raise InputError(f"--labels {labels}: {data} has no labels")
-    rng, of = np.random.default_rng(seed), table.column("label")[rows]
-    classes = {int(label): rows[of == label] for label in np.unique(of)}
-    if min(map(len, classes.values())) < labels:
-        raise InputError(f"--labels {labels}: a class of {data} has {min(map(len, classes.values()))} items")
-    return np.sort(np.concatenate([rng.choice(own, labels, replace=False) for own in classes.values()]))
-
-
-def without_class(table: Table, parts: Split, label: int, share: float, data: str) -> Split:
-    """The parts with no row of a label among those to learn from: a share of them is to choose by, others to test."""
-    rows, test_rows, validation_rows = parts
-    if "label" not in table:
-        raise InputError(f"--held-out {label}: {data} has no labels")
-    others = table.column("label")[rows] != label
+        raise InputError("the data have no labels", "held_out_class", label)
+    others = table.column("label")[split.train] != label
     if others.all() or not others.any():
-        raise InputError(f"--held-out {label}: {'no' if others.all() else 'every'} item of {data} has that label")
-    out = np.random.default_rng(0).permutation(rows[~others])
-    test, validation = np.split(out, [len(out) - round(share * len(out))])
-    return (
-        rows[others],
-        np.sort(np.concatenate([test_rows, test])),
-        np.sort(np.concatenate([validation_rows, validation])),
+        raise InputError(f"{'no' if others.all() else 'every'} item has that label", "held_out_class", label)
+    held_out = np.random.default_rng(0).permutation(split.train[~others])
+    test, validation = np.split(held_out, [len(held_out) - round(validation_share * len(held_out))])
+    return Split(
+        split.train[others],
+        np.sort(np.concatenate([split.test, test])),
+        np.sort(np.concatenate([split.validation, validation])),
     )
+
+
+def draw_labelled_rows(table: Table, rows: ndarray, labels_per_class: int, seed: int) -> ndarray:
+    """As many of the rows of each class, drawn with the seed.
+
+    Raises:
+        InputError: there are no labels, or a class has fewer rows.
+    """
+    if "label" not in table:
+        raise InputError("the data have no labels", "labels_per_class", labels_per_class)
+    rng, labels = np.random.default_rng(seed), table.column("label")[rows]
+    classes = [rows[labels == label] for label in np.unique(labels)]
+    fewest = min(map(len, classes))
+    if fewest < labels_per_class:
+        raise InputError(f"a class of the data has {fewest} items", "labels_per_class", labels_per_class)
+    return np.sort(np.concatenate([rng.choice(own, labels_per_class, replace=False) for own in classes]))

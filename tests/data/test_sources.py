@@ -1,8 +1,7 @@
-"""Every way data come in, on small stand-ins in the real layouts."""
+"""Every source of data, on small stand-ins of the real layouts."""
 
 import io
 import pickle
-import threading
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,6 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
-from pipeline.data.arrow_table import cached_table
 from pipeline.data.dataset import load_data
 from pipeline.errors import InputError
 
@@ -35,7 +33,7 @@ def write_parquet(path, images, labels=None):
 
 @pytest.mark.parametrize("shape", [(12, 9, 11), (12, 9, 11, 3)])
 @pytest.mark.parametrize("kind", ["parquet", "folder", "npz"])
-def test_images_come_in_as_they_are(tmp_path, shape, kind):
+def test_images_are_read_as_they_are(tmp_path, shape, kind):
     images, labels = RNG.integers(0, 256, shape, np.uint8), np.arange(12) % 4
     if kind == "npz":
         path = tmp_path / "a.npz"
@@ -45,18 +43,18 @@ def test_images_come_in_as_they_are(tmp_path, shape, kind):
         write_parquet(tmp_path / "a.parquet", images[:7], labels[:7] if kind == "folder" else None)
         if kind == "folder":
             write_parquet(tmp_path / "b.parquet", images[7:], labels[7:])
-    found = load_data(str(path))
+    data = load_data(str(path))
     n = 7 if kind == "parquet" else 12
     channels = 3 if len(shape) == 4 else 1
-    assert (found.size, found.spec.shape) == (n, (channels, 9, 11))
-    batch = found.batch(np.array([4, 1]))
+    assert (data.size, data.spec.shape) == (n, (channels, 9, 11))
+    batch = data.batch(np.array([4, 1]))
     expected = images[[4, 1]] if len(shape) == 3 else images[[4, 1]].transpose(0, 3, 1, 2)
     assert torch.equal(batch["x"].flatten(), torch.tensor(expected).flatten().float() / 127.5 - 1)
-    assert found.spec.num_classes == (0 if kind == "parquet" else 4)
+    assert data.spec.num_classes == (0 if kind == "parquet" else 4)
     assert "label" not in batch if kind == "parquet" else batch["label"].tolist() == [0, 1]
 
 
-def test_a_folder_may_hold_more_and_a_palette_is_colours(tmp_path):
+def test_other_files_are_ignored_and_palettes_become_colours(tmp_path):
     (tmp_path / "README.md").write_text("about")
     picture = Image.new("P", (8, 8), 1)
     picture.putpalette([0, 0, 0, 255, 0, 128])
@@ -67,12 +65,12 @@ def test_a_folder_may_hold_more_and_a_palette_is_colours(tmp_path):
     assert x[0, :, 0, 0].tolist() == [255, 0, 128]
 
 
-def test_limit_takes_the_first_items():
-    assert load_data("digits", 100).size == 100
-    assert load_data("digits", 10**6).size == 1797
+def test_max_items_takes_the_first_items():
+    assert load_data("digits", max_items=100).size == 100
+    assert load_data("digits", max_items=10**6).size == 1797
 
 
-def test_changed_file_is_read_anew(tmp_path):
+def test_a_changed_file_is_read_again(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, images=np.zeros((5, 8, 8), np.uint8))
     first = load_data(str(path))
@@ -130,46 +128,12 @@ def bad_files(folder):
         ("absent", "neither a data set .digits, .*flowers. nor a file"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, says):
+def test_what_cannot_be_read_is_an_error_of_one_line(tmp_path, name, says):
     bad_files(tmp_path)
     with pytest.raises(InputError, match=says) as caught:
         load_data(str(tmp_path / name))
     assert "\n" not in str(caught.value)
-
-
-def test_any_column_comes_back_and_is_memory_mapped(tmp_path):
-    ragged = [np.arange(n, dtype=np.int32) for n in (3, 0, 5)]
-    columns = {"x": RNG.normal(size=(3, 2, 4)).astype(np.float32), "label": np.array([2, 0, 1]), "tokens": ragged}
-    table = cached_table(tmp_path / "t.arrow", lambda: columns)
-    assert np.array_equal(table.column("x"), columns["x"])
-    assert np.array_equal(table.column("label"), columns["label"])
-    assert [list(r) for r in table.ragged("tokens", np.array([2, 1]))] == [[0, 1, 2, 3, 4], []]
-    assert not table.column("x").flags.owndata
-
-
-def test_two_who_cache_at_once_both_succeed(tmp_path):
-    barrier, found = threading.Barrier(4), []
-
-    def columns():
-        barrier.wait()
-        return {"x": np.arange(10)}
-
-    def one():
-        found.append(cached_table(tmp_path / "t.arrow", columns))
-
-    threads = [threading.Thread(target=one) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(np.array_equal(table.column("x"), np.arange(10)) for table in found)
-    assert [p.name for p in tmp_path.iterdir()] == ["t.arrow"]
-
-
-def test_a_reader_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError):
-        cached_table(tmp_path / "t.arrow", lambda: 1 / 0)
-    assert not list(tmp_path.iterdir())
+    assert (caught.value.field, caught.value.value) == ("data", str(tmp_path / name))
 
 
 def idx(array):
@@ -237,17 +201,17 @@ def torchvision_set(request, tmp_path, monkeypatch):
     return request.param
 
 
-def test_torchvisions_sets_are_read(torchvision_set):
+def test_torchvision_sets_are_read(torchvision_set):
     shape = {"cifar10": (3, 32, 32), "svhn": (3, 32, 32), "flowers": (3, 32, 32), "celeba": (3, 64, 64)}.get(
         torchvision_set, (1, 28, 28)
     )
-    found = load_data(torchvision_set)
-    assert (found.size, found.spec.shape) == (40, shape)
-    assert found.spec.num_classes == {"celeba": 0, "cifar10": 8}.get(torchvision_set, 10)
+    data = load_data(torchvision_set)
+    assert (data.size, data.spec.shape) == (40, shape)
+    assert data.spec.num_classes == {"celeba": 0, "cifar10": 8}.get(torchvision_set, 10)
 
 
-def test_a_set_that_cannot_be_had_is_said_in_one_line(tmp_path, monkeypatch):
+def test_a_set_that_cannot_be_downloaded_is_an_error_of_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("EBM_CACHE", str(tmp_path))
     monkeypatch.setattr(datasets.MNIST, "mirrors", [])
-    with pytest.raises(InputError, match=r"mnist is not under .* and cannot be downloaded"):
+    with pytest.raises(InputError, match=r"data=mnist: it is not under .* and cannot be downloaded"):
         load_data("mnist")

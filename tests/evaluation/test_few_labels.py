@@ -40,7 +40,7 @@ def test_labels_alone_teach_encoder_and_energy_and_leave_the_generator(clouds):
         for name, net in nets.items()
     }
     assert same == {"energy": False, "encoder": False, "generator": True}
-    learned = clouds._replace(rows=clouds.labelled)
+    learned = clouds._replace(rows=clouds.labelled_rows)
     assert accuracy(class_scores(nets, learned), learned) == 1
 
 

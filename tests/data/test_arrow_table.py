@@ -1,0 +1,125 @@
+"""The cached table: what is written comes back, at once, without a copy, and in little memory."""
+
+import hashlib
+import io
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.data.arrow_table import ROWS_PER_PIECE, Content, cached_table, store_table
+from pipeline.errors import InputError
+
+RNG = np.random.default_rng(0)
+
+
+def content():
+    """Three rows of all kinds of columns, in two pieces."""
+    ragged = [np.arange(n, dtype=np.int32) for n in (3, 0, 5)]
+    columns = {"x": RNG.normal(size=(3, 2, 4)).astype(np.float32), "label": np.array([2, 0, 1]), "tokens": ragged}
+    return columns, Content(
+        [{name: column[rows] for name, column in columns.items()} for rows in (np.s_[:2], np.s_[2:])]
+    )
+
+
+def test_every_column_comes_back_memory_mapped(tmp_path):
+    columns, pieces = content()
+    table = cached_table(tmp_path / "t.arrow", lambda: pieces)
+    assert len(table) == 3
+    assert np.array_equal(table.column("x"), columns["x"])
+    assert np.array_equal(table.column("label"), columns["label"])
+    assert [list(r) for r in table.ragged("tokens", np.array([2, 1]))] == [[0, 1, 2, 3, 4], []]
+    assert not table.column("x").flags.owndata
+    with pytest.raises(TypeError, match="tokens is ragged"):
+        table.column("tokens")
+
+
+def test_columns_are_views_of_the_file(tmp_path):
+    _, pieces = content()
+    table = cached_table(tmp_path / "t.arrow", lambda: pieces)
+    start = table.column("x").__array_interface__["data"][0]
+    with open("/proc/self/maps") as maps:
+        ranges = [line.split("-", 1) for line in maps if line.rstrip().endswith("t.arrow")]
+    assert any(int(low, 16) <= start < int(rest.split()[0], 16) for low, rest in ranges)
+
+
+def test_the_hash_is_of_the_columns_and_not_of_their_pieces(tmp_path):
+    columns, pieces = content()
+    whole = cached_table(tmp_path / "whole.arrow", lambda: Content([columns]))
+    parts = cached_table(tmp_path / "parts.arrow", lambda: pieces)
+    digest = hashlib.sha256(f"x float32 {(3, 2, 4)}".encode() + columns["x"].tobytes())
+    digest.update(f"label int64 {(3,)}".encode() + columns["label"].tobytes())
+    for part in columns["tokens"]:
+        digest.update(f"tokens int32 {part.shape}".encode() + part.tobytes())
+    assert whole.content_hash == parts.content_hash == digest.hexdigest()[:16]
+    assert store_table(tmp_path, Content([columns])).name == f"{whole.content_hash}.arrow"
+
+
+def test_a_pickled_table_is_its_path(tmp_path):
+    x = np.zeros((1000, 100))
+    data = pickle.dumps(cached_table(tmp_path / "t.arrow", lambda: Content([{"x": x}])))
+    assert len(data) < 1000
+    assert np.array_equal(pickle.loads(data).column("x"), x)
+
+
+def test_several_processes_may_write_the_same_table_at_once(tmp_path):
+    barrier, tables = threading.Barrier(4), []
+
+    def read():
+        barrier.wait()
+        return Content([{"x": np.arange(10)}])
+
+    def one():
+        tables.append(cached_table(tmp_path / "t.arrow", read))
+
+    threads = [threading.Thread(target=one) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tables) == 4
+    assert all(np.array_equal(table.column("x"), np.arange(10)) for table in tables)
+    assert [p.name for p in tmp_path.iterdir()] == ["t.arrow"]
+
+
+def test_a_source_that_fails_leaves_no_file(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        cached_table(tmp_path / "t.arrow", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cached_table(tmp_path / "t.arrow", lambda: Content({"x": np.zeros(3 // n)} for n in (1, 0)))
+    with pytest.raises(InputError, match="holds no items"):
+        cached_table(tmp_path / "t.arrow", lambda: Content([]))
+    assert not list(tmp_path.iterdir())
+
+
+MEASURE = """
+import resource, sys
+from pipeline.data.dataset import load_data
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+load_data(sys.argv[1])
+before = peak()
+print(load_data(sys.argv[2]).size, peak() - before)
+"""
+
+
+def test_memory_holds_a_piece_of_the_images_while_they_are_cached(tmp_path):
+    side, pieces = 64, 7
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(out, "PNG")
+    for name, n in (("few", ROWS_PER_PIECE), ("many", pieces * ROWS_PER_PIECE)):
+        pq.write_table(pa.table({"image": [{"bytes": out.getvalue(), "path": ""}] * n}), tmp_path / f"{name}.parquet")
+    files = [str(tmp_path / f"{name}.parquet") for name in ("few", "many")]
+    measured = subprocess.run([sys.executable, "-c", MEASURE, *files], capture_output=True, text=True, check=True)
+    size, growth = map(int, measured.stdout.split())
+    piece = side * side * 3 * ROWS_PER_PIECE / 2**20
+    assert size == pieces * ROWS_PER_PIECE
+    assert growth < 3 * piece, f"{growth} MiB more for {(pieces - 1) * piece:.0f} MiB of further images"
