@@ -53,5 +53,5 @@ def test_files_are_whole_and_folders_need_not_exist(tmp_path):
 
 
 def test_an_unknown_scheme_is_refused():
-    with pytest.raises(InputError, match="no folder that can be written to"):
+    with pytest.raises(InputError, match="not a folder that can be used"):
         Storage.at("nowhere://x")

@@ -15,7 +15,7 @@ from pipeline.errors import LeaseLost, RunWriteError
 from pipeline.runs import checkpoint, lease
 from pipeline.runs.job import override, to_json
 from pipeline.runs.storage import Storage
-from pipeline.training.loop import train
+from pipeline.run import run as run_whole
 
 
 @pytest.fixture
@@ -111,12 +111,12 @@ class At:
 @pytest.fixture
 def begun(small):
     Storage.at(small.out).write_json("job.json", to_json(small))
-    return lambda act, command="": train(small, CPU, local_pool(small), lambda **settings: At(act), command)
+    return lambda act, command="": run_whole(small, CPU, local_pool(small), lambda **settings: At(act), command)
 
 
 def test_the_older_of_two_that_work_on_a_run_stops_and_harms_nothing(small, begun, tmp_path):
     whole = run(replace(small, out=str(tmp_path / "whole")))
-    with pytest.raises(LeaseLost, match=r"is worked on by process \d+ on .*, since .*; so this one stops"):
+    with pytest.raises(LeaseLost, match=r"process \d+ on .* since .* works on the run, so this command stops"):
         begun(lambda: run(small))
     for job in (small, replace(small, out=str(tmp_path / "whole"))):
         rows = [json.loads(line) for line in (Path(job.out) / "metrics.jsonl").read_text().splitlines()]
@@ -165,7 +165,7 @@ def test_what_a_run_survives_adds_up_over_its_processes_and_is_no_part_of_it(sma
         pool.submit = lambda *task, submit=submit, pool=pool: (submit(*task), pool.faults.update(count_up(pool)))
         Storage.at(small.out).write_json("job.json", to_json(small))
         job = replace(small, updates=updates)
-        found = train(job, CPU, pool, lambda **settings: At(lambda: None), restarts=lambda: 5)
+        found = run_whole(job, CPU, pool, lambda **settings: At(lambda: None), restart_count=lambda: 5)
     assert found["faults"] == {"tasks_resent": 6, "results_lost": 12, "actor_restarts": 10, "learner_restarts": 0}
     assert found["weights_sha256"] == whole["weights_sha256"]
     assert found["gradient_evaluations"] == whole["gradient_evaluations"]

@@ -51,9 +51,9 @@ def test_energies_are_those_of_the_rows(small):
 
 def test_long_chains_are_cut_into_stretches_and_end_elsewhere(small):
     short, long = (source(small, steps=steps).writer(CPU) for steps in (3, 4))
-    assert not np.array_equal(short.draw(0, 20).x, long.draw(0, 20).x)
+    assert not np.array_equal(short.sample(0, 20).x, long.sample(0, 20).x)
     many = source(small, steps=STRETCH + 2, size=20).writer(CPU)
-    assert np.isfinite(many.draw(0, 20).energy).all()
+    assert np.isfinite(many.sample(0, 20).energy).all()
 
 
 def test_chains_start_from_data_and_from_the_bank(small):

@@ -22,7 +22,7 @@ def test_gradient_is_that_of_all_steps_at_once(smooth):
     z = torch.randn(5, 3, generator=generator(0), requires_grad=True)
     weight = torch.randn(5, 3, generator=generator(1))
     x = generate(smooth, Langevin(35, 0.3, 0.1), z)
-    plain, _ = Langevin(35, 0.3, 0.0)(smooth, z, generator(0))
+    plain = Langevin(35, 0.3, 0.0).unrolled(smooth, z, generator(0))
     assert torch.equal(x, plain)
     (direct,) = torch.autograd.grad((plain * weight).sum(), z)
     (x * weight).sum().backward()
@@ -52,7 +52,7 @@ def test_memory_of_the_graph_is_that_of_the_states_alone(smooth):
         return sum(one.tensor.numel() for one in kept)
 
     assert held(lambda z: generate(smooth, Langevin(80, 0.3, 0.0), z)) <= 8 * 5 * 3  # one state a segment of ten steps
-    assert held(lambda z: Langevin(80, 0.3, 0.0)(smooth, z, generator(0))[0]) > 80 * 5 * 3
+    assert held(lambda z: Langevin(80, 0.3, 0.0).unrolled(smooth, z, generator(0))) > 80 * 5 * 3
 
 
 def test_a_piecewise_linear_energy_passes_gradients_on_unchanged():

@@ -21,7 +21,7 @@ from pipeline.runs.storage import Storage
 from pipeline.run import run as run_whole
 
 CPU = torch.device("cpu")
-SMALL = "--learners 0 --actors 0 --steps 3 --width 4 --batch 8 --samples 0"
+SMALL = "--learners 0 --actors 0 --steps 3 --width 4 --batch-size 8 --eval-samples 0"
 """Flags of an image job that takes a second."""
 
 

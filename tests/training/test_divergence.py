@@ -73,7 +73,7 @@ def test_a_history_taken_over_decides_alike():
     assert half.any_outside
     resumed.load_state_dict(half.state_dict())
     assert [resumed.update({"chains/rms": v}) for v in level[200:]] == said[200:]
-    assert "median 1" in resumed.fault("chains/rms")
+    assert "median 1" in resumed.explain("chains/rms")
 
 
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.training.dynamics import correlations, dynamics_figure, oscillation
+from pipeline.evaluation.figures import dynamics_figure
+from pipeline.training.dynamics import correlations, oscillation
 
 
 def autoregressive(phi, n, seed=0):

@@ -88,15 +88,15 @@ def test_drift_of_an_update_is_the_mean_over_lanes_and_is_finite_only_if_every_l
     learner = Learner(OneParameter(data_noise=0.0), VECTOR, lanes_of_rank(3), 0, CPU)
     x = np.random.default_rng(0).normal(size=(300, 1)).astype(np.float32)
     batches, answers = parts(learner.lanes, x, x)
-    assert learner.drift(0, batches, answers) == 0
+    assert learner.staleness(0, batches, answers) == 0
     for p, theta in enumerate((1.5, 1.0, 3.0)):  # while it is 2 now
         own = answers["model", p].x
         answers["model", p] = answer(Lane(p, 3), own, 1, (theta * np.square(own).sum(1) / 2).astype(np.float32))
-    assert learner.drift(1, batches, answers) == 0
-    assert learner.drift(3, batches, answers) == pytest.approx((0.25 + 0.5 + 0.5) / 3, rel=1e-4)
+    assert learner.staleness(1, batches, answers) == 0
+    assert learner.staleness(3, batches, answers) == pytest.approx((0.25 + 0.5 + 0.5) / 3, rel=1e-4)
     assert learner.update(3, batches, answers, {})["chains/staleness"] == pytest.approx(1.25 / 3, rel=1e-4)
     answers["model", 1].energy[7] = np.nan
-    assert np.isnan(learner.drift(3, batches, answers))
+    assert np.isnan(learner.staleness(3, batches, answers))
 
 
 @pytest.mark.parametrize("bad", ["data", "chains"])

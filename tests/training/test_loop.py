@@ -81,7 +81,15 @@ def test_the_result_says_what_was_done(small):
     assert found["gradient_evaluations"] == 2 * 16 * 5
     assert found["wall_seconds"] > 0
     assert found["cpu_seconds"] > 0
-    metrics = found["metrics"]
+    metrics = {name: one["value"] for name, one in found["metrics"].items()}
+    assert all(one["protocol"] in found["protocols"] for one in found["metrics"].values())
+    sampler = small.recipe.langevin
+    assert found["sampler"] == {
+        "steps": sampler.steps,
+        "drift": sampler.drift,
+        "noise": sampler.noise,
+        "temperature": sampler.temperature,
+    }
     assert 0 < metrics["frechet_floor"] < metrics["frechet"]
     assert metrics["frechet_start"] > 0
     assert (Path(small.out) / "samples" / "final.png").stat().st_size > 500
@@ -113,24 +121,25 @@ def test_a_diverging_run_stops_and_keeps_its_last_healthy_checkpoint(small):
     assert newest(small).path == healthy
 
 
-@pytest.mark.parametrize("change", [{"lanes": 2}, {"data": "eight-gaussians"}, "recipe"])
+@pytest.mark.parametrize("change", [{"lanes": 2}, {"source": "eight-gaussians"}, "recipe"])
 def test_a_checkpoint_of_another_run_is_refused(small, change):
     run(replace(small, updates=2))
     change = {"recipe": replace(small.recipe, width=8)} if change == "recipe" else change
     with pytest.raises(InputError, match="belongs to another run"):
-        run(replace(small, **change))
+        run(override(small, **change))
 
 
-def test_long_chains_from_data_and_the_bank_are_judged_too(small, tmp_path, monkeypatch):
+def test_long_chains_from_data_and_the_bank_are_evaluated_too(small, tmp_path, monkeypatch):
     monkeypatch.setattr(long_chains, "STRETCH", 3)
     moved = []
     monkeypatch.setattr(LocalPool, "submit", counting(LocalPool.submit, moved))
     job = override(small, eval_samples=20, updates=20, eval_long_run_steps=7, patience=0)
     metrics = run(job)["metrics"]
-    assert {"frechet", "frechet_start", "frechet_bank", "frechet_long_run", "frechet_floor"} == set(metrics)
-    assert moved[-3:] == [3, 3, 1]
-    assert all((Path(job.out) / "samples" / f"{name}.png").exists() for name in ("final", "bank", "long_run"))
-    assert (Path(job.out) / "figures" / "diagnostics.png").exists()
+    assert {"frechet", "frechet_start", "frechet_bank", "frechet_floor", "frechet_data", "frechet_data_1.4K"} <= set(metrics)
+    assert max(moved) <= 3
+    assert sum(moved[-7:]) == 7
+    assert all((Path(job.out) / "samples" / f"{name}.png").exists() for name in ("final", "bank"))
+    assert all((Path(job.out) / "figures" / f"{name}.png").exists() for name in ("dynamics", "long_runs", "distances"))
     again = run(replace(job, out=str(tmp_path / "again")))["metrics"]
     assert again == metrics
 
@@ -152,7 +161,7 @@ def test_a_run_of_another_version_is_refused(small):
     place.write("state.json", text)
     hashes = place.read_json("manifest.json")
     place.write_json("manifest.json", {**hashes, "state.json": sha256(text).hexdigest()})
-    with pytest.raises(InputError, match="its format is None, not 3"):
+    with pytest.raises(InputError, match="its format is None, not 4"):
         run(small)
     settings = to_json(small)
     settings["recipe"]["langevins"] = 3

@@ -88,9 +88,9 @@ def test_the_origin_may_go_once_there_is_a_checkpoint(origin, tmp_path):
 def test_an_origin_that_has_gone_before_is_missed(origin):
     job = heir(origin, RECIPES["neural_transport"])
     shutil.rmtree(origin.out)
-    with pytest.raises(InputError, match=r"--networks .*origin.* is no whole checkpoint \(any more\)"):
+    with pytest.raises(InputError, match=r"init_from=.*origin.*: not a whole checkpoint \(any more\)"):
         load_pretrained(job, init_networks(job.recipe, load_dataset(job).spec, 0, CPU))
-    with pytest.raises(InputError, match=r"--networks .*origin: neither a run with a checkpoint, nor a checkpoint"):
+    with pytest.raises(InputError, match=r"init_from=.*origin: neither a run with a checkpoint nor a checkpoint"):
         resolve_checkpoint(origin.out)
 
 
@@ -111,7 +111,7 @@ def test_settings_that_differ_are_said(origin, others, complaint):
 
 def test_data_of_another_shape_are_said_in_a_line(origin):
     recipe = replace(TRANSPORT, flow=FLOW.flow)
-    job = replace(heir(origin, recipe), data="digits")
+    job = override(heir(origin, recipe), source="digits")
     with pytest.raises(InputError, match="its flow does not fit") as told:
         load_pretrained(job, init_networks(recipe, load_dataset(job).spec, 0, CPU))
     assert "\n" not in str(told.value)
@@ -127,8 +127,8 @@ def test_its_model_has_a_kernel_that_is_no_langevin_dynamics_and_states_that_sta
     job = heir(origin, RECIPES["neural_transport"])
     run(job)
     model = opened(job, CPU)
-    assert model.kernel == HMC(2, 2, job.recipe.step)
-    with pytest.raises(InputError, match="no Langevin dynamics"):
+    assert model.sampler == HMC(2, 2, job.recipe.step_size)
+    with pytest.raises(InputError, match="not Langevin dynamics"):
         _ = model.langevin
     assert can_start_from_data(model)
     assert has_start(model, "data")

@@ -19,7 +19,7 @@ from pipeline.data.dataset import load_data
 from pipeline.nets.weights import flatten
 from pipeline.recipe import init_networks
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.runs.job import DataSettings, Job, ResourceSettings, load_dataset, to_json
+from pipeline.runs.job import DataSettings, Job, ResourceSettings, load_dataset, override, to_json
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.training import learner
@@ -93,8 +93,8 @@ def fallen(folder, falls, rank=0):
     """The result of a run that goes back once, on whatever rank this process is."""
     at = FALLS[falls]
     recipe = falls.like(replace(job("sgd", 4).recipe, batch_size=8), at=at, attempts=1)
-    settings = {"updates": at + 5, "checkpoint_every": at - 1, "patience": 3, "samples": 0, "on_divergence": "rollback"}
-    fragile = replace(job("sgd", 4), recipe=recipe, out=f"{folder}/{falls.__name__}", **settings)
+    settings = {"updates": at + 5, "checkpoint_every": at - 1, "patience": 3, "eval_samples": 0, "on_divergence": "rollback"}
+    fragile = override(job("sgd", 4), recipe=recipe, out=f"{folder}/{falls.__name__}", **settings)
     if rank == 0:
         Storage.at(fragile.out).write_json("job.json", to_json(fragile))
     gather(None)
@@ -149,7 +149,7 @@ def test_two_learners_wait_for_fresh_chains_when_one_does(folder, monkeypatch):
     monkeypatch.setattr(
         learner, "relative_change", lambda *energies: lanes.append(float(drift(*energies))) or drift(*energies)
     )
-    measure = learner.Learner.drift
+    measure = learner.Learner.staleness
     apart = []
 
     def measured(self, *args):
@@ -158,7 +158,7 @@ def test_two_learners_wait_for_fresh_chains_when_one_does(folder, monkeypatch):
         apart.append(lanes and len({sum(lanes[r::2]) / 2 > DRIFTING.max_staleness for r in range(2)}) > 1)
         return mean
 
-    monkeypatch.setattr(learner.Learner, "drift", measured)
+    monkeypatch.setattr(learner.Learner, "staleness", measured)
     one = waited(DRIFTING)
     assert any(apart)  # where each rank by itself would have decided otherwise
     assert 0 < sum(one[-6:]) < 5
@@ -176,7 +176,7 @@ def test_two_learners_equal_one_bit_for_bit_with_every_recipe(folder, name):
 @pytest.mark.parametrize("falls", FALLS)
 def test_two_learners_go_back_as_one_does(folder, tmp_path, falls):
     one, two = fallen(tmp_path, falls), json.loads((folder / f"{falls.__name__}-0.json").read_text())
-    assert (one["rollbacks"], two["rollbacks"]) == (1, 1)
+    assert (len(one["rollbacks"]), len(two["rollbacks"])) == (1, 1)
     assert one["weights_sha256"] == two["weights_sha256"]
     assert one["gradient_evaluations"] == two["gradient_evaluations"]
     assert json.loads((folder / f"{falls.__name__}-1.json").read_text()) is None
