@@ -129,7 +129,7 @@ class Learner:
         }
         sampler = self.recipe.sampler(chain, self.nets, update)
         if isinstance(sampler, Langevin) and sampler.noise:
-            grad_norm = torch.from_numpy(result.grad_norm)
+            grad_norm = torch.tensor(result.grad_norm)
             metrics["gradient_to_noise"] = sampler.gradient_to_noise(grad_norm, result.x[0].size)
         if result.version < update:
             now, then = self._energies(chain, result, batch)
