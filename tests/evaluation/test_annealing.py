@@ -1,7 +1,7 @@
 """Normalisers by annealed chains in a pool: against exact ones, and alike with any pool."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -17,17 +17,16 @@ from pipeline.energies.toy_densities import EightGaussians
 from pipeline.evaluation.metrics.annealing import GaussianBase, log_normalizer, posterior_integrals
 from pipeline.evaluation.metrics.grid import grid_points
 from pipeline.evaluation.metrics.log_likelihood import likelihood_metrics
-from pipeline.evaluation.protocol import EvaluationContext
+from pipeline.evaluation.protocol import EvaluationSetup
 from pipeline.nets.generator import GaussianDecoder
 from pipeline.recipe import init_networks
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import generator
-from pipeline.runs.job import load_dataset
+from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
-from pipeline.training.divergence import DivergenceMonitor
 
 TRUTH = EightGaussians()
 
@@ -56,11 +55,9 @@ class Linear(torch.nn.Linear, GaussianDecoder):
 
 
 def model(job, **changes):
-    job = replace(job, **changes)
+    job = override(job, **changes)
     data = load_dataset(job)
-    return Snapshot(
-        job, data, init_networks(job.recipe, data.spec, 3, CPU), 5, Storage.at(job.out), None, DivergenceMonitor(0)
-    )
+    return Snapshot(job, data, init_networks(job.recipe, data.spec, 3, CPU), 5, Storage.at(job.out))
 
 
 def pool(of):
@@ -77,7 +74,7 @@ def test_a_gaussian_of_data_starts_where_they_are():
 
 
 def test_the_normaliser_of_a_known_density_at_its_temperature(small):
-    of = model(small, recipe=Known(langevin=Langevin(1, 1.0, 6**0.5), width=4), data="eight-gaussians")
+    of = model(small, recipe=Known(langevin=Langevin(1, 1.0, 6**0.5), width=4), source="eight-gaussians")
     base = GaussianBase.like(of.data.batch(np.arange(2000))["x"])
     found = log_normalizer(pool(of), of, base, 3.0, 200, 50, 0)
     error = float((1 / found.ess - 1 / 200).sqrt())
@@ -87,7 +84,7 @@ def test_the_normaliser_of_a_known_density_at_its_temperature(small):
 
 
 def test_annealing_agrees_with_the_grid_on_a_network(small):
-    of = model(small, recipe=Network(langevin=Langevin(1, 1.0, 2**0.5), width=16), data="eight-gaussians")
+    of = model(small, recipe=Network(langevin=Langevin(1, 1.0, 2**0.5), width=16), source="eight-gaussians")
     points = grid_points(4.0)
     with torch.no_grad():
         exact = float((-of.energy(points)).double().logsumexp(0)) + math.log(64 / len(points))
@@ -99,13 +96,13 @@ def test_annealing_agrees_with_the_grid_on_a_network(small):
 
 def test_the_likelihood_of_latent_vectors_is_that_of_a_linear_model(small):
     recipe = ShortRunInference(latent_dims=(2,), steps=2, sigma=0.4, width=4)
-    of = model(small, recipe=recipe, data="eight-gaussians")
+    of = model(small, recipe=recipe, source="eight-gaussians")
     of.nets["generator"] = Linear(2, 2).requires_grad_(False)
     with torch.no_grad():
         of.nets["generator"].weight.copy_(torch.tensor([[0.7, 0.1], [-0.2, 0.5]]))
     local = LocalPool(recipe, dict(of.nets))
-    bench = EvaluationContext(of, local, "data", of.data, 0)
-    (found,) = likelihood_metrics(bench, 10, 250, 25, 10, 50)
+    setup = EvaluationSetup(of, local, "data", of.data, 0)
+    (found,) = likelihood_metrics(setup, 10, 250, 25, 10, 50)
     x, net = of.data.batch(np.arange(10))["x"], of.nets["generator"]
     covariance = net.weight @ net.weight.T + 0.4**2 * torch.eye(2)
     exact = torch.distributions.MultivariateNormal(net.bias, covariance).log_prob(x)
@@ -114,7 +111,7 @@ def test_the_likelihood_of_latent_vectors_is_that_of_a_linear_model(small):
 
 
 def test_actors_anneal_alike(small, ray_session):
-    of = model(small, recipe=LATENT, data="digits", actors=2, cpus_per_actor=0.25)
+    of = model(small, recipe=LATENT, source="digits", actors=2, cpus_per_actor=0.25)
     items = of.data.batch(np.arange(7))
     one = posterior_integrals(pool(of), of, "posterior", items, GaussianBase.standard(3), 40, 4, 0)
     with distributed.chain_actors(of.job, of.data.spec) as handles:

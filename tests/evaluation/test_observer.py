@@ -14,11 +14,11 @@ from torch import nn
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool
 from pipeline.errors import InputError, LeaseLost
+from pipeline.evaluation.comparison import default_comparison
 from pipeline.evaluation.convergence import observer
 from pipeline.evaluation.convergence.evidence import CHAINS_PER_START, REACH, Evidence, StartTrajectory, gather_evidence
 from pipeline.evaluation.convergence.observer import Observer, read_rows, truncate_rows
 from pipeline.evaluation.convergence.verdict import ENERGY_SHIFT, FAR, RHAT, decide
-from pipeline.evaluation.metrics.samples import sample_distance
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.short_run import ShortRun
 from pipeline.rng import generator
@@ -28,7 +28,6 @@ from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.samplers.hmc import HMC
 from pipeline.samplers.langevin import Langevin
-from pipeline.training.divergence import DivergenceMonitor
 
 
 def trail(short=0.2, end=0.25, start=0.2, drift=0.1):
@@ -135,7 +134,7 @@ def model_of(job, energy, factor):
     data = load_dataset(job)
     nets = {"energy": Exact(energy or data.density.energy, factor).requires_grad_(False)}
     bank = data.density.sample(300, generator(7)).float()
-    return Snapshot(job, data, nets, 10, Storage.at(job.out), bank, DivergenceMonitor(10))
+    return Snapshot(job, data, nets, 10, Storage.at(job.out), bank)
 
 
 @pytest.fixture
@@ -146,7 +145,7 @@ def plane(small):
 
 def looked(model, **settings):
     pool = LocalPool(model.job.recipe, {"energy": Exact(model.nets["energy"].energy, 0.0)})
-    return gather_evidence(model, pool, sample_distance(model.data, CPU), 60, **settings)
+    return gather_evidence(model, pool, default_comparison(model.data, CPU), 60, **settings)
 
 
 def test_chains_under_the_datas_own_energy_are_convergent_and_a_look_is_a_function(plane):
@@ -197,7 +196,7 @@ def test_what_has_no_long_chains_is_refused():
 
 
 def observer_of(job):
-    command = json.loads((Path(job.out) / "lease.json").read_text())["start"]
+    command = json.loads((Path(job.out) / "lease.json").read_text())["command"]
     return Observer(job, 0, CPU, local_pool(job), command)
 
 

@@ -26,7 +26,6 @@ from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
-from pipeline.training.divergence import DivergenceMonitor
 
 GAUSSIAN = replace(COUPLINGS, family="gaussian")
 
@@ -51,7 +50,7 @@ def model(small):
         if "flow" in found:
             with torch.no_grad():
                 found["flow"].initialise(data.batch(np.arange(1000))["x"])
-        return Snapshot(job, data, found | nets, 0, Storage.at(job.out), None, DivergenceMonitor(0))
+        return Snapshot(job, data, found | nets, 0, Storage.at(job.out))
 
     return make
 

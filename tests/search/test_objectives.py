@@ -15,7 +15,6 @@ from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.search.objectives import OBJECTIVES, check_objective, quality
-from pipeline.training.divergence import DivergenceMonitor
 
 
 class Truth(torch.nn.Module):
@@ -33,7 +32,7 @@ class Truth(torch.nn.Module):
 def model(job, **nets):
     data = load_dataset(job)
     found = init_networks(job.recipe, data.spec, 0, CPU) | nets
-    return Snapshot(job, data, found, 0, Storage.at(job.out), None, DivergenceMonitor(0))
+    return Snapshot(job, data, found, 0, Storage.at(job.out))
 
 
 @pytest.fixture
@@ -89,7 +88,7 @@ def test_accuracy_auprc_and_mse_are_of_the_items_held_back(small):
     [
         ("kl", "digits", "--objective kl: the density of digits is not known"),
         ("frechet", "eight-gaussians", "--objective frechet: it needs images with labels"),
-        ("nll", "digits", "--objective nll: it needs text"),
+        ("nll_nats", "digits", "--objective nll: it needs text"),
         ("auprc", "digits", "--objective auprc: it needs a label that is held out"),
         ("mse", "digits", "--objective mse: it needs items held back"),
     ],
@@ -101,5 +100,5 @@ def test_what_cannot_judge_a_job_is_said_in_one_line(small, objective, data, why
 
 
 def test_shares_that_leave_nothing_to_learn_from():
-    with pytest.raises(InputError, match=r"--test-share 0.5, --validation-share 0.5: .* leave items to learn from"):
+    with pytest.raises(InputError, match=r"test_share=0.5: beside validation_share=0.5 it must leave items to learn from"):
         load_data("digits", test_share=0.5, validation_share=0.5)
