@@ -5,18 +5,20 @@ import torch
 
 from pipeline.distributed.map import RayMap
 
+pytestmark = pytest.mark.xdist_group("ray")
 
-def test_parts_come_in_their_order_from_other_processes(ray_session):
-    def squared(x):
+
+def test_results_come_in_the_order_of_the_parts_from_other_processes(ray_session):
+    def square(x):
         return x * x, os.getpid()
 
     parts = [torch.full((3,), float(i)) for i in range(7)]
-    found = list(RayMap(2, 1)(squared, parts))
-    assert [value[0].item() for value, _ in found] == [i * i for i in range(7)]
-    assert os.getpid() not in {pid for _, pid in found}
+    results = list(RayMap(2, 1)(square, parts))
+    assert [value[0].item() for value, _ in results] == [i * i for i in range(7)]
+    assert os.getpid() not in {pid for _, pid in results}
 
 
-def test_what_a_part_raises_is_raised(ray_session):
+def test_an_exception_of_a_part_is_raised(ray_session):
     def broken(x):
         raise ValueError("no such part")
 

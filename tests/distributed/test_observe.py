@@ -1,24 +1,28 @@
-"""Observers watch a run from its checkpoints, and change none of its numbers, whatever becomes of them."""
+"""Observers watch a run from its checkpoints and change none of its numbers, even if they die."""
 
 import io
 import json
 import os
+import re
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
-from running import CPU, local_pool
-from running import run as plain_run
+from running import CPU, local_pool, run
 from tqdm import tqdm
 
 from pipeline.distributed.observe import observers
-from pipeline.distributed.train import run
+from pipeline.distributed.train import run_on_ray
+from pipeline.run import run as run_whole
 from pipeline.runs import lease
 from pipeline.runs.job import load_dataset, override, to_json
 from pipeline.runs.storage import Storage
-from pipeline.training.loop import train
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 
 @pytest.fixture
@@ -28,55 +32,57 @@ def plane(small):
     return job
 
 
-def lines(out, name):
-    rows = [json.loads(line) for line in (Path(out) / name).read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+def rows(out, name):
+    """The rows of a file of a run, without times."""
+    found = [json.loads(line) for line in (Path(out) / name).read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in found]
 
 
-def same(job, found):
-    """Whether a run gave the numbers of one that nobody watched."""
-    alone = plain_run(override(job, observers=0, out=job.out + "-plain"))
-    assert found["weights_sha256"] == alone["weights_sha256"]
-    assert lines(job.out, "metrics.jsonl") == lines(job.out + "-plain", "metrics.jsonl")
+def check_unchanged(job, result):
+    """A run has the numbers of the same run without observers."""
+    alone = run(override(job, observers=0, out=job.out + "-plain"))
+    assert result["weights_sha256"] == alone["weights_sha256"]
+    assert rows(job.out, "metrics.jsonl") == rows(job.out + "-plain", "metrics.jsonl")
 
 
-def test_a_run_that_is_watched_is_the_run_bit_for_bit(ray_session, plane, capsys):
-    found = run(plane, load_dataset(plane).spec, CPU)
-    same(plane, found)
-    seen = lines(plane.out, "observe.jsonl")
-    assert seen[-1]["update"] == plane.updates
-    assert seen[-1]["reach"] == 100
-    assert {"noise", "data", "bank"} == set(seen[-1]["trails"])
+def test_an_observed_run_is_the_same_run_bit_for_bit(ray_session, plane, capsys):
+    result = run_on_ray(plane, load_dataset(plane).spec, CPU)
+    check_unchanged(plane, result)
+    last = rows(plane.out, "observe.jsonl")[-1]
+    assert last["update"] == plane.updates
+    assert last["reach"] == 100
+    assert {"noise", "data", "bank"} == set(last["trails"])
     assert list((Path(plane.out) / "observe").glob("events.out.tfevents.*"))
     assert "failed" not in capsys.readouterr().err
 
 
-def of_class(ray, name):
-    """The process of a living actor of that class."""
-    from ray._private.state import actors
-
+def process_of(actor_class):
+    """The process id of an actor of that class; Ray, and so its actors, are children of this process."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for actor in actors().values():
-            if actor["ActorClassName"] == name and actor["State"] == "ALIVE":
-                return actor["Pid"]
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):  # it has ended
+                if re.match(rf"ray::{actor_class}\b(?!\.__init__)", " ".join(process.cmdline())):
+                    return process.pid
         time.sleep(0.1)
-    raise TimeoutError(name)
+    raise TimeoutError(actor_class)
 
 
-def test_observers_that_are_killed_disturb_nothing_and_come_back(ray_session, plane):
+@pytest.mark.slow
+def test_observers_that_are_killed_come_back_and_change_nothing(ray_session, plane):
     command = lease.acquire(Storage.at(plane.out))
     with observers(plane, load_dataset(plane).spec, command):
-        for name in ("Mover", "Watcher"):
-            os.kill(of_class(ray_session, name), signal.SIGKILL)
-        found = train(plane, CPU, local_pool(plane), partial(tqdm, file=io.StringIO()), command)
-    same(plane, found)
-    assert lines(plane.out, "observe.jsonl")[-1]["update"] == plane.updates
+        for actor_class in ("ObserverChainActor", "ObserverActor"):
+            os.kill(process_of(actor_class), signal.SIGKILL)
+        result = run_whole(plane, CPU, local_pool(plane), partial(tqdm, file=io.StringIO()), command)
+    check_unchanged(plane, result)
+    assert rows(plane.out, "observe.jsonl")[-1]["update"] == plane.updates
 
 
-def test_an_observer_that_cannot_write_is_told_of_in_one_line(ray_session, plane, capsys):
+@pytest.mark.slow
+def test_an_observer_that_cannot_write_is_reported_in_one_line(ray_session, plane, capsys):
     (Path(plane.out) / "observe.jsonl").mkdir()
-    same(plane, run(plane, load_dataset(plane).spec, CPU))
+    check_unchanged(plane, run_on_ray(plane, load_dataset(plane).spec, CPU))
     err = capsys.readouterr().err
     assert "the observer failed 1 times" in err
-    assert "the run is as it was" in err
+    assert "the run is intact" in err

@@ -1,4 +1,4 @@
-"""Learners and actors only carry lanes: the numbers do not know how many there are, nor which of them died."""
+"""Learners and actors only carry lanes: results do not depend on their number, nor on which of them die."""
 
 import json
 import os
@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,22 +20,49 @@ from tqdm import tqdm
 
 from pipeline.batch import Spec
 from pipeline.data.dataset import load_data
-from pipeline.distributed import actor_pool as pool_module
+from pipeline.distributed import actor_pool
 from pipeline.distributed.actor_pool import ActorPool
-from pipeline.distributed.train import chain_actors, fit
+from pipeline.distributed.train import chain_actors, run_learners
+from pipeline.errors import InputError
 from pipeline.nets import weights
 from pipeline.recipe import init_networks
+from pipeline.recipes.anatomy import Anatomy
+from pipeline.run import run as run_whole
 from pipeline.runs.job import override, to_json
 from pipeline.runs.storage import Storage
-from pipeline.training.loop import train
 from pipeline.training.worker import Worker
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 SPEC = Spec("image", (1, 8, 8), 10)
 
 
 @pytest.fixture
 def plain(small, tmp_path):
+    """The weights' digest of a job that runs in this process."""
     return lambda job: run(override(job, learners=0, actors=0, out=str(tmp_path / "plain")))["weights_sha256"]
+
+
+@pytest.fixture(scope="module")
+def open_actors():
+    """Actors that tests share, and what closes them."""
+    with ExitStack() as stack:
+        yield [], stack
+
+
+@pytest.fixture
+def actors(ray_session, small, open_actors):
+    """Three actors of the small job, started once."""
+    handles, stack = open_actors
+    if not handles:
+        handles += stack.enter_context(chain_actors(override(small, actors=3, cpus_per_actor=0.25), SPEC))
+    return handles
+
+
+def save(job):
+    """Write the job's file, as a command would."""
+    Storage.at(job.out).write_json("job.json", to_json(job))
+    return job
 
 
 class Killer:
@@ -45,7 +73,7 @@ class Killer:
 
     def update(self, n=1):
         self.done += n
-        if self.pid and self.done == 3:  # a little later, while the tasks of the next update are under way
+        if self.done == 3:  # a little later, while the tasks of the next update are in progress
             threading.Timer(0.1, os.kill, (self.pid, signal.SIGKILL)).start()
 
     def set_description(self, desc, refresh=True):
@@ -55,20 +83,26 @@ class Killer:
         pass
 
 
-@pytest.mark.parametrize(("number", "lag", "kill"), [(1, 0, False), (2, 0, True), (3, 1, True)])
-def test_actors_give_the_plain_loops_numbers_even_if_one_dies(ray_session, small, plain, number, lag, kill):
-    long = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=600 if kill else 5))
-    job = override(small, recipe=long, actors=number, lag=lag, cpus_per_actor=0.25)
-    Storage.at(job.out).write_json("job.json", to_json(job))
+@pytest.mark.parametrize(("count", "lag"), [(1, 0), (3, 1)])
+def test_actors_give_the_same_weights_as_no_actors(actors, small, plain, count, lag):
+    job = save(override(small, actors=count, lag=lag))
+    result = run_whole(job, CPU, ActorPool(actors[:count]), partial(tqdm, disable=True))
+    assert result["weights_sha256"] == plain(job)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "lag"), [(2, 0), (3, 1)])
+def test_actors_give_the_same_weights_if_one_is_killed(ray_session, small, plain, count, lag):
+    recipe = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=600))
+    job = save(override(small, recipe=recipe, actors=count, lag=lag, cpus_per_actor=0.25))
     with chain_actors(job, SPEC) as handles:
-        pid = ray_session.get(handles[0].pid.remote()) if kill else 0
-        found = train(job, CPU, ActorPool(handles), lambda **settings: Killer(pid, **settings))
-        if kill:
-            assert ray_session.get(handles[0].pid.remote()) != pid
-    assert found["weights_sha256"] == plain(job)
+        pid = ray_session.get(handles[0].pid.remote())
+        result = run_whole(job, CPU, ActorPool(handles), lambda **settings: Killer(pid, **settings))
+        assert ray_session.get(handles[0].pid.remote()) != pid
+    assert result["weights_sha256"] == plain(job)
 
 
-def test_actors_answer_alike_whether_fixed_weights_come_apart_or_with_the_others(ray_session, small):
+def test_frozen_weights_may_come_apart_or_with_the_others(ray_session, small):
     recipe = replace(TRANSPORT, flow=COUPLINGS)
     job = override(small, recipe=recipe, source="eight-gaussians", actors=2, cpus_per_actor=0.25)
     data = load_data(job.data.source)
@@ -83,97 +117,101 @@ def test_actors_answer_alike_whether_fixed_weights_come_apart_or_with_the_others
     with chain_actors(job, data.spec) as handles:
         pool = ActorPool(handles)
         for update, (flat, apart) in enumerate(calls):
-            answers = []
+            results = []
             for each in (local, pool):
                 each.submit(update, tasks, flat, apart)
-                answers.append(each.collect(update))
-            here, there = answers
+                results.append(each.collect(update))
+            here, there = results
             assert here.keys() == there.keys()
-            for key, answer in here.items():
-                assert np.array_equal(answer.x, there[key].x)
-                assert np.array_equal(answer.energy, there[key].energy)
-            ends.append(np.concatenate([answer.x for answer in here.values()]))
+            for key, result in here.items():
+                assert np.array_equal(result.x, there[key].x)
+                assert np.array_equal(result.energy, there[key].energy)
+            ends.append(np.concatenate([result.x for result in here.values()]))
     assert np.array_equal(ends[0], ends[3])
     assert not np.array_equal(ends[0], ends[1])
     assert not np.array_equal(ends[0], ends[4])
     assert all(np.array_equal(ends[2], end) for end in ends[5:])
 
 
-def test_one_learner_and_two_actors_of_which_a_learner_and_an_actor_die(ray_session, small, plain):
-    long = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=300))
-    job = override(small, recipe=long, learners=1, actors=2, updates=12, cpus_per_actor=0.25, cpus_per_learner=0.25)
-    Storage.at(job.out).write_json("job.json", to_json(job))
+def test_tasks_of_an_actor_that_hangs_go_to_another_and_count_once(
+    actors, ray_session, small, plain, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(actor_pool, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(actor_pool, "POLL_SECONDS", 0.02)
+    job = save(override(small, actors=2, lag=1))
+    pid, _ = ray_session.get([handle.pid.remote() for handle in actors[:2]])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        result = run_whole(job, CPU, ActorPool(actors[:2]), partial(tqdm, disable=True))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert result["weights_sha256"] == plain(job)
+    assert result["faults"]["tasks_resent"] >= 1
+    undisturbed = json.loads((tmp_path / "plain" / "result.json").read_text())
+    assert result["gradient_evaluations"] == undisturbed["gradient_evaluations"]
+    lines = [json.loads(line) for line in (Path(job.out) / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["faults/tasks_resent"] == result["faults"]["tasks_resent"]
+
+
+def test_two_learners_that_share_an_actor_equal_one_process(actors, small, plain):
+    job = save(override(small, learners=2, actors=1, lag=1, cpus_per_learner=0.25))
+    assert run_learners(job, SPEC, actors[:1])["weights_sha256"] == plain(job)
+
+
+def refusing():
+    """A class of recipes that refuse a setting at the first update; made here, so that it travels by value."""
+
+    @dataclass(frozen=True)
+    class Refusing(Anatomy):
+        def losses(self, *args):
+            raise InputError("must be odd", "width", self.width)
+
+    return Refusing
+
+
+def test_an_error_of_a_learner_keeps_its_field_and_value(ray_session, small):
+    job = save(override(small, recipe=refusing()(batch_size=16, width=4), learners=1, cpus_per_learner=0.25))
+    with pytest.raises(InputError, match="must be odd") as caught:
+        run_learners(job, SPEC, [])
+    assert (caught.value.why, caught.value.field, caught.value.value) == ("must be odd", "width", 4)
+
+
+@pytest.mark.slow
+def test_a_run_survives_the_death_of_its_learner_and_of_an_actor(ray_session, small):
+    recipe = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=300))
+    job = override(small, recipe=recipe, learners=1, actors=2, updates=12, cpus_per_actor=0.25, cpus_per_learner=0.25)
+    save(job)
     whole = run(override(job, learners=0, actors=0, out=job.out + "-plain"))
     with chain_actors(job, load_data(job.data.source).spec) as handles:
         pid = ray_session.get(handles[1].pid.remote())
         threading.Thread(target=kill_both, args=(Path(job.out), pid), daemon=True).start()
-        found = fit(job, SPEC, handles)
+        result = run_learners(job, SPEC, handles)
         assert ray_session.get(handles[1].pid.remote()) != pid
-    assert found["weights_sha256"] == whole["weights_sha256"]
-    assert found["gradient_evaluations"] == whole["gradient_evaluations"]
-    assert (found["faults"]["actor_restarts"], found["faults"]["learner_restarts"]) == (1, 1)
+    assert result["weights_sha256"] == whole["weights_sha256"]
+    assert result["gradient_evaluations"] == whole["gradient_evaluations"]
+    assert (result["faults"]["actor_restarts"], result["faults"]["learner_restarts"]) == (1, 1)
 
 
 def kill_both(out, actor):
-    """Kill an actor once there is a line, and the learner, by its board's name, once there is a checkpoint."""
+    """Kill an actor after the first line of metrics, and the learner, by its TensorBoard file, after a checkpoint."""
     while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
         time.sleep(0.02)
     os.kill(actor, signal.SIGKILL)
     while not (out / "checkpoints" / "update-00000004" / "manifest.json").exists():
         time.sleep(0.02)
-    (board,) = out.glob("events.out.tfevents.*")
-    os.kill(int(board.name.split(".")[-2]), signal.SIGKILL)
+    (events,) = out.glob("events.out.tfevents.*")
+    os.kill(int(events.name.split(".")[-2]), signal.SIGKILL)
 
 
-def test_an_actor_that_hangs_is_worked_round_and_its_tasks_count_once(ray_session, small, plain, tmp_path, monkeypatch):
-    monkeypatch.setattr(pool_module, "PATIENCE", 1.0)
-    monkeypatch.setattr(pool_module, "LOOK", 0.02)
-    job = override(small, actors=2, lag=1, cpus_per_actor=0.25)
-    Storage.at(job.out).write_json("job.json", to_json(job))
-    with chain_actors(job, SPEC) as handles:
-        pid, _ = ray_session.get([handle.pid.remote() for handle in handles])
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            found = train(job, CPU, ActorPool(handles), partial(tqdm, disable=True))
-        finally:
-            os.kill(pid, signal.SIGCONT)
-    assert found["weights_sha256"] == plain(job)
-    assert found["faults"]["tasks_resent"] >= 1
-    undisturbed = json.loads((tmp_path / "plain" / "result.json").read_text())
-    assert found["gradient_evaluations"] == undisturbed["gradient_evaluations"]
-    lines = [json.loads(line) for line in (Path(job.out) / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["faults/tasks_resent"] == found["faults"]["tasks_resent"]
-
-
-def test_two_learners_that_share_an_actor_equal_one(ray_session, small, plain):
-    job = override(small, learners=2, actors=1, lag=1, cpus_per_actor=0.25, cpus_per_learner=0.25)
-    Storage.at(job.out).write_json("job.json", to_json(job))
-    with chain_actors(job, SPEC) as handles:
-        found = fit(job, SPEC, handles)
-    assert found["weights_sha256"] == plain(job)
-
-
-def test_by_command_line_and_resumed_with_other_learners(ray_session, small, plain):
+@pytest.mark.slow
+def test_a_command_and_its_resumption_with_other_learners_equal_one_process(ray_session, small, plain):
     env = {**os.environ, "RAY_ADDRESS": ray_session.get_runtime_context().gcs_address}
-    resources = ["--cpus-per-learner", ".25", "--cpus-per-actor", ".25"]
-    settings = "--steps 5 --batch 16 --width 4 --bank 80 --restart .2 --data-noise .1 --learning-rate 1e-4 --decay 1"
-    flags = [*settings.split(), "--lanes", "4", "--samples", "0", "--lag", "2"]
-    half = [
-        "jobs.anatomy",
-        "digits-nonconvergent",
-        *flags,
-        "--updates",
-        "3",
-        "--learners",
-        "1",
-        "--actors",
-        "2",
-        "--out",
-        small.out,
-    ]
-    rest = ["jobs.resume", small.out, "--updates", "6", "--learners", "2", "--actors", "0"]
+    settings = "--steps 5 --batch-size 16 --width 4 --bank 80 --restart-prob .2 --data-noise .1 --lr 1e-4"
+    settings += " --lr-decay 1 --lanes 4 --eval-samples 0 --lag 2 --updates 3 --learners 1 --actors 2"
+    half = f"jobs.anatomy digits-nonconvergent {settings} --out {small.out}"
+    rest = f"jobs.resume {small.out} --updates 6 --learners 2 --actors 0"
     for command in (half, rest):
-        done = subprocess.run([sys.executable, "-m", *command, *resources], env=env, capture_output=True, text=True)
+        line = [sys.executable, "-m", *command.split(), "--cpus-per-learner", ".25", "--cpus-per-actor", ".25"]
+        done = subprocess.run(line, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    job = replace(small, lag=2)
-    assert f"sha256 {plain(job)}" in done.stdout
+    assert f"sha256 {plain(replace(small, lag=2))}" in done.stdout
