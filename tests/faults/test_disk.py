@@ -1,4 +1,4 @@
-"""A real disk that is full: a tiny one in memory, which root alone can make."""
+"""A disk that is full: a small one in memory, which only root can mount."""
 
 import os
 import subprocess
@@ -9,7 +9,9 @@ import pytest
 from pipeline.runs import checkpoint
 from pipeline.runs.storage import Storage
 
-SETTINGS = "--steps 3 --width 16 --batch 8 --samples 0 --lanes 2 --updates 40 --checkpoint-every 5 --log-every 1"
+SETTINGS = (
+    "--steps 3 --width 16 --batch-size 8 --eval-samples 0 --lanes 2 --updates 40 --checkpoint-every 5 --log-every 1"
+)
 
 
 def command(line):
@@ -18,24 +20,24 @@ def command(line):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of 300 kB, where the run needs half as much again."""
+    """A disk of 300 kB; the run needs about 450."""
     place = tmp_path / "disk"
     place.mkdir()
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place]).returncode:
-        pytest.skip("no disk can be mounted here")
+        pytest.skip("this user cannot mount a disk")
     yield place
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("machines", ["--learners 0 --actors 0", "--learners 1 --actors 0 --cpus-per-learner .5"])
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(disk, tmp_path, machines):
-    line = f"jobs.short_run digits {SETTINGS} {machines}"
+@pytest.mark.parametrize("resources", ["--learners 0 --actors 0", "--learners 1 --actors 0 --cpus-per-learner .5"])
+def test_a_full_disk_is_one_line_and_the_run_continues_once_there_is_space(disk, tmp_path, resources):
+    line = f"jobs.short_run digits {SETTINGS} {resources}"
     whole = command(f"jobs.short_run digits {SETTINGS} --learners 0 --actors 0 --out {tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
     stopped = command(f"{line} --out {disk}/run")
     assert stopped.returncode == 1, stopped.stderr
     assert "cannot be written to" in stopped.stderr.replace("\r", "\n").splitlines()[-1]
-    assert "\nTraceback" not in stopped.stderr  # of this process: Ray may tell of its own helpers'
+    assert "\nTraceback" not in stopped.stderr  # of this process: Ray may print those of its own helpers
     checkpoints = Storage.at(f"{disk}/run/checkpoints")
     before = checkpoint.whole_names(checkpoints)
     assert before == checkpoints.names() != []

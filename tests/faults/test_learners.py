@@ -1,4 +1,4 @@
-"""Learners of which one alone has a fault, and learners that die without coming further."""
+"""Learners of which only one has a fault, and learners that die without progress."""
 
 import threading
 import time
@@ -14,11 +14,13 @@ from pipeline.recipes.anatomy import Anatomy
 from pipeline.runs.job import override, to_json
 from pipeline.runs.storage import Storage
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 SPEC = Spec("image", (1, 8, 8), 10)
 
 
 def broken():
-    """A class of recipes with a bug at update 3, made here, so that it travels to the learners by value."""
+    """A class of recipes with a bug at update 3; made here, so that it travels to the learners by value."""
 
     @dataclass(frozen=True)
     class Broken(Anatomy):
@@ -30,27 +32,27 @@ def broken():
     return Broken
 
 
-def test_a_fault_of_one_learner_ends_all_with_its_line(ray_session, small):
+def test_a_fault_of_one_learner_ends_all_with_its_message(ray_session, small):
     job = override(small, learners=2, updates=4000, checkpoint_every=50, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     metrics = Path(job.out) / "metrics.jsonl"
 
-    def spoil():
+    def block_samples():
         while not metrics.exists() or not metrics.read_text():
             time.sleep(0.02)
-        (Path(job.out) / "samples").write_text("where a folder is wanted")
+        (Path(job.out) / "samples").write_text("a file where the run needs a folder")
 
-    threading.Thread(target=spoil, daemon=True).start()
+    threading.Thread(target=block_samples, daemon=True).start()
     with pytest.raises(RunWriteError, match="cannot be written to"):
-        distributed.fit(job, SPEC, [])
+        distributed.run_learners(job, SPEC, [])
 
 
-def test_learners_that_come_no_further_are_given_up_with_what_they_died_of(ray_session, small, monkeypatch):
-    monkeypatch.setattr(distributed, "RESTARTS", 1)
+def test_learners_that_die_without_progress_end_the_run_with_their_error(ray_session, small, monkeypatch):
+    monkeypatch.setattr(distributed, "MAX_LEARNER_DEATHS", 1)
     recipe = broken()(langevin=small.recipe.langevin, batch_size=16, width=4)
     job = override(small, recipe=recipe, learners=1, cpus_per_learner=0.25)
     Storage.at(job.out).write_json("job.json", to_json(job))
     with pytest.raises(
-        LearnersLost, match=r"died more than 1 times since checkpoint update-00000002; at last of: .*no such"
+        LearnersLost, match=r"died more than 1 times since checkpoint update-00000002; the last error: .*no such"
     ):
-        distributed.fit(job, SPEC, [])
+        distributed.run_learners(job, SPEC, [])
