@@ -1,4 +1,4 @@
-"""What recipes with a flow have in common: states are vectors z (n, d), of which the flow makes data."""
+"""What recipes with a flow share: states are vectors z (n, d), and the flow maps them to data."""
 
 import torch
 from torch import Tensor
@@ -14,14 +14,14 @@ from pipeline.samplers.langevin import Langevin
 
 
 class FlowLatentRecipe(Recipe):
-    """Samples are g(z) of z ~ N(0, I), which no chain moves unless a recipe says so; `nets` have a `flow`."""
+    """A recipe whose samples are g(z), z ~ N(0, I), where g is its network `flow`. By default no chain moves z."""
 
     flow: FlowSettings
     batch_size: int
 
     @property
     def sample_chain(self) -> str:
-        """States behind the flow."""
+        """States z of the flow."""
         return "latent"
 
     def sampler(self, chain: str, nets: Nets, update: int) -> HMC | Langevin:
@@ -39,13 +39,13 @@ class FlowLatentRecipe(Recipe):
         return gaussian()
 
     def normalized_energies(self, nets: Nets) -> dict[str, Energy]:
-        """The flow."""
+        """-log q of the flow."""
         return {"flow": flow_energy(flow_of(nets))}
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """g(z), its pixels on their levels."""
+        """g(z), with pixels quantized to their levels."""
         return self.flow.quantize(nets["flow"](x))
 
     def encode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor | None:
-        """g^-1 of dequantised data."""
+        """g^-1 of the dequantized data."""
         return flow_of(nets).encode(self.flow.dequantize(x, rng))[0]

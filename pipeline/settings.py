@@ -1,6 +1,6 @@
 """Settings: frozen dataclasses whose fields carry their bounds.
 
-A field says its bounds in its type (`batch_size: PositiveInt`), and `check_fields`, called after initialisation, turns a
+A field's type states its bounds (`batch_size: PositiveInt`), and `check_fields`, called after initialisation, turns a
 violation into one InputError. So a notebook, a preset, a command line and job.json are all held to the same bounds.
 """
 

@@ -1,5 +1,6 @@
 """Data sets: rows of a table as batches of tensors."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from pipeline.data.arrow_table import Table, cached_table, store_table
 from pipeline.data.cache import cache_folder
 from pipeline.data.encoding import UNKNOWN, Encoding, TextAs, encode_table
 from pipeline.data.sources import DENSITIES, find_file, find_source, resolve_source
-from pipeline.data.splits import draw_labelled_rows, hold_out_class, split_rows
+from pipeline.data.splits import draw_labelled_rows, split_table
 from pipeline.energies.toy_densities import ToyDensity
 from pipeline.errors import InputError
 
@@ -30,6 +31,8 @@ class Dataset(NamedTuple):
     """A hash of the content, and what is selected of it."""
     source: str
     """The name or absolute path that `load_data` reads the table from."""
+    selection: Mapping[str, Any]
+    """The other arguments of `load_data`, without `seed`."""
     table: Table
     rows: ndarray
     """(n,) of the table: item i is row rows[i]."""
@@ -65,15 +68,15 @@ class Dataset(NamedTuple):
             x: images (n, h, w), (n, h, w, c) or (n, c, h, w) of 1 or 3 channels, uint8, or float in [-1, 1] of 256
                 levels; or vectors (n, d), float.
             labels: (n,) integers, 0 or more.
-            test_share: as in `load_data`; so are the next four.
-            validation_share: see there.
-            held_out_class: see there.
-            labels_per_class: see there.
-            seed: see there.
+            test_share: share of the items held out for evaluation.
+            validation_share: share of the items held out for model selection.
+            held_out_class: label whose items are all held out.
+            labels_per_class: items per class whose label is known to learning; 0: all.
+            seed: of the draw of items whose label is known.
             standardize: encode vectors less their mean, over their standard deviation, both of the training rows.
 
         Raises:
-            InputError: `x` or `labels` is of another type or shape, or not finite; or as in `load_data`.
+            InputError: `x` or `labels` is of another type or shape, or not finite, or nothing is left to learn from.
 
         >>> data = Dataset.from_arrays(torch.randn(100, 2), test_share=0.1)
         >>> data.spec.shape, data.size, data.test.size
@@ -165,25 +168,26 @@ def load_data(
     Raises:
         InputError: there is no such source, it cannot be read, or nothing is left to learn from.
     """
+    selection = {
+        "max_items": max_items,
+        "test_share": test_share,
+        "validation_share": validation_share,
+        "held_out_class": held_out_class,
+        "labels_per_class": labels_per_class,
+        "text_as": text_as,
+        "vocabulary": vocabulary,
+    }
     table = _open_table(source)
-    split = split_rows(min(max_items or len(table), len(table)), test_share, validation_share)
-    if held_out_class is not None:
-        of_class = validation_share / (validation_share + test_share or 1.0)
-        split = hold_out_class(table, split, held_out_class, of_class)
-    labelled_rows = split.train
-    if labels_per_class:
-        labelled_rows = draw_labelled_rows(table, split.train, labels_per_class, seed)
+    split = split_table(table, max_items, test_share, validation_share, held_out_class)
+    labelled_rows = draw_labelled_rows(table, split.train, labels_per_class, seed) if labels_per_class else split.train
     try:
         encoding = encode_table(table, split.train, text_as, vocabulary)
     except InputError as e:
         raise InputError(e.why, "data", source) from e
-    selected = "" if held_out_class is None and not test_share else f"-{test_share:g}-{held_out_class}"
-    selected += f"-validation-{validation_share:g}" if validation_share else ""
-    selected += f"-{labels_per_class}-{seed}" if labels_per_class else ""
-    selected += f"-{text_as}-{vocabulary}" if table.words else ""
     return Dataset(
-        fingerprint=table.content_hash + selected,
+        fingerprint=_fingerprint(table, selection, seed),
         source=resolve_source(source),
+        selection=selection,
         table=table,
         rows=split.train,
         test_rows=split.test,
@@ -192,6 +196,20 @@ def load_data(
         encoding=encoding,
         density=DENSITIES.get(source),
     )
+
+
+def _fingerprint(table: Table, selection: Mapping[str, Any], seed: int) -> str:
+    """The hash of the table, and every argument that makes a difference to it, but for `max_items`."""
+    fingerprint, held_out_class = table.content_hash, selection["held_out_class"]
+    if held_out_class is not None or selection["test_share"]:
+        fingerprint += f"-{selection['test_share']:g}-{held_out_class}"
+    if selection["validation_share"]:
+        fingerprint += f"-validation-{selection['validation_share']:g}"
+    if selection["labels_per_class"]:
+        fingerprint += f"-{selection['labels_per_class']}-{seed}"
+    if table.words:
+        fingerprint += f"-{selection['text_as']}-{selection['vocabulary']}"
+    return fingerprint
 
 
 def _open_table(source: str) -> Table:

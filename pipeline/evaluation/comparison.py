@@ -60,7 +60,8 @@ def feature_comparison(
 ) -> Comparison:
     """Distances over features to at most `most` items of the reference.
 
-    The kernel distance and the class score are left out where there are fewer than FEWEST_ITEMS samples or items.
+    The kernel distance and the class score are left out where there are fewer than FEWEST_ITEMS samples or items, and
+    the floor where either half of the items is a single one.
     """
     index = np.arange(reference.size)
     if reference.size > most:
@@ -74,6 +75,8 @@ def feature_comparison(
         return frechet_distance(features(x, map_function).features, real.features)
 
     def numbers(some: FeatureBatch, other: Tensor) -> dict[str, Number]:
+        if min(len(some.features), len(other)) < 2:  # one item has no covariance
+            return {}
         result: dict[str, Number] = {features.frechet: frechet_distance(some.features, other)}
         if min(len(some.features), len(other)) < FEWEST_ITEMS:
             return result

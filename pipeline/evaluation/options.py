@@ -29,7 +29,7 @@ class EvaluationOptions(Settings):
     """Items of the split that samples are compared with, at most."""
     features: tuple[FeatureKind, ...] = ()
     """Features for comparison; long runs use the first. None: the data set's own classifier for labelled images,
-    coordinates for vectors. Where the density is known, KL comes first. Only over inception are distances FID and KID."""
+    coordinates for vectors. A known density comes first, by KL. Only over inception are distances FID and KID."""
     inception_weights: str = ""
     """torch-fidelity's file of Inception-v3 weights; empty: downloaded once."""
     squeezenet: str = ""

@@ -1,7 +1,7 @@
 """Checkpoints: whole or not at all, on any pyarrow filesystem; nothing is ever unpickled.
 
-A checkpoint is a folder `update-N` of parts, trees of dicts and lists. Rank 0 writes the part `learner`, each lane's rank
-the part `lane-P`. A part's tensors lie in a safetensors file of its own, everything else in `state.json`. Last comes
+A checkpoint is a folder `update-N` of parts, which are trees of dicts and lists. Rank 0 writes the part `learner`, each
+lane's rank the part `lane-P`. A part's tensors lie in a safetensors file of its own, everything else in `state.json`. Last comes
 `manifest.json` with the hash of every file; without it, or with a hash that differs, the folder is not a checkpoint.
 """
 
@@ -114,7 +114,7 @@ def newest_name(checkpoints: Storage) -> str | None:
 
 
 def remove_after(checkpoints: Storage, name: str) -> None:
-    """Remove folders newer than the checkpoint that a run continues from; they are torn, and pruning must not count them."""
+    """Remove folders newer than the checkpoint that a run continues from: torn ones, which pruning must not count."""
     for later in [n for n in _folder_names(checkpoints) if n > name]:
         (checkpoints / later).delete()
 

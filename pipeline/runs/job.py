@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from pipeline.batch import LABELLED
 from pipeline.chains.bank import check_chains
 from pipeline.data.dataset import Dataset, load_data
 from pipeline.data.encoding import TextAs
@@ -44,7 +45,8 @@ class DataSettings(Settings):
 
     source: str
     """digits, eight-gaussians, rings, checkerboard, spirals, a torchvision data set, a .parquet file or folder (column
-    image, text or features; optionally label), or an .npz (images; optionally labels)."""
+    image, text or features; optionally label), an .npz (images; optionally labels), or an .arrow file that
+    Dataset.from_arrays wrote."""
     max_items: Count = 0
     """Use only the first so many items; 0: all."""
     test_share: Share = 0.0
@@ -52,8 +54,8 @@ class DataSettings(Settings):
     validation_share: Share = 0.0
     """Share of the items held out from learning and from all final metrics, for model selection."""
     held_out_class: int | None = None
-    """Label held out from learning: all its items are held out, beside --test-share of the others, and the final metrics
-    say how well energies detect them. None: no label."""
+    """Label held out from learning: all its items are held out, beside the test share of the others, and the final
+    metrics say how well energies detect them. None: no label."""
     labels_per_class: Count = 0
     """Items per class, drawn with the seed, whose label is known to learning; 0: all."""
     text_as: TextAs = "sentences"
@@ -73,7 +75,7 @@ class ResourceSettings(Settings):
     threads: PositiveInt = 1
     """CPU threads per process."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device of the learner where --learners is 0; auto: a GPU if there is one. Ray assigns the others theirs."""
+    """Device of the learner where there are no Ray learners; auto: a GPU if there is one. Ray assigns the others theirs."""
     cpus_per_learner: NonNegative = 0.5
     """CPUs that Ray reserves per learner."""
     cpus_per_actor: NonNegative = 0.5
@@ -159,7 +161,7 @@ class Job(Generic[R]):
     lag: Count = 0
     """Updates by which the weights that move the chains may be older than those that learn from them."""
     max_staleness: NonNegative = 0.0
-    """Staleness under --lag (sd of the energy's change over the sd of the energy) above which an update waits for fresh
+    """Staleness under a lag (sd of the energy's change over the sd of the energy) above which an update waits for fresh
     chains; 0: no bound."""
     seed: Count = 0
     """Seed of everything random."""
@@ -181,7 +183,9 @@ GROUPS = ("data", "resources", "divergence", "logging", "evaluation")
 
 
 def override(job: Job[R], **settings: Any) -> Job[R]:
-    """The job with other settings, by their flat names, as flags have them: override(job, updates=10, actors=0).
+    """Change settings of a job by their flat names, as flags have them.
+
+    override(job, updates=10, actors=0) returns a new job.
 
     Raises:
         TypeError: there is no such setting.
@@ -231,7 +235,7 @@ def check_job(job: Job[Any]) -> None:
             )
     if job.divergence.on_divergence == "rollback" and job.logging.keep_checkpoints < 2:
         raise InputError("on_divergence=rollback needs 2 or more to return to", "keep_checkpoints", 1)
-    if job.data.labels_per_class and "labelled" not in job.recipe.streams:
+    if job.data.labels_per_class and LABELLED not in job.recipe.streams:
         why = f"{type(job.recipe).__name__} with these settings learns from no labels"
         raise InputError(why, "labels_per_class", job.data.labels_per_class)
     check_chains(job.recipe.chains, job.lanes, job.lag)

@@ -32,9 +32,9 @@ class Snapshot(NamedTuple):
     checkpoint: Storage
     bank: Tensor | None = None
     """(n, *d) states of the sample chain's bank, over all lanes, without slots that are still empty; None: no bank."""
-    history: Mapping[str, list[float]] = {}  # noqa: RUF012
+    history: Mapping[str, list[float]] = {}
     """Recent values of the metrics by which the run detects divergence, by name."""
-    outside: Mapping[str, int] = {}  # noqa: RUF012
+    outside: Mapping[str, int] = {}
     """Consecutive updates that each of them has been outside its history."""
     attempt: int = 0
     """Rollbacks that the run has made."""

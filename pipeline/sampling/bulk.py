@@ -52,7 +52,7 @@ class Block(NamedTuple):
     energy: Float32[ndarray, " n"]
     """U of each chain's final state, under the chain's own target."""
     seed: ndarray
-    """(n,) int64 seed of the task that moved the chain; up to `draw.CHAINS_PER_TASK` rows share a task, in their order."""
+    """(n,) int64 seed of the task that moved the chain; `draw.CHAINS_PER_TASK` rows share a task, in their order."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Short-run MCMC as a map x = M(z), K Langevin steps from z: interpolation and inference of z (1904.09770, section 3.4).
+"""Short-run MCMC as a map x = M(z), K Langevin steps from z; interpolation and inference of z (1904.09770, 3.4).
 
 Where a network is piecewise linear in x (LeakyReLU, max-pooling), its second derivatives are zero almost everywhere, so
 the derivative of M is the identity: gradient descent on |x - M(z)|^2 through the steps moves z by the residual. Smooth

@@ -30,7 +30,7 @@ grow fiftyfold when a network that was slow at first begins to tell data from no
 MOST = 1000.0
 """Factor beyond which everything is outside the history."""
 DEVIATIONS = 6.0
-"""Between these two: robust standard deviations of the logarithm, from the quartile of the history, that are outside."""
+"""Between these two: robust standard deviations of the logarithm, from the history's quartile, that are outside."""
 
 
 def nonfinite_flag(*quantities: list[Tensor]) -> Tensor:
@@ -61,8 +61,8 @@ class Rollback(NamedTuple):
 class DivergenceMonitor:
     """The history of a run's MONITORED metrics, and how long each has been outside it.
 
-    A metric is outside where it is not finite, or where its logarithm is more than DEVIATIONS robust standard deviations
-    (1.48 median absolute deviations), but at least LEAST and at most MOST, beyond the quartile of its history up to
+    A metric is outside where it is not finite, or where its logarithm is DEVIATIONS robust standard deviations (1.48
+    median absolute deviations), but at least LEAST and at most MOST, beyond the quartile of its history up to
     `patience` updates ago: above the lower quartile, or below the upper one for the displacement. The far quartile is
     the reference so that a run that diverges early does not become its own yardstick.
     """
@@ -74,7 +74,7 @@ class DivergenceMonitor:
         """Consecutive updates outside, by metric."""
 
     def update(self, metrics: Mapping[str, float]) -> str:
-        """Add one update's metrics to the history; the name of one that is not finite or outside for too long, or ""."""
+        """Add one update's metrics; the name of one that is not finite, or outside for too long, or ""."""
         bad = ""
         for name, value in metrics.items():
             kind = name.rpartition("/")[2]

@@ -187,7 +187,7 @@ class Learner:
             self.optimizers[name].step()
 
     def weights(self) -> tuple[ndarray, ndarray | None]:
-        """The weights of the networks that learn, flat; and those of the frozen ones, the same array each time, or None."""
+        """The flat weights of the networks that learn, and of the frozen ones (the same array each time), or None."""
         learning, frozen = partition(self.nets, self.recipe.frozen)
         if frozen and self.frozen_weights is None:
             self.frozen_weights = flatten(frozen)

@@ -1,0 +1,199 @@
+"""The library: train, sample and evaluate from Python, in memory or in a run folder, with Ray or without."""
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.chains.local_pool import LocalPool
+from pipeline.data.arrays import Array
+from pipeline.data.dataset import Dataset, load_data
+from pipeline.energies.energy import Energy
+from pipeline.errors import InputError
+from pipeline.evaluation.evaluate import Evaluation, evaluate
+from pipeline.evaluation.options import EvaluationOptions, Group
+from pipeline.nets.weights import Nets
+from pipeline.process import configure_process
+from pipeline.recipe import Recipe, init_networks
+from pipeline.run import run
+from pipeline.runs.job import DataSettings, Job, check_job, from_json, override, to_json
+from pipeline.runs.journal import provenance
+from pipeline.runs.snapshot import Snapshot, newest_snapshot
+from pipeline.runs.storage import Storage
+from pipeline.sampling.draw import ChainStart, class_tasks, decode_states, draw_tasks, final_states, run_tasks
+from pipeline.training.pretrained import check_pretrained
+
+
+class TrainedModel:
+    """A run's snapshot, with methods that sample, evaluate and save."""
+
+    def __init__(self, snapshot: Snapshot, folder: tempfile.TemporaryDirectory[str] | None = None):
+        """Wrap a snapshot.
+
+        Args:
+            snapshot: of a run.
+            folder: the run's folder where it is temporary; it lives as long as the model.
+        """
+        self.snapshot, self._folder = snapshot, folder
+        self._pool = LocalPool(snapshot.job.recipe, snapshot.nets)
+
+    @property
+    def nets(self) -> Nets:
+        """The networks by name, in eval mode and without gradients."""
+        return self.snapshot.nets
+
+    @property
+    def energy(self) -> Energy:
+        """The energy under which the model's chains move."""
+        return self.snapshot.energy
+
+    @property
+    def data(self) -> Dataset:
+        """The training data."""
+        return self.snapshot.data
+
+    def sample(self, n: int, *, seed: int = 0, label: int | None = None, start: ChainStart = "noise") -> Tensor:
+        """n samples (n, *shape), as the networks see data (images in [-1, 1]).
+
+        Args:
+            n: number of samples.
+            seed: of starts and steps.
+            label: class of the samples, where the recipe can sample one; None: any.
+            start: where chains start.
+
+        Raises:
+            InputError: n is not positive, or the model has no such samples.
+        """
+        if n < 1:
+            raise InputError("must be 1 or more", "n", n)
+        snapshot, recipe, nets = self.snapshot, self.snapshot.job.recipe, self.snapshot.nets
+        if label is not None:
+            chain = recipe.class_chain or ""
+            tasks = class_tasks(recipe, nets, snapshot.data, np.full(n, label), snapshot.update, seed)
+        else:
+            chain = recipe.sample_chain
+            tasks = draw_tasks(recipe, nets, snapshot.data, n, snapshot.update, seed, start, snapshot.bank)
+        return decode_states(recipe, nets, final_states(run_tasks(self._pool, nets, tasks), chain), seed)
+
+    def evaluate(
+        self, groups: Sequence[Group] = (), options: EvaluationOptions = EvaluationOptions(), *, seed: int | None = None
+    ) -> Evaluation:
+        """Measure the model; see `pipeline.evaluation.evaluate.evaluate`."""
+        return evaluate(self.snapshot, self._pool, groups, options, seed=seed)
+
+    def save(self, folder: str) -> None:
+        """Copy the run into a new folder, which `load_model` and every command accepts.
+
+        Raises:
+            InputError: the folder exists.
+        """
+        target = Path(folder).expanduser()
+        if target.exists():
+            raise InputError("exists already", "folder", folder)
+        shutil.copytree(self.snapshot.job.out, target)
+
+
+def fit(
+    recipe: Recipe,
+    data: Dataset | Array | str,
+    updates: int,
+    *,
+    out: str = "",
+    learners: int = 0,
+    actors: int = 0,
+    progress: bool = True,
+    **settings: Any,
+) -> TrainedModel:
+    """Train a model.
+
+    Args:
+        recipe: what is trained; a recipe of this package or your own.
+        data: a data set, an array (see `Dataset.from_arrays`), or a name or path (see `load_data`).
+        updates: of the weights.
+        out: new folder of the run; empty: a temporary one, which lives as long as the model.
+        learners: Ray Train workers; 0: learn in this process.
+        actors: Ray actors that move chains; 0: chains move in this process. With neither, Ray is not used.
+        progress: whether a progress bar is shown.
+        settings: any other setting of a job by its flag's name: lanes=1, seed=3, checkpoint_every=50.
+
+    Raises:
+        InputError: a setting is out of bounds, or does not fit the data.
+        Diverged: a number is not finite or far outside its history.
+
+    >>> from pipeline import Langevin, ShortRun
+    >>> recipe = ShortRun(langevin=Langevin(10, 1.0, 0.03), batch_size=20, width=8, start_from="gaussian")
+    >>> model = fit(recipe, torch.randn(200, 2), 3, progress=False)
+    >>> model.sample(5).shape
+    torch.Size([5, 2])
+    """
+    dataset = _as_dataset(data)
+    job: Job[Any] = Job(
+        name=settings.pop("name", type(recipe).__name__),
+        recipe=recipe,
+        data=DataSettings(dataset.source, **dataset.selection),
+        updates=updates,
+    )
+    job = override(job, learners=learners, actors=actors, **{"eval_samples": 0, **settings})
+    check_job(job)
+    job = check_pretrained(job, init_networks(recipe, dataset.spec, job.seed, torch.device("cpu")))
+    folder = None if out else tempfile.TemporaryDirectory(prefix="ebm-fit-")
+    storage = Storage.at(out or f"{folder.name}/run")  # type: ignore[union-attr]
+    if storage.check_exists():
+        raise InputError("exists: a run is never overwritten", "out", out)
+    job = dataclasses.replace(job, out=storage.path if storage.local else out)
+    storage.write_json("job.json", {**to_json(job), "provenance": provenance()})
+    device = _device(job)
+    _run(job, dataset, device, progress)
+    return TrainedModel(newest_snapshot(job, device), folder)
+
+
+def load_model(run: str, modules: Collection[str] = ()) -> TrainedModel:
+    """The model of a run folder, at its newest checkpoint.
+
+    Args:
+        run: the folder.
+        modules: modules outside this package that may hold the run's recipe.
+
+    Raises:
+        InputError: there is no run, or no checkpoint.
+    """
+    storage = Storage.at(run)
+    if not storage.check_exists("job.json"):
+        raise InputError("no job.json: not a run", "run", run)
+    job = from_json(storage.read_json("job.json"), modules)
+    job = dataclasses.replace(job, out=storage.path if storage.local else run)
+    return TrainedModel(newest_snapshot(job, _device(job)))
+
+
+def _as_dataset(data: Dataset | Array | str) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    return load_data(data) if isinstance(data, str) else Dataset.from_arrays(data)
+
+
+def _device(job: Job[Any]) -> torch.device:
+    if job.resources.device != "auto":
+        return torch.device(job.resources.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _run(job: Job[Any], data: Dataset, device: torch.device, progress: bool) -> None:
+    from tqdm.auto import tqdm  # slow to import
+
+    bar = partial(tqdm, mininterval=1.0, disable=not progress)
+    if not (job.resources.learners or job.resources.actors or job.resources.observers):
+        configure_process(job.resources.threads)
+        run(job, device, LocalPool(job.recipe, init_networks(job.recipe, data.spec, job.seed, device)), bar)
+        return
+    from pipeline.distributed import cluster  # only a run with Ray imports it
+    from pipeline.distributed.train import run_on_ray
+
+    with cluster.connected():
+        run_on_ray(job, data.spec, device)
