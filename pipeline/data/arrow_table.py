@@ -44,7 +44,7 @@ class Table:
     """An Arrow file of fixed-size and ragged columns, memory-mapped. A pickled table is the path of its file."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path = path.absolute()
         batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
         metadata = batch.schema.metadata
         self.content_hash: str = metadata[b"content"].decode()
@@ -102,7 +102,8 @@ def store_table(folder: Path, content: Content) -> Path:
     """Write a table into a folder, under the hash of its content."""
     with _written_table(folder, content) as (part, content_hash):
         path = folder / f"{content_hash}.arrow"
-        os.replace(part, path)
+        if not path.exists():
+            os.replace(part, path)
     return path
 
 

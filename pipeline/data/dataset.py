@@ -28,7 +28,7 @@ class Dataset(NamedTuple):
     """Rows of a table whose column `x` holds images, vectors or texts, and which may have a column `label`."""
 
     fingerprint: str
-    """A hash of the content, and what is selected of it."""
+    """A hash of the table's content, and the arguments that select from it."""
     source: str
     """The name or absolute path that `load_data` reads the table from."""
     selection: Mapping[str, Any]
@@ -199,7 +199,7 @@ def load_data(
 
 
 def _fingerprint(table: Table, selection: Mapping[str, Any], seed: int) -> str:
-    """The hash of the table, and every argument that makes a difference to it, but for `max_items`."""
+    """The hash of the table's content, and the arguments that select from it and encode it, except `max_items`."""
     fingerprint, held_out_class = table.content_hash, selection["held_out_class"]
     if held_out_class is not None or selection["test_share"]:
         fingerprint += f"-{selection['test_share']:g}-{held_out_class}"

@@ -17,6 +17,16 @@ class Split(NamedTuple):
     validation: ndarray
 
 
+def split_table(
+    table: Table, max_items: int, test_share: float, validation_share: float, held_out_class: int | None
+) -> Split:
+    """Split a table's first `max_items` rows (0: all); the items of a held-out class divide as the shares do."""
+    split = split_rows(min(max_items or len(table), len(table)), test_share, validation_share)
+    if held_out_class is None:
+        return split
+    return hold_out_class(table, split, held_out_class, validation_share / (validation_share + test_share or 1.0))
+
+
 def split_rows(size: int, test_share: float, validation_share: float) -> Split:
     """Split the rows 0 to size - 1; the shuffle has a seed of its own, the same for every run.
 
