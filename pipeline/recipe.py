@@ -1,4 +1,4 @@
-"""Recipe: the interface of a paper to the pipeline; one frozen dataclass each, whose fields are the paper's settings."""
+"""Recipe: the interface of a paper to the pipeline, a frozen dataclass whose fields are the paper's settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,0 +1,1 @@
+"""Studies: commands that compare runs or settings."""

@@ -1,1 +1,1 @@
-"""Chains as data: lanes, tasks and their results, banks of persistent states, and the pool that moves chains."""
+"""Chains as data: lanes, tasks and their results, banks of persistent states, and the pool of one process."""

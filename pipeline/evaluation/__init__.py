@@ -1,1 +1,1 @@
-"""What a model is worth: pure functions of samples, networks and data."""
+"""Evaluation: what a trained model is worth, with a protocol beside every number."""

@@ -1,8 +1,9 @@
 """Checkpoints: whole or not at all, on any pyarrow filesystem; nothing is ever unpickled.
 
 A checkpoint is a folder `update-N` of parts, which are trees of dicts and lists. Rank 0 writes the part `learner`, each
-lane's rank the part `lane-P`. A part's tensors lie in a safetensors file of its own, everything else in `state.json`. Last comes
-`manifest.json` with the hash of every file; without it, or with a hash that differs, the folder is not a checkpoint.
+lane's rank the part `lane-P`. A part's tensors lie in a safetensors file of its own, everything else in `state.json`.
+`manifest.json` comes last, with the hash of every file; without it, or with a hash that differs, the folder is not a
+checkpoint.
 """
 
 import json

@@ -75,7 +75,7 @@ class ResourceSettings(Settings):
     threads: PositiveInt = 1
     """CPU threads per process."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device of the learner where there are no Ray learners; auto: a GPU if there is one. Ray assigns the others theirs."""
+    """Device of the learner where Ray runs none; auto: a GPU if there is one. Ray assigns devices to its learners."""
     cpus_per_learner: NonNegative = 0.5
     """CPUs that Ray reserves per learner."""
     cpus_per_actor: NonNegative = 0.5

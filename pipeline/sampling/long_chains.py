@@ -57,7 +57,7 @@ def start_tasks(snapshot: Snapshot, start: ChainStart, n: int, seed: int) -> lis
 def tasks_by_start(
     snapshot: Snapshot, starts: Sequence[ChainStart], n: int, seed: int
 ) -> dict[ChainStart, list[ChainTask]]:
-    """Tasks of n chains per start that the model has, each with a lane of its own, so that a pool can run all at once."""
+    """Tasks of n chains for each start that the model has, all with lanes of their own, so that a pool can run them."""
     found = {start: tasks for start in starts if (tasks := start_tasks(snapshot, start, n, seed)) is not None}
     total, numbers = sum(map(len, found.values())), count()
     return {start: [task._replace(lane=Lane(next(numbers), total)) for task in tasks] for start, tasks in found.items()}

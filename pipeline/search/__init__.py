@@ -1,0 +1,1 @@
+"""Search: trials of a run's settings, their budgets, objectives and summary."""

@@ -1,0 +1,1 @@
+"""Convergence: whether the chains of a run converge, seen from its checkpoints."""

@@ -1,0 +1,1 @@
+"""Data: from names and files to tensors."""
