@@ -1,4 +1,4 @@
-"""Sources of data, found and read: names, torchvision's sets, Parquet (images, texts or features), .npz files."""
+"""Sources of data: finding and reading names, torchvision's sets, Parquet (images, texts or features), .npz files."""
 
 import io
 import json

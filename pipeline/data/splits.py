@@ -64,7 +64,7 @@ def hold_out_class(table: Table, split: Split, label: int, validation_share: flo
 
 
 def draw_labelled_rows(table: Table, rows: ndarray, labels_per_class: int, seed: int) -> ndarray:
-    """As many of the rows of each class, drawn with the seed.
+    """Draw `labels_per_class` of the rows of each class with the seed.
 
     Raises:
         InputError: there are no labels, or a class has fewer rows.

@@ -1,4 +1,4 @@
-"""Data sets of arrays: what goes in comes out, here and in other processes."""
+"""Data sets of arrays: they come back as they are, here and in other processes."""
 
 import pickle
 import subprocess
@@ -71,7 +71,7 @@ def test_vectors_are_standardized_on_the_training_split_where_asked():
 
 
 @pytest.mark.parametrize("labels", [np.arange(12) % 3, torch.arange(12) % 3, [0, 1, 2] * 4, np.uint8([0, 1, 2] * 4)])
-def test_labels_are_kept(labels):
+def test_labels_stay_with_their_items(labels):
     data = Dataset.from_arrays(IMAGES, labels, held_out_class=2, labels_per_class=1, seed=3)
     assert data.spec.num_classes == 3
     assert items(data)["label"].tolist() == [0, 1] * 4
@@ -113,8 +113,8 @@ def test_the_source_is_a_file_that_other_processes_read(small):
         assert (same.fingerprint, same.source, same.spec) == (data.fingerprint, data.source, data.spec)
         assert all(torch.equal(value, items(data)[name]) for name, value in items(same).items())
     code = f"from pipeline.data.dataset import load_data; print(load_data({data.source!r}).fingerprint)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == data.fingerprint
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == data.fingerprint
 
 
 @pytest.mark.parametrize("source", ["digits", "eight-gaussians", "table", "arrays"])
@@ -151,7 +151,7 @@ def test_a_data_set_goes_through_pickle_without_its_items(source, table):
         (np.arange(192).reshape(3, 8, 8) / 255, r"pixels in \[0, 1\] become 2 \* x - 1"),
     ],
 )
-def test_an_array_that_is_no_data_set_is_an_error_of_x(x, why, tmp_path, monkeypatch):
+def test_a_wrong_array_is_an_error_of_x(x, why, tmp_path, monkeypatch):
     monkeypatch.setenv("EBM_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=why) as caught:
         Dataset.from_arrays(x)
@@ -161,7 +161,7 @@ def test_an_array_that_is_no_data_set_is_an_error_of_x(x, why, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("labels", [[1, 2], np.zeros(12), np.arange(12) - 1, np.zeros((12, 1), int), ["a"] * 12])
-def test_labels_that_are_none_are_an_error_of_labels(labels):
+def test_wrong_labels_are_an_error_of_labels(labels):
     with pytest.raises(InputError, match="one whole number of 0 or more per item") as caught:
         Dataset.from_arrays(IMAGES, labels)
     assert caught.value.field == "labels"
@@ -185,5 +185,5 @@ def test_a_file_that_is_gone_or_of_another_kind_is_an_error_of_the_data(tmp_path
 def test_the_data_module_imports_no_library_that_only_some_sources_need():
     heavy = ("sklearn", "torchvision", "PIL", "pyarrow.dataset", "pandas", "scipy", "ray")
     code = f"import sys, pipeline.data.dataset; print([name for name in {heavy} if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

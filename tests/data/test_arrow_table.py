@@ -1,4 +1,4 @@
-"""The cached table: what is written comes back, at once, without a copy, and in little memory."""
+"""The cached table: it is read without a copy, and written in little memory, by several processes at once."""
 
 import hashlib
 import io
@@ -111,6 +111,7 @@ print(load_data(sys.argv[2]).size, peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_holds_a_piece_of_the_images_while_they_are_cached(tmp_path):
     side, pieces = 64, 7
     out = io.BytesIO()

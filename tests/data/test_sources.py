@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
+from pipeline.data.arrow_table import ROWS_PER_PIECE
 from pipeline.data.dataset import load_data
 from pipeline.errors import InputError
 
@@ -65,6 +66,33 @@ def test_other_files_are_ignored_and_palettes_become_colours(tmp_path):
     assert x[0, :, 0, 0].tolist() == [255, 0, 128]
 
 
+def test_many_items_keep_their_order_whatever_the_pieces(tmp_path):
+    n = ROWS_PER_PIECE + 300
+    numbers, path = np.arange(n), tmp_path / "a.parquet"
+    images = np.zeros((n, 8, 8), np.uint8)
+    images[:, 0, 0], images[:, 0, 1] = numbers % 256, numbers // 256
+    pq.write_table(pa.table({"image": [{"bytes": png(i), "path": ""} for i in images]}), path, row_group_size=700)
+    assert np.array_equal(load_data(str(path)).table.column("x")[:, 0], images)
+    pq.write_table(pa.table({"features": numbers[:, None].tolist(), "label": numbers % 7}), path, row_group_size=700)
+    table = load_data(str(path)).table
+    assert np.array_equal(table.column("x")[:, 0], numbers)
+    assert np.array_equal(table.column("label"), numbers % 7)
+    pq.write_table(pa.table({"text": [f"w{i} w{i} end" for i in numbers]}), path, row_group_size=700)
+    table = load_data(str(path)).table
+    texts = [" ".join(table.words[i] for i in text) for text in table.ragged("x", numbers)]
+    assert (table.words[0], texts) == ("end", [f"w{i} w{i} end" for i in numbers])
+
+
+def test_an_error_in_a_later_piece_is_an_error_of_the_data(tmp_path):
+    images = [np.zeros((8, 8), np.uint8)] * ROWS_PER_PIECE
+    write_parquet(tmp_path / "a.parquet", [*images, np.zeros((8, 9), np.uint8)])
+    with pytest.raises(InputError, match=r"differ in size or colour: \(8, 8\), \(8, 9\)"):
+        load_data(str(tmp_path / "a.parquet"))
+    pq.write_table(pa.table({"features": [[1.0]] * ROWS_PER_PIECE + [[1.0, 2.0]]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="lists of one length, not of 1, 2"):
+        load_data(str(tmp_path / "a.parquet"))
+
+
 def test_max_items_takes_the_first_items():
     assert load_data("digits", max_items=100).size == 100
     assert load_data("digits", max_items=10**6).size == 1797
@@ -105,7 +133,7 @@ def bad_files(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "why"),
     [
         ("noise.parquet", "cannot be read as Parquet"),
         ("noise.npz", "cannot be read as .npz"),
@@ -128,9 +156,9 @@ def bad_files(folder):
         ("absent", "neither a data set .digits, .*flowers. nor a file"),
     ],
 )
-def test_what_cannot_be_read_is_an_error_of_one_line(tmp_path, name, says):
+def test_what_cannot_be_read_is_an_error_of_one_line(tmp_path, name, why):
     bad_files(tmp_path)
-    with pytest.raises(InputError, match=says) as caught:
+    with pytest.raises(InputError, match=why) as caught:
         load_data(str(tmp_path / name))
     assert "\n" not in str(caught.value)
     assert (caught.value.field, caught.value.value) == ("data", str(tmp_path / name))

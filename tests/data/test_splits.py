@@ -7,7 +7,7 @@ from pipeline.data.dataset import load_data
 from pipeline.errors import InputError
 
 
-def test_labels_known_to_learning_are_drawn_with_the_seed_and_the_others_hidden(table):
+def test_the_seed_picks_the_known_labels_and_hides_the_others(table):
     data = load_data(table, test_share=0.2, labels_per_class=2, seed=1)
     few, all_ = data.stream("labelled"), data.stream("data")
     assert np.bincount(few.batch(np.arange(few.size))["label"]).tolist() == [2, 2, 2]
@@ -37,7 +37,7 @@ def test_labels_known_to_learning_are_drawn_with_the_seed_and_the_others_hidden(
         ("table", {"validation_share": float("nan")}, "validation_share=nan .*leave items to learn from"),
     ],
 )
-def test_rows_that_are_not_there_are_an_error_of_their_setting(table, source, settings, error):
+def test_a_selection_without_rows_is_an_error_of_its_setting(table, source, settings, error):
     with pytest.raises(InputError, match=error):
         load_data(table if source == "table" else source, **settings)
 
