@@ -64,6 +64,8 @@ class Dataset(NamedTuple):
     ) -> "Dataset":
         """The data set of arrays, which are written to the cache, so that other processes and later runs find them.
 
+        On a cluster, EBM_CACHE must be a folder that every machine sees.
+
         Args:
             x: images (n, h, w), (n, h, w, c) or (n, c, h, w) of 1 or 3 channels, uint8, or float in [-1, 1] of 256
                 levels; or vectors (n, d), float.
