@@ -1,7 +1,7 @@
 """Lanes: fixed shares of a job, to which data, bank slots and seeds belong.
 
-A job has P lanes, whatever the number of learners and actors that carry them. Lane p owns the data items and bank
-slots i = p (mod P). Rank r of W works the lanes p = r (mod W). So nothing random knows W.
+A job has P lanes, whatever the number of learners and actors that work them. Lane p owns the data items and bank slots
+i = p (mod P). Rank r of W works the lanes p = r (mod W). So no random number depends on W.
 """
 
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ from pipeline.rng import fold, generator
 
 @dataclass(frozen=True)
 class Lane:
-    """Share `index` out of `count`."""
+    """Share `index` of `count`."""
 
     index: int
     count: int
 
     def size(self, items: int) -> int:
-        """How many of `items` things the lane owns."""
+        """Number of the items 0 ... `items` - 1 that the lane owns."""
         return len(range(self.index, items, self.count))
 
 
 def lanes_of_rank(lanes: int, rank: int = 0, world: int = 1) -> list[Lane]:
-    """The lanes that rank `rank` of `world` works; `world` divides `lanes`."""
+    """The lanes, out of `lanes`, that rank `rank` of `world` works."""
     return [Lane(p, lanes) for p in range(rank, lanes, world)]
 
 
 def batch_indices(lane: Lane, items: int, n: int, update: int, seed: int) -> Int64[ndarray, " n"]:
-    """Which data items the lane's part of batch `update` holds.
+    """Indices of the n data items in the lane's part of batch `update`.
 
-    The lane walks through a permutation of its own items each epoch, drawn from `seed`, so the order is a function of
-    (seed, update) and known in advance. With fewer items than lanes each lane draws from all of them with replacement.
+    In each epoch the lane walks through a permutation of its own items, drawn from `seed`. So the order is a function
+    of (seed, update). With fewer items than lanes, each lane draws from all items with replacement.
     """
     own = lane.size(items)
     if items < lane.count:

@@ -1,4 +1,4 @@
-"""Pools: what moves chains. `Pool` is the interface; `LocalPool` works in this process."""
+"""Pools move chains. `Pool` is their interface; `LocalPool` works in this process."""
 
 from typing import Protocol, runtime_checkable
 
@@ -12,76 +12,79 @@ from pipeline.recipe import Recipe
 
 @runtime_checkable
 class Pool(Protocol):
-    """What moves chains: a LocalPool, or a Pool of actors."""
+    """Moves chains: a LocalPool, or an ActorPool."""
 
     next: int
-    """The first update whose chains were not submitted yet."""
+    """The first update whose tasks were not submitted yet."""
     ready: dict[int, ChainResults]
-    """Answers that came back before they were asked for."""
+    """Results that have arrived and were not collected yet, by update."""
     remote: bool
     """Whether other processes do the work."""
     faults: dict[str, int]
-    """Tasks `resent` because they were late or lost, and tries that `died` with an actor that is gone for good."""
+    """Number of tasks `resent` because they were late or lost, and of tries that `died` with an actor for good."""
 
     def submit(
         self,
         update: int,
         tasks: list[ChainTask],
         flat: Float32[ndarray, " p"],
-        fixed: Float32[ndarray, " q"] | None = None,
+        frozen: Float32[ndarray, " q"] | None = None,
     ) -> None:
-        """Begin the tasks that `update` will use, under the weights `flat`; again, if it was collected already.
+        """Start the tasks whose results `update` will use; also again, after it was collected.
 
-        `fixed` are the weights of the recipe's fixed networks, the same array each time, and `flat` those of the
-        others; without it `flat` has them all.
+        Args:
+            update: the update.
+            tasks: its tasks, all of different chains or lanes.
+            flat: the weights that move them: of all networks, or, if `frozen` is passed, of the networks that learn.
+            frozen: the weights of the recipe's frozen networks, the same array object as long as they are the same.
         """
 
     def collect(self, update: int) -> ChainResults:
-        """The answers of `update`, once all are there."""
+        """The results of `update`, once; waits for them."""
         ...
 
     def drain(self) -> dict[int, ChainResults]:
-        """All answers not collected yet, by update; they stay to be collected."""
+        """All results not collected yet, by update; waits for them, and leaves them to be collected."""
         ...
 
     def reset(self) -> None:
-        """Drop all that was submitted, and begin at update 0."""
+        """Drop everything that was submitted, and start again at update 0."""
 
 
 class LocalPool:
-    """Moves chains in this process, with networks of its own: the pool of a run without actors."""
+    """Moves chains in this process, with its own copies of the networks: the pool of a run without actors."""
 
     remote = False
 
     def __init__(self, recipe: Recipe, nets: Nets):
         self.recipe, self.nets, self.next, self.ready = recipe, eval_copy(nets), 0, dict[int, ChainResults]()
         self.faults = {"resent": 0, "died": 0}
-        self.fixed: ndarray | None = None
+        self.frozen: ndarray | None = None
 
     def submit(
         self,
         update: int,
         tasks: list[ChainTask],
         flat: Float32[ndarray, " p"],
-        fixed: Float32[ndarray, " q"] | None = None,
+        frozen: Float32[ndarray, " q"] | None = None,
     ) -> None:
-        """Move the chains that `update` will use, under the weights `flat`, which all its tasks name, and `fixed`."""
-        learned, others = partition(self.nets, self.recipe.frozen if fixed is not None else ())
-        load(learned, flat)
-        if fixed is not None and fixed is not self.fixed:
-            load(others, fixed)
-        self.fixed = fixed
+        """Move the chains that `update` will use, before the call returns."""
+        learning, others = partition(self.nets, self.recipe.frozen if frozen is not None else ())
+        load(learning, flat)
+        if frozen is not None and frozen is not self.frozen:
+            load(others, frozen)
+        self.frozen = frozen
         self.ready[update] = {(t.chain, t.lane.index): advance(self.recipe, self.nets, t) for t in tasks}
         self.next = max(self.next, update + 1)
 
     def collect(self, update: int) -> ChainResults:
-        """The answers of `update`, once."""
+        """The results of `update`, once."""
         return self.ready.pop(update)
 
     def drain(self) -> dict[int, ChainResults]:
-        """All answers not collected yet, by update; they stay to be collected."""
+        """All results not collected yet, by update; they stay to be collected."""
         return self.ready
 
     def reset(self) -> None:
-        """Drop all that was submitted, and begin at update 0."""
+        """Drop everything that was submitted, and start again at update 0."""
         self.ready, self.next = {}, 0

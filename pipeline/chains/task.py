@@ -1,6 +1,6 @@
-"""Chains as data: persistent states, tasks that move them, and the one pure step that any process can do.
+"""Chains as data: tasks, their results, and the pure function from one to the other, which any process can run.
 
-Everything here is numpy and host memory, so that a task is the same thing to a function call and to a message.
+Tasks and results are numpy arrays in host memory, so a task can be passed to a function or sent in a message alike.
 """
 
 import time
@@ -21,45 +21,51 @@ from pipeline.samplers.kernel import Sampler, Stats
 
 
 class ChainTask(NamedTuple):
-    """All steps of one lane's chains of one name."""
+    """All steps that one lane's chains of one name make for an update."""
 
     chain: str
+    """Name of the chain in `Recipe.chains`, or of one that only evaluation runs."""
     lane: Lane
     slots: Int64[ndarray, " n"]
-    """Where in the lane's bank the states came from and go back to."""
+    """Slots of the lane's bank that the states come from and return to."""
     x: Float[ndarray, "n *d"]
+    """States before the steps."""
     context: dict[str, ndarray] | None
+    """The lane's part of the stream that the target depends on; None: it depends on none."""
     sampler: Sampler
     seed: int
+    """Seed of the steps."""
     version: int
-    """The update whose weights, as they stood before it, move the chains."""
+    """The chains move under the weights as they were before this update."""
 
 
 class ChainResult(NamedTuple):
-    """What comes back: a pure function of the task and the weights it names."""
+    """The chains after their steps: a pure function of the task and the weights, but for `cpu_seconds`."""
 
     lane: Lane
     slots: Int64[ndarray, " n"]
     x: Float[ndarray, "n *d"]
+    """States after the steps."""
     energy: Float[ndarray, " n"]
+    """This and the next two are the sampler's `Stats`."""
     grad_norm: Float[ndarray, " n"]
     acceptance_rate: Float[ndarray, " n"]
     rms_displacement: float
-    """Root mean square, over chains and coordinates, of the way from start to end."""
+    """Root mean square, over chains and coordinates, of the displacement from start to end."""
     version: int
     temperature: float
     gradient_evaluations: int
-    """Gradients of the energy taken, over all chains."""
+    """Gradients of the energy, over all chains."""
     cpu_seconds: float
-    """Spent by the process that moved them: a measurement, not part of the answer."""
+    """CPU time of the process that moved the chains: a measurement that no computation uses."""
 
 
 ChainResults: TypeAlias = dict[tuple[str, int], ChainResult]
-"""The answers of one update, by (chain, index of the lane)."""
+"""The results of one update, by (chain, index of the lane)."""
 
 
 def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
-    """Move a task's chains with `nets`, on the device and with the weights that `nets` have."""
+    """Move a task's chains with these networks, on their device."""
     began = time.process_time()
     device = device_of(nets)
     x = torch.from_numpy(np.array(task.x)).to(device)
@@ -69,8 +75,8 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
     with torch.no_grad():
         x, stats = task.sampler(energy, x, generator(task.seed, device))
     states, energies, grad_norm, acceptance_rate = (t.contiguous().cpu().numpy() for t in (x, *stats))
-    with np.errstate(over="ignore"):  # beyond float32's squares it is infinite, and said to be
-        way = float(np.sqrt(np.mean(np.square(states - task.x, dtype=np.float64))))
+    with np.errstate(over="ignore"):  # chains that diverged have an infinite displacement
+        displacement = float(np.sqrt(np.mean(np.square(states - task.x, dtype=np.float64))))
     return ChainResult(
         lane=task.lane,
         slots=task.slots,
@@ -78,7 +84,7 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
         energy=energies,
         grad_norm=grad_norm,
         acceptance_rate=acceptance_rate,
-        rms_displacement=way,
+        rms_displacement=displacement,
         version=task.version,
         temperature=task.sampler.temperature,
         gradient_evaluations=len(x) * task.sampler.gradient_evaluations,
@@ -87,12 +93,11 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
 
 
 def to_tensors(arrays: Mapping[str, ndarray], device: torch.device | str) -> Batch:
-    """The arrays, copied to `device`."""
+    """Copies of the arrays on `device`."""
     return {name: torch.from_numpy(np.array(a)).to(device) for name, a in arrays.items()}
 
 
-def chain_states(answer: ChainResult, device: torch.device | str) -> ChainStates:
-    """An answer as a recipe's losses see it."""
-    arrays = {name: getattr(answer, name) for name in ("x", *Stats._fields)}
-    found = to_tensors(arrays, device)
-    return ChainStates(found.pop("x"), Stats(**found))
+def chain_states(result: ChainResult, device: torch.device | str) -> ChainStates:
+    """A result in the form that a recipe's losses receive."""
+    tensors = to_tensors({name: getattr(result, name) for name in ("x", *Stats._fields)}, device)
+    return ChainStates(tensors.pop("x"), Stats(**tensors))

@@ -47,9 +47,9 @@ class ActorPool:
         self._pending: dict[int, dict[tuple[str, int], _PendingTask]] = {}
         self._open: dict[ray.ObjectRef, _Request] = {}
         self._task_seconds: list[float] = []
-        self._fixed: tuple[ndarray | None, list[ray.ObjectRef]] = None, []
+        self._frozen: tuple[ndarray | None, list[ray.ObjectRef]] = None, []
 
-    def submit(self, update: int, tasks: Sequence[Any], flat: ndarray, fixed: ndarray | None = None) -> None:
+    def submit(self, update: int, tasks: Sequence[Any], flat: ndarray, frozen: ndarray | None = None) -> None:
         """Send the tasks that `update` will use.
 
         Args:
@@ -57,11 +57,11 @@ class ActorPool:
             tasks: of different (chain, lane).
             flat: weights of the networks that learn. They go to the object store once; an actor that lacks them
                 fetches them.
-            fixed: weights of frozen networks. They go to the store again only if they are another array than before.
+            frozen: weights of frozen networks. They go to the store again only if they are another array than before.
         """
-        if fixed is not self._fixed[0]:
-            self._fixed = fixed, [] if fixed is None else [ray.put(fixed)]
-        weights, queues = [ray.put(flat), *self._fixed[1]], self._queues()
+        if frozen is not self._frozen[0]:
+            self._frozen = frozen, [] if frozen is None else [ray.put(frozen)]
+        weights, queues = [ray.put(flat), *self._frozen[1]], self._queues()
         self._pending[update] = {(task.chain, task.lane.index): _PendingTask(task, weights, {}) for task in tasks}
         for pending in self._pending[update].values():
             late, length, actor = queues[0]

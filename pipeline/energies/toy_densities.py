@@ -1,4 +1,4 @@
-"""Densities on the plane whose normaliser is known, so that what is learned can be compared with the truth."""
+"""Densities on the plane with a known normaliser, so that a learned density can be compared with the truth."""
 
 import math
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @runtime_checkable
 class ToyDensity(Protocol):
-    """A density on the plane whose normaliser is known."""
+    """A density on the plane with a known normaliser."""
 
     @property
     def half_width(self) -> float:
-        """The square [-half, half]^2 holds nearly all of it."""
+        """The square [-half_width, half_width]^2 holds nearly all of the mass."""
         ...
 
     def energy(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
@@ -23,7 +23,7 @@ class ToyDensity(Protocol):
         ...
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
-        """N exact draws."""
+        """Exact draws, n of them."""
         ...
 
 
@@ -36,7 +36,7 @@ class EightGaussians:
 
     @property
     def half_width(self) -> float:
-        """The square [-half, half]^2 holds nearly all of it."""
+        """The square [-half_width, half_width]^2 holds nearly all of the mass."""
         return 2 * self.radius
 
     @property
@@ -52,7 +52,7 @@ class EightGaussians:
         return math.log(8 * 2 * math.pi * self.sd**2) - exponent.logsumexp(1)
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
-        """N exact draws."""
+        """Exact draws, n of them."""
         which = torch.randint(8, (n,), generator=rng)
         return self.modes[which] + self.sd * torch.randn(n, 2, generator=rng)
 
@@ -61,8 +61,8 @@ class EightGaussians:
 class Rings:
     """Rings of equal weight about the origin, at radii 1, 2, ...: the other toy of 1903.12370 (4 rings, sd .15).
 
-    The radius is normal about a ring's, the angle uniform. (The paper's code divides by the ring's circumference where
-    the density has that of the point's own circle.)
+    The radius is normal about a ring's radius, and the angle is uniform. (The paper's code divides the density by the
+    circumference of the ring; here it is that of the circle through the point.)
     """
 
     rings: int = 4
@@ -70,18 +70,18 @@ class Rings:
 
     @property
     def half_width(self) -> float:
-        """The square [-half, half]^2 holds nearly all of it."""
+        """The square [-half_width, half_width]^2 holds nearly all of the mass."""
         return self.rings + 1.0
 
     def energy(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """-log p(x) in nats, normalised but for the 1e-10 of radii below 0."""
+        """-log p(x) in nats, normalised up to the mass 1e-10 of radii below 0."""
         radius = x.norm(dim=1)
         exponent = -(radius[:, None] - torch.arange(1, self.rings + 1).to(x)).square() / (2 * self.sd**2)
         normaliser = math.log(self.rings * (2 * math.pi) ** 1.5 * self.sd)
         return normaliser + radius.clamp(min=1e-6).log() - exponent.logsumexp(1)
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
-        """N exact draws."""
+        """Exact draws, n of them."""
         radius = 1 + torch.randint(self.rings, (n,), generator=rng) + self.sd * torch.randn(n, generator=rng)
         angle = 2 * math.pi * torch.rand(n, generator=rng)
         return radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
@@ -89,7 +89,7 @@ class Rings:
 
 @dataclass(frozen=True)
 class Checkerboard:
-    """Uniform on eight squares of a board of 4 x 4, [-half, half]^2 in all; its energy is infinite on the others."""
+    """Uniform on the black squares of a 4 x 4 board, [-half_width, half_width]^2; elsewhere the energy is infinite."""
 
     half_width: float = 2.0
 
@@ -100,7 +100,7 @@ class Checkerboard:
         return torch.where(inside, math.log(2 * self.half_width**2), math.inf)
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
-        """N exact draws."""
+        """Exact draws, n of them."""
         column, row = torch.randint(4, (n,), generator=rng), torch.randint(2, (n,), generator=rng)
         corner = torch.stack([column, 2 * row + column % 2], 1) - 2
         return (corner + torch.rand(n, 2, generator=rng)) * (self.half_width / 2)
@@ -108,13 +108,13 @@ class Checkerboard:
 
 @dataclass(frozen=True)
 class Spirals:
-    """Two spirals of one and a half turns about the origin, each a mixture of 200 Gaussians along its way."""
+    """Two spirals of one and a half turns about the origin, each a mixture of 200 Gaussians along its arm."""
 
     sd: float = 0.08
     half_width: float = 2.5
 
     def _centres(self) -> Float[Tensor, "400 2"]:
-        angle = 3 * math.pi * ((torch.arange(200) + 0.5) / 200).sqrt()  # so that the way is about evenly used
+        angle = 3 * math.pi * ((torch.arange(200) + 0.5) / 200).sqrt()  # about equally spaced along the arm
         arm = angle[:, None] / (3 * math.pi) * 2 * torch.stack([angle.cos(), angle.sin()], 1)
         return torch.cat([arm, -arm])
 
@@ -125,6 +125,6 @@ class Spirals:
         return math.log(len(centres) * 2 * math.pi * self.sd**2) - exponent.logsumexp(1)
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
-        """N exact draws."""
+        """Exact draws, n of them."""
         which = torch.randint(400, (n,), generator=rng)
         return self._centres()[which] + self.sd * torch.randn(n, 2, generator=rng)

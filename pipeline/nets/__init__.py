@@ -1,1 +1,1 @@
-"""Networks: energies first."""
+"""Networks: energies, generators, encoders and flows, one noun a file."""

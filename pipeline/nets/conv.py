@@ -12,14 +12,16 @@ from pipeline.nets.input_gradient import input_gradient
 from pipeline.nets.sizes import require_at_least
 
 PIECE = 32
-"""Chains whose gradient a CPU takes at once: what the layers make of more is too much for its caches."""
+"""Chains per gradient call on a CPU: the activations of more do not fit its caches."""
 
 
-def halving(shape: tuple[int, ...], width: int, leaky_slope: float) -> tuple[list[nn.Module], tuple[int, int, int]]:
-    """Layers that end at 4 pixels a side or fewer, and the shape (c, h, w) that they make of images of `shape`.
+def halving_layers(
+    shape: tuple[int, ...], width: int, leaky_slope: float
+) -> tuple[list[nn.Module], tuple[int, int, int]]:
+    """Layers from images of `shape` to a side of 4 pixels or fewer, and the shape (c, h, w) of their output.
 
-    A 3x3 convolution at full size, then 4x4 ones of stride 2 that halve the image and double the width, up to
-    eightfold; LeakyReLU after each.
+    A 3x3 convolution at full size, then 4x4 convolutions of stride 2 that halve the image and double the width, up to
+    eightfold; LeakyReLU after each. Raises InputError for a width below 1.
     """
     require_at_least(1, width=width)
     channels, height, across = shape
@@ -35,11 +37,11 @@ def halving(shape: tuple[int, ...], width: int, leaky_slope: float) -> tuple[lis
 class ConvEnergy(nn.Sequential):
     """Images (n, c, h, w) in [-1, 1] -> energies (n,).
 
-    Convolutions that halve the image (`halving`), and one valid convolution to a number. No normalisation: it would
-    couple chains. Weights are channels_last.
+    Convolutions that halve the image (`halving_layers`), then a valid convolution to one number. Without normalisation
+    layers, which would couple chains. Weights are channels_last.
 
     Raises:
-        InputError: an image smaller than 4x4, or no width.
+        InputError: images are smaller than 4x4, or `width` is below 1.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int, leaky_slope: float):
@@ -48,7 +50,7 @@ class ConvEnergy(nn.Sequential):
             raise InputError(
                 f"images of {size[0]}x{size[1]} are too small for the ConvNet energy, which takes 4x4 and more"
             )
-        layers, (inner, *end) = halving(shape, width, leaky_slope)
+        layers, (inner, *end) = halving_layers(shape, width, leaky_slope)
         super().__init__(*layers, nn.Conv2d(inner, 1, (end[0], end[1])))
         self.to(memory_format=torch.channels_last)
 
@@ -58,15 +60,15 @@ class ConvEnergy(nn.Sequential):
         return super().forward(x.to(dtype=dtype, memory_format=torch.channels_last)).flatten()
 
     def gradient(self) -> Gradient:
-        """dU/dx of images (`energies.gradient`)."""
-        found = input_gradient(self) if type(self) is ConvEnergy else None
-        if found is None:
+        """The energy's own gradient (`energies.energy.gradient`)."""
+        by_layers = input_gradient(self) if type(self) is ConvEnergy else None
+        if by_layers is None:
             return partial(autograd_gradient, self)
         dtype = next(self.parameters()).dtype
 
         def gradient(x: Tensor) -> Tensor:
             piece = PIECE if x.device.type == "cpu" else max(len(x), 1)
             pieces = x.to(dtype=dtype, memory_format=torch.channels_last).split(piece)
-            return torch.cat([found(some) for some in pieces]).to(x.dtype)
+            return torch.cat([by_layers(part) for part in pieces]).to(x.dtype)
 
         return gradient

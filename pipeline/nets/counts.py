@@ -1,4 +1,4 @@
-"""Bags of words from latent vectors (2010.09359's code; background frequencies: 1906.02242)."""
+"""Bags of words from latent vectors (the code of 2010.09359; background frequencies: 1906.02242)."""
 
 import torch
 from jaxtyping import Float
@@ -10,16 +10,16 @@ from pipeline.nets.mlp import MLP
 from pipeline.nets.sizes import require_at_least
 
 SAMPLED_WORDS = 30
-"""Words in a text that is drawn: p(x|z) is of which words there are, not of how many."""
+"""Words in a sampled text; p(x|z) says which words a text has, not how many."""
 
 
 class CountsDecoder(nn.Module):
-    """p(x|z) of texts as counts of words: every word is drawn alone, from softmax(g(z) + log of its frequency).
+    """p(x|z) of texts as word counts: independent words from softmax(g(z) + log background frequency).
 
-    So g, an MLP with two hidden layers, tells how a text differs from all texts together. Its last layer begins at 0.
+    g is an MLP with two hidden layers and models how a text differs from the average text. Its last layer starts at 0.
 
     Raises:
-        InputError: no width, no latent dimension, or data without words.
+        InputError: `width` or `latent_dim` is below 1, or the data have no words.
     """
 
     def __init__(self, latent_dim: int, spec: Spec, width: int, leaky_slope: float):
@@ -44,11 +44,11 @@ class CountsDecoder(nn.Module):
         return -(items["x"] * self(z)).sum(1)
 
     def metrics(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
-        """`nll_nats_per_word` a word; 0 for a text without any."""
+        """`nll_nats_per_word`; 0 for a text without words."""
         return {"nll_nats_per_word": loss / items["x"].sum(1).clamp(min=1)}
 
     def sample(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Float[Tensor, "n words"]:
-        """Counts of `DRAWN` words of each text."""
+        """The counts of texts of `SAMPLED_WORDS` words."""
         words = torch.multinomial(self(z).exp(), SAMPLED_WORDS, replacement=True, generator=rng)
         counts = torch.zeros(len(z), len(self.background), device=z.device)
         return counts.scatter_add_(1, words, torch.ones_like(words, dtype=counts.dtype))

@@ -1,19 +1,23 @@
-"""An energy with a learned constant, -log p(x) = U(x) + c, where c stands for log Z; perhaps with classes."""
+"""An energy with a learned constant, -log p(x) = U(x) + c, where c is an estimate of log Z."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Spec
-from pipeline.nets.conv import ConvEnergy, halving
+from pipeline.nets.conv import ConvEnergy, halving_layers
 from pipeline.nets.mlp import MLP, MLPEnergy
 
 
 class EnergyWithConstant(nn.Module):
     """Data -> -log p(x) = U(x) + c.
 
-    With `classes` heads F the energy is U = -log sum_k exp F(x)_k, so that p(x, k) ~ exp F(x)_k and softmax F
-    classifies; without (0) it is a network of its own. Images have a ConvNet, vectors an MLP of three hidden layers.
+    With `classes` heads F the energy is U = -log sum_k exp F(x)_k, so p(x, k) ~ exp F(x)_k and softmax F is a
+    classifier. With 0 heads U is a network of one output. Images have a ConvNet, vectors an MLP with three hidden
+    layers.
+
+    Raises:
+        InputError: images are too small, or `width` is below 1.
     """
 
     def __init__(self, spec: Spec, classes: int, width: int, leaky_slope: float):
@@ -21,7 +25,9 @@ class EnergyWithConstant(nn.Module):
         self.classes = classes
         if spec.kind == "image":
             net: nn.Module = (
-                _heads(spec, classes, width, leaky_slope) if classes else ConvEnergy(spec.shape, width, leaky_slope)
+                _conv_heads(spec, classes, width, leaky_slope)
+                if classes
+                else ConvEnergy(spec.shape, width, leaky_slope)
             )
         else:
             widths = (width,) * 3
@@ -37,6 +43,6 @@ class EnergyWithConstant(nn.Module):
         return self.net(x)
 
 
-def _heads(spec: Spec, classes: int, width: int, leaky_slope: float) -> nn.Sequential:
-    layers, (inner, *end) = halving(spec.shape, width, leaky_slope)
+def _conv_heads(spec: Spec, classes: int, width: int, leaky_slope: float) -> nn.Sequential:
+    layers, (inner, *end) = halving_layers(spec.shape, width, leaky_slope)
     return nn.Sequential(*layers, nn.Conv2d(inner, classes, (end[0], end[1])), nn.Flatten())

@@ -1,7 +1,7 @@
-"""Normalising flows: maps between data and N(0, I) that can be gone both ways, and whose change of volume is known.
+"""Normalising flows: invertible maps between data and z ~ N(0, I) with known log-determinants.
 
-Vectors: spline or affine couplings by zuko, or an affine map alone (a Gaussian). Images: Glow (`nets/glow.py`). Each
-is a module that is called, x = g(z), z (n, d) flat, with `encode` and `decode`, which say log |det dz/dx| too.
+Vectors: zuko's spline or affine couplings, or an affine map alone (a Gaussian). Images: Glow (`nets.glow`). A flow is a
+module: calling it maps z (n, d) to x = g(z); `encode` and `decode` return log |det dz/dx| too.
 """
 
 import math
@@ -22,33 +22,34 @@ from pipeline.nets.glow import Glow
 from pipeline.settings import NonNegative, PositiveInt, check_fields
 
 EDGE = 2**-14
-"""Of an interval, within which rounding could take a pixel's noise to the next."""
+"""Margin of an interval of dequantisation noise, so that rounding cannot move a pixel into the next interval."""
 
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """What a flow is made of; a run that begins with another's flow needs the same."""
+    """Settings of a flow; a run that starts from another run's flow needs the same ones."""
 
     family: Literal["spline", "affine", "gaussian", "glow"] = "glow"
-    """Of vectors: couplings by rational-quadratic splines, affine ones, or the Gaussian of the data's moments alone. Of
-    images: glow."""
+    """Vectors: couplings by rational-quadratic splines, affine couplings, or a Gaussian with the moments of the data.
+    Images: glow."""
     couplings: PositiveInt = 4
-    """Couplings; of images, at each scale."""
+    """Number of couplings; for images, at each scale."""
     scales: PositiveInt = 2
-    """Scales of images: each halves their sides, and all but the last give away half of the numbers."""
+    """Scales for images: each halves the sides, and all but the last output half of the numbers."""
     hidden: PositiveInt = 64
     """Units, or channels, of the two hidden layers in a coupling."""
     margin: NonNegative = 0.0
-    """Of images: pixels are stretched by log (1 + margin + x) / (1 + margin - x) first; 0: they are not."""
+    """For images: pixels are first mapped by log (1 + margin + x) / (1 + margin - x); 0: they are not."""
     levels: Annotated[int, Field(ge=2)] = 256
-    """Values that a pixel takes (k of k / (levels - 1)): noise makes an interval of each."""
+    """Number of values of a pixel, k / (levels - 1); dequantisation makes an interval of each."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def dequantize(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Data as flows and energies see them: pixels dequantised, (k + u) / levels in the place of [-1, 1], u uniform;
-        vectors as they are.
+        """Data as flows and energies take them: pixels become (k + u) / levels, scaled to [-1, 1], with uniform u.
+
+        Vectors are returned unchanged.
         """
         if x.dim() != 4:
             return x
@@ -57,14 +58,14 @@ class FlowSettings:
         return (k + u) / self.levels * 2 - 1
 
     def quantize(self, x: Tensor) -> Tensor:
-        """The data that what was seen is of: pixels back to their levels, the nearest for those beyond [-1, 1]."""
+        """The inverse of `dequantize`: each pixel's level; beyond [-1, 1], the nearest level."""
         if x.dim() != 4:
             return x
         k = ((x + 1) / 2 * self.levels).floor().clamp(0, self.levels - 1)
         return k / (self.levels - 1) * 2 - 1
 
     def metrics(self, energy: Float[Tensor, " n"], x: Tensor) -> dict[str, Float[Tensor, " n"]]:
-        """The energy -log q of dequantized x in common units: `bits_per_dim` for images, `nll_nats` for vectors."""
+        """The energies -log p of dequantized items x in usual units: `bits_per_dim` for images, else `nll_nats`."""
         if x.dim() != 4:
             return {"nll_nats": energy}
         return {"bits_per_dim": energy / (x[0].numel() * math.log(2)) + math.log2(self.levels / 2)}
@@ -72,28 +73,28 @@ class FlowSettings:
 
 @runtime_checkable
 class Flow(Protocol):
-    """What flows have in common."""
+    """An invertible map between data x and vectors z."""
 
     def __call__(self, z: Tensor) -> Tensor:
-        """X = g(z) of z (n, d)."""
+        """x = g(z) for z (n, d)."""
         ...
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Data (n, *shape) -> z (n, d), and log |det dz/dx| (n,)."""
+        """z = g^-1(x) (n, d) for data (n, *shape), and log |det dz/dx| (n,)."""
         ...
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """G(z), and log |det dz/dx| (n,) there."""
+        """g(z), and log |det dz/dx| (n,) there."""
         ...
 
-    def initialise(self, x: Tensor) -> None:
-        """Set what depends on data before learning, from a batch of them."""
+    def init_from_data(self, x: Tensor) -> None:
+        """Set, from a batch and in place, what depends on data before learning."""
 
 
 class VectorFlow(nn.Module):
-    """Vectors (n, d): an affine map that gives them no mean and unit covariance, then couplings of zuko's, if any.
+    """Vectors (n, d): an affine map that whitens them, then zuko's couplings, if any.
 
-    The affine map is fixed, by the moments of the batch that `initialise` sees.
+    The affine map does not learn; `init_from_data` sets it to the moments of a batch.
     """
 
     mean: Tensor
@@ -117,25 +118,25 @@ class VectorFlow(nn.Module):
         log_det = -self.scale.diagonal().log().sum().expand(len(x))
         if self.couplings is None:
             return z, log_det
-        z, more = self.couplings().transform.call_and_ladj(z)
-        return z, log_det + more
+        z, of_couplings = self.couplings().transform.call_and_ladj(z)
+        return z, log_det + of_couplings
 
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """The inverse."""
+        """The inverse of `encode`."""
         z = z if self.couplings is None else self.couplings().transform.inv(z)
         return z @ self.scale.T + self.mean
 
     def decode(self, z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
-        """The inverse, and log |det dz/dx| there, for which zuko asks its networks once more."""
+        """The inverse of `encode`, and log |det dz/dx| there, for which zuko evaluates its networks once more."""
         log_det = -self.scale.diagonal().log().sum().expand(len(z))
         if self.couplings is not None:
-            z, less = self.couplings().transform.inv.call_and_ladj(z)
-            log_det = log_det - less
+            z, of_inverse = self.couplings().transform.inv.call_and_ladj(z)
+            log_det = log_det - of_inverse
         return z @ self.scale.T + self.mean, log_det
 
     @torch.no_grad()
-    def initialise(self, x: Float[Tensor, "n d"]) -> None:
-        """Take over the moments of x; a coordinate that is constant keeps a little width."""
+    def init_from_data(self, x: Float[Tensor, "n d"]) -> None:
+        """Set mean and scale to the moments of x; a small ridge gives constant coordinates some width."""
         covariance = torch.cov(x.T.double()).reshape(len(self.mean), -1)
         ridge = 1e-4 * covariance.diagonal().mean().clamp(min=1e-4) * torch.eye(len(self.mean), device=x.device)
         self.mean.copy_(x.mean(0))
@@ -143,10 +144,10 @@ class VectorFlow(nn.Module):
 
 
 def build_flow(settings: FlowSettings, spec: Spec) -> nn.Module:
-    """The flow of data of one kind and shape.
+    """The flow for data of one kind and shape.
 
     Raises:
-        InputError: the family is not for the kind of data, or a number does not fit them.
+        InputError: the family is not for this kind of data, or the images cannot be halved `scales` times.
     """
     if spec.kind == "image" and settings.family == "glow":
         return Glow(spec.shape, settings.scales, settings.couplings, settings.hidden, settings.margin)
@@ -156,18 +157,18 @@ def build_flow(settings: FlowSettings, spec: Spec) -> nn.Module:
 
 
 def flow_of(nets: Mapping[str, nn.Module]) -> Flow:
-    """The network `flow`."""
+    """A recipe's network `flow`, typed."""
     return cast(Flow, nets["flow"])
 
 
 def sample_with_energy(flow: Flow, z: Float[Tensor, "n d"]) -> tuple[Tensor, Float[Tensor, " n"]]:
-    """X = g(z), and -log q(x), exact without the inverse since z is known; both differentiable."""
+    """x = g(z) and -log q(x), which needs no inverse since z is known; both are differentiable."""
     x, log_det = flow.decode(z)
     return x, _energy(z, log_det)
 
 
 def flow_energy(flow: Flow) -> Energy:
-    """-log q(x) in nats, normalised, of data as they are seen."""
+    """-log q(x) in nats, normalised, of dequantized data."""
 
     def energy(x: Tensor) -> Tensor:
         return _energy(*flow.encode(x))

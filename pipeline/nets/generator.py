@@ -19,18 +19,18 @@ from pipeline.nets.text import SentenceDecoder
 
 @runtime_checkable
 class Decoder(Protocol):
-    """p(x|z), which a recipe learns and its posterior chains go by, whatever the data are."""
+    """The likelihood p(x|z) of data of any kind, by a network that a recipe learns."""
 
     def loss(self, z: Float[Tensor, "n d"], items: Batch, sigma: float) -> Float[Tensor, " n"]:
-        """-log p(x|z) of each item in nats, up to terms free of z and of the network."""
+        """-log p(x|z) of each item in nats, up to terms that depend neither on z nor on the network."""
         ...
 
     def metrics(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
-        """The loss in the units that a reader knows, by name: `mse` a coordinate, or `nats` a word."""
+        """The losses in usual units, by name: `mse` per coordinate, or `nll_nats_per_word`."""
         ...
 
     def sample(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Tensor:
-        """(n, *shape) data of p(x|z)."""
+        """(n, *shape) data from p(x|z)."""
         ...
 
 
@@ -38,31 +38,31 @@ class GaussianDecoder(nn.Module):
     """x = g(z) + sigma xi, where g is the network's `forward`."""
 
     def loss(self, z: Float[Tensor, "n d"], items: Batch, sigma: float) -> Float[Tensor, " n"]:
-        """|x - g(z)|^2 / (2 sigma^2); over the coordinates where `observed` is 1, if the items say so."""
-        x, made = items["x"], self(z)
+        """|x - g(z)|^2 / (2 sigma^2); where the items have `observed`, only over coordinates where it is 1."""
+        x, mean = items["x"], self(z)
         if "observed" in items:
-            x, made = items["observed"] * x, items["observed"] * made
-        return squared_error(x, made) / (2 * sigma**2)
+            x, mean = items["observed"] * x, items["observed"] * mean
+        return squared_error(x, mean) / (2 * sigma**2)
 
     def metrics(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
-        """`mse`, the squared error a coordinate."""
+        """`mse`, the squared error per coordinate."""
         return {"mse": loss * (2 * sigma**2 / items["x"][0].numel())}
 
     def sample(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Tensor:
-        """g(z), without the noise about it."""
-        made: Tensor = self(z)
-        return made
+        """g(z), without noise."""
+        mean: Tensor = self(z)
+        return mean
 
 
 class ConvGenerator(nn.Sequential, GaussianDecoder):
     """Latent vectors (n, d) -> images (n, c, h, w) in [-1, 1].
 
-    A full transposed convolution to the smallest size of at least 4x4 that halving the image gives, then transposed
-    4x4 convolutions of stride 2 that double the size and halve the width, which is `width` before the last of them's
-    input is halved once more; LeakyReLU between, tanh at the end. No normalisation. Weights are channels_last.
+    A full transposed convolution to the smallest size that halving the image reaches without a side below 4; then
+    transposed 4x4 convolutions of stride 2, which double the size and halve the width, down to `width` before the last
+    one. LeakyReLU between, tanh at the end, no normalisation layers. Weights are channels_last.
 
     Raises:
-        InputError: no width, or no latent dimension.
+        InputError: `width` or `latent_dim` is below 1.
     """
 
     def __init__(self, latent_dim: int, shape: tuple[int, ...], width: int, leaky_slope: float):
@@ -85,10 +85,10 @@ class ConvGenerator(nn.Sequential, GaussianDecoder):
 
 
 class MLPGenerator(nn.Sequential, GaussianDecoder):
-    """Latent vectors (n, d) -> data of one shape: linear layers with LeakyReLU between; images end in tanh.
+    """Latent vectors (n, d) -> data of one shape: an MLP with LeakyReLU; images end in tanh.
 
     Raises:
-        InputError: a layer of no width, or no latent dimension.
+        InputError: a width, or `latent_dim`, is below 1.
     """
 
     def __init__(self, latent_dim: int, spec: Spec, widths: tuple[int, ...], leaky_slope: float):
@@ -110,9 +110,13 @@ def squared_error(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *d"]) -> Float[T
 def build_decoder(
     kind: Literal["conv", "mlp"], latent_dim: int, spec: Spec, width: int, leaky_slope: float
 ) -> nn.Module:
-    """The decoder of a kind of data: recurrent for text; for images convolutions, if asked for; else a two-layer MLP.
+    """The decoder for a kind of data: recurrent for text, convolutional for images if `kind` is conv, else an MLP.
 
-    `width` is that of the layers, or of the convolutions before the last, or of the recurrent state.
+    `width` is the size of the recurrent state, the channels before the last convolution, or the units of the MLP's two
+    hidden layers.
+
+    Raises:
+        InputError: `width` or `latent_dim` is too small, or text has no words.
     """
     if spec.kind == "text":
         return SentenceDecoder(latent_dim, spec, width)
@@ -124,18 +128,18 @@ def build_decoder(
 
 
 def decoder_of(nets: Mapping[str, nn.Module]) -> Decoder:
-    """A recipe's network `generator`, as the decoder that it is."""
+    """A recipe's network `generator`, typed."""
     return cast(Decoder, nets["generator"])
 
 
 def reconstruction_energy(items: Batch, decoder: Decoder, sigma: float) -> Energy:
-    """-log p(x|z) as an energy of z, for the items given."""
+    """-log p(x|z) of these items, as an energy of z."""
     return ReconstructionEnergy(items, decoder, sigma)
 
 
 @dataclass(frozen=True)
 class ReconstructionEnergy:
-    """-log p(x|z) of n items, up to terms free of z."""
+    """-log p(x|z) of n items, up to terms that do not depend on z."""
 
     items: Batch
     decoder: Decoder
@@ -146,16 +150,16 @@ class ReconstructionEnergy:
         return self.decoder.loss(z, self.items, self.sigma)
 
     def gradient(self) -> Gradient:
-        """By hand through generators that are a chain of layers (`energies.gradient`)."""
+        """Written out for generators that are a chain of layers, autograd's otherwise (`energies.energy.gradient`)."""
         net = self.decoder
-        ways = layer_passes(net) if type(net) in (ConvGenerator, MLPGenerator) else None  # type: ignore[arg-type]
-        if ways is None:
+        passes = layer_passes(net) if type(net) in (ConvGenerator, MLPGenerator) else None  # type: ignore[arg-type]
+        if passes is None:
             return partial(autograd_gradient, self)
-        (forth, back), x, precision = ways, self.items["x"], 1 / self.sigma**2
+        (forward, backward), x, precision = passes, self.items["x"], 1 / self.sigma**2
         weight = precision * self.items["observed"].square() if "observed" in self.items else precision
 
         def gradient(z: Tensor) -> Tensor:
-            made, kept = forth(z)
-            return back((made - x).mul_(weight), kept)
+            mean, saved = forward(z)
+            return backward((mean - x).mul_(weight), saved)
 
         return gradient

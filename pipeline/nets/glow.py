@@ -1,12 +1,14 @@
-"""Glow: a normalising flow of images (Kingma and Dhariwal 2018, 1807.03039), small enough to be decoded at every step.
+"""Glow: a normalising flow of images (Kingma and Dhariwal 2018, 1807.03039), small enough to decode at every step.
 
-From image to vector, at each scale: squares of 2x2 pixels become channels; then steps of an affine map a channel
-(actnorm), an invertible mixing of channels and an affine coupling; then, but at the last scale, half of the channels
-are given away, standardised by what a convolution says of them from the other half.
+From image to vector, at each scale: squares of 2x2 pixels become channels; then steps of an affine map per channel
+(actnorm), an invertible 1x1 convolution and an affine coupling; then, except at the last scale, half of the channels
+become output, standardised by a convolution of the other half.
 
-Deviations from the paper: log scales are bounded by 2 in a coupling (2 tanh(s / 2), where it has a sigmoid), so that
-going either way is stable. With a `margin`, pixels go through a logit first, as in Real NVP (Dinh et al. 2017, 4.1),
-which goes straight on beyond [-1, 1]: nearly all pixels of a drawing are at the ends, in an interval that is narrow.
+Deviations from the paper:
+1. Log scales in a coupling are bounded by 2, as 2 tanh(s / 2), so that both directions are stable; the paper has a
+   sigmoid.
+2. With a `margin`, pixels first go through a logit, as in Real NVP (Dinh et al. 2017, 4.1), which continues as straight
+   lines beyond [-1, 1]: in drawings, nearly all pixels lie in narrow intervals at the ends.
 """
 
 import math
@@ -20,11 +22,11 @@ from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle
 from pipeline.errors import InputError
 
 BOUND = 2.0
-"""Of the log of a scale in a coupling."""
+"""Bound of the log scale in a coupling."""
 
 
 class Logit(nn.Module):
-    """Log (1 + margin + x) / (1 + margin - x) of each number in [-1, 1], and straight lines beyond; margin 0: x."""
+    """log (1 + margin + x) / (1 + margin - x) of each number in [-1, 1], and straight lines beyond; margin 0: x."""
 
     def __init__(self, margin: float):
         super().__init__()
@@ -33,32 +35,32 @@ class Logit(nn.Module):
         self.slope = 1 / margin + 1 / (2 + margin) if margin else 1.0
 
     def encode(self, x: Tensor) -> tuple[Tensor, Float[Tensor, " n"]]:
-        """The stretched numbers, and log |det| (n,)."""
+        """The logits of x, and log |det dy/dx| (n,)."""
         if not self.margin:
             return x, x.new_zeros(len(x))
         within = x.clamp(-1, 1)
-        low, high = self._ends(within)
+        low, high = self._distances(within)
         return (low / high).log() + self.slope * (x - within), self._log_det(within)
 
     def decode(self, y: Tensor) -> tuple[Tensor, Float[Tensor, " n"]]:
-        """The numbers, and log |det| (n,) of the way there."""
+        """The inverse of `encode`, and log |det dy/dx| (n,) there."""
         if not self.margin:
             return y, y.new_zeros(len(y))
         inside = y.clamp(-self.end, self.end)
         within = (1 + self.margin) * (inside / 2).tanh()
         return within + (y - inside) / self.slope, self._log_det(within)
 
-    def _ends(self, within: Tensor) -> tuple[Tensor, Tensor]:
-        """How far numbers are from where the logit would have its poles."""
+    def _distances(self, within: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances to the poles of the logit."""
         return 1 + self.margin + within, 1 + self.margin - within
 
     def _log_det(self, within: Tensor) -> Float[Tensor, " n"]:
-        low, high = self._ends(within)
+        low, high = self._distances(within)
         return (2 * (1 + self.margin) / (low * high)).log().flatten(1).sum(1)
 
 
-class Mixing(nn.Module):
-    """An affine map a channel, and an invertible 1x1 convolution W = P L (U + diag s), whose determinant is s's."""
+class InvertibleConv(nn.Module):
+    """Actnorm, then an invertible 1x1 convolution W = P L (U + diag s), whose log-determinant is sum log |s|."""
 
     permutation: Tensor
     sign: Tensor
@@ -81,7 +83,7 @@ class Mixing(nn.Module):
         )
 
     def log_det(self, pixels: int) -> Float[Tensor, ""]:
-        """Log |det dz/dx|, of every image alike."""
+        """log |det dz/dx|, the same for every image."""
         return pixels * (self.log_scale.sum() + self.log_diagonal.sum())
 
     def encode(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -99,22 +101,22 @@ class Mixing(nn.Module):
         return conv2d(z, weight[:, :, None, None], -self.shift)
 
     @torch.no_grad()
-    def initialise(self, x: Float[Tensor, "n c h w"]) -> None:
-        """Give channels no mean and unit variance."""
+    def init_from_data(self, x: Float[Tensor, "n c h w"]) -> None:
+        """Set actnorm so that the channels of x get mean 0 and variance 1."""
         sd, mean = torch.std_mean(x, (0, 2, 3))
         self.shift.copy_(-mean)
         self.log_scale.copy_(-sd.clamp(min=1e-3).log())
 
 
 class Coupling(nn.Module):
-    """(a, b) -> (a, b scale(a) + shift(a)), scale and shift by three convolutions, of which the last begins at 0."""
+    """(a, b) -> (a, b scale(a) + shift(a)), with scale and shift from three convolutions, the last initialised to 0."""
 
-    def __init__(self, given: int, moved: int, hidden: int):
+    def __init__(self, a_channels: int, b_channels: int, hidden: int):
         super().__init__()
-        last = nn.Conv2d(hidden, 2 * moved, 3, padding=1)
+        last = nn.Conv2d(hidden, 2 * b_channels, 3, padding=1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
-        first = [nn.Conv2d(given, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, hidden, 1), nn.ReLU()]
+        first = [nn.Conv2d(a_channels, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, hidden, 1), nn.ReLU()]
         self.net = nn.Sequential(*first, last)
 
     def _affine(self, a: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,48 +124,48 @@ class Coupling(nn.Module):
         return BOUND * (log_scale / BOUND).tanh(), shift
 
     def encode(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """B scale + shift, and log |det| (n,)."""
+        """b scale + shift, and its log |det| (n,)."""
         log_scale, shift = self._affine(a)
         return b * log_scale.exp() + shift, log_scale.flatten(1).sum(1)
 
     def decode(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """(b - shift) / scale, and log |det| (n,) of the way there."""
+        """(b - shift) / scale, and log |det| (n,) of `encode` there."""
         log_scale, shift = self._affine(a)
         return (b - shift) * (-log_scale).exp(), log_scale.flatten(1).sum(1)
 
 
 class FlowStep(nn.Module):
-    """Mixing, then a coupling of half the channels."""
+    """An invertible convolution, then a coupling between the halves of the channels."""
 
     def __init__(self, channels: int, hidden: int):
         super().__init__()
-        self.mixing, self.coupling = Mixing(channels), Coupling(channels // 2, channels // 2, hidden)
+        self.conv, self.coupling = InvertibleConv(channels), Coupling(channels // 2, channels // 2, hidden)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The step, and log |det| (n,)."""
-        a, b = self.mixing.encode(x).chunk(2, 1)
+        """The step, and its log |det| (n,)."""
+        a, b = self.conv.encode(x).chunk(2, 1)
         b, log_det = self.coupling.encode(a, b)
-        return torch.cat([a, b], 1), log_det + self.mixing.log_det(x[0, 0].numel())
+        return torch.cat([a, b], 1), log_det + self.conv.log_det(x[0, 0].numel())
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The step back, and log |det| (n,) of the step."""
+        """The inverse, and log |det| (n,) of `encode` there."""
         a, b = z.chunk(2, 1)
         b, log_det = self.coupling.decode(a, b)
-        return self.mixing.decode(torch.cat([a, b], 1)), log_det + self.mixing.log_det(z[0, 0].numel())
+        return self.conv.decode(torch.cat([a, b], 1)), log_det + self.conv.log_det(z[0, 0].numel())
 
-    def initialise(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The step, once its affine map is set."""
-        self.mixing.initialise(x)
+    def init_from_data(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Set actnorm from x; returns `encode` of x."""
+        self.conv.init_from_data(x)
         return self.encode(x)
 
 
 class Glow(nn.Module):
-    """Images (n, c, h, w) <-> vectors (n, c h w), `couplings` steps at each of `scales` scales.
+    """Images (n, c, h, w) <-> vectors (n, c h w), by `couplings` steps at each of `scales` scales.
 
-    Weights are channels_last. With a `margin` pixels are stretched first.
+    With a `margin`, pixels first go through a logit. Weights are channels_last.
 
     Raises:
-        InputError: an image whose sides cannot be halved so often.
+        InputError: the sides of the images cannot be halved `scales` times.
     """
 
     def __init__(self, shape: tuple[int, ...], scales: int, couplings: int, hidden: int, margin: float = 0.0):
@@ -186,42 +188,43 @@ class Glow(nn.Module):
         """Images -> z, the finest scale first, and log |det dz/dx|."""
         return self._encode(x, lambda step, x: step.encode(x))
 
-    def _encode(self, x: Tensor, through: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        given = []
+    def _encode(self, x: Tensor, apply: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """`encode`, where `apply` is called for each step."""
+        outputs = []
         x, log_det = self.logit.encode(x)
         for i, steps in enumerate(self.steps):
             x = pixel_unshuffle(x, 2)
             for step in steps:  # type: ignore[attr-defined]
-                x, more = through(step, x)
-                log_det = log_det + more
+                x, of_step = apply(step, x)
+                log_det = log_det + of_step
             if i < len(self.splits):
-                x, away = x.chunk(2, 1)
-                away, more = self.splits[i].encode(x, away)  # type: ignore[operator]
-                given.append(away.flatten(1))
-                log_det = log_det + more
-        return torch.cat([*given, x.flatten(1)], 1), log_det
+                x, output = x.chunk(2, 1)
+                output, of_split = self.splits[i].encode(x, output)  # type: ignore[operator]
+                outputs.append(output.flatten(1))
+                log_det = log_det + of_split
+        return torch.cat([*outputs, x.flatten(1)], 1), log_det
 
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n c h w"]:
-        """The inverse."""
+        """The inverse of `encode`."""
         return self.decode(z)[0]
 
     def decode(self, z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, " n"]]:
-        """The inverse, and log |det dz/dx| there."""
+        """The inverse of `encode`, and log |det dz/dx| there."""
         sizes = [torch.Size(shape).numel() for shape in self.shapes]
         parts = [part.view(-1, *shape) for part, shape in zip(z.split(sizes, 1), self.shapes, strict=True)]
         x, log_det = parts.pop(), z.new_zeros(len(z))
         for i in reversed(range(len(self.steps))):
             if i < len(self.splits):
-                away, more = self.splits[i].decode(x, parts.pop())  # type: ignore[operator]
-                x, log_det = torch.cat([x, away], 1), log_det + more
+                output, of_split = self.splits[i].decode(x, parts.pop())  # type: ignore[operator]
+                x, log_det = torch.cat([x, output], 1), log_det + of_split
             for step in reversed(self.steps[i]):  # type: ignore[call-overload]
-                x, more = step.decode(x)
-                log_det = log_det + more
+                x, of_step = step.decode(x)
+                log_det = log_det + of_step
             x = pixel_shuffle(x, 2)
-        x, more = self.logit.decode(x)
-        return x, log_det + more
+        x, of_logit = self.logit.decode(x)
+        return x, log_det + of_logit
 
     @torch.no_grad()
-    def initialise(self, x: Float[Tensor, "n c h w"]) -> None:
-        """Set each step's affine map so that what it makes of x has no mean and unit variance (section 3.1)."""
-        self._encode(x, lambda step, x: step.initialise(x))
+    def init_from_data(self, x: Float[Tensor, "n c h w"]) -> None:
+        """Set each step's actnorm so that its channels have mean 0 and variance 1 on x (section 3.1)."""
+        self._encode(x, lambda step, x: step.init_from_data(x))

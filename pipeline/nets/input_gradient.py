@@ -1,8 +1,8 @@
-"""The gradient of a chain of layers by its input, by hand.
+"""The gradient of a chain of layers with respect to its input, written out.
 
-What that saves beside autograd: no graph is recorded or walked, activations are computed in place, gradients are
-overwritten, what both ways need of an activation is computed once, and the last layer, whose gradient no input changes,
-not at all.
+It is faster than autograd: no graph is recorded or walked, activations are computed in place, gradients are
+overwritten, what both passes need of an activation is computed once, and the gradient through the last layer, which is
+constant, is not computed again.
 """
 
 import math
@@ -16,62 +16,63 @@ from torch.nn.functional import conv2d, gelu, leaky_relu_
 
 from pipeline.energies.energy import Gradient
 
-Forth: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From a layer's input, which it may overwrite if it is an activation: its output, and what the way back needs."""
-Back: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""From the gradient by the output, which it may overwrite, and what was kept: the gradient by the input."""
-Layers: TypeAlias = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
-LayersBack: TypeAlias = Callable[[Tensor, list[Tensor]], Tensor]
-"""The same of several."""
+LayerForward: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Maps a layer's input to its output and to what the backward pass needs. An activation overwrites its input."""
+LayerBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Maps the gradient by the output, which may be overwritten, and what was saved to the gradient by the input."""
+Forward: TypeAlias = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
+"""`LayerForward` of several layers."""
+Backward: TypeAlias = Callable[[Tensor, list[Tensor]], Tensor]
+"""`LayerBackward` of several layers."""
 
 aten = torch.ops.aten
 
 
 def input_gradient(net: nn.Sequential) -> Gradient | None:
-    """The gradient by x (n, *d) of the sum of all that `net` makes of x, for states of the weights' dtype.
+    """The gradient by x (n, *d) of the sum of the outputs of `net`, for states of the weights' dtype.
 
-    It is None for a network that `through` does not know, or whose last layer is neither linear nor a convolution; such
-    a convolution's kernel is as large as what it reads.
+    None for a network that `layer_passes` does not know, and where the last layer is neither linear nor a convolution.
+    A last convolution must have a kernel of its input's size.
     """
     *inner, last = net
-    ways = layer_passes(inner) if type(last) in (nn.Linear, nn.Conv2d) else None
-    if ways is None:
+    passes = layer_passes(inner) if type(last) in (nn.Linear, nn.Conv2d) else None
+    if passes is None:
         return None
-    forth, back = ways
-    end = cast(nn.Linear | nn.Conv2d, last).weight.detach().sum(0)
+    forward, backward = passes
+    slope = cast(nn.Linear | nn.Conv2d, last).weight.detach().sum(0)
 
     def gradient(x: Tensor) -> Tensor:
-        before, kept = forth(x)
-        return back(torch.empty_like(before).copy_(end), kept)
+        features, saved = forward(x)
+        return backward(torch.empty_like(features).copy_(slope), saved)
 
     return gradient
 
 
-def layer_passes(layers: Iterable[nn.Module]) -> tuple[Layers, LayersBack] | None:
-    """Both ways through layers one after the other, under `no_grad`: from x their output and what to keep of it; from
-    the gradient by the output, which is overwritten, and what was kept, the gradient by x.
+def layer_passes(layers: Iterable[nn.Module]) -> tuple[Forward, Backward] | None:
+    """The forward and the backward pass through a chain of layers, for use under `no_grad`.
 
-    It is None where a layer is not known here, or an activation, which overwrites, comes first or after another one.
+    None where a layer is not known here, and where an activation, which overwrites its input, comes first or directly
+    after another one.
     """
     chain = list(layers)
     kinds = [nn.Tanh, *(type(layer) for layer in chain if type(layer) is not nn.Unflatten)]
     if any(a in ACTIVATIONS and b in ACTIVATIONS for a, b in pairwise(kinds)) or not all(map(_is_known, chain)):
         return None
-    ways = [(LINEAR | ACTIVATIONS)[type(layer)](layer) for layer in chain]
+    passes = [(LINEAR | ACTIVATIONS)[type(layer)](layer) for layer in chain]
 
-    def forth(x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        kept = []
-        for way, _ in ways:
-            x, seen = way(x)
-            kept.append(seen)
-        return x, kept
+    def forward(x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        saved = []
+        for layer_forward, _ in passes:
+            x, of_layer = layer_forward(x)
+            saved.append(of_layer)
+        return x, saved
 
-    def back(slope: Tensor, kept: list[Tensor]) -> Tensor:
-        for _, way in reversed(ways):
-            slope = way(slope, kept.pop())
+    def backward(slope: Tensor, saved: list[Tensor]) -> Tensor:
+        for _, layer_backward in reversed(passes):
+            slope = layer_backward(slope, saved.pop())
         return slope
 
-    return forth, back
+    return forward, backward
 
 
 def _is_known(layer: nn.Module) -> bool:
@@ -86,96 +87,89 @@ def _is_known(layer: nn.Module) -> bool:
     return type(layer) in LINEAR | ACTIVATIONS
 
 
-def _linear(layer: nn.Linear) -> tuple[Forth, Back]:
-    weight, across = layer.weight, layer.weight.t().contiguous()
+def _linear(layer: nn.Linear) -> tuple[LayerForward, LayerBackward]:
+    weight, transposed = layer.weight, layer.weight.t().contiguous()
     bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
-    return lambda x: (torch.addmm(bias, x, across), x), lambda slope, _: torch.mm(slope, weight)
+    return lambda x: (torch.addmm(bias, x, transposed), x), lambda slope, _: torch.mm(slope, weight)
 
 
-def _conv(layer: nn.Conv2d) -> tuple[Forth, Back]:
-    of_input_alone = (
-        None,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        False,
-        [0, 0],
-        layer.groups,
-        [True, False, False],
-    )
+def _conv(layer: nn.Conv2d) -> tuple[LayerForward, LayerBackward]:
+    settings = (layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups)
+    input_only = [True, False, False]  # no gradients by weight and bias
 
-    def back(slope: Tensor, seen: Tensor) -> Tensor:
-        found: tuple[Tensor, ...] = aten.convolution_backward(slope, seen, layer.weight, *of_input_alone)
-        return found[0]
+    def backward(slope: Tensor, x: Tensor) -> Tensor:
+        gradients: tuple[Tensor, ...] = aten.convolution_backward(slope, x, layer.weight, None, *settings, input_only)
+        return gradients[0]
 
-    return lambda x: (layer(x), x), back
+    return lambda x: (layer(x), x), backward
 
 
-def _transposed(layer: nn.ConvTranspose2d) -> tuple[Forth, Back]:
+def _conv_transpose(layer: nn.ConvTranspose2d) -> tuple[LayerForward, LayerBackward]:
     padding = cast(tuple[int, int], layer.padding)
-    how = (None, layer.stride, padding, layer.dilation, layer.groups)
-    return lambda x: (layer(x), x), lambda slope, _: conv2d(slope, layer.weight, *how)
+    settings = (None, layer.stride, padding, layer.dilation, layer.groups)
+    return lambda x: (layer(x), x), lambda slope, _: conv2d(slope, layer.weight, *settings)
 
 
-def _unflatten(layer: nn.Unflatten) -> tuple[Forth, Back]:
+def _unflatten(layer: nn.Unflatten) -> tuple[LayerForward, LayerBackward]:
     return lambda x: (layer(x), x), lambda slope, _: slope.flatten(1)
 
 
-def _tanh(layer: nn.Tanh) -> tuple[Forth, Back]:
-    def forth(x: Tensor) -> tuple[Tensor, Tensor]:
+def _tanh(layer: nn.Tanh) -> tuple[LayerForward, LayerBackward]:
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         x.tanh_()
         return x, x
 
-    return forth, lambda slope, seen: aten.tanh_backward.grad_input(slope, seen, grad_input=slope)
+    return forward, lambda slope, output: aten.tanh_backward.grad_input(slope, output, grad_input=slope)
 
 
-def _leaky_relu(layer: nn.LeakyReLU) -> tuple[Forth, Back]:
-    """The gradient goes by the sign of the input, which is that of the output, or by neither."""
-    below = layer.negative_slope
+def _leaky_relu(layer: nn.LeakyReLU) -> tuple[LayerForward, LayerBackward]:
+    """The gradient depends on the sign of the input, which is also the sign of the output."""
+    negative_slope = layer.negative_slope
 
-    def forth(x: Tensor) -> tuple[Tensor, Tensor]:
-        leaky_relu_(x, below)
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        leaky_relu_(x, negative_slope)
         return x, x
 
-    def back(slope: Tensor, seen: Tensor) -> Tensor:
-        return aten.leaky_relu_backward.grad_input(slope, seen, below, False, grad_input=slope)
+    def backward(slope: Tensor, output: Tensor) -> Tensor:
+        return aten.leaky_relu_backward.grad_input(slope, output, negative_slope, False, grad_input=slope)
 
-    return forth, back
+    return forward, backward
 
 
-def _gelu(layer: nn.GELU) -> tuple[Forth, Back]:
-    """Forth x Phi(x), and of few numbers on a CPU its derivative Phi(x) + x phi(x) with it, from the same erf."""
+def _gelu(layer: nn.GELU) -> tuple[LayerForward, LayerBackward]:
+    """x Phi(x); for few numbers on a CPU its derivative Phi(x) + x phi(x) comes from the same erf."""
     half, root, density = torch.tensor(0.5), torch.tensor(0.5).sqrt(), 1 / math.sqrt(2 * math.pi)
 
-    def forth(x: Tensor) -> tuple[Tensor, Tensor]:
-        if not _few(x):
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        if not _is_small(x):
             return gelu(x), x
         scaled = x * root
         bell = torch.square(scaled).neg_().exp_()
-        share = torch.add(half, scaled.erf_(), alpha=0.5)
-        derivative = torch.addcmul(share, x, bell, value=density)
-        return share.mul_(x), derivative
+        cdf = torch.add(half, scaled.erf_(), alpha=0.5)
+        derivative = torch.addcmul(cdf, x, bell, value=density)
+        return cdf.mul_(x), derivative
 
-    def back(slope: Tensor, seen: Tensor) -> Tensor:
-        return slope.mul_(seen) if _few(seen) else aten.gelu_backward.grad_input(slope, seen, grad_input=slope)
+    def backward(slope: Tensor, saved: Tensor) -> Tensor:
+        return slope.mul_(saved) if _is_small(saved) else aten.gelu_backward.grad_input(slope, saved, grad_input=slope)
 
-    return forth, back
+    return forward, backward
 
 
-def _few(x: Tensor) -> bool:
-    """Whether torch's own GELU, which computes erf twice and starts slowly, is the slower one."""
+def _is_small(x: Tensor) -> bool:
+    """Whether torch's own GELU, which computes erf twice and has a larger overhead, would be slower."""
     return x.device.type == "cpu" and x.numel() <= 40_000
 
 
-LINEAR: dict[type, Callable[[Any], tuple[Forth, Back]]] = {
+LINEAR: dict[type, Callable[[Any], tuple[LayerForward, LayerBackward]]] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv,
-    nn.ConvTranspose2d: _transposed,
+    nn.ConvTranspose2d: _conv_transpose,
     nn.Unflatten: _unflatten,
 }
-ACTIVATIONS: dict[type, Callable[[Any], tuple[Forth, Back]]] = {
+"""By exact type, since a subclass may compute something else."""
+ACTIVATIONS: dict[type, Callable[[Any], tuple[LayerForward, LayerBackward]]] = {
     nn.LeakyReLU: _leaky_relu,
     nn.GELU: _gelu,
     nn.Tanh: _tanh,
 }
-"""By exact type: a subclass may do something else."""
+"""By exact type."""

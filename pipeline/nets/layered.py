@@ -1,4 +1,4 @@
-"""A top-down network of several stochastic layers, all of whose noise is N(0, I) (1912.01909)."""
+"""A generator with several stochastic layers whose noise is all N(0, I) (1912.01909)."""
 
 import torch
 from jaxtyping import Float
@@ -13,12 +13,12 @@ from pipeline.nets.sizes import require_at_least
 class LayeredGenerator(GaussianDecoder):
     """Noise (n, d_L + ... + d_1), top layer first -> data of one shape; images end in tanh.
 
-    The top layer is its noise; each below is z_l = mu_l + sd_l eps_l, with mean and log sd from what is above it. A
-    hidden layer of `width` units with LeakyReLU reads each z_l, added to the one above. One layer is an MLP with two
-    hidden layers.
+    The top layer z_L is its noise. Each layer below is z_l = mu_l + sd_l eps_l, with mean and log sd computed from the
+    layers above. A hidden layer of `width` units with LeakyReLU reads each z_l and is added to the one above. With one
+    layer this is an MLP with two hidden layers.
 
     Raises:
-        InputError: no layer, or one of no dimension.
+        InputError: there is no layer, or a dimension or `width` is below 1.
     """
 
     def __init__(self, latent_dims: tuple[int, ...], spec: Spec, width: int, leaky_slope: float):
@@ -45,13 +45,13 @@ class LayeredGenerator(GaussianDecoder):
 
 
 class StepSize(nn.Module):
-    """A step size as a network of one parameter, its logarithm."""
+    """A step size as a network with one parameter, its logarithm. Raises InputError where it is not above 0."""
 
-    def __init__(self, step: float):
+    def __init__(self, step_size: float):
         super().__init__()
-        if step <= 0:
-            raise InputError("must be greater than 0", "step_size", step)
-        self.log = nn.Parameter(torch.tensor(step).log())
+        if step_size <= 0:
+            raise InputError("must be greater than 0", "step_size", step_size)
+        self.log = nn.Parameter(torch.tensor(step_size).log())
 
     def forward(self) -> Float[Tensor, ""]:
         """The step size."""

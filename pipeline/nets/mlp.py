@@ -1,4 +1,4 @@
-"""Multilayer perceptrons; the energy of the two-dimensional experiments is one."""
+"""Multilayer perceptrons; one of them is the energy of the two-dimensional experiments."""
 
 from functools import partial
 
@@ -11,10 +11,10 @@ from pipeline.nets.sizes import require_at_least
 
 
 class MLP(nn.Sequential):
-    """Vectors (n, d) -> vectors (n, outputs): linear layers of the given widths, LeakyReLU between.
+    """Vectors (n, d) -> vectors (n, outputs): hidden layers of `widths` units with LeakyReLU.
 
     Raises:
-        InputError: a layer of no width.
+        InputError: a width is below 1.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int, leaky_slope: float):
@@ -27,7 +27,7 @@ class MLP(nn.Sequential):
 
 
 class MLPEnergy(MLP):
-    """Vectors (n, d) -> energies (n,), by an MLP."""
+    """Vectors (n, d) -> energies (n,): an MLP with one output."""
 
     def __init__(self, inputs: int, widths: tuple[int, ...], leaky_slope: float):
         super().__init__(inputs, widths, 1, leaky_slope)
@@ -37,6 +37,6 @@ class MLPEnergy(MLP):
         return super().forward(x).squeeze(1)
 
     def gradient(self) -> Gradient:
-        """dU/dx of vectors (`energies.gradient`)."""
-        found = input_gradient(self) if type(self) is MLPEnergy else None
-        return found or partial(autograd_gradient, self)
+        """The energy's own gradient (`energies.energy.gradient`)."""
+        by_layers = input_gradient(self) if type(self) is MLPEnergy else None
+        return by_layers or partial(autograd_gradient, self)

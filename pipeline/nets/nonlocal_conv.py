@@ -1,4 +1,4 @@
-"""The non-local ConvNet energy of 1903.12370: its convergent nets for images."""
+"""The non-local ConvNet energy, which 1903.12370 uses for convergent learning of images."""
 
 import torch
 from jaxtyping import Float
@@ -11,8 +11,8 @@ from pipeline.nets.sizes import require_at_least
 class NonLocal(nn.Module):
     """Self-attention over the pixels of a feature map, added to it (arXiv:1711.07971, embedded Gaussian).
 
-    Keys and values are halved in size by max-pooling and in width. The last convolution starts at zero, so the block
-    starts as the identity.
+    Max-pooling halves keys and values in size; 1x1 convolutions halve queries, keys and values in width. The last
+    convolution is initialised to zero, so a new block is the identity.
     """
 
     def __init__(self, width: int):
@@ -24,11 +24,11 @@ class NonLocal(nn.Module):
             nn.init.zeros_(p)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Each pixel plus what it draws from all others."""
+        """Each pixel plus a weighted mean over all pixels."""
         query = self.query(x).flatten(2).transpose(1, 2)
         key, value = (nn.functional.max_pool2d(f(x), 2).flatten(2) for f in (self.key, self.value))
-        drawn = (query @ key).softmax(2) @ value.transpose(1, 2)
-        return x + self.out(drawn.transpose(1, 2).unflatten(2, x.shape[2:]))
+        attention = (query @ key).softmax(2) @ value.transpose(1, 2)
+        return x + self.out(attention.transpose(1, 2).unflatten(2, x.shape[2:]))
 
 
 class NonLocalEnergy(nn.Sequential):
@@ -38,7 +38,7 @@ class NonLocalEnergy(nn.Sequential):
     before the second and the third; then two linear layers. Weights are channels_last.
 
     Raises:
-        InputError: an image smaller than 8x8, or no width.
+        InputError: images are smaller than 8x8, or `width` is below 1.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int, leaky_slope: float):

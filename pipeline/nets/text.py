@@ -1,7 +1,7 @@
-"""Sentences from latent vectors and back: recurrent networks on the numbers of words (2006.08205, section 4.2).
+"""Sentences from latent vectors and back: recurrent networks on word numbers (2006.08205, section 4.2).
 
-A sentence is a row of word numbers: 0 is padding, 1 the end, 2 an unknown word, 3 and on the others. Its last word is
-the end, after which there is padding alone.
+A sentence is a row of word numbers: 0 is padding, 1 the end, 2 an unknown word, 3 and above the other words. The end is
+its last word; after it there is only padding.
 """
 
 import torch
@@ -14,20 +14,20 @@ from pipeline.errors import InputError
 from pipeline.nets.sizes import require_at_least
 
 END = 1
-"""The number of the word that ends a sentence."""
+"""Number of the word that ends a sentence."""
 
 
 class SentenceDecoder(nn.Module):
-    """p(x|z) of sentences, word by word: a GRU that is told z in its first state and at every word.
+    """p(x|z) of sentences, word by word: a GRU whose first state and whose inputs depend on z.
 
-    So are the scores of the next word (a skip, 1807.04863), or z comes to be ignored.
-
-    Words are scored by their embeddings (tied weights) and a bias that begins as the logarithm of their frequency. A
-    sentence that has not ended before the last of `longest` places ends there, so that the probabilities of all
-    sentences add up to 1. Dropout, of embeddings and before the scores, is there while the network learns alone.
+    The scores of the next word depend on z directly, too (a skip connection, 1807.04863), since otherwise the decoder
+    learns to ignore z. They are products with the word embeddings (tied weights), plus a bias that is initialised to
+    the log frequency of the words. A sentence that has not ended before the last of `longest` places ends there, so
+    that the probabilities of all sentences sum to 1. In training mode there is dropout on embeddings and before the
+    scores.
 
     Raises:
-        InputError: no width, no latent dimension, or data without words.
+        InputError: `width` is below 2, `latent_dim` is below 1, or the data have no words.
     """
 
     def __init__(self, latent_dim: int, spec: Spec, width: int, dropout: float = 0.3):
@@ -45,52 +45,52 @@ class SentenceDecoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def loss(self, z: Float[Tensor, "n d"], items: Batch, sigma: float) -> Float[Tensor, " n"]:
-        """-log p(x|z) of each sentence in nats, its end included; `sigma` is not used."""
+        """-log p(x|z) of each sentence in nats, including its end; `sigma` is not used."""
         x = items["x"][:, : self.longest - 1]
-        x = x[:, : int((x > 0).sum(1).max())]  # the rest is padding in every sentence
-        known = x > 0
-        hidden, _ = self._read(pad(x, (1, 0))[:, :-1], z, self._state(z))
+        x = x[:, : int((x > 0).sum(1).max())]  # the other places are padding in every sentence
+        is_word = x > 0
+        hidden, _ = self._read(pad(x, (1, 0))[:, :-1], z, self._initial_state(z))
         z = z[:, None].expand(-1, x.shape[1], -1)
-        nats = cross_entropy(self._scores(hidden[known], z[known]), x[known] - 1, reduction="none")
-        return torch.zeros_like(known, dtype=nats.dtype).masked_scatter(known, nats).sum(1)
+        nats = cross_entropy(self._scores(hidden[is_word], z[is_word]), x[is_word] - 1, reduction="none")
+        return torch.zeros_like(is_word, dtype=nats.dtype).masked_scatter(is_word, nats).sum(1)
 
     def metrics(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
-        """`nll_nats_per_word` a word, the end counted as one."""
+        """`nll_nats_per_word`, where the end counts as a word."""
         return {"nll_nats_per_word": loss / items["length"]}
 
     def sample(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Int64[Tensor, "n longest"]:
-        """Sentences of p(x|z), each word drawn after those before it."""
+        """Sentences from p(x|z), sampled word by word."""
         x = torch.zeros(len(z), self.longest, dtype=torch.int64, device=z.device)
-        word, state, running = x[:, 0], self._state(z), torch.ones_like(x[:, 0], dtype=torch.bool)
+        word, state, running = x[:, 0], self._initial_state(z), torch.ones_like(x[:, 0], dtype=torch.bool)
         for place in range(self.longest - 1):
             hidden, state = self._read(word[:, None], z, state)
-            drawn = torch.multinomial(self._scores(hidden[:, 0], z).softmax(1), 1, generator=rng)[:, 0] + 1
-            word = x[:, place] = drawn * running
+            next_word = torch.multinomial(self._scores(hidden[:, 0], z).softmax(1), 1, generator=rng)[:, 0] + 1
+            word = x[:, place] = next_word * running
             running = running & (word != END)
             if not running.any():
                 break
         x[:, -1] = running * END
         return x
 
-    def _state(self, z: Tensor) -> Tensor:
+    def _initial_state(self, z: Tensor) -> Tensor:
         return self.first(z).tanh()[None]
 
     def _read(self, words: Tensor, z: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         embedded = self.dropout(self.embedding(words))
-        return _run(self.gru, torch.cat([embedded, z[:, None].expand(-1, words.shape[1], -1)], 2), state)
+        return _run_gru(self.gru, torch.cat([embedded, z[:, None].expand(-1, words.shape[1], -1)], 2), state)
 
     def _scores(self, hidden: Float[Tensor, "m width"], z: Float[Tensor, "m d"]) -> Float[Tensor, "m words"]:
-        """Logarithms of probabilities, up to a term that is the same for all, of the words 1, 2, ... (no padding)."""
+        """Unnormalised log-probabilities of the words 1, 2, ... (padding has none)."""
         return self.last(torch.cat([self.dropout(hidden), z], 1)) @ self.embedding.weight[1:].T + self.bias
 
 
 class SentenceEncoder(nn.Module):
-    """Sentences -> (mean, log sd) of a Gaussian over z, each (n, d): a GRU's state at the end of the sentence.
+    """Sentences -> (mean, log sd) of a Gaussian over z, each (n, d), from a GRU's state at the end of the sentence.
 
-    The log standard deviation is bounded softly to [-6, 6], as that of other encoders.
+    The log standard deviation is softly bounded to [-6, 6], as in the other encoders.
 
     Raises:
-        InputError: no width, or no latent dimension.
+        InputError: `width` is below 2, or `latent_dim` is below 1.
     """
 
     def __init__(self, spec: Spec, latent_dim: int, width: int, dropout: float = 0.0):
@@ -106,20 +106,20 @@ class SentenceEncoder(nn.Module):
         """Mean and log standard deviation."""
         length = (x > 0).sum(1)
         embedded = self.dropout(self.embedding(x[:, : int(length.max())]))
-        hidden, _ = _run(self.gru, embedded, embedded.new_zeros(1, len(x), self.gru.hidden_size))
+        hidden, _ = _run_gru(self.gru, embedded, embedded.new_zeros(1, len(x), self.gru.hidden_size))
         mean, log_sd = self.last(hidden[torch.arange(len(x), device=x.device), length - 1]).chunk(2, 1)
         return mean, 6 * (log_sd / 6).tanh()
 
 
 def _embedding(words: int, size: int) -> nn.Embedding:
     embedding = nn.Embedding(words, size)
-    nn.init.normal_(embedding.weight, std=0.1)  # small, so that the scores of a new network are the bias's
+    nn.init.normal_(embedding.weight, std=0.1)  # small, so that the bias dominates the scores of a new network
     return embedding
 
 
-def _run(gru: nn.GRU, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    # cuDNN's recurrent networks have no gradient in eval mode, and networks that move chains are in eval mode; torch's
-    # own kernels have. On a CPU they take half the time of a loop of GRUCells, as they take all inputs at once.
+def _run_gru(gru: nn.GRU, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    # cuDNN's recurrent networks cannot be differentiated in eval mode, in which networks move chains; torch's own
+    # kernels can. On a CPU they take half the time of a loop over GRUCells, since they process all inputs at once.
     with torch.backends.cudnn.flags(enabled=False):
         hidden, last = gru(x, state)
     return hidden, last

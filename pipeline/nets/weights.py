@@ -1,6 +1,6 @@
-"""Weights as one flat array: what travels from learner to actors, and what a run's hash is taken of.
+"""Weights as one flat array, which travels from the learner to the actors and gives a run its hash.
 
-The order is that of `state_dict`, the layout logical (contiguous), and every floating parameter and buffer is in it.
+The array holds every floating parameter and buffer in the order of `state_dict`, in logical (contiguous) layout.
 Loading copies in place, so a network keeps its strides (channels_last) and its bits.
 """
 
@@ -18,32 +18,27 @@ Nets: TypeAlias = dict[str, nn.Module]
 """The networks of a recipe by name; frozen ones have requires_grad False."""
 
 
-def _floating(nets: Nets) -> Iterator[Tensor]:
-    for name in sorted(nets):
-        yield from (t for t in nets[name].state_dict().values() if t.is_floating_point())
-
-
 def device_of(nets: Nets) -> torch.device:
-    """Where the networks are."""
+    """The device of the networks' parameters."""
     return next(p for net in nets.values() for p in net.parameters()).device
 
 
 def partition(nets: Nets, names: Collection[str]) -> tuple[Nets, Nets]:
-    """The other networks, and those of the names."""
+    """The networks that `names` does not contain, and those that it does."""
     return {k: v for k, v in nets.items() if k not in names}, {k: v for k, v in nets.items() if k in names}
 
 
 def flatten(nets: Nets) -> Float32[ndarray, " p"]:
-    """All floating parameters and buffers of all networks, by name of the network, as a fresh float32 array."""
+    """All floating parameters and buffers, by name of the network, as a new float32 array."""
     return torch.cat([t.detach().flatten().float() for t in _floating(nets)]).cpu().numpy()
 
 
 @torch.no_grad()
 def load(nets: Nets, flat: Float32[ndarray, " p"]) -> None:
     """Copy a flat array into the networks, in place. Raises ValueError where the sizes differ."""
-    wanted = sum(t.numel() for t in _floating(nets))
-    if flat.size != wanted:
-        raise ValueError(f"{flat.size} weights for networks of {wanted}")
+    size = sum(t.numel() for t in _floating(nets))
+    if flat.size != size:
+        raise ValueError(f"{flat.size} weights cannot be loaded into networks with {size}")
     source, i = torch.from_numpy(flat.copy()), 0
     for t in _floating(nets):
         t.copy_(source[i : i + t.numel()].view(t.shape))
@@ -56,5 +51,10 @@ def digest(nets: Nets) -> str:
 
 
 def eval_copy(nets: Nets) -> Nets:
-    """Copies of the networks as chains need them: in eval mode, without gradients of parameters."""
+    """Copies of the networks for moving chains: in eval mode, without gradients of parameters."""
     return {name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in nets.items()}
+
+
+def _floating(nets: Nets) -> Iterator[Tensor]:
+    for name in sorted(nets):
+        yield from (t for t in nets[name].state_dict().values() if t.is_floating_point())

@@ -1,1 +1,1 @@
-"""One file a paper; none imports another."""
+"""One file per paper; none imports another."""

@@ -2,13 +2,13 @@
 
 Jianwen Xie, Ruiqi Gao, Erik Nijkamp, Song-Chun Zhu, Ying Nian Wu. 2019, arXiv:1911.11374, part (a).
 
-A generator x = g(z) + sigma xi with z ~ N(0, I) has no encoder: every datum keeps its own z, which goes on by Langevin
-steps of the posterior whenever its datum is in the batch (inferential back-propagation), and the generator then
-reconstructs the data from these z (learning back-propagation).
+A generator x = g(z) + sigma xi with z ~ N(0, I), without an encoder. Each datum has its own z, drawn from N(0, I) when
+it is first in a batch. Whenever it is in the batch, Langevin steps of the posterior continue from its z (inferential
+back-propagation), and the generator then learns to reconstruct the data from these z (learning back-propagation).
 
 Deviations from the paper:
 1. Adam in place of gradient descent.
-2. The generator of images has transposed convolutions for any size, or is an MLP; vectors have an MLP.
+2. The generator of images consists of transposed convolutions for any size, or is an MLP; that of vectors is an MLP.
 """
 
 from collections.abc import Mapping
@@ -21,36 +21,36 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, gaussian, tilt
+from pipeline.latent import LatentRecipe
 from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
-from pipeline.rng import standard_normal
+from pipeline.recipe import ChainSettings, ChainStates
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import NonNegative, Positive, PositiveInt
 
 
 @dataclass(frozen=True)
-class AlternatingBackprop(Recipe):
-    """A generator learned with one persistent latent vector a datum."""
+class AlternatingBackprop(LatentRecipe):
+    """A generator learned with one persistent latent vector per datum."""
 
     latent_dim: PositiveInt = 16
     """Dimension of z."""
     steps: PositiveInt = 20
-    """Langevin steps of the posterior's chains an update (l)."""
+    """Langevin steps of the posterior's chains per update (l)."""
     step_size: Positive = 0.1
-    """Their step size (s): drift s^2/2, noise s."""
+    """Step size of the posterior's chains (s): drift s^2/2, noise s."""
     sigma: Positive = 0.3
     """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
     batch_size: PositiveInt = 100
-    """Data items and chains an update, over all lanes."""
+    """Data items and chains per update, over all lanes."""
     lr: NonNegative = 1e-3
     """Learning rate of Adam."""
     architecture: Literal["conv", "mlp"] = "mlp"
     """Generator of images: transposed convolutions, or two hidden layers of `width` units. Vectors have the latter."""
     width: PositiveInt = 256
-    """Channels of the generator before its last layer, doubled towards z; units of an MLP's layers."""
+    """Channels before the generator's last convolution, doubled at each one towards z; or units of an MLP's layers."""
     leaky_slope: NonNegative = 0.2
-    """LeakyReLU's slope below 0."""
+    """Slope of LeakyReLU below 0."""
 
     @property
     def data_kinds(self) -> frozenset[str]:
@@ -59,16 +59,11 @@ class AlternatingBackprop(Recipe):
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
-        """One chain a datum, which goes on from epoch to epoch."""
+        """One chain per datum, which continues from epoch to epoch."""
         return {"posterior": ChainSettings(self.batch_size, context="data", bank="datum")}
 
-    @property
-    def sample_chain(self) -> str:
-        """Vectors of the prior, which no step moves."""
-        return "prior"
-
     def nets(self, spec: Spec) -> Nets:
-        """The generator."""
+        """The generator g."""
         return {"generator": build_decoder(self.architecture, self.latent_dim, spec, self.width, self.leaky_slope)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
@@ -76,29 +71,19 @@ class AlternatingBackprop(Recipe):
         return {"generator": Adam(nets["generator"].parameters(), self.lr, betas=(0.5, 0.999))}
 
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
-        """Posterior: l steps of s. Prior: none."""
+        """Posterior: l steps of size s. Prior: no steps."""
         return Langevin.textbook(self.steps if chain == "posterior" else 0, self.step_size)
 
-    def initial_states(
-        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
-    ) -> Tensor:
-        """N(0, I); a datum's first time alone."""
-        return standard_normal((n, self.latent_dim), rng)
-
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """|z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too."""
+        """Prior: |z|^2/2. Posterior: |x - g(z)|^2 / (2 sigma^2) + |z|^2/2."""
         if context is None:
             return gaussian()
         return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), gaussian())
 
-    def likelihood(self, nets: Nets) -> LatentLikelihood:
-        """The generator, with `sigma`."""
-        return LatentLikelihood(decoder_of(nets), self.sigma)
-
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
-        """At posterior states, started afresh: what the decoder tells, and `energy`: -log p(x, z) unnormalised."""
+        """At fresh posterior states: the decoder's metrics, and `energy`, -log p(x, z) without normaliser."""
         items, z = batch["data"], chains["posterior"].x
         loss = decoder_of(nets).loss(z, items, self.sigma)
         return {**decoder_of(nets).metrics(loss, items, self.sigma), "energy": loss + gaussian()(z)}
@@ -106,8 +91,8 @@ class AlternatingBackprop(Recipe):
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The reconstruction at the posterior's states."""
+        """The reconstruction at posterior states."""
         items = batch["data"]
         loss = decoder_of(nets).loss(chains["posterior"].x, items, self.sigma)
-        told = decoder_of(nets).metrics(loss, items, self.sigma)
-        return {"generator": loss.mean()}, {name: value.mean() for name, value in told.items()}
+        metrics = decoder_of(nets).metrics(loss, items, self.sigma)
+        return {"generator": loss.mean()}, {name: value.mean() for name, value in metrics.items()}

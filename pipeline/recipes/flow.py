@@ -1,7 +1,7 @@
-"""A flow learned by maximum likelihood: what 1912.00589 and 2006.06897 begin with, and are compared with.
+"""A flow learned by maximum likelihood: the starting point, and a baseline, of 1912.00589 and 2006.06897.
 
-q(x) = N(z; 0, I) |det dz/dx|, z = g^-1(x), of vectors or of images whose pixels are dequantised anew at each update. No
-chain is run; samples are g(z) of z ~ N(0, I).
+q(x) = N(z; 0, I) |det dz/dx| with z = g^-1(x), for vectors or for images whose pixels are dequantized anew at each
+update. No chain runs; samples are g(z) with z ~ N(0, I).
 """
 
 from collections.abc import Mapping
@@ -22,35 +22,35 @@ from pipeline.settings import Count, Decay, NonNegative, PositiveInt
 
 @dataclass(frozen=True)
 class MaximumLikelihoodFlow(FlowLatentRecipe):
-    """Maximum likelihood of a flow."""
+    """A flow learned by maximum likelihood."""
 
     flow: FlowSettings = FlowSettings()
     batch_size: PositiveInt = 100
-    """Data items an update, over all lanes."""
+    """Data items per update, over all lanes."""
     lr: NonNegative = 1e-3
-    """Learning rate, once it has risen."""
+    """Learning rate after warm-up."""
     warmup_updates: Count = 50
-    """Updates over which it rises from 0."""
+    """Updates over which the learning rate rises linearly from 0."""
     lr_decay: Decay = 1.0
-    """Factor of the learning rate at each update; 1: it stays."""
+    """Factor of the learning rate at each update; 1: it is constant."""
 
     def nets(self, spec: Spec) -> Nets:
-        """The flow."""
+        """The flow g."""
         return {"flow": build_flow(self.flow, spec)}
 
     def data_dependent_init(
         self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]
     ) -> None:
-        """Affine maps by the moments of the batch, unless the flow is another run's."""
+        """Initialise the flow from the batch, unless it is pretrained."""
         if "flow" not in given:
-            flow_of(nets).initialise(self.flow.dequantize(batch["data"]["x"], rng))
+            flow_of(nets).init_from_data(self.flow.dequantize(batch["data"]["x"], rng))
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam."""
         return {"flow": Adam(nets["flow"].parameters(), self.lr)}
 
     def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
-        """The flow; its rate rises, and then falls."""
+        """Linear warm-up, and exponential decay."""
         return {"flow": min(1.0, (update + 1) / max(self.warmup_updates, 1)) * self.lr_decay**update}
 
     def energy(self, nets: Nets) -> Energy:
@@ -64,7 +64,7 @@ class MaximumLikelihoodFlow(FlowLatentRecipe):
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
-        """`bits_per_dim` (a bound: of one draw of the pixels' noise) or `nats`, and `energy` -log q(x)."""
+        """`nll_nats` or `bits_per_dim` (a bound, from one draw of dequantisation noise), and `energy`, -log q(x)."""
         x = batch["data"]["x"]
         energy = self.energy(nets)(self.flow.dequantize(x, rng))
         return {**self.flow.metrics(energy, x), "energy": energy}
@@ -72,7 +72,7 @@ class MaximumLikelihoodFlow(FlowLatentRecipe):
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """-log q(x) a dimension."""
+        """-log q(x) per dimension."""
         x = batch["data"]["x"]
         energy = self.energy(nets)(self.flow.dequantize(x, rng))
         return {"flow": energy.mean() / x[0].numel()}, {k: v.mean() for k, v in self.flow.metrics(energy, x).items()}

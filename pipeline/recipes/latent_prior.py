@@ -2,14 +2,14 @@
 
 Bo Pang, Tian Han, Erik Nijkamp, Song-Chun Zhu, Ying Nian Wu. NeurIPS 2020, arXiv:2006.08205. Algorithm 1.
 
-A generator x = g(z) + sigma xi whose prior is an exponential tilt of N(0, I): p(z) ~ exp(-f(z) - |z|^2/2). Both the
-prior and the posterior of a batch are sampled by short Langevin chains from N(0, I), at temperature 1. The energy falls
-on posterior states and rises on prior states; the generator reconstructs. The paper writes f for our -f.
+A generator x = g(z) + sigma xi whose prior is an exponential tilt of N(0, I): p(z) ~ exp(-f(z) - |z|^2/2). Short
+Langevin chains from N(0, I), at temperature 1, sample the prior and the posterior of a batch. The energy falls on
+posterior states and rises on prior states; the generator reconstructs. The paper writes f for our -f.
 
 Deviations from the paper:
-1. The energy's activation is LeakyReLU(0.2), as the paper's tables say; its code has GELU.
-2. Rates fall by `decay` at each update, not at each epoch.
-3. The generator of images has transposed convolutions for any size, or is an MLP; vectors have an MLP.
+1. The energy's activation is LeakyReLU(0.2), as in the paper's tables; its code has GELU.
+2. Learning rates decay at each update, not at each epoch.
+3. The generator of images consists of transposed convolutions for any size, or is an MLP; that of vectors is an MLP.
 """
 
 from collections.abc import Mapping
@@ -22,17 +22,17 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, gaussian, tilt
+from pipeline.latent import LatentRecipe
 from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
-from pipeline.rng import standard_normal
+from pipeline.recipe import ChainSettings, ChainStates
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt
 
 
 @dataclass(frozen=True)
-class LatentPrior(Recipe):
+class LatentPrior(LatentRecipe):
     """The latent-space energy-based prior (LEBM)."""
 
     latent_dim: PositiveInt = 100
@@ -40,31 +40,31 @@ class LatentPrior(Recipe):
     prior_steps: Count = 60
     """Langevin steps of the prior's chains (K0)."""
     prior_step_size: Positive = 0.4
-    """Their step size (s0): drift s0^2/2, noise s0."""
+    """Step size of the prior's chains (s0): drift s0^2/2, noise s0."""
     posterior_steps: PositiveInt = 20
     """Langevin steps of the posterior's chains (K1)."""
     posterior_step_size: Positive = 0.1
-    """Their step size (s1); stable while s1 / sigma is small beside the generator's slope."""
+    """Step size of the posterior's chains (s1); stable while s1 / sigma is small beside the generator's slope."""
     inference_steps: Count = 0
-    """Steps of s1, without noise, that infer z for items held back, or completed; 0: as in learning."""
+    """Noiseless steps of size s1 that infer z of held-out or completed items; 0: chains as in learning."""
     sigma: Positive = 0.3
     """Standard deviation of the data about the generator's output, in units of the data's [-1, 1]."""
     batch_size: PositiveInt = 100
-    """Data items, posterior chains and prior chains an update, over all lanes."""
+    """Data items, posterior chains and prior chains per update, over all lanes."""
     energy_lr: NonNegative = 2e-5
     """Learning rate of the prior's energy."""
     generator_lr: NonNegative = 1e-4
     """Learning rate of the generator."""
     lr_decay: Decay = 1.0
-    """Factor of both learning rates at each update; 1: they stay."""
+    """Factor of both learning rates at each update; 1: they are constant."""
     energy_width: PositiveInt = 200
     """Units of the energy's two hidden layers."""
     architecture: Literal["conv", "mlp"] = "conv"
     """Generator of images: transposed convolutions, or two hidden layers of `width` units. Vectors have the latter."""
     width: PositiveInt = 64
-    """Channels of the generator before its last layer, doubled towards z (ngf); units of an MLP's layers."""
+    """Channels before the generator's last convolution (ngf), doubled at each one towards z; or units of MLP layers."""
     leaky_slope: NonNegative = 0.2
-    """LeakyReLU's slope below 0, in both networks."""
+    """Slope of LeakyReLU below 0, in both networks."""
 
     @property
     def data_kinds(self) -> frozenset[str]:
@@ -73,21 +73,14 @@ class LatentPrior(Recipe):
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
-        """Prior chains, and one posterior chain a datum; both start anew at every update."""
+        """Prior chains, and one posterior chain per datum; all start anew at every update."""
         return {"prior": ChainSettings(self.batch_size), "posterior": ChainSettings(self.batch_size, context="data")}
 
-    @property
-    def sample_chain(self) -> str:
-        """The prior's."""
-        return "prior"
-
     def nets(self, spec: Spec) -> Nets:
-        """The energy of the prior (d-200-200-1), and the generator."""
+        """The energy f of the prior (d-200-200-1), and the generator g."""
         energy = MLPEnergy(self.latent_dim, (self.energy_width, self.energy_width), self.leaky_slope)
-        return {
-            "energy": energy,
-            "generator": build_decoder(self.architecture, self.latent_dim, spec, self.width, self.leaky_slope),
-        }
+        generator = build_decoder(self.architecture, self.latent_dim, spec, self.width, self.leaky_slope)
+        return {"energy": energy, "generator": generator}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with betas (.5, .999) for both (appendix)."""
@@ -95,41 +88,31 @@ class LatentPrior(Recipe):
         return {name: Adam(nets[name].parameters(), rate, betas=(0.5, 0.999)) for name, rate in rates.items()}
 
     def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
-        """Both, always."""
+        """Exponential decay."""
         return dict.fromkeys(("energy", "generator"), self.lr_decay**update)
 
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
-        """K0 steps of s0, or K1 of s1."""
+        """K0 steps of size s0 for the prior, K1 of size s1 for the posterior."""
         if chain == "prior":
             return Langevin.textbook(self.prior_steps, self.prior_step_size)
         return Langevin.textbook(self.posterior_steps, self.posterior_step_size)
 
     def inference_sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
-        """Without noise, where inference has steps of its own."""
+        """As in learning, or `inference_steps` without noise."""
         learning = self.sampler(chain, nets, update)
         return replace(learning, steps=self.inference_steps, noise=0.0) if self.inference_steps else learning
 
-    def initial_states(
-        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
-    ) -> Tensor:
-        """N(0, I), for both."""
-        return standard_normal((n, self.latent_dim), rng)
-
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """f(z) + |z|^2/2, and for the posterior |x - g(z)|^2 / (2 sigma^2) too (eq. 8)."""
+        """Prior: f(z) + |z|^2/2. Posterior: |x - g(z)|^2 / (2 sigma^2) + f(z) + |z|^2/2 (eq. 8)."""
         prior = tilt(nets["energy"], gaussian())
         if context is None:
             return prior
         return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), prior)
 
-    def likelihood(self, nets: Nets) -> LatentLikelihood:
-        """The generator, with `sigma`."""
-        return LatentLikelihood(decoder_of(nets), self.sigma)
-
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
-        """At posterior states: what the decoder tells; `energy`, -log p(x, z) without normalisers (section 4.4), and
+        """At posterior states: the decoder's metrics; `energy`, -log p(x, z) without normalisers (section 4.4); and
         `energy_prior`, its part f(z) + |z|^2/2.
         """
         items, z = batch["data"], chains["posterior"].x
@@ -140,7 +123,7 @@ class LatentPrior(Recipe):
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """f(z+) - f(z-) (eq. 6), and the reconstruction at z+ (eq. 7)."""
+        """Energy: f(z+) - f(z-) (eq. 6). Generator: the reconstruction at z+ (eq. 7)."""
         items, z = batch["data"], chains["posterior"].x
         posterior, prior = nets["energy"](z).mean(), nets["energy"](chains["prior"].x).mean()
         loss = decoder_of(nets).loss(z, items, self.sigma)

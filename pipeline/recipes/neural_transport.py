@@ -3,14 +3,14 @@
 Erik Nijkamp, Ruiqi Gao, Pavel Sountsov, Srinivas Vasudevan, Bo Pang, Song-Chun Zhu, Ying Nian Wu. ICLR 2022,
 arXiv:2006.06897 (MCMC Should Mix).
 
-The model is a tilt of a flow that stays as it is, p(x) ~ exp(-U(x)) q(x). With x = g(z) the Jacobian cancels, and
-p(z) ~ exp(-U(g(z))) N(z; 0, I): chains move in z, where they mix, and are pushed through the flow. For draws of N(0, I)
-and no more there is log Z = log E exp(-U(g(z))), with an effective sample size that says what it is worth. The paper
-writes f for our -U.
+The model is an exponential tilt of a pretrained flow, p(x) ~ exp(-U(x)) q(x). With x = g(z) the Jacobian cancels, and
+p(z) ~ exp(-U(g(z))) N(z; 0, I): chains move in z, where they mix, and the flow maps them to data. Draws of N(0, I)
+estimate log Z = log E exp(-U(g(z))), and their effective sample size says how reliable this is. The paper writes f for
+our -U.
 
 Deviations from the paper, which has no code:
-1. Its settings are ours: the networks, K, the kernel and its step, and the rates.
-2. `bank` keeps chains from update to update; the paper starts anew (0).
+1. The settings are ours: networks, K, kernel, step size and learning rates.
+2. A `bank` keeps chains from update to update; in the paper they start anew (0).
 """
 
 import math
@@ -38,19 +38,19 @@ from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt, 
 
 @dataclass(frozen=True)
 class NeuralTransport(FlowLatentRecipe):
-    """An energy on a flow backbone (NT-EBM); the flow is another run's (`--networks`)."""
+    """An energy on a flow backbone (NT-EBM); the flow comes from another run."""
 
     flow: FlowSettings = FlowSettings()
     kernel: Literal["hmc", "langevin"] = "hmc"
-    """What moves chains in z, at temperature 1; only hmc corrects for the size of its steps."""
+    """Kernel of the chains in z, at temperature 1; only hmc corrects for the size of its steps."""
     steps: PositiveInt = 20
     """Proposals of hmc, or steps of langevin (K)."""
     leapfrog_steps: PositiveInt = 3
-    """Leapfrog steps of a proposal; times the step they stay well below pi, where z is mirrored rather than mixed."""
+    """Leapfrog steps per proposal; times the step size well below pi, where z would be mirrored rather than mixed."""
     step_size: Positive = 0.2
-    """Of a leapfrog step the length; of langevin s: drift s^2/2, noise s."""
+    """Length of a leapfrog step, or step size s of langevin: drift s^2/2, noise s."""
     batch_size: PositiveInt = 100
-    """Data items and chains an update, over all lanes."""
+    """Data items and chains per update, over all lanes."""
     bank: Count = 0
     """Persistent chains, over all lanes; 0: every chain starts from N(0, I) (the paper's)."""
     restart_prob: Probability = 0.0
@@ -58,18 +58,23 @@ class NeuralTransport(FlowLatentRecipe):
     energy_lr: NonNegative = 1e-4
     """Learning rate of the energy."""
     lr_decay: Decay = 1.0
-    """Factor of the learning rate at each update; 1: it stays."""
+    """Factor of the learning rate at each update; 1: it is constant."""
     width: PositiveInt = 32
-    """Channels of the ConvNet's first layer, units of an MLP's three layers."""
+    """Channels of the ConvNet's first layer, or units of the MLP's three layers."""
     leaky_slope: NonNegative = 0.2
-    """LeakyReLU's slope below 0."""
+    """Slope of LeakyReLU below 0."""
     base_samples: PositiveInt = 200
-    """Vectors of N(0, I) that log Z is estimated by beside each hundred items scored; in learning, one a chain."""
+    """Draws of N(0, I) that estimate log Z for each batch of held-out items; learning uses as many as it has items."""
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
         """One chain in z."""
         return {"model": ChainSettings(self.batch_size, bank=self.bank, restart_prob=self.restart_prob)}
+
+    @property
+    def sample_chain(self) -> str:
+        """The chain that learning runs."""
+        return "model"
 
     @property
     def frozen(self) -> frozenset[str]:
@@ -82,7 +87,7 @@ class NeuralTransport(FlowLatentRecipe):
         return self.frozen
 
     def nets(self, spec: Spec) -> Nets:
-        """The energy U, a ConvNet for images and an MLP for vectors, and the flow g."""
+        """The energy U, a ConvNet for images or an MLP for vectors, and the flow g."""
         if spec.kind == "image":
             energy: torch.nn.Module = ConvEnergy(spec.shape, self.width, self.leaky_slope)
         else:
@@ -90,15 +95,15 @@ class NeuralTransport(FlowLatentRecipe):
         return {"energy": energy, "flow": build_flow(self.flow, spec).requires_grad_(False)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
-        """Adam, of the energy."""
+        """Adam, for the energy."""
         return {"energy": Adam(nets["energy"].parameters(), self.energy_lr)}
 
     def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
-        """The energy."""
+        """Exponential decay."""
         return {"energy": self.lr_decay**update}
 
     def sampler(self, chain: str, nets: Nets, update: int) -> HMC | Langevin:
-        """At temperature 1."""
+        """K steps of the kernel."""
         if self.kernel == "hmc":
             return HMC(self.steps, self.leapfrog_steps, self.step_size)
         return Langevin.textbook(self.steps, self.step_size)
@@ -108,11 +113,11 @@ class NeuralTransport(FlowLatentRecipe):
         return tilt(lambda z: nets["energy"](nets["flow"](z)), gaussian())
 
     def energy(self, nets: Nets) -> Energy:
-        """U(x) - log q(x), not normalised."""
+        """U(x) - log q(x), without normaliser."""
         return tilt(nets["energy"], flow_energy(flow_of(nets)))
 
-    def log_z(self, nets: Nets, n: int, d: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Log Z by n vectors of N(0, I), and the share of them that is effective: near 0, it is too low."""
+    def estimate_log_z(self, nets: Nets, n: int, d: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """log Z from n draws of N(0, I), and its effective share of them; near 0, the estimate is too low."""
         with torch.no_grad():
             log_weight = -nets["energy"](nets["flow"](standard_normal((n, d), rng)))
         return log_weight.logsumexp(0) - math.log(n), 1 / log_weight.softmax(0).square().sum() / n
@@ -120,14 +125,14 @@ class NeuralTransport(FlowLatentRecipe):
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:
-        """`bits_per_dim` or `nats` of p by the estimate of log Z , `energy` U(x) - log q(x), and the flow's."""
+        """`bits_per_dim` or `nll_nats` of p, with the estimated log Z, and of the flow; the energies of both."""
         x = batch["data"]["x"]
-        seen = self.flow.dequantize(x, rng)
-        base, energy = flow_energy(flow_of(nets))(seen), self.energy(nets)(seen)
-        log_z, share = self.log_z(nets, self.base_samples, x[0].numel(), rng)
-        flow_told = {f"flow_{name}": value for name, value in self.flow.metrics(base, x).items()}
-        told = {"log_z": log_z.expand(len(x)), "log_z_ess": share.expand(len(x))}
-        return {**self.flow.metrics(energy + log_z, x), **flow_told, **told, "energy": energy, "energy_flow": base}
+        dequantized = self.flow.dequantize(x, rng)
+        flow, energy = flow_energy(flow_of(nets))(dequantized), self.energy(nets)(dequantized)
+        log_z, share = self.estimate_log_z(nets, self.base_samples, x[0].numel(), rng)
+        metrics = {f"flow_{name}": value for name, value in self.flow.metrics(flow, x).items()}
+        metrics |= {"log_z": log_z.expand(len(x)), "log_z_ess": share.expand(len(x))}
+        return {**self.flow.metrics(energy + log_z, x), **metrics, "energy": energy, "energy_flow": flow}
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
@@ -135,8 +140,8 @@ class NeuralTransport(FlowLatentRecipe):
         """U(x) - U(g(z_K)) (eq. 9)."""
         x = batch["data"]["x"]
         with torch.no_grad():
-            made = nets["flow"](chains["model"].x)
-        data, model = nets["energy"](self.flow.dequantize(x, rng)).mean(), nets["energy"](made).mean()
-        log_z, share = self.log_z(nets, len(x), x[0].numel(), rng)
-        told = {"log_z": log_z, "log_z_ess": share, "energy/data": data, "energy/model": model}
-        return {"energy": data - model}, {"energy/gap": data - model, **told}
+            samples = nets["flow"](chains["model"].x)
+        data, model = nets["energy"](self.flow.dequantize(x, rng)).mean(), nets["energy"](samples).mean()
+        log_z, share = self.estimate_log_z(nets, len(x), x[0].numel(), rng)
+        metrics = {"log_z": log_z, "log_z_ess": share, "energy/data": data, "energy/model": model}
+        return {"energy": data - model}, {"energy/gap": data - model, **metrics}

@@ -2,13 +2,13 @@
 
 Erik Nijkamp, Mitch Hill, Song-Chun Zhu, Ying Nian Wu. NeurIPS 2019, arXiv:1904.09770. Algorithm 1.
 
-K Langevin steps from a fixed noise distribution are the model; the network learns so that their results and the data
-have the same energy. The paper writes f = -U and ascends.
+The model is K Langevin steps from a fixed noise distribution p_0. The network learns so that the states after these
+steps have the same mean energy as the data. The paper writes f = -U and ascends.
 
 Deviations from the paper:
-1. The learning rate falls as 1/update from update `anneal` on, and the data noise stays; the paper lowers both, by
-   hand, after its 200,000 updates.
-2. Chains may start from Gaussian noise too, and two-dimensional data have an MLP for an energy.
+1. The learning rate falls as 1 / update from update `anneal` on, and the data noise is constant; the paper lowers both
+   by hand after its 200,000 updates.
+2. Chains may also start from Gaussian noise, and vectors have an MLP as energy.
 """
 
 from collections.abc import Mapping
@@ -37,21 +37,21 @@ class ShortRun(Recipe):
 
     langevin: Langevin = Langevin(steps=100, drift=1.0, noise=0.01)
     batch_size: PositiveInt = 64
-    """Data items and chains an update, over all lanes (m)."""
+    """Data items and chains per update, over all lanes (m)."""
     start_from: Literal["uniform", "gaussian"] = "uniform"
-    """Where chains start: U[-1, 1] or N(0, 1)."""
+    """Distribution p_0 of the chains' starts: U[-1, 1] or N(0, 1)."""
     start_scale: NonNegative = 1.0
     """Factor of the noise that chains start from."""
     data_noise: NonNegative = 0.03
-    """Standard deviation of the noise on the data (sigma), in units of the data's [-1, 1]."""
+    """Standard deviation of the noise added to the data (sigma), in units of the data's [-1, 1]."""
     lr: NonNegative = 1e-4
     """Learning rate of Adam."""
     anneal: Count = 0
-    """Update from which the learning rate falls, as anneal / update; 0: it stays."""
+    """Update from which the learning rate falls, by the factor anneal / update; 0: it is constant."""
     width: PositiveInt = 64
-    """Channels of the ConvNet's first layer (nf); units of an MLP's first layer."""
+    """Channels of the ConvNet's first layer (nf), or units of the MLP's three layers."""
     leaky_slope: NonNegative = 0.2
-    """LeakyReLU's slope below 0."""
+    """Slope of LeakyReLU below 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,11 +60,11 @@ class ShortRun(Recipe):
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
-        """One chain, the model itself; it starts anew at every update."""
+        """One chain, the model; it starts anew at every update."""
         return {"model": ChainSettings(self.batch_size)}
 
     def nets(self, spec: Spec) -> Nets:
-        """The energy: a ConvNet for images, an MLP for vectors."""
+        """The energy U: a ConvNet for images, an MLP for vectors."""
         if spec.kind == "image":
             return {"energy": ConvEnergy(spec.shape, self.width, self.leaky_slope)}
         return {"energy": MLPEnergy(spec.shape[0], (self.width,) * 3, self.leaky_slope)}
@@ -74,31 +74,31 @@ class ShortRun(Recipe):
         return {"energy": Adam(nets["energy"].parameters(), self.lr)}
 
     def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
-        """The energy, always; its rate falls late in the run, as the paper's does (section 5.1)."""
+        """Annealed late in the run (section 5.1)."""
         return {"energy": min(1.0, self.anneal / max(update, 1)) if self.anneal else 1.0}
 
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
-        """Fixed: K, drift and noise are part of the model."""
+        """K steps, the same throughout: they are part of the model."""
         return self.langevin
 
     def initial_states(
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
     ) -> Tensor:
-        """Noise p_0."""
+        """Draws of p_0."""
         return self.start_scale * initial_noise(self.start_from, (n, *spec.shape), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """The network."""
+        """U."""
         return nets["energy"]
 
     def energy(self, nets: Nets) -> Energy:
-        """The network."""
+        """U."""
         return nets["energy"]
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """U(x + sigma xi) - U(x_K): the gradient of section 3.1."""
+        """U(x + sigma xi) - U(x_K), whose gradient is that of section 3.1."""
         x = batch["data"]["x"]
         x = x + self.data_noise * standard_normal(tuple(x.shape), rng)
         data, model = nets["energy"](x).mean(), nets["energy"](chains["model"].x).mean()

@@ -16,8 +16,8 @@ from pipeline.settings import Count, Positive, PositiveInt, check_fields
 class HMC:
     """Hamiltonian Monte Carlo at temperature 1, Metropolis-corrected; with one leapfrog step it is MALA.
 
-    Momenta are N(0, I). A proposal that leaves the finite numbers is rejected, which the acceptance rate shows. No graph
-    is kept: acceptance is not differentiable.
+    Momenta are N(0, I). A proposal that is not finite is rejected, which the acceptance rate shows. No graph is kept:
+    acceptance is not differentiable.
 
     Raises:
         InputError: a field is out of bounds.

@@ -1,8 +1,8 @@
 """Langevin dynamics.
 
 Drift and noise are the primitives; the temperature is derived from them. The papers' text writes drift = step^2/2 and
-noise = step (temperature 1); the code of the image papers uses drift 1 and noise .01 (temperature 5e-5). Both are values
-of one class.
+noise = step (temperature 1); the code of the image papers uses drift 1 and noise .01 (temperature 5e-5). Both are
+values of one class.
 """
 
 import math
@@ -106,8 +106,8 @@ class Langevin:
 def _noise_buffer(x: Tensor) -> tuple[Tensor, Tensor]:
     """Memory for the noise, and a view of it shaped like x.
 
-    A CPU fills a non-contiguous tensor number by number, ten times slower; so noise for channels_last states is drawn in
-    the order of their memory.
+    A CPU fills a non-contiguous tensor number by number, ten times slower; so noise for channels_last states is drawn
+    in the order of their memory.
     """
     if x.is_contiguous() or x.dim() != 4 or not x.is_contiguous(memory_format=torch.channels_last):
         buffer = torch.empty_like(x)

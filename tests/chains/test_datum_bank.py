@@ -37,7 +37,7 @@ def test_half_a_run_and_its_resumption_are_the_whole_run(persistent, tmp_path, l
     run(replace(half, updates=3))
     assert run(half)["weights_sha256"] == found["weights_sha256"]
     for one, other in zip(banks(whole), banks(half), strict=True):
-        assert one["put_once"].all()
+        assert one["filled"].all()
         assert torch.equal(one["states"], other["states"])
 
 

@@ -45,7 +45,7 @@ def test_each_datum_and_slot_is_in_one_place_whatever_the_ranks(world):
             slots = [(lane.index + lane.count * j) for lane in dealt for j in range(lane.size(items))]
             assert sorted(slots) == list(range(items))
             bank = Bank(ChainSettings(count=lanes, bank=items), dealt, items)
-            assert sum(map(len, bank.put_once.values())) == items
+            assert sum(map(len, bank.filled.values())) == items
             epoch = [batch_indices(lane, items, lane.size(items), update=0, seed=3) for lane in dealt]
             if items >= lanes:
                 assert sorted(np.concatenate(epoch)) == list(range(items))

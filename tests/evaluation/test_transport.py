@@ -49,7 +49,7 @@ def model(small):
         found = init_networks(recipe, data.spec, 0, CPU)
         if "flow" in found:
             with torch.no_grad():
-                found["flow"].initialise(data.batch(np.arange(1000))["x"])
+                found["flow"].init_from_data(data.batch(np.arange(1000))["x"])
         return Snapshot(job, data, found | nets, 0, Storage.at(job.out))
 
     return make

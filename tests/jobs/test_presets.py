@@ -128,5 +128,5 @@ def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
     if hasattr(recipe, "langevin"):
         recipe = replace(recipe, langevin=replace(recipe.langevin, steps=3))
     few = override(job, recipe=recipe, updates=2, eval_samples=0, learners=0, actors=0, out=str(tmp_path / "run"))
-    per_update = [8 * recipe.sampler(chain, {"step": StepSize(0.1)}, 0).gradient_evaluations for chain in recipe.chains]
+    per_update = [8 * recipe.sampler(chain, {"step_size": StepSize(0.1)}, 0).gradient_evaluations for chain in recipe.chains]
     assert run(few)["gradient_evaluations"] == 2 * sum(per_update)

@@ -8,7 +8,7 @@ import torch
 from pipeline.batch import Spec
 from pipeline.errors import InputError
 from pipeline.nets.flow import Flow, FlowSettings, VectorFlow, build_flow, flow_energy, sample_with_energy
-from pipeline.nets.glow import Logit, Mixing
+from pipeline.nets.glow import InvertibleConv, Logit
 from pipeline.rng import generator, seeded
 
 SHAPES = {
@@ -35,7 +35,7 @@ def made(family, shape, perturbed=0.05, others=None):
     with seeded(0):
         net = build_flow(settings(family, **(others or {})), spec)
         x = torch.randn(50, *shape) @ torch.randn(shape[-1], shape[-1]) / shape[-1] ** 0.5 + 0.3
-        net.initialise(x)
+        net.init_from_data(x)
         with torch.no_grad():
             for p in net.parameters():
                 p.add_(perturbed * torch.randn_like(p))
@@ -93,12 +93,12 @@ def test_a_density_in_the_plane_integrates_to_one(family):
 def test_a_glow_begins_with_channels_of_no_mean_and_unit_variance(monkeypatch):
     met = []
 
-    def encode(self, x, begun=Mixing.encode):
+    def encode(self, x, plain=InvertibleConv.encode):
         met.append((self, x))
-        return begun(self, x)
+        return plain(self, x)
 
     net, x = made("glow", (3, 8, 8), perturbed=0.0)
-    monkeypatch.setattr(Mixing, "encode", encode)
+    monkeypatch.setattr(InvertibleConv, "encode", encode)
     net.encode(x)
     assert len(met) == 2 * 3
     for mixing, seen in met:
@@ -146,7 +146,7 @@ def test_couplings_see_vectors_of_no_mean_and_unit_covariance(family, monkeypatc
 def test_a_constant_coordinate_keeps_a_little_width():
     net = VectorFlow(3, settings("gaussian"))
     x = torch.randn(100, 3, generator=generator(0)) * torch.tensor([1.0, 0.0, 1.0])
-    net.initialise(x)
+    net.init_from_data(x)
     assert flow_energy(net)(x).isfinite().all()
 
 

@@ -28,7 +28,7 @@ from pipeline.samplers.langevin import Langevin
 from pipeline.training.worker import Worker
 
 SRI = ShortRunInference(latent_dims=(5,), steps=4, step_size=0.1, tune_every=0, sigma=0.3, batch_size=8, width=16)
-STEP = float(init_networks(SRI, Spec("vector", (2,), 0), 0, CPU)["step"]().detach())
+STEP = float(init_networks(SRI, Spec("vector", (2,), 0), 0, CPU)["step_size"]().detach())
 """SRI's step as it comes out of its network, rounding and all."""
 SAME = {"latent_dim": 5, "sigma": 0.3, "batch_size": 8, "width": 16, "architecture": "mlp"}
 ABP = AlternatingBackprop(steps=4, step_size=STEP, **SAME)
@@ -109,7 +109,7 @@ def test_alternating_backprop_is_short_run_inference_whose_states_persist(ranks)
             states = rank.banks["posterior"].state_dict(lane)
             left |= {
                 int(slot) * lane.count + lane.index: states["states"][slot]
-                for slot in np.flatnonzero(states["put_once"])
+                for slot in np.flatnonzero(states["filled"])
             }
     assert sorted(left) == list(range(24))
 
@@ -219,7 +219,7 @@ def test_the_energy_of_data_is_the_target_of_z_but_for_the_change_of_volume(fami
     recipe = replace(IDENTITY, flow=FlowSettings(family=family, couplings=2, hidden=8))
     nets = init_networks(recipe, Spec("vector", (3,), 0), 0, CPU)
     batch = 3 * torch.randn(200, 3, generator=generator(0)) + 1
-    flow_of(nets).initialise(batch)
+    flow_of(nets).init_from_data(batch)
     x = batch[:10]
     z = recipe.encode(nets, x, generator(1))
     jacobians = torch.stack([torch.autograd.functional.jacobian(nets["flow"], one[None])[0, :, 0] for one in z])

@@ -110,17 +110,17 @@ def test_the_search_comes_to_the_step_of_least_kl_from_either_side(step):
     net = Linear(0.6)
     x = net(normal(5, 400, L)).detach() + SIGMA * normal(6, 400, D)
     nets = {**init_networks(recipe, SPEC, 0, CPU), "generator": net}
-    optimizer = recipe.optimizers(nets)["step"]
+    optimizer = recipe.optimizers(nets)["step_size"]
     for update in range(12):
         chains = {"posterior": ChainStates(normal(7, 400, L), Stats(*torch.zeros(3, 400)))}
         losses, _ = recipe.losses(nets, {"data": {"x": x}}, chains, generator(update), update)
-        nets["step"].zero_grad()
-        losses["step"].backward()
+        nets["step_size"].zero_grad()
+        losses["step_size"].backward()
         optimizer.step()
     _, precision = posterior(net, x)
     grid = torch.logspace(-2, 0, 200)
     best = min((float(s) for s in grid), key=lambda s: kl(precision, s))
-    assert 1 / 1.2 < float(nets["step"]().detach()) / best < 1.2
+    assert 1 / 1.2 < float(nets["step_size"]().detach()) / best < 1.2
 
 
 def test_a_step_that_takes_chains_beyond_all_numbers_is_not_best():
@@ -130,7 +130,7 @@ def test_a_step_that_takes_chains_beyond_all_numbers_is_not_best():
     langevin = recipe.sampler("posterior", nets, 0)
     target, z = recipe.target("posterior", nets, items), normal(1, 8, L)
     assert not short_run_divergence(target, langevin, z, generator(2)).isfinite().any()
-    assert recipe.best_step(nets, items, generator(0)) == pytest.approx(0.2)
+    assert recipe.best_step_size(nets, items, generator(0)) == pytest.approx(0.2)
 
 
 def test_curvature_beyond_all_numbers_is_nan():

@@ -13,6 +13,7 @@ from pipeline.rng import generator, seeded
 from pipeline.samplers.hmc import HMC, warm_up
 from pipeline.samplers.kernel import Sampler
 from pipeline.samplers.langevin import Langevin
+from pipeline.samplers.short_run_density import push_forward, short_run_divergence
 
 SAMPLERS = [Langevin(4, 0.1, 0.3), Langevin(4, 0.1, 0.3, autocast=True), HMC(3, 2, 0.2)]
 
@@ -98,6 +99,8 @@ class Column(nn.Linear):
         lambda steps, *args: Langevin(steps, 0.1, 0.1, autocast=True)(*args),
         lambda steps, *args: Langevin(steps + 1, 0.1, 0.1).unrolled(*args),
         lambda steps, *args: HMC(steps, 2, 0.1)(*args),
+        lambda steps, *args: push_forward(Langevin(steps + 1, 0.1, 0.1), *args),
+        lambda steps, *args: short_run_divergence(args[0], Langevin(steps, 0.1, 0.1), *args[1:]),
     ],
 )
 def test_an_energy_that_is_not_one_number_a_state_is_refused_by_name_and_shape(move, steps):

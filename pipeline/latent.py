@@ -1,0 +1,32 @@
+"""What recipes with a generator share: states are latent vectors z (n, d), and the generator makes data of them."""
+
+import torch
+from torch import Tensor
+
+from pipeline.batch import Batch, Spec
+from pipeline.nets.generator import decoder_of
+from pipeline.nets.weights import Nets
+from pipeline.recipe import LatentLikelihood, Recipe
+from pipeline.rng import standard_normal
+
+
+class LatentRecipe(Recipe):
+    """A recipe with latent vectors z and p(x|z), whose decoder is its network `generator`. All chains move z."""
+
+    latent_dim: int
+    sigma: float
+
+    @property
+    def sample_chain(self) -> str:
+        """The chain `prior`; where the prior is N(0, I), its sampler makes no steps."""
+        return "prior"
+
+    def initial_states(
+        self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
+    ) -> Tensor:
+        """N(0, I)."""
+        return standard_normal((n, self.latent_dim), rng)
+
+    def likelihood(self, nets: Nets) -> LatentLikelihood:
+        """The generator, with `sigma`."""
+        return LatentLikelihood(decoder_of(nets), self.sigma)
