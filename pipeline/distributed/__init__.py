@@ -15,8 +15,6 @@ RAY_ENVIRONMENT = {
     "RAY_max_direct_call_object_size": str(2**20),
     # Saves one process per run that only warns before a machine is preempted.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # Importing torch can take minutes on a busy machine; Ray's default is 60 s.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     # Seconds until the driver notices that the learners have finished; Ray's default is 2.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # Trials write their own TensorBoard files.
