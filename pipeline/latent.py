@@ -9,6 +9,9 @@ from pipeline.nets.weights import Nets
 from pipeline.recipe import LatentLikelihood, Recipe
 from pipeline.rng import standard_normal
 
+ALL_KINDS = frozenset({"image", "vector", "counts", "text"})
+"""Kinds of data that `nets.generator.build_decoder` has decoders for."""
+
 
 class LatentRecipe(Recipe):
     """A recipe with latent vectors z and p(x|z), whose decoder is its network `generator`. All chains move z."""

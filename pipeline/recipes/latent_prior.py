@@ -22,7 +22,7 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, gaussian, tilt
-from pipeline.latent import LatentRecipe
+from pipeline.latent import ALL_KINDS, LatentRecipe
 from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
@@ -66,10 +66,7 @@ class LatentPrior(LatentRecipe):
     leaky_slope: NonNegative = 0.2
     """Slope of LeakyReLU below 0, in both networks."""
 
-    @property
-    def data_kinds(self) -> frozenset[str]:
-        """All kinds."""
-        return frozenset({"image", "vector", "counts", "text"})
+    data_kinds = ALL_KINDS
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:

@@ -22,7 +22,7 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import LABELLED, Batch, Spec
 from pipeline.energies.energy import Energy, gaussian, tilt
-from pipeline.latent import LatentRecipe
+from pipeline.latent import ALL_KINDS, LatentRecipe
 from pipeline.nets.encoder import build_encoder, reparameterize
 from pipeline.nets.generator import build_decoder, decoder_of
 from pipeline.nets.symbols import build_head, joint, label_metrics, labelled_classes, marginal, symbol_usage
@@ -69,10 +69,8 @@ class SymbolVector(LatentRecipe):
     dropout: Share = 0.0
     """Dropout of the encoder; .5 in the code."""
 
-    @property
-    def data_kinds(self) -> frozenset[str]:
-        """All kinds."""
-        return frozenset({"image", "vector", "counts", "text"})
+    data_kinds = ALL_KINDS
+    class_chain = "class"  # of p(z|y)
 
     @property
     def chains(self) -> Mapping[str, ChainSettings]:
@@ -83,11 +81,6 @@ class SymbolVector(LatentRecipe):
     def streams(self) -> Mapping[str, int]:
         """All data, and items with known label."""
         return {"data": self.batch_size} | ({LABELLED: self.labelled_batch_size} if self.labelled_batch_size else {})
-
-    @property
-    def class_chain(self) -> str:
-        """Chains of p(z|y)."""
-        return "class"
 
     def num_classes(self, spec: Spec) -> int:
         """The number of symbols."""
@@ -123,6 +116,10 @@ class SymbolVector(LatentRecipe):
         """Prior: |z|^2/2 - log sum_k exp F(z)_k. Class: |z|^2/2 - F(z)_y. (Both at tilt 1.)"""
         energy = joint(nets["energy"], self.tilt, context["label"]) if context else marginal(nets["energy"], self.tilt)
         return tilt(energy, gaussian())
+
+    def class_scores(self, nets: Nets, x: Tensor) -> Tensor:
+        """(n, k) scores F(z) of the symbols at the encoder's mean z."""
+        return nets["energy"](nets["encoder"](x)[0])
 
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
