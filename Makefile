@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test test-faults check format bench bench-peers
+.PHONY: help install demo test test-slow test-faults check format bench bench-peers
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -15,10 +15,13 @@ install: .venv/installed  ## Make .venv and install the pipeline and its tools
 	@touch $@
 
 demo: install  ## Train an energy-based model on handwritten digits through Ray (two minutes)
-	$(BIN)/python -m jobs.short_run digits-40
+	$(BIN)/python -m jobs.short_run digits-K40
 
-test: install  ## Run all tests
-	$(BIN)/python -m pytest
+test: install  ## Run the fast tests (six minutes on two cores)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-slow: install  ## Run the slow tests, with shapes and types checked everywhere (half an hour)
+	EBM_CHECK_SHAPES=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 test-faults: install  ## Kill actors, learners, drivers and nodes at random, again and again (half an hour)
 	$(BIN)/python -m pytest tests/faults
@@ -35,6 +38,6 @@ check: install  ## Lint, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: install  ## Format, and mend what ruff can mend
+format: install  ## Format, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -23,7 +23,7 @@ from pipeline.nets.weights import Nets
 from pipeline.process import configure_process
 from pipeline.recipe import Recipe, init_networks
 from pipeline.run import run
-from pipeline.runs.job import DataSettings, Job, check_job, from_json, override, to_json
+from pipeline.runs.job import DataSettings, Job, check_job, from_json, load_dataset, override, to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.snapshot import Snapshot, newest_snapshot
 from pipeline.runs.storage import Storage
@@ -142,6 +142,8 @@ def fit(
     )
     job = override(job, learners=learners, actors=actors, **{"eval_samples": 0, **settings})
     check_job(job)
+    if load_dataset(job).fingerprint != dataset.fingerprint:
+        raise InputError("the data set's known labels were drawn with another seed", "seed", job.seed)
     job = check_pretrained(job, init_networks(recipe, dataset.spec, job.seed, torch.device("cpu")))
     folder = None if out else tempfile.TemporaryDirectory(prefix="ebm-fit-")
     storage = Storage.at(out or f"{folder.name}/run")  # type: ignore[union-attr]

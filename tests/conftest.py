@@ -1,4 +1,8 @@
-"""Shapes and types are checked in tests alone: actors and learners in other processes run without."""
+"""Fixtures of all tests.
+
+Shapes and types are checked in tests only; actors and learners in other processes run without. The fast tests check the
+packages of the mathematics, the slow ones (EBM_CHECK_SHAPES=1) the whole pipeline.
+"""
 
 import os
 
@@ -7,10 +11,8 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
 
 from jaxtyping import install_import_hook
 
-CHECKED = ["pipeline"] if os.environ.get("EBM_CHECK_SHAPES") else [
-    f"pipeline.{name}" for name in ("energies", "samplers", "nets", "evaluation.metrics")
-]
-install_import_hook(CHECKED, "beartype.beartype")
+MATHEMATICS = [f"pipeline.{name}" for name in ("energies", "samplers", "nets", "evaluation.metrics")]
+install_import_hook(["pipeline"] if os.environ.get("EBM_CHECK_SHAPES") else MATHEMATICS, "beartype.beartype")
 
 import pytest
 import torch
@@ -22,8 +24,10 @@ from pipeline.samplers.langevin import Langevin
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """One cache of data and classifiers for all tests, and none of the user's."""
-    os.environ["EBM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """One cache of data and classifiers for all tests and all processes of pytest-xdist, apart from the user's."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["EBM_CACHE"] = str(shared / "cache")
     torch.set_num_threads(1)
 
 
