@@ -119,15 +119,15 @@ class Recipe(Protocol):
         ...
 
     def data_dependent_init(
-        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]
+        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, pretrained: frozenset[str]
     ) -> None:
         """Set, in place, what depends on data before learning begins; default: nothing.
 
         Args:
-            nets: the networks after initialisation; those named in `given` come from another run.
+            nets: the networks after initialisation; those named in `pretrained` come from another run.
             batch: lane 0's part of the first batch, the same on every rank.
             rng: the same on every rank.
-            given: names of the pretrained networks.
+            pretrained: names of the pretrained networks.
         """
         return None
 

@@ -5,7 +5,7 @@ import torch
 from pipeline.rng import fold, generator, initial_noise, seeded, standard_normal
 
 
-def test_fold_tells_every_place_apart():
+def test_fold_gives_every_place_a_seed_of_its_own():
     places = list(product((0, 1), (0, 1), ("chain", "data"), range(20), (0, 1)))
     seeds = {fold(*place) for place in places}
     assert len(seeds) == len(places)
@@ -16,7 +16,7 @@ def test_fold_is_the_same_everywhere():
     assert fold(3, 0, "chain", 7, 1) == 7071657033395470026
 
 
-def test_seeded_leaves_the_global_generator_alone():
+def test_seeded_restores_the_global_generator():
     torch.manual_seed(5)
     before = torch.get_rng_state()
     with seeded(1):
@@ -26,7 +26,7 @@ def test_seeded_leaves_the_global_generator_alone():
         assert torch.equal(inside, torch.rand(3))
 
 
-def test_initial_noise_has_the_law_that_it_is_asked_for():
+def test_initial_noise_has_its_law():
     shape, n = (100, 400), 40_000
     gaussian, uniform = (initial_noise(law, shape, generator(0)) for law in ("gaussian", "uniform"))
     assert torch.equal(gaussian, standard_normal(shape, generator(0)))

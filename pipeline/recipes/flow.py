@@ -39,10 +39,10 @@ class MaximumLikelihoodFlow(FlowLatentRecipe):
         return {"flow": build_flow(self.flow, spec)}
 
     def data_dependent_init(
-        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]
+        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, pretrained: frozenset[str]
     ) -> None:
         """Initialise the flow from the batch, unless it is pretrained."""
-        if "flow" not in given:
+        if "flow" not in pretrained:
             flow_of(nets).init_from_data(self.flow.dequantize(batch["data"]["x"], rng))
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:

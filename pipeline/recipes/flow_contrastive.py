@@ -81,15 +81,15 @@ class FlowContrastive(FlowLatentRecipe):
         return {"energy": energy, "flow": build_flow(self.flow, spec), **base}
 
     def data_dependent_init(
-        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, given: frozenset[str]
+        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, pretrained: frozenset[str]
     ) -> None:
         """Initialise, unless pretrained, the flow from the batch, its copy, and c."""
         x = self.flow.dequantize(batch["data"]["x"], rng)
-        if "flow" not in given:
+        if "flow" not in pretrained:
             flow_of(nets).init_from_data(x)
-        if self.frozen - given:
+        if self.frozen - pretrained:
             nets["base"].load_state_dict(nets["flow"].state_dict())
-        if "energy" not in given:
+        if "energy" not in pretrained:
             with torch.no_grad():
                 samples, energy = sample_with_energy(flow_of(nets), standard_normal((1000, x[0].numel()), rng))
                 cast(EnergyWithConstant, nets["energy"]).constant.add_((energy - self.energy(nets)(samples)).mean())

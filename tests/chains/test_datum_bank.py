@@ -1,4 +1,4 @@
-"""One persistent state a datum, through whole runs: the same numbers whatever way they come about."""
+"""One persistent state per datum, through whole and interrupted runs."""
 
 from dataclasses import replace
 
@@ -19,13 +19,13 @@ LANE = Lane(1, 3)
 
 @pytest.fixture
 def persistent(small):
-    """Six updates of alternating back-propagation, which are four epochs of 24 items in batches of 16."""
+    """Six updates of alternating back-propagation: four epochs of 24 items in batches of 16."""
     recipe = AlternatingBackprop(latent_dim=3, steps=2, batch_size=16, width=4)
     return override(small, recipe=recipe, max_items=24)
 
 
 def banks(job):
-    """States and who has one, of each lane, in the newest checkpoint."""
+    """The bank of each lane in the newest checkpoint."""
     return [checkpoint.read_part(newest(job), f"lane-{p:04d}")["banks"]["posterior"] for p in range(job.lanes)]
 
 
@@ -33,17 +33,17 @@ def banks(job):
 def test_half_a_run_and_its_resumption_are_the_whole_run(persistent, tmp_path, lag):
     whole = replace(persistent, lag=lag)
     half = replace(whole, out=str(tmp_path / "half"))
-    found = run(whole)
+    result = run(whole)
     run(replace(half, updates=3))
-    assert run(half)["weights_sha256"] == found["weights_sha256"]
+    assert run(half)["weights_sha256"] == result["weights_sha256"]
     for one, other in zip(banks(whole), banks(half), strict=True):
         assert one["filled"].all()
         assert torch.equal(one["states"], other["states"])
 
 
-def test_lag_is_part_of_what_is_computed(persistent, tmp_path):
-    found = [run(replace(persistent, lag=lag, out=str(tmp_path / f"{lag}")))["weights_sha256"] for lag in (0, 1)]
-    assert len(set(found)) == 2
+def test_lag_changes_the_computation(persistent, tmp_path):
+    hashes = [run(replace(persistent, lag=lag, out=str(tmp_path / f"{lag}")))["weights_sha256"] for lag in (0, 1)]
+    assert len(set(hashes)) == 2
 
 
 def test_every_item_keeps_its_own_state():
@@ -60,7 +60,7 @@ def test_every_item_keeps_its_own_state():
     assert moves.sum() == moves[own].sum()
 
 
-def test_an_item_in_flight_starts_from_what_came_back_last():
+def test_an_item_in_flight_starts_from_the_state_that_was_put_last():
     one, index = Bank(ChainSettings(3, context="data", bank="datum"), [LANE], 31), np.array([1, 4, 7])
     fresh = np.full((3, 2), -1.0, np.float32)
     slots, _ = one.draw(LANE, fresh, 0, index)

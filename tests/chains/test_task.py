@@ -25,20 +25,20 @@ def fresh(n=4):
 
 
 def rounds(bank, n):
-    """Draw and put back n times, each state counting how often it moved; what was drawn."""
-    seen = []
+    """The slots and states of n draws; each state counts its moves, and is put back."""
+    draws = []
     for seed in range(n):
         slots, x = bank.draw(LANE, fresh(), seed)
-        seen.append((slots, x.copy()))
+        draws.append((slots, x.copy()))
         bank.put(LANE, slots, np.where(x < 0, 1, x + 1).astype(np.float32))
-    return seen
+    return draws
 
 
-def test_restart_one_always_starts_anew():
+def test_with_restart_probability_one_every_chain_starts_anew():
     assert all((x == -1).all() for _, x in rounds(bank(1.0), 40))
 
 
-def test_restart_zero_never_starts_anew_twice_and_every_slot_keeps_its_lineage():
+def test_with_restart_probability_zero_every_slot_keeps_its_lineage():
     moves = dict.fromkeys(range(10), 0)
     for slots, x in rounds(bank(0.0), 40):
         for slot, state in zip(slots, x, strict=True):
@@ -47,13 +47,13 @@ def test_restart_zero_never_starts_anew_twice_and_every_slot_keeps_its_lineage()
     assert all(count > 5 for count in moves.values())
 
 
-def test_restart_has_the_probability_it_says():
-    seen = rounds(bank(0.3), 400)[10:]
-    share = np.mean([(x[:, 0] == -1).mean() for _, x in seen])
-    assert abs(share - 0.3) < 4 * np.sqrt(0.3 * 0.7 / (4 * len(seen)))
+def test_chains_restart_with_the_restart_probability():
+    draws = rounds(bank(0.3), 400)[10:]
+    share = np.mean([(x[:, 0] == -1).mean() for _, x in draws])
+    assert abs(share - 0.3) < 4 * np.sqrt(0.3 * 0.7 / (4 * len(draws)))
 
 
-def test_slots_are_drawn_without_replacement_and_never_in_flight():
+def test_slots_are_drawn_without_replacement_and_not_while_in_flight():
     one = bank(0.0)
     first, _ = one.draw(LANE, fresh(5), 0)
     second, _ = one.draw(LANE, fresh(5), 1)
@@ -62,14 +62,14 @@ def test_slots_are_drawn_without_replacement_and_never_in_flight():
         one.draw(LANE, fresh(1), 2)
 
 
-def test_with_draws_under_way_no_slot_is_lost_or_drawn_twice():
-    one, under_way, moves = bank(0.0), [], np.zeros(10, int)
+def test_with_draws_in_flight_no_slot_is_lost_or_drawn_twice():
+    one, in_flight, moves = bank(0.0), [], np.zeros(10, int)
     for seed in range(60):
-        under_way.append(one.draw(LANE, fresh(3), seed))
-        slots = np.concatenate([slots for slots, _ in under_way])
+        in_flight.append(one.draw(LANE, fresh(3), seed))
+        slots = np.concatenate([slots for slots, _ in in_flight])
         assert len(set(slots)) == len(slots)
-        if len(under_way) > 2:  # lag 2
-            slots, x = under_way.pop(0)
+        if len(in_flight) > 2:  # lag 2
+            slots, x = in_flight.pop(0)
             assert (x[:, 0] == np.where(moves[slots], moves[slots], -1)).all()
             moves[slots] += 1
             one.put(LANE, slots, np.repeat(moves[slots, None], 2, 1).astype(np.float32))
@@ -77,7 +77,7 @@ def test_with_draws_under_way_no_slot_is_lost_or_drawn_twice():
     assert moves.min() > 0
 
 
-def test_no_bank_starts_anew_each_time():
+def test_without_a_bank_chains_start_anew_each_time():
     assert all((x == -1).all() for _, x in rounds(bank(0.0, states=0), 5))
 
 

@@ -21,29 +21,29 @@ def test_tilt_multiplies_densities():
 
 
 class Quartic:
-    """An energy that brings its own gradient, and counts how often it is asked for it."""
+    """An energy that brings its own gradient, and counts the calls of `gradient`."""
 
     def __init__(self):
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self, x):
         return x.pow(4).flatten(1).sum(1)
 
     def gradient(self):
-        self.asked += 1
+        self.calls += 1
         return lambda x: 4 * x**3
 
 
-def test_a_sum_has_the_gradient_of_its_parts_whether_they_bring_one_or_not():
+def test_a_sum_has_the_gradients_of_its_parts_their_own_or_autograds():
     x = torch.randn(7, 3, 4, generator=generator(0))
     own = Quartic()
     energy = tilt(lambda x: x.sin().flatten(1).sum(1), tilt(own, gaussian(0.7)))
     with torch.no_grad():
-        found = gradient(energy)(x)
-    assert own.asked == 1
-    assert not found.requires_grad
-    torch.testing.assert_close(found, x.cos() + 4 * x**3 + x / 0.49)
-    torch.testing.assert_close(found, autograd_gradient(energy, x))
+        slope = gradient(energy)(x)
+    assert own.calls == 1
+    assert not slope.requires_grad
+    torch.testing.assert_close(slope, x.cos() + 4 * x**3 + x / 0.49)
+    torch.testing.assert_close(slope, autograd_gradient(energy, x))
 
 
 class Column(torch.nn.Linear):

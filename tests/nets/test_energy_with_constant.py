@@ -11,7 +11,7 @@ def spec(request):
     return request.param
 
 
-def made(spec, classes):
+def net_and_data(spec, classes):
     with seeded(0):
         net = EnergyWithConstant(spec, classes, 8, 0.2)
     return net, torch.randn(6, *spec.shape, generator=generator(1))
@@ -19,19 +19,19 @@ def made(spec, classes):
 
 @pytest.mark.parametrize("classes", [0, 4])
 def test_the_constant_is_added_to_every_energy(spec, classes):
-    net, x = made(spec, classes)
+    net, x = net_and_data(spec, classes)
     before = net(x)
     assert before.shape == (6,)
     assert net.constant.item() == 0
     with torch.no_grad():
         net.constant += 2.5
     torch.testing.assert_close(net(x), before + 2.5)
-    (by,) = torch.autograd.grad(net(x).sum(), net.constant)
-    assert by.item() == 6
+    (slope,) = torch.autograd.grad(net(x).sum(), net.constant)
+    assert slope.item() == 6
 
 
-def test_the_energy_is_that_of_all_classes_together(spec):
-    net, x = made(spec, 4)
+def test_the_energy_sums_over_all_classes(spec):
+    net, x = net_and_data(spec, 4)
     heads = net.heads(x)
     assert heads.shape == (6, 4)
     joint = (heads - net.constant).exp()  # p(x, k)
@@ -39,6 +39,6 @@ def test_the_energy_is_that_of_all_classes_together(spec):
     torch.testing.assert_close(heads.softmax(1), joint / (-net(x)).exp()[:, None])
 
 
-def test_without_classes_it_is_the_network_alone(spec):
-    net, x = made(spec, 0)
+def test_without_classes_the_energy_is_the_network_plus_the_constant(spec):
+    net, x = net_and_data(spec, 0)
     assert torch.equal(net(x), net.net(x))

@@ -1,4 +1,4 @@
-"""Flows: two ways that undo each other, and a change of volume that is theirs."""
+"""Flows: inverse maps, and their log-determinants."""
 
 import math
 
@@ -12,7 +12,7 @@ from pipeline.nets.glow import InvertibleConv, Logit
 from pipeline.rng import generator, seeded
 
 SHAPES = {
-    "stretched glow of (1, 8, 8)": ("glow", (1, 8, 8), 0.05, {"margin": 0.01}),
+    "glow with a logit of (1, 8, 8)": ("glow", (1, 8, 8), 0.05, {"margin": 0.01}),
 } | {
     f"{family} of {shape}": (family, shape)
     for family, shapes in {
@@ -29,8 +29,8 @@ def settings(family, **others):
     return FlowSettings(family=family, **{"couplings": 3, "scales": 2, "hidden": 8, **others})
 
 
-def made(family, shape, perturbed=0.05, others=None):
-    """A flow that saw a batch, its weights off where they began; and data."""
+def flow_and_data(family, shape, perturbed=0.05, others=None):
+    """A flow initialised from a batch, its weights perturbed; and the batch."""
     spec = Spec("image" if len(shape) == 3 else "vector", shape, 0)
     with seeded(0):
         net = build_flow(settings(family, **(others or {})), spec)
@@ -43,12 +43,12 @@ def made(family, shape, perturbed=0.05, others=None):
 
 
 @pytest.fixture(params=SHAPES)
-def pair(request):
-    return made(*SHAPES[request.param])
+def flow_and_batch(request):
+    return flow_and_data(*SHAPES[request.param])
 
 
-def test_either_way_undoes_the_other(pair):
-    net, x = pair
+def test_encode_and_decode_are_inverse(flow_and_batch):
+    net, x = flow_and_batch
     assert isinstance(net, Flow)
     z, _ = net.encode(x)
     assert z.shape == (len(x), x[0].numel())
@@ -57,23 +57,23 @@ def test_either_way_undoes_the_other(pair):
     torch.testing.assert_close(net.encode(net(z))[0], z, rtol=1e-4, atol=1e-4)
 
 
-def test_a_call_is_what_decode_makes(pair):
-    net, x = pair
+def test_a_call_is_decode_without_the_log_det(flow_and_batch):
+    net, x = flow_and_batch
     z = torch.randn(20, x[0].numel(), generator=generator(1))
     torch.testing.assert_close(net(z), net.decode(z)[0], rtol=1e-6, atol=1e-6)
 
 
-def test_the_change_of_volume_is_that_of_the_jacobian(pair):
-    net, x = pair
+def test_the_log_det_is_that_of_the_jacobian(flow_and_batch):
+    net, x = flow_and_batch
     net, x = net.double(), x[:3].double()
     _, log_det = net.encode(x)
-    for one, found in zip(x, log_det.detach(), strict=True):
+    for one, value in zip(x, log_det.detach(), strict=True):
         jacobian = torch.autograd.functional.jacobian(lambda x: net.encode(x[None])[0][0], one).reshape(one.numel(), -1)
-        assert float(found) == pytest.approx(float(torch.linalg.slogdet(jacobian).logabsdet), abs=1e-6)
+        assert float(value) == pytest.approx(float(torch.linalg.slogdet(jacobian).logabsdet), abs=1e-6)
 
 
-def test_both_ways_tell_the_same_change_of_volume(pair):
-    net, x = pair
+def test_encode_and_decode_return_the_same_log_det(flow_and_batch):
+    net, x = flow_and_batch
     z, log_det = net.encode(x)
     torch.testing.assert_close(net.decode(z)[1], log_det, rtol=1e-4, atol=1e-3)
     z = torch.randn(50, x[0].numel(), generator=generator(1))
@@ -83,50 +83,50 @@ def test_both_ways_tell_the_same_change_of_volume(pair):
 
 @pytest.mark.parametrize("family", ["spline", "affine", "gaussian"])
 def test_a_density_in_the_plane_integrates_to_one(family):
-    net, _ = made(family, (2,), perturbed=0.1)
+    net, _ = flow_and_data(family, (2,), perturbed=0.1)
     line = torch.linspace(-10, 10, 501)
     with torch.no_grad():
         energy = flow_energy(net)(torch.cartesian_prod(line, line))
     assert float((-energy.double()).exp().sum()) * 0.04**2 == pytest.approx(1, abs=1e-3)
 
 
-def test_a_glow_begins_with_channels_of_no_mean_and_unit_variance(monkeypatch):
-    met = []
+def test_a_new_glow_has_channels_of_mean_zero_and_variance_one(monkeypatch):
+    calls = []
 
     def encode(self, x, plain=InvertibleConv.encode):
-        met.append((self, x))
+        calls.append((self, x))
         return plain(self, x)
 
-    net, x = made("glow", (3, 8, 8), perturbed=0.0)
+    net, x = flow_and_data("glow", (3, 8, 8), perturbed=0.0)
     monkeypatch.setattr(InvertibleConv, "encode", encode)
     net.encode(x)
-    assert len(met) == 2 * 3
-    for mixing, seen in met:
-        affine = (seen + mixing.shift[:, None, None]) * mixing.log_scale.exp()[:, None, None]
+    assert len(calls) == 2 * 3
+    for layer, inputs in calls:
+        affine = (inputs + layer.shift[:, None, None]) * layer.log_scale.exp()[:, None, None]
         sd, mean = torch.std_mean(affine, (0, 2, 3))
         torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-5)
         torch.testing.assert_close(sd, torch.ones_like(sd), rtol=1e-4, atol=0)
-        lower, upper = mixing._factors()
+        lower, upper = layer._factors()
         turn = lower @ upper
         torch.testing.assert_close(turn @ turn.T, torch.eye(len(turn)), rtol=0, atol=1e-5)
 
 
-def test_pixels_go_through_a_logit_that_goes_straight_on():
-    stretch = Logit(0.01)
+def test_the_logit_continues_as_straight_lines():
+    logit = Logit(0.01)
     x = torch.linspace(-1, 1, 101, dtype=torch.float64)[:, None]
     share = (1.01 + x) / 2.02
-    torch.testing.assert_close(stretch.encode(x)[0], torch.logit(share))
+    torch.testing.assert_close(logit.encode(x)[0], torch.logit(share))
     beyond = torch.tensor([[1.0], [2.0], [5.0], [-1.0], [-2.0]], dtype=torch.float64)
-    y, log_det = stretch.encode(beyond)
-    torch.testing.assert_close(y - beyond * stretch.slope, beyond.sign() * (stretch.end - stretch.slope))
-    torch.testing.assert_close(log_det, torch.full((5,), stretch.slope, dtype=torch.float64).log())
+    y, log_det = logit.encode(beyond)
+    torch.testing.assert_close(y - beyond * logit.slope, beyond.sign() * (logit.end - logit.slope))
+    torch.testing.assert_close(log_det, torch.full((5,), logit.slope, dtype=torch.float64).log())
     identity, nothing = Logit(0.0).encode(beyond)
     assert torch.equal(identity, beyond)
     assert not nothing.any()
 
 
-def test_the_gaussian_is_that_of_the_moments():
-    net, x = made("gaussian", (5,))
+def test_the_gaussian_flow_has_the_moments_of_the_data():
+    net, x = flow_and_data("gaussian", (5,))
     exact = torch.distributions.MultivariateNormal(x.mean(0), torch.cov(x.T))
     points = 2 * torch.randn(100, 5, generator=generator(1))
     with torch.no_grad():
@@ -135,15 +135,15 @@ def test_the_gaussian_is_that_of_the_moments():
 
 
 @pytest.mark.parametrize("family", ["spline", "affine"])
-def test_couplings_see_vectors_of_no_mean_and_unit_covariance(family, monkeypatch):
-    net, x = made(family, (5,))
+def test_couplings_receive_whitened_vectors(family, monkeypatch):
+    net, x = flow_and_data(family, (5,))
     net.couplings = None
     z, _ = net.encode(x)
     torch.testing.assert_close(z.mean(0), torch.zeros(5), rtol=0, atol=1e-5)
     torch.testing.assert_close(torch.cov(z.T), torch.eye(5), rtol=0, atol=1e-2)
 
 
-def test_a_constant_coordinate_keeps_a_little_width():
+def test_a_constant_coordinate_has_some_width():
     net = VectorFlow(3, settings("gaussian"))
     x = torch.randn(100, 3, generator=generator(0)) * torch.tensor([1.0, 0.0, 1.0])
     net.init_from_data(x)
@@ -151,22 +151,22 @@ def test_a_constant_coordinate_keeps_a_little_width():
 
 
 @pytest.mark.parametrize("levels", [17, 256])
-def test_what_was_seen_lies_in_its_levels_interval_and_is_shown_as_it_was(levels):
+def test_dequantized_pixels_are_uniform_in_their_levels_interval_and_quantize_inverts_them(levels):
     own = FlowSettings(levels=levels)
     k = torch.arange(levels).repeat(4 * 10**6 // levels).view(1, 1, levels, -1)
     x = k / (levels - 1) * 2 - 1
-    seen = own.dequantize(x, generator(0))
-    assert seen.min() >= -1
-    assert seen.max() < 1
-    assert torch.equal(((seen.double() + 1) / 2 * levels).floor(), k.double())
-    assert torch.equal(own.quantize(seen), x)
-    within = (seen.double() + 1) / 2 * levels - k
+    dequantized = own.dequantize(x, generator(0))
+    assert dequantized.min() >= -1
+    assert dequantized.max() < 1
+    assert torch.equal(((dequantized.double() + 1) / 2 * levels).floor(), k.double())
+    assert torch.equal(own.quantize(dequantized), x)
+    within = (dequantized.double() + 1) / 2 * levels - k
     n = within.numel()
     assert abs(within.mean() - 1 / 2) < 4 * (1 / 12 / n) ** 0.5
     assert abs(within.square().mean() - 1 / 3) < 4 * (4 / 45 / n) ** 0.5
 
 
-def test_digits_of_17_levels_that_were_kept_as_bytes_are_shown_to_half_a_byte():
+def test_digits_of_17_levels_stored_as_bytes_are_exact_to_half_a_byte():
     k = torch.arange(17).view(1, 1, 1, 17)
     x = (k * (255 / 16)).round() / 127.5 - 1
     own = FlowSettings(levels=17)
@@ -174,24 +174,24 @@ def test_digits_of_17_levels_that_were_kept_as_bytes_are_shown_to_half_a_byte():
     assert (x - (k / 8 - 1)).abs().max() < 0.501 / 127.5
 
 
-def test_vectors_are_seen_and_shown_as_they_are():
+def test_vectors_are_not_quantized():
     x = torch.randn(10, 3, generator=generator(0))
     assert torch.equal(FlowSettings().dequantize(x, generator(0)), x)
     assert torch.equal(FlowSettings().quantize(x), x)
     assert torch.equal(FlowSettings().metrics(x[:, 0], x)["nll_nats"], x[:, 0])
 
 
-def test_what_is_beyond_the_levels_is_shown_as_the_nearest():
+def test_pixels_beyond_the_levels_get_the_nearest():
     x = torch.tensor([-7.0, -1.0, 1.0, 7.0]).view(1, 1, 2, 2)
     assert FlowSettings().quantize(x).flatten().tolist() == [-1, -1, 1, 1]
 
 
 @pytest.mark.parametrize("levels", [17, 256])
-def test_a_uniform_density_needs_all_bits_of_a_level(levels):
+def test_a_uniform_density_has_log2_of_the_levels_bits_per_dim(levels):
     x = torch.zeros(2, 3, 4, 4)
     uniform = torch.full((2,), 3 * 4 * 4 * math.log(2))
-    told = FlowSettings(levels=levels).metrics(uniform, x)
-    assert told["bits_per_dim"].tolist() == pytest.approx([math.log2(levels)] * 2)
+    metrics = FlowSettings(levels=levels).metrics(uniform, x)
+    assert metrics["bits_per_dim"].tolist() == pytest.approx([math.log2(levels)] * 2)
 
 
 PLANE, IMAGE = Spec("vector", (2,), 0), Spec("image", (1, 8, 8), 10)
@@ -210,7 +210,7 @@ PLANE, IMAGE = Spec("vector", (2,), 0), Spec("image", (1, 8, 8), 10)
         ("glow", IMAGE, {"margin": -0.1}, "margin=-0.1"),
     ],
 )
-def test_what_cannot_be_built_is_said_in_a_line(family, spec, others, complaint):
-    with pytest.raises(InputError, match=complaint) as told:
+def test_settings_that_do_not_fit_the_data_are_refused_in_one_line(family, spec, others, complaint):
+    with pytest.raises(InputError, match=complaint) as raised:
         build_flow(settings(family, **others), spec)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)

@@ -1,12 +1,11 @@
-"""Generators, and the gradient of what is amiss with what they make."""
+"""Generators, and the gradient of their reconstruction error."""
 
 import pytest
 import torch
 
 from pipeline.batch import Spec
 from pipeline.energies.energy import autograd_gradient, gradient
-from pipeline.nets.generator import build_decoder as made_of
-from pipeline.nets.generator import reconstruction_energy
+from pipeline.nets.generator import build_decoder, reconstruction_energy
 from pipeline.nets.input_gradient import layer_passes
 from pipeline.nets.layered import LayeredGenerator
 from pipeline.rng import generator, seeded
@@ -25,8 +24,8 @@ def check(net, spec, hidden):
     energy = reconstruction_energy(items, net, 0.3)
     exact, copies = autograd_gradient(energy, z), {name: value.clone() for name, value in items.items()}
     with torch.no_grad():
-        found = gradient(energy)
-        twice = [found(z), found(z)]
+        own_gradient = gradient(energy)
+        twice = [own_gradient(z), own_gradient(z)]
     assert torch.equal(*twice)
     assert not twice[0].requires_grad
     assert all(torch.equal(items[name], copy) for name, copy in copies.items())
@@ -37,9 +36,9 @@ def check(net, spec, hidden):
 @pytest.mark.parametrize(
     ("kind", "spec"), [("mlp", VECTORS), ("mlp", SMALL), ("conv", SMALL), ("conv", WIDE)], ids=lambda value: str(value)
 )
-def test_the_gradient_by_hand_is_autograds(kind, spec, hidden):
+def test_the_gradient_that_is_written_out_is_autograds(kind, spec, hidden):
     with seeded(0):
-        net = made_of(kind, 5, spec, 6, 0.2)
+        net = build_decoder(kind, 5, spec, 6, 0.2)
     assert layer_passes(net)
     check(net, spec, hidden)
 
@@ -47,4 +46,4 @@ def test_the_gradient_by_hand_is_autograds(kind, spec, hidden):
 def test_the_gradient_through_any_other_generator_is_autograds():
     with seeded(0):
         check(LayeredGenerator((3, 2), SMALL, 6, 0.2), SMALL, True)
-        check(made_of("mlp", 5, SMALL, 6, -0.2), SMALL, False)  # a slope that takes the sign with it
+        check(build_decoder("mlp", 5, SMALL, 6, -0.2), SMALL, False)  # whose activation does not keep the sign

@@ -1,4 +1,4 @@
-"""Gradients by hand are autograd's."""
+"""Gradients that are written out equal autograd's."""
 
 import pytest
 import torch
@@ -23,8 +23,8 @@ def conv(shape, width=4, leaky_slope=0.2):
         return ConvEnergy(shape, width, leaky_slope)
 
 
-def activated(net, activation):
-    """The network, with another activation between its layers."""
+def with_activation(net, activation):
+    """The network with another activation between its layers."""
     for i, layer in enumerate(net):
         if isinstance(layer, nn.LeakyReLU):
             net[i] = activation
@@ -36,18 +36,18 @@ def draw(*shape):
 
 
 def check(net, x):
-    """Without a graph, with x and the parameters as they were."""
+    """The gradient equals autograd's, has no graph, and leaves x and the parameters unchanged."""
     before = x.clone()
     exact = autograd_gradient(net, x)
     with torch.no_grad():
-        found = gradient(net)(x)
+        slope = gradient(net)(x)
     scale = exact.abs().max()
     assert scale > 0
-    assert found.dtype == x.dtype
-    assert not found.requires_grad
+    assert slope.dtype == x.dtype
+    assert not slope.requires_grad
     assert torch.equal(x, before)
     assert all(p.grad is None for p in net.parameters())
-    torch.testing.assert_close(found / scale, exact / scale, atol=1e-5, rtol=0)
+    torch.testing.assert_close(slope / scale, exact / scale, atol=1e-5, rtol=0)
 
 
 ACTIVATIONS = [nn.LeakyReLU(0.0), nn.LeakyReLU(0.2), nn.GELU(), nn.Tanh()]
@@ -55,36 +55,36 @@ ACTIVATIONS = [nn.LeakyReLU(0.0), nn.LeakyReLU(0.2), nn.GELU(), nn.Tanh()]
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
 @pytest.mark.parametrize("widths", [(5,), (8, 3), (4, 8, 8, 8)], ids=repr)
-def test_of_an_mlp(widths, activation):
-    net = activated(mlp(widths), activation)
+def test_gradient_of_an_mlp(widths, activation):
+    net = with_activation(mlp(widths), activation)
     assert input_gradient(net)
     check(net, draw(9, 6))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
 @pytest.mark.parametrize(("shape", "n"), [((1, 8, 8), 5), ((3, 32, 32), 2), ((3, 12, 9), 2 * PIECE + 1)])
-def test_of_a_convnet(shape, n, activation):
-    net = activated(conv(shape), activation)
+def test_gradient_of_a_convnet(shape, n, activation):
+    net = with_activation(conv(shape), activation)
     assert input_gradient(net)
     check(net, draw(n, *shape))
     check(net, draw(n, *shape).contiguous(memory_format=torch.channels_last))
 
 
-def test_of_a_tilted_network():
+def test_gradient_of_a_tilted_network():
     net, x = mlp((8, 8)), draw(9, 6)
     with torch.no_grad():
         torch.testing.assert_close(gradient(tilt(net, gaussian(0.5)))(x), autograd_gradient(net, x) + 4 * x)
 
 
 @pytest.mark.parametrize("other", [nn.LeakyReLU(-0.5), nn.GELU("tanh"), nn.SiLU(), nn.Dropout(0.0)], ids=repr)
-def test_a_layer_that_is_not_known_leaves_it_to_autograd(other):
+def test_autograd_takes_over_for_an_unknown_layer(other):
     for net, x in ((mlp((8, 8)), draw(9, 6)), (conv((1, 8, 8)), draw(3, 1, 8, 8))):
-        assert input_gradient(activated(net, other)) is None
+        assert input_gradient(with_activation(net, other)) is None
         check(net, x)
 
 
 @pytest.mark.parametrize("second", [nn.LeakyReLU(0.2), nn.Tanh(), nn.GELU()], ids=repr)
-def test_an_activation_that_would_overwrite_anothers_leaves_it_to_autograd(second):
+def test_autograd_takes_over_where_an_activation_would_overwrite_another(second):
     net = mlp((8,))
     net.insert(1, nn.Tanh())
     net[2] = second
@@ -92,7 +92,7 @@ def test_an_activation_that_would_overwrite_anothers_leaves_it_to_autograd(secon
     check(net, draw(9, 6))
 
 
-def test_a_convolution_with_other_borders_leaves_it_to_autograd():
+def test_autograd_takes_over_for_a_convolution_with_other_padding():
     net = conv((1, 8, 8))
     net[0].padding_mode = "circular"
     assert input_gradient(net) is None
@@ -112,12 +112,12 @@ def test_a_subclass_may_compute_something_else():
         check(Halved((1, 8, 8), 4, 0.2), draw(3, 1, 8, 8))
 
 
-def test_another_network_has_autograds():
+def test_another_network_uses_autograd():
     with seeded(0):
         check(NonLocalEnergy((1, 8, 8), 2, 0.2), draw(3, 1, 8, 8))
 
 
-def test_chains_end_where_autograds_end():
+def test_chains_end_where_those_by_autograd_end():
     for net, x in ((mlp((8, 8)), draw(9, 6)), (conv((1, 8, 8)), draw(3, 1, 8, 8))):
         energy, sampler = tilt(net, gaussian()), Langevin(10, 0.05, 0.3)
         with torch.no_grad():

@@ -12,13 +12,13 @@ def block():
         return NonLocal(6)
 
 
-def test_block_starts_as_the_identity(block):
+def test_a_new_block_is_the_identity(block):
     x = torch.randn(2, 6, 8, 8, generator=generator(0))
     assert torch.equal(block(x), x)
 
 
 def test_block_is_attention_over_pooled_pixels(block):
-    # uniform queries: every pixel draws the mean of the pooled values
+    # with uniform queries, attention is the mean of the pooled values
     with torch.no_grad():
         for p in block.query.parameters():
             p.zero_()
@@ -45,6 +45,6 @@ def test_energies_of_a_batch_are_those_of_its_items(shape):
 @pytest.mark.parametrize(
     ("shape", "width", "complaint"), [((1, 7, 9), 4, "7x9 are too small"), ((1, 8, 8), 0, "width=0: must be 1 or more")]
 )
-def test_what_it_cannot_take_is_refused(shape, width, complaint):
+def test_small_images_and_widths_are_refused(shape, width, complaint):
     with pytest.raises(InputError, match=complaint):
         NonLocalEnergy(shape, width, 0.05)

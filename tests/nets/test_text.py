@@ -40,12 +40,12 @@ def gru(net, x, h):
     return (1 - u) * (n + (r + a).sigmoid() * c).tanh() + u * h
 
 
-def test_the_loss_is_that_of_the_words_one_by_one():
+def test_the_loss_is_the_sum_over_words():
     net = net_of()
     for sentence, z, loss in zip(ITEMS["x"], Z, net.loss(Z, ITEMS, 0.3), strict=True):
         state, before, total = (net.first.weight @ z + net.first.bias).tanh(), 0, 0.0
         for place, word in enumerate(sentence.tolist()):
-            if place == 6:  # where a sentence can but end
+            if place == 6:  # where a sentence must end
                 break
             state = gru(net.gru, torch.cat([net.embedding.weight[before], z]), state)
             scores = net.embedding.weight[1:] @ (net.last.weight @ torch.cat([state, z]) + net.last.bias) + net.bias
@@ -56,7 +56,7 @@ def test_the_loss_is_that_of_the_words_one_by_one():
         assert float(loss) == pytest.approx(total, rel=1e-5)
 
 
-def test_padding_and_company_change_nothing():
+def test_padding_and_other_sentences_change_nothing():
     net = net_of()
     together = net.loss(Z, ITEMS, 1.0)
     alone = [net.loss(Z[i : i + 1], {k: v[i : i + 1] for k, v in ITEMS.items()}, 1.0) for i in range(4)]
@@ -64,8 +64,8 @@ def test_padding_and_company_change_nothing():
     encoder = net_of(make=lambda spec: SentenceEncoder(spec, 3, 8))
     mean, log_sd = encoder(ITEMS["x"])
     for i in range(4):
-        for found, other in zip(encoder(ITEMS["x"][i : i + 1]), (mean, log_sd), strict=True):
-            assert torch.allclose(found[0], other[i], rtol=1e-5, atol=1e-6)
+        for single, other in zip(encoder(ITEMS["x"][i : i + 1]), (mean, log_sd), strict=True):
+            assert torch.allclose(single[0], other[i], rtol=1e-5, atol=1e-6)
     assert not torch.allclose(mean[0], mean[1], atol=0.01)
 
 
@@ -75,30 +75,30 @@ def test_the_gradient_in_z_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(lambda z: net.loss(z, ITEMS, 1.0), z)
 
 
-def test_sentences_are_drawn_with_the_probability_that_the_loss_says():
+def test_sentences_are_sampled_with_the_probability_of_their_loss():
     net, n = net_of(TINY), 20_000
     every = [s for length in range(3) for s in product((2, 3), repeat=length)]
     items, z = batch(*every, longest=3), Z[:1].expand(len(every), -1)
     p = (-net.loss(z, items, 1.0)).exp()
     assert float(p.sum()) == pytest.approx(1, abs=1e-5)
-    drawn = net.sample(Z[:1].expand(n, -1), seeded_generator(2))
-    share = (drawn[:, None] == items["x"]).all(2).float().mean(0)
+    sentences = net.sample(Z[:1].expand(n, -1), seeded_generator(2))
+    share = (sentences[:, None] == items["x"]).all(2).float().mean(0)
     assert float(share.sum()) == pytest.approx(1, abs=1e-6)
     assert ((share - p).abs() < 4 * (p * (1 - p) / n).sqrt()).all()
-    assert torch.equal(drawn, net.sample(Z[:1].expand(n, -1), seeded_generator(2)))
+    assert torch.equal(sentences, net.sample(Z[:1].expand(n, -1), seeded_generator(2)))
 
 
-def test_what_is_drawn_are_sentences():
-    drawn = net_of().sample(torch.randn(200, 3, generator=seeded_generator(3)), seeded_generator(4))
-    length = (drawn > 0).sum(1)
-    assert drawn.shape == (200, 7)
-    assert (drawn.gather(1, length[:, None] - 1) == 1).all()
-    assert ((drawn == 1).sum(1) == 1).all()
-    assert drawn.max() < len(SPEC.frequency)
+def test_samples_are_sentences():
+    sentences = net_of().sample(torch.randn(200, 3, generator=seeded_generator(3)), seeded_generator(4))
+    length = (sentences > 0).sum(1)
+    assert sentences.shape == (200, 7)
+    assert (sentences.gather(1, length[:, None] - 1) == 1).all()
+    assert ((sentences == 1).sum(1) == 1).all()
+    assert sentences.max() < len(SPEC.frequency)
     assert length.unique().tolist() == list(range(1, 8))
 
 
-def test_where_embeddings_say_nothing_words_have_their_frequencies():
+def test_with_zero_embeddings_words_have_their_frequencies():
     with seeded(0):
         net = SentenceDecoder(3, SPEC, 8).eval().requires_grad_(False)
     net.embedding.weight.zero_()
@@ -107,7 +107,7 @@ def test_where_embeddings_say_nothing_words_have_their_frequencies():
     assert torch.allclose(net.metrics(net.loss(Z[:2], items, 1.0), items, 1.0)["nll_nats_per_word"], expected)
 
 
-def test_text_has_a_recurrent_decoder_and_too_small_ones_are_refused():
+def test_text_has_a_recurrent_decoder_and_small_sizes_are_refused():
     net = build_decoder("conv", 3, SPEC, 8, 0.2)
     assert isinstance(net, SentenceDecoder)
     assert isinstance(net, Decoder)

@@ -25,13 +25,13 @@ def test_loading_keeps_strides_and_bits():
     assert weights.digest(target) == weights.digest(source)
 
 
-def test_the_order_is_logical_whatever_the_layout():
+def test_the_order_does_not_depend_on_the_memory_layout():
     one, two = nets(0), nets(0)
     two["energy"].to(memory_format=torch.contiguous_format)
     assert np.array_equal(weights.flatten(one), weights.flatten(two))
 
 
-def test_buffers_travel_too():
+def test_buffers_are_part_of_the_array():
     one = nets(0)
     one["other"].running_mean += 5
     two = nets(0)
@@ -54,6 +54,6 @@ def test_copies_for_chains_leave_the_callers_networks_as_they_were():
     assert [p.requires_grad for p in one["energy"].parameters()] == flags
 
 
-def test_another_network_is_refused():
+def test_weights_of_another_network_are_refused():
     with pytest.raises(ValueError, match="weights"):
         weights.load(nets(0), np.zeros(10, np.float32))

@@ -22,16 +22,16 @@ RNG = np.random.default_rng(0)
 DATA, MODEL = (RNG.normal(size=(24, 2)).astype(np.float32) for _ in range(2))
 
 
-def updated(recipe, update=0):
+def learner_after_update(recipe, update=0):
     learner = Learner(recipe, SPEC, lanes_of_rank(2), 0, CPU)
     metrics = learner.update(update, *parts(learner.lanes, DATA, MODEL), {})
     return learner, metrics
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.125])
-def test_sgd_moves_the_network_by_the_rate_times_the_gradient_of_f_whatever_the_noise(noise):
+def test_an_sgd_step_is_the_rate_times_the_gradient_of_f_for_any_noise(noise):
     recipe = replace(SGD, langevin=replace(SGD.langevin, noise=noise))
-    learner, metrics = updated(recipe)
+    learner, metrics = learner_after_update(recipe)
     f = Learner(recipe, SPEC, lanes_of_rank(2), 0, CPU).nets["energy"]
     difference = f(torch.tensor(DATA)).mean() - f(torch.tensor(MODEL)).mean()
     gradient = torch.autograd.grad(difference, list(f.parameters()))
@@ -41,7 +41,7 @@ def test_sgd_moves_the_network_by_the_rate_times_the_gradient_of_f_whatever_the_
     assert metrics["energy/gap"] == pytest.approx(difference.item() * 2 / noise**2, rel=1e-4)
 
 
-def test_the_rate_falls_by_its_factor_to_its_end():
+def test_the_rate_decays_to_its_final_value():
     recipe = replace(SGD, lr_decay=0.9, final_lr=0.05)
     factors = [recipe.learning_rate_factors(update, {})["energy"] for update in range(20)]
     assert factors[:4] == pytest.approx([1, 0.9, 0.81, 0.729])
@@ -50,9 +50,9 @@ def test_the_rate_falls_by_its_factor_to_its_end():
     assert {constant.learning_rate_factors(update, {})["energy"] for update in (0, 10, 10_000)} == {1.0}
 
 
-def test_adam_takes_no_scale():
+def test_an_adam_step_does_not_depend_on_the_noise():
     weights = [
-        flatten(updated(replace(SGD, optimizer="adam", langevin=Langevin(5, 1.0, noise)))[0].nets)
+        flatten(learner_after_update(replace(SGD, optimizer="adam", langevin=Langevin(5, 1.0, noise)))[0].nets)
         for noise in (0.01, 0.125)
     ]
     np.testing.assert_allclose(*weights, atol=1e-4)
@@ -65,6 +65,6 @@ def test_chains_without_steps_are_refused(recipe):
 
 
 @pytest.mark.parametrize(("drift", "noise", "field"), [(0.0, 0.1, "drift"), (1.0, 0.0, "noise"), (0.0, 0.0, "drift")])
-def test_a_temperature_of_nothing_or_without_bound_is_refused(drift, noise, field):
+def test_a_temperature_of_zero_or_infinity_is_refused(drift, noise, field):
     with pytest.raises(InputError, match=f"{field}=0.0: must be above 0"):
         Anatomy(langevin=Langevin(5, drift, noise))

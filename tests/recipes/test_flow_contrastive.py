@@ -1,4 +1,4 @@
-"""An energy and a flow that play: V and whom it moves, whose turn it is, and the constant."""
+"""Flow contrastive estimation: the value, its gradients, which network learns, and the constant."""
 
 import math
 from dataclasses import replace
@@ -33,7 +33,7 @@ class Quadratic(nn.Module):
 
 
 class Perfect(nn.Module):
-    """What the flow says, and a constant of 0."""
+    """-log q of the flow, and a constant of 0."""
 
     def __init__(self, flow):
         super().__init__()
@@ -44,15 +44,15 @@ class Perfect(nn.Module):
 
 
 @pytest.fixture
-def double():
-    """Double precision wherever a tensor is made without a type."""
+def double_precision():
+    """Double precision as the default type."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
 
 
 def nets_of(recipe, spec=PLANE):
-    """Its networks, off where they began."""
+    """The recipe's networks, perturbed."""
     nets = init_networks(recipe, spec, 0, CPU)
     with seeded(1), torch.no_grad():
         for net in nets.values():
@@ -70,60 +70,60 @@ def data(n, spec=PLANE, seed=5):
     return torch.randn(n, *spec.shape, generator=generator(seed))
 
 
-def test_against_a_perfect_energy_the_value_is_its_optimum():
+def test_with_a_perfect_energy_the_value_is_minus_log_4():
     nets = nets_of(FCE)
     nets["energy"] = Perfect(nets["flow"])
-    found, told = losses(FCE, nets, data(200))
-    assert float(told["value"].detach()) == pytest.approx(-math.log(4), abs=1e-5)
-    assert told["log_ratio"].abs() < 1e-5
-    assert float(found["energy"].detach()) == -float(found["flow"].detach())
-    for p in torch.autograd.grad(found["energy"], nets["energy"].constant):
-        assert p.abs() < 1e-5  # nor would c move
+    values, metrics = losses(FCE, nets, data(200))
+    assert float(metrics["value"].detach()) == pytest.approx(-math.log(4), abs=1e-5)
+    assert metrics["log_ratio"].abs() < 1e-5
+    assert float(values["energy"].detach()) == -float(values["flow"].detach())
+    for p in torch.autograd.grad(values["energy"], nets["energy"].constant):
+        assert p.abs() < 1e-5  # c would not change either
 
 
-def test_whatever_the_energy_the_flows_own_samples_are_discriminator_accuracy_by_halves():
+def test_half_of_the_flows_own_samples_are_classified_correctly_by_any_energy():
     nets, n = nets_of(FCE), 20_000
     with torch.no_grad():
         own = nets["flow"](data(n))
-        _, told = losses(FCE, nets, own)
-    assert abs(told["discriminator_accuracy"] - 0.5) < 4 * 0.5 / (2 * n) ** 0.5
+        _, metrics = losses(FCE, nets, own)
+    assert abs(metrics["discriminator_accuracy"] - 0.5) < 4 * 0.5 / (2 * n) ** 0.5
 
 
 def test_the_value_is_that_of_its_equation():
     nets, x = nets_of(FCE), data(50)
-    _, told = losses(FCE, nets, x, seed=3)
-    made, _ = sample_with_energy(nets["flow"], torch.randn(50, 2, generator=generator(3)))
+    _, metrics = losses(FCE, nets, x, seed=3)
+    samples, _ = sample_with_energy(nets["flow"], torch.randn(50, 2, generator=generator(3)))
     p, q = (lambda x: (-nets["energy"](x)).exp()), (lambda x: (-flow_energy(nets["flow"])(x)).exp())
-    value = (p(x) / (p(x) + q(x))).log().mean() + (q(made) / (p(made) + q(made))).log().mean()
-    torch.testing.assert_close(told["value"], value)
-    right = torch.cat([p(x) > q(x), p(made) < q(made)]).float().mean()
-    torch.testing.assert_close(told["discriminator_accuracy"], right)
-    assert told["constant"] is nets["energy"].constant
+    value = (p(x) / (p(x) + q(x))).log().mean() + (q(samples) / (p(samples) + q(samples))).log().mean()
+    torch.testing.assert_close(metrics["value"], value)
+    right = torch.cat([p(x) > q(x), p(samples) < q(samples)]).float().mean()
+    torch.testing.assert_close(metrics["discriminator_accuracy"], right)
+    assert metrics["constant"] is nets["energy"].constant
 
 
-def test_the_flows_gradient_goes_through_its_samples_and_its_density(double):
+def test_the_flows_gradient_goes_through_its_samples_and_its_density(double_precision):
     nets, x = nets_of(FCE), data(20)
     parameters = list(nets["flow"].parameters())
-    found, _ = losses(FCE, nets, x)
-    gradient = torch.autograd.grad(found["flow"], parameters)
+    values, _ = losses(FCE, nets, x)
+    gradient = torch.autograd.grad(values["flow"], parameters)
     step, rng = 1e-6, generator(9)
     for _ in range(8):
-        way = [torch.randn(p.shape, generator=rng) for p in parameters]
+        direction = [torch.randn(p.shape, generator=rng) for p in parameters]
         ends = []
         for sign in (1, -1):
             with torch.no_grad():
-                for p, v in zip(parameters, way, strict=True):
+                for p, v in zip(parameters, direction, strict=True):
                     p.add_(sign * step * v)
                 ends.append(losses(FCE, nets, x)[0]["flow"].item())
-                for p, v in zip(parameters, way, strict=True):
+                for p, v in zip(parameters, direction, strict=True):
                     p.sub_(sign * step * v)
-        along = sum((g * v).sum() for g, v in zip(gradient, way, strict=True)).item()
+        along = sum((g * v).sum() for g, v in zip(gradient, direction, strict=True)).item()
         assert along == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-7)
         assert abs(along) > 1e-4
 
 
 @pytest.mark.parametrize(
-    ("recipe", "told", "turn"),
+    ("recipe", "metrics", "learner"),
     [
         (FCE, {}, "energy"),
         (FCE, {"discriminator_accuracy": 0.54}, "energy"),
@@ -132,26 +132,26 @@ def test_the_flows_gradient_goes_through_its_samples_and_its_density(double):
         (NCE, {"discriminator_accuracy": 1.0}, "energy"),
     ],
 )
-def test_whose_turn_it_is(recipe, told, turn):
-    assert recipe.learning_rate_factors(0, told) == {turn: 1.0}
-    assert replace(recipe, lr_decay=0.9).learning_rate_factors(7, told) == {turn: pytest.approx(0.9**7)}
+def test_which_network_learns(recipe, metrics, learner):
+    assert recipe.learning_rate_factors(0, metrics) == {learner: 1.0}
+    assert replace(recipe, lr_decay=0.9).learning_rate_factors(7, metrics) == {learner: pytest.approx(0.9**7)}
 
 
 @pytest.mark.parametrize(
     ("recipe", "spec"),
     [(FCE, PLANE), (NCE, PLANE), (replace(FCE, flow=FlowSettings(couplings=1, hidden=4)), Spec("image", (1, 8, 8), 0))],
 )
-def test_the_constant_begins_where_the_flows_samples_are_as_likely_to_both(recipe, spec):
+def test_the_constant_starts_where_the_log_ratio_is_zero_on_samples(recipe, spec):
     nets = nets_of(recipe, spec)
     x = data(500, spec).clamp(-1, 1)
     recipe.data_dependent_init(nets, {"data": {"x": x}}, generator(0), frozenset())
     with torch.no_grad():
-        made, base = sample_with_energy(nets["flow"], torch.randn(4000, spec.size, generator=generator(8)))
-        r = base - nets["energy"](made)
+        samples, base = sample_with_energy(nets["flow"], torch.randn(4000, spec.size, generator=generator(8)))
+        r = base - nets["energy"](samples)
     assert abs(r.mean()) < 4 * r.std() * (1 / 4000 + 1 / 1000) ** 0.5
 
 
-def test_the_constant_of_another_run_stays():
+def test_a_pretrained_constant_does_not_change():
     nets = nets_of(FCE)
     before = nets["energy"].constant.clone()
     FCE.data_dependent_init(nets, {"data": {"x": data(50)}}, generator(0), frozenset({"energy"}))
@@ -164,9 +164,9 @@ def test_noise_contrastive_estimation_learns_the_normaliser():
     optimizer, sd = recipe.optimizers(nets)["energy"], torch.tensor([0.6, 1.2])
     initial = [group["lr"] for group in optimizer.param_groups]
     for update in range(200):
-        found, _ = losses(recipe, nets, sd * data(1000, seed=100 + update), seed=update)
+        values, _ = losses(recipe, nets, sd * data(1000, seed=100 + update), seed=update)
         optimizer.zero_grad()
-        found["energy"].backward()
+        values["energy"].backward()
         for group, rate in zip(optimizer.param_groups, initial, strict=True):
             group["lr"] = rate * recipe.learning_rate_factors(update, {})["energy"]
         optimizer.step()
@@ -175,7 +175,7 @@ def test_noise_contrastive_estimation_learns_the_normaliser():
     assert (-nets["energy"].log_precision / 2).exp().tolist() == pytest.approx(sd.tolist(), rel=0.03)
 
 
-def test_the_constant_has_a_rate_of_its_own_and_a_fixed_flow_no_optimizer():
+def test_the_constant_has_its_own_rate_and_a_gaussian_flow_no_optimizer():
     recipe = replace(FCE, energy_lr=0.1, constant_lr=0.2, flow_lr=0.3)
     nets = nets_of(recipe)
     others, own = recipe.optimizers(nets)["energy"].param_groups
@@ -192,10 +192,10 @@ def test_labels_add_their_cross_entropy():
     recipe = replace(FCE, labelled_batch_size=6, label_weight=2.0)
     nets, x, label = nets_of(recipe, spec), data(20), torch.tensor([0, 1, 2, 2, 1, 0])
     items = {"x": data(6, seed=6), "label": label}
-    found, told = recipe.losses(nets, {"data": {"x": x}, "labelled": items}, {}, generator(0), 0)
+    values, metrics = recipe.losses(nets, {"data": {"x": x}, "labelled": items}, {}, generator(0), 0)
     entropy = -nets["energy"].heads(items["x"]).log_softmax(1)[torch.arange(6), label].mean()
-    torch.testing.assert_close(told["cross_entropy"], entropy)
-    torch.testing.assert_close(found["energy"], -found["flow"] + 2 * entropy)
+    torch.testing.assert_close(metrics["cross_entropy"], entropy)
+    torch.testing.assert_close(values["energy"], -values["flow"] + 2 * entropy)
     assert isinstance(nets["energy"], EnergyWithConstant)
     with pytest.raises(InputError, match="labelled_batch_size=6: the data have no labels"):
         recipe.nets(PLANE)

@@ -1,4 +1,4 @@
-"""Recipes that are one another's special cases (the same numbers, bit for bit, where the algebra is the same)."""
+"""Recipes that are special cases of one another."""
 
 import math
 from dataclasses import replace
@@ -29,7 +29,7 @@ from pipeline.training.worker import Worker
 
 SRI = ShortRunInference(latent_dims=(5,), steps=4, step_size=0.1, tune_every=0, sigma=0.3, batch_size=8, width=16)
 STEP = float(init_networks(SRI, Spec("vector", (2,), 0), 0, CPU)["step_size"]().detach())
-"""SRI's step as it comes out of its network, rounding and all."""
+"""SRI's step size after the rounding by its network."""
 SAME = {"latent_dim": 5, "sigma": 0.3, "batch_size": 8, "width": 16, "architecture": "mlp"}
 ABP = AlternatingBackprop(steps=4, step_size=STEP, **SAME)
 LATENT = LatentPrior(
@@ -38,7 +38,7 @@ LATENT = LatentPrior(
 
 
 ROUNDING = 1e-5
-"""Two networks of the same function: some CPUs multiply their matrices in another order."""
+"""Tolerance for two networks of the same function: some CPUs multiply their matrices in another order."""
 
 
 def near(a, b):
@@ -64,14 +64,14 @@ def ranks(small):
 
 
 def weights(rank):
-    """Of the generator, in the order in which a latent vector meets them."""
+    """Weights of the generator, from its input to its output."""
     net = rank.learner.nets["generator"]
     layers = [net.read[0], net.mix[0], net.out[0]] if hasattr(net, "read") else [net[0], net[2], net[4]]
     return [p for layer in layers for p in (layer.weight, layer.bias)]
 
 
-def states(answers):
-    return {lane: answer.x for (chain, lane), answer in answers.items() if chain == "posterior"}
+def states(results):
+    return {lane: result.x for (chain, lane), result in results.items() if chain == "posterior"}
 
 
 def test_a_latent_prior_of_zero_energy_is_short_run_inference_with_one_layer(ranks):
@@ -108,8 +108,7 @@ def test_alternating_backprop_is_short_run_inference_whose_states_persist(ranks)
         for lane in rank.lanes:
             states = rank.banks["posterior"].state_dict(lane)
             left |= {
-                int(slot) * lane.count + lane.index: states["states"][slot]
-                for slot in np.flatnonzero(states["filled"])
+                int(slot) * lane.count + lane.index: states["states"][slot] for slot in np.flatnonzero(states["filled"])
             }
     assert sorted(left) == list(range(24))
 
@@ -137,9 +136,9 @@ def losses(nets, x, rng):
 
 def test_a_joint_vae_without_its_energy_has_the_gradients_of_a_vae(vae):
     nets, x = vae
-    found = losses(nets, x, generator(2))
+    own_losses = losses(nets, x, generator(2))
     rng = generator(2)
-    torch.randn(4, 3, generator=rng)  # of generated items, which a VAE has not
+    torch.randn(4, 3, generator=rng)  # latent vectors of generated items, which a VAE does not need
     mean, log_sd = nets["encoder"](x)
     posterior = Normal(mean, log_sd.exp())
     z = mean + log_sd.exp() * torch.randn(4, 3, generator=rng)
@@ -147,7 +146,7 @@ def test_a_joint_vae_without_its_energy_has_the_gradients_of_a_vae(vae):
     negative_elbo = (posterior.log_prob(z) - Normal(0, 1).log_prob(z)).sum(1) - log_p
     for name in ("encoder", "generator"):
         own = list(nets[name].parameters())
-        pairs = [torch.autograd.grad(loss, own, retain_graph=True) for loss in (found[name], negative_elbo.mean())]
+        pairs = [torch.autograd.grad(loss, own, retain_graph=True) for loss in (own_losses[name], negative_elbo.mean())]
         for g, wanted in zip(*pairs, strict=True):
             torch.testing.assert_close(g, wanted, rtol=1e-4, atol=1e-5)
 
@@ -164,10 +163,10 @@ def test_a_joint_vae_without_its_energy_has_the_loss_of_a_vae_on_average(vae):
         spread = (2 * log_sd).exp() @ net.weight.square().sum(0)
         reconstruction = ((x - net(mean)).square().sum(1) + spread) / (2 * VAE.sigma**2)
         many = x.repeat(1000, 1)
-        found = torch.stack([losses(nets, many, generator(seed))["encoder"] for seed in range(50)])
-    error = found.std() / len(found) ** 0.5
+        samples = torch.stack([losses(nets, many, generator(seed))["encoder"] for seed in range(50)])
+    error = samples.std() / len(samples) ** 0.5
     constant = 3 / 2  # log p(z) and log q(z) without log 2 pi, and q's entropy without the 1/2 of each dimension
-    assert abs(found.mean() - (kl + reconstruction).mean() - constant) < 4 * error
+    assert abs(samples.mean() - (kl + reconstruction).mean() - constant) < 4 * error
     assert 4 * error < 0.05 * kl.mean()
 
 
@@ -202,20 +201,20 @@ def test_neural_transport_through_the_identity_is_short_run_tilted_by_a_gaussian
             for recipe, energy, rng in ((IDENTITY, target, generator(4)), (SHORT, tilted, generator(4)))
         ]
     assert near(ends[0][0], ends[1][0])
-    moved, batch = ChainStates(z, Stats(*torch.ones(3, 8))), {"data": {"x": x}}
-    (loss, told), (other, also) = (
-        recipe.losses(some, batch, {"model": moved}, generator(5), 0)
+    states_of_model, batch = ChainStates(z, Stats(*torch.ones(3, 8))), {"data": {"x": x}}
+    (loss, metrics), (other, also) = (
+        recipe.losses(some, batch, {"model": states_of_model}, generator(5), 0)
         for recipe, some in ((IDENTITY, nets), (SHORT, others))
     )
     for name in ("energy/data", "energy/model", "energy/gap"):
-        assert near(told[name].detach(), also[name].detach())
+        assert near(metrics[name].detach(), also[name].detach())
     pair = [list(some["energy"].parameters()) for some in (nets, others)]
-    found = [torch.autograd.grad(some["energy"], p) for some, p in zip((loss, other), pair, strict=True)]
-    assert all(near(a, b) for a, b in zip(*found, strict=True))
+    gradients = [torch.autograd.grad(some["energy"], p) for some, p in zip((loss, other), pair, strict=True)]
+    assert all(near(a, b) for a, b in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("family", ["spline", "affine", "gaussian"])
-def test_the_energy_of_data_is_the_target_of_z_but_for_the_change_of_volume(family):
+def test_the_energy_of_data_is_the_target_of_z_minus_the_log_det(family):
     recipe = replace(IDENTITY, flow=FlowSettings(family=family, couplings=2, hidden=8))
     nets = init_networks(recipe, Spec("vector", (3,), 0), 0, CPU)
     batch = 3 * torch.randn(200, 3, generator=generator(0)) + 1

@@ -1,4 +1,4 @@
-"""Chains behind a flow: what they sample, and what log Z is by draws of the base."""
+"""Chains in the latent space of a flow: what they sample, and the estimate of log Z."""
 
 from dataclasses import replace
 
@@ -44,12 +44,12 @@ class Quadratic(nn.Module):
 
 
 def tilted(energy, d=2):
-    """Networks with that energy, and a Gaussian flow that has seen nothing."""
+    """Networks with this energy, and a standard Gaussian flow."""
     return {**init_networks(GAUSSIAN, Spec("vector", (d,), 0), 0, CPU), "energy": energy}
 
 
 @pytest.mark.parametrize("a", [(0.3, -0.4), (0.6, 0.8)])
-def test_log_z_of_a_tilted_gaussian(a):
+def test_log_z_of_a_tilted_gaussian_is_estimated(a):
     a, n = torch.tensor(a), 200_000
     log_z, share = GAUSSIAN.estimate_log_z(tilted(Linear(a)), n, 2, generator(0))
     square = a.square().sum()
@@ -58,15 +58,15 @@ def test_log_z_of_a_tilted_gaussian(a):
     assert share.item() == pytest.approx((-square).exp().item(), rel=0.1)
 
 
-def test_scores_are_normalised_by_it():
+def test_item_metrics_are_normalised_by_log_z():
     a = torch.tensor([0.3, -0.4])
     x = torch.randn(50, 2, generator=generator(1))
     recipe = replace(GAUSSIAN, base_samples=100_000)
-    found = recipe.item_metrics(tilted(Linear(a)), {"data": {"x": x}}, {}, generator(0))
-    exact = -torch.distributions.Normal(-a, 1).log_prob(x).sum(1)  # exp(-a.x) moves the Gaussian by -a
-    torch.testing.assert_close(found["nll_nats"], exact, rtol=0, atol=0.01)
-    torch.testing.assert_close(found["flow_nll_nats"], -torch.distributions.Normal(0, 1).log_prob(x).sum(1))
-    torch.testing.assert_close(found["energy"] + found["log_z"], found["nll_nats"])
+    metrics = recipe.item_metrics(tilted(Linear(a)), {"data": {"x": x}}, {}, generator(0))
+    exact = -torch.distributions.Normal(-a, 1).log_prob(x).sum(1)  # exp(-a.x) shifts the Gaussian by -a
+    torch.testing.assert_close(metrics["nll_nats"], exact, rtol=0, atol=0.01)
+    torch.testing.assert_close(metrics["flow_nll_nats"], -torch.distributions.Normal(0, 1).log_prob(x).sum(1))
+    torch.testing.assert_close(metrics["energy"] + metrics["log_z"], metrics["nll_nats"])
 
 
 def correlated(n=2000):
@@ -92,7 +92,7 @@ def test_chains_in_z_have_the_moments_of_the_model_in_x(kernel):
     sd = covariance.diagonal().sqrt()
     assert ((x.mean(0) - mean).abs() < 4 * sd / n**0.5).all()
     errors = ((covariance.square() + torch.outer(sd, sd).square()) / n).sqrt()  # of a Gaussian's covariance
-    bias = 0.0 if kernel == "hmc" else 0.03  # of langevin, by the size of its steps
+    bias = 0.0 if kernel == "hmc" else 0.03  # langevin's, from its finite steps
     assert ((torch.cov(x.T) - covariance).abs() < 4 * errors + bias * torch.outer(sd, sd)).all()
 
 
@@ -114,7 +114,7 @@ def flows(family, spec):
 
 
 @pytest.mark.parametrize("family", ["spline", "affine", "gaussian"])
-def test_vectors_come_back_from_z(family):
+def test_vectors_survive_encoding_and_decoding(family):
     recipe, nets = flows(family, Spec("vector", (3,), 0))
     x = torch.randn(100, 3, generator=generator(0))
     z = recipe.encode(nets, x, generator(1))
@@ -122,14 +122,14 @@ def test_vectors_come_back_from_z(family):
     torch.testing.assert_close(recipe.encode(nets, recipe.decode(nets, x, generator(2)), generator(1)), x)
 
 
-def test_images_come_back_from_z_level_by_level():
+def test_images_survive_encoding_and_decoding_exactly():
     recipe, nets = flows("glow", Spec("image", (1, 8, 8), 0))
     k = torch.randint(17, (100, 1, 8, 8), generator=generator(0))
     x = k / 16 * 2 - 1
     assert torch.equal(recipe.decode(nets, recipe.encode(nets, x, generator(1)), generator(2)), x)
 
 
-def test_the_energy_of_images_is_the_target_behind_the_flow_but_for_the_change_of_volume():
+def test_the_energy_of_images_is_the_target_of_z_minus_the_log_det():
     spec = Spec("image", (1, 8, 8), 0)
     recipe, nets = flows("glow", spec)
     x = torch.randn(20, *spec.shape, generator=generator(0))
@@ -140,12 +140,12 @@ def test_the_energy_of_images_is_the_target_behind_the_flow_but_for_the_change_o
     torch.testing.assert_close(recipe.normalized_energies(nets)["flow"](x), flow_energy(nets["flow"])(x))
 
 
-def test_the_loss_is_the_difference_of_energies_through_the_flow():
+def test_the_loss_is_the_energy_gap_through_the_flow():
     recipe, nets = flows("affine", Spec("vector", (3,), 0))
     x, z = torch.randn(8, 3, generator=generator(0)), torch.randn(8, 3, generator=generator(1))
-    moved = ChainStates(z, Stats(*(torch.zeros(8) for _ in range(3))))
-    found, told = recipe.losses(nets, {"data": {"x": x}}, {"model": moved}, generator(2), 0)
-    torch.testing.assert_close(found["energy"], nets["energy"](x).mean() - nets["energy"](nets["flow"](z)).mean())
-    assert set(found) == {"energy"}
+    states = ChainStates(z, Stats(*(torch.zeros(8) for _ in range(3))))
+    losses, metrics = recipe.losses(nets, {"data": {"x": x}}, {"model": states}, generator(2), 0)
+    torch.testing.assert_close(losses["energy"], nets["energy"](x).mean() - nets["energy"](nets["flow"](z)).mean())
+    assert set(losses) == {"energy"}
     log_z, share = recipe.estimate_log_z(nets, 8, 3, generator(2))
-    assert (told["log_z"], told["log_z_ess"]) == (log_z, share)
+    assert (metrics["log_z"], metrics["log_z_ess"]) == (log_z, share)

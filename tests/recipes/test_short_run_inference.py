@@ -24,7 +24,7 @@ SRI = ShortRunInference(latent_dims=(L,), steps=K, sigma=SIGMA, tune_every=1, tu
 
 
 class Linear(nn.Linear, GaussianDecoder):
-    """x = A z + sigma xi: all is Gaussian."""
+    """x = A z + sigma xi, so that everything is Gaussian."""
 
     def __init__(self, scale=0.3, d=D, latent_dim=L):
         super().__init__(latent_dim, d, bias=False)
@@ -32,7 +32,7 @@ class Linear(nn.Linear, GaussianDecoder):
 
 
 def posterior(net, x, sigma=SIGMA):
-    """Its energy and its precision."""
+    """Energy and precision of the posterior."""
     precision = torch.eye(net.in_features) + net.weight.T @ net.weight / sigma**2
     return tilt(reconstruction_energy({"x": x}, net, sigma), gaussian()), precision.detach()
 
@@ -41,7 +41,7 @@ def normal(seed, *shape):
     return torch.randn(*shape, generator=generator(seed))
 
 
-def test_the_divergence_is_that_of_the_closed_form():
+def test_the_kl_is_that_of_the_closed_form():
     net, x, z = Linear(), normal(0, N, D), normal(1, N, L)
     energy, precision = posterior(net, x)
     step, end, rng = 0.2, z, generator(2)
@@ -50,12 +50,12 @@ def test_the_divergence_is_that_of_the_closed_form():
         end = end - step**2 / 2 * (end @ precision - x @ net.weight.detach() / SIGMA**2) + step * xi
     log_det = torch.linalg.slogdet(torch.linalg.matrix_power(torch.eye(L) - step**2 / 2 * precision, K)).logabsdet
     joint = (x - net(end).detach()).square().sum(1) / (2 * SIGMA**2) + end.square().sum(1) / 2
-    found = short_run_divergence(energy, Langevin.textbook(K, step), z, generator(2))
-    torch.testing.assert_close(found, joint - z.square().sum(1) / 2 - log_det)
+    result = short_run_divergence(energy, Langevin.textbook(K, step), z, generator(2))
+    torch.testing.assert_close(result, joint - z.square().sum(1) / 2 - log_det)
 
 
 @pytest.mark.parametrize("contraction", [0.1, 0.9])
-def test_the_log_determinant_is_a_product_over_singular_values_however_much_chains_contract(contraction):
+def test_the_log_determinant_is_a_sum_over_singular_values_for_any_contraction(contraction):
     net, steps = Linear(), 60
     energy, precision = posterior(net, normal(0, N, D))
     stiffest = torch.linalg.eigvalsh(precision.double()).max()
@@ -63,12 +63,12 @@ def test_the_log_determinant_is_a_product_over_singular_values_however_much_chai
     _, log_det, _ = push_forward(langevin, energy, normal(1, N, L), generator(2))
     values = torch.linalg.svdvals(net.weight.detach().double())
     factors = 1 - langevin.drift * (1 + values.square() / SIGMA**2)
-    wanted = steps * factors.abs().log().sum()
-    assert (contraction == 0.9) == (wanted < steps * -2.3)  # beyond float32's digits, were it of one matrix
-    torch.testing.assert_close(log_det, wanted.float().expand(N), rtol=1e-4, atol=1e-4)
+    expected = steps * factors.abs().log().sum()
+    assert (contraction == 0.9) == (expected < steps * -2.3)  # as one matrix it would exceed float32's digits
+    torch.testing.assert_close(log_det, expected.float().expand(N), rtol=1e-4, atol=1e-4)
 
 
-def test_the_transport_is_the_samplers_own():
+def test_push_forward_makes_the_samplers_steps():
     recipe = replace(SRI, latent_dims=(2, 1))
     nets = init_networks(recipe, SPEC, 0, CPU)
     energy, z, langevin = (
@@ -77,9 +77,9 @@ def test_the_transport_is_the_samplers_own():
         recipe.sampler("posterior", nets, 0),
     )
     with torch.no_grad():
-        wanted, _ = langevin(energy, z, generator(2))
-    found, *_ = push_forward(langevin, energy, z, generator(2))
-    assert torch.equal(found, wanted)
+        expected, _ = langevin(energy, z, generator(2))
+    result, *_ = push_forward(langevin, energy, z, generator(2))
+    assert torch.equal(result, expected)
 
 
 def test_the_log_determinant_is_that_of_the_maps_jacobian():
@@ -93,19 +93,19 @@ def test_the_log_determinant_is_that_of_the_maps_jacobian():
 
 
 def kl(precision, step):
-    """E over starts, noise and data of the closed form's divergence, up to what is free of the step; x from the model.
+    """Expected KL over starts, noise and data x from the model, up to terms that do not depend on the step size.
 
     In each eigendirection of the posterior the error of the mean falls by the contraction to the power of K.
     """
     values = torch.linalg.eigvalsh(precision.double())
     shrink = 1 - step**2 / 2 * values
-    start = 1 + (1 - 1 / values)  # of z_0, and of the posterior's mean about it
+    start = 1 + (1 - 1 / values)  # variance of z_0, and of the posterior's mean
     noise = step**2 * (1 - shrink ** (2 * K)) / (1 - shrink**2)
     return float((values * (shrink ** (2 * K) * start + noise) / 2 - K * shrink.abs().log()).sum())
 
 
-@pytest.mark.parametrize("step", [0.02, 0.1, 1.0])  # chains explode at the last
-def test_the_search_comes_to_the_step_of_least_kl_from_either_side(step):
+@pytest.mark.parametrize("step", [0.02, 0.1, 1.0])  # at the last one chains diverge
+def test_the_search_finds_the_step_size_of_least_kl_from_either_side(step):
     recipe = replace(SRI, step_size=step, tune_items=400)
     net = Linear(0.6)
     x = net(normal(5, 400, L)).detach() + SIGMA * normal(6, 400, D)
@@ -123,7 +123,7 @@ def test_the_search_comes_to_the_step_of_least_kl_from_either_side(step):
     assert 1 / 1.2 < float(nets["step_size"]().detach()) / best < 1.2
 
 
-def test_a_step_that_takes_chains_beyond_all_numbers_is_not_best():
+def test_a_step_size_at_which_chains_diverge_is_not_best():
     recipe = replace(SRI, step_size=4.0, steps=100, tune_grid=(1.0, 0.05, 2.0))
     nets = {**init_networks(recipe, SPEC, 0, CPU), "generator": Linear(0.6)}
     items = {"x": normal(5, 8, D)}
@@ -133,15 +133,15 @@ def test_a_step_that_takes_chains_beyond_all_numbers_is_not_best():
     assert recipe.best_step_size(nets, items, generator(0)) == pytest.approx(0.2)
 
 
-def test_curvature_beyond_all_numbers_is_nan():
+def test_an_infinite_curvature_gives_nan():
     start = torch.cat([torch.zeros(1, L), 10 * torch.ones(1, L)])
-    found = push_forward(Langevin(8, 0.2, 0.0), lambda z: z.pow(4).sum(1), start, generator(0))
-    assert found.log_det[0] == found.stiffness[0] == 0
-    assert found.log_det[1].isnan()
-    assert found.stiffness[1].isnan()
+    result = push_forward(Langevin(8, 0.2, 0.0), lambda z: z.pow(4).sum(1), start, generator(0))
+    assert result.log_det[0] == result.stiffness[0] == 0
+    assert result.log_det[1].isnan()
+    assert result.stiffness[1].isnan()
 
 
-def test_a_search_of_nothing_is_refused():
+def test_a_search_without_items_or_step_sizes_is_refused():
     for nothing in ({"tune_items": 0}, {"tune_grid": ()}, {"tune_grid": (1.0, -0.5)}):
         with pytest.raises(InputError) as raised:
             replace(SRI, **nothing)

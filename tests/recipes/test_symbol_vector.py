@@ -40,13 +40,13 @@ def vectors(n=64):
 
 
 def spread_out(nets):
-    """The networks with scores so large that no symbol is like another."""
+    """The networks with scores large enough for every symbol to differ from the others."""
     with torch.no_grad():
         nets["energy"][-1].weight.mul_(20)
     return nets
 
 
-def test_one_symbol_and_no_labels_have_the_chains_and_the_energy_loss_of_a_latent_prior(rank):
+def test_with_one_symbol_and_no_labels_chains_and_energy_loss_are_those_of_a_latent_prior(rank):
     one = rank(replace(SMALL, symbols=1, labelled_batch_size=0))
     prior = rank(LatentPrior(latent_dim=5, prior_steps=4, batch_size=8, width=16, architecture="mlp"))
     energy, scores = prior.learner.nets["energy"], one.learner.nets["energy"]
@@ -64,7 +64,7 @@ def test_one_symbol_and_no_labels_have_the_chains_and_the_energy_loss_of_a_laten
 
 
 @pytest.mark.parametrize("tilt", [0.0, 0.5, 1.0])
-def test_joint_densities_of_all_symbols_add_up_to_the_marginal_one(tilt):
+def test_joint_densities_of_all_symbols_sum_to_the_marginal(tilt):
     recipe = replace(SMALL, tilt=tilt)
     nets, z = spread_out(init_networks(recipe, SPEC, 0, CPU)), vectors()
     joint = [recipe.target("class", nets, {"label": torch.full((len(z),), k)})(z) for k in range(10)]
@@ -77,7 +77,7 @@ def test_the_posterior_of_the_symbol_is_the_softmax_of_the_scores():
     assert torch.allclose((-joint).softmax(1), nets["energy"](z).softmax(1), atol=1e-6)
 
 
-def test_an_untilted_prior_is_the_gaussian_and_no_chain_is_run():
+def test_an_untilted_prior_is_gaussian_and_no_chain_runs():
     recipe = replace(SMALL, tilt=0.0)
     nets, z = spread_out(init_networks(recipe, SPEC, 0, CPU)), vectors()
     assert torch.equal(recipe.target("prior", nets, None)(z), z.square().sum(1) / 2)
@@ -88,19 +88,19 @@ def test_an_untilted_prior_is_the_gaussian_and_no_chain_is_run():
 @pytest.mark.parametrize(
     ("scores", "entropy", "mutual"),
     [
-        (100 * torch.eye(4), np.log(4), np.log(4)),  # each vector has a symbol of its own
-        (torch.zeros(4, 4), np.log(4), 0.0),  # no vector tells anything of its symbol
-        (100 * torch.eye(4)[:1].expand(4, 4), 0.0, 0.0),  # all have one
+        (100 * torch.eye(4), np.log(4), np.log(4)),  # each vector has its own symbol
+        (torch.zeros(4, 4), np.log(4), 0.0),  # vectors and symbols are independent
+        (100 * torch.eye(4)[:1].expand(4, 4), 0.0, 0.0),  # all vectors have the same symbol
     ],
 )
-def test_how_symbols_are_used(scores, entropy, mutual):
-    found = symbol_usage(scores)
-    assert float(found["entropy"]) == pytest.approx(entropy, abs=1e-6)
-    assert float(found["information"]) == pytest.approx(mutual, abs=1e-6)
+def test_symbol_usage(scores, entropy, mutual):
+    metrics = symbol_usage(scores)
+    assert float(metrics["entropy"]) == pytest.approx(entropy, abs=1e-6)
+    assert float(metrics["information"]) == pytest.approx(mutual, abs=1e-6)
 
 
 def test_each_network_has_its_own_gradient(rank):
-    """F's is of the difference of -f and of lambda times the cross entropy; the generator's of reconstruction alone."""
+    """F: the gap of -f and lambda times the cross entropy; generator: the reconstruction alone."""
     one = rank(replace(SMALL, label_weight=3.0))
     batch = one.batch(0, one.lanes[0])
     chains = {"prior": ChainStates(vectors(2), Stats(*torch.zeros(3, 2)))}
@@ -120,7 +120,7 @@ def test_each_network_has_its_own_gradient(rank):
 
 
 def test_samples_of_a_class_have_its_density():
-    """Scores a_y z make p(z|y) the Gaussian about a_y."""
+    """With scores a_y z, p(z|y) is the Gaussian with mean a_y."""
     recipe, labels = replace(SMALL, prior_steps=150, prior_step_size=0.3), np.repeat([3, 7], 1000)
     scores = torch.nn.Linear(5, 10, bias=False)
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_samples_of_a_class_have_its_density():
         assert torch.allclose(part.var(0), torch.full((5,), 1 / (1 - 0.3**2 / 4)), atol=4 * (2 / 1000) ** 0.5)
 
 
-def test_classes_that_are_not_there_are_said(rank):
+def test_unknown_classes_are_refused(rank):
     one = rank(SMALL)
     with pytest.raises(InputError, match="label=10: the classes are 0 to 9"):
         class_tasks(one.job.recipe, one.learner.nets, one.data, np.full(3, 10), 0, 0)
@@ -143,19 +143,19 @@ def test_classes_that_are_not_there_are_said(rank):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "spec", "said"),
+    ("recipe", "spec", "complaint"),
     [
         (SMALL, Spec("vector", (2,), 0), "no labels"),
         (replace(SMALL, symbols=3), SPEC, "symbols=3: must be 10 or more"),
         (replace(SMALL, labelled_batch_size=0), Spec("vector", (2,), 0), "symbols=0: must be 1 or more"),
     ],
 )
-def test_data_that_will_not_do_are_said(recipe, spec, said):
-    with pytest.raises(InputError, match=said):
+def test_data_that_do_not_fit_are_refused(recipe, spec, complaint):
+    with pytest.raises(InputError, match=complaint):
         init_networks(recipe, spec, 0, CPU)
 
 
-def test_two_labels_a_class_are_learned(rank):
+def test_two_labels_per_class_suffice_to_learn(rank):
     one = rank(
         replace(SMALL, autoencoder_lr=3e-3, energy_lr=1e-3, labelled_batch_size=20),
         labels_per_class=2,
@@ -164,5 +164,5 @@ def test_two_labels_a_class_are_learned(rank):
     )
     for update in range(40):
         one.step(update)
-    found = label_metrics(one.learner.nets, one.data.test.batch(np.arange(one.data.test.size)))
-    assert found["accuracy"].mean() > 0.4
+    metrics = label_metrics(one.learner.nets, one.data.test.batch(np.arange(one.data.test.size)))
+    assert metrics["accuracy"].mean() > 0.4

@@ -59,7 +59,7 @@ def test_leapfrog_keeps_volume():
     def flow(z):
         position = z[None, :2]
         x, momentum = position, z[None, 2:]
-        for _ in range(5):  # as leapfrog does, but kept differentiable
+        for _ in range(5):  # as in leapfrog, but differentiable
             momentum = momentum - 0.05 * (x**3 + x.flip(1))
             x = x + 0.1 * momentum
             momentum = momentum - 0.05 * (x**3 + x.flip(1))
@@ -84,7 +84,7 @@ def test_moments_of_a_correlated_gaussian(sampler):
 
 
 @pytest.mark.parametrize("step", [0.3, 1.0, 1.6])
-def test_the_variance_is_exact_whatever_the_step(step):
+def test_the_variance_is_exact_for_any_step_size(step):
     x, _ = move(HMC(200, 1, step), gaussian(), torch.zeros(N, 1))
     assert abs(x.var() - 1) < 4 * math.sqrt(2 / N)
 
@@ -108,7 +108,7 @@ def test_inner_leapfrog_steps_use_an_energys_own_gradient_and_the_last_one_needs
     assert torch.equal(u, x.sum(1))
 
 
-def test_a_proposal_that_is_not_finite_is_rejected_and_seen():
+def test_a_proposal_that_is_not_finite_is_rejected():
     x0 = torch.full((10, 1), 1e4)
     x, stats = move(HMC(5, 10, 1e3), lambda x: (x**4).sum(1), x0)
     assert torch.equal(x, x0)
@@ -116,7 +116,7 @@ def test_a_proposal_that_is_not_finite_is_rejected_and_seen():
 
 
 @pytest.mark.parametrize(("leapfrog_steps", "target"), [(1, 0.6), (1, 0.8), (3, 0.9)])
-def test_warm_up_finds_the_step_and_leaves_the_sampler_as_it_was(leapfrog_steps, target):
+def test_warm_up_tunes_the_acceptance_rate_and_changes_nothing_else(leapfrog_steps, target):
     hmc = HMC(50, leapfrog_steps, 5.0)
     tuned, x = warm_up(hmc, correlated, torch.zeros(500, 2), generator(0), target=target)
     assert hmc.step_size == 5.0

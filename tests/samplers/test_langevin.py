@@ -47,7 +47,7 @@ def test_stationary_variance_of_the_textbook_step(step, variance):
     assert abs(x.var() - variance) < 4 * variance * math.sqrt(2 / N)
 
 
-def test_temperature_is_what_the_chains_sample():
+def test_chains_sample_at_the_temperature():
     # F = eps^2/4 x^2 at drift 1 and noise eps is U = x^2/2 at temperature 1 (papers A and B, temperature table)
     eps = 0.3
     sampler = Langevin(400, drift=1.0, noise=eps)
@@ -67,14 +67,14 @@ def test_diverges_exactly_beyond_the_stability_limit():
     assert above.abs().min() > 1e6
 
 
-def test_stats_are_of_the_returned_state_and_of_the_path():
+def test_stats_describe_the_returned_state_and_the_path():
     x, stats = move(Langevin(3, drift=0.5, noise=0.0), gaussian(), torch.tensor([[4.0], [8.0]]))
     assert torch.equal(x, torch.tensor([[0.5], [1.0]]))
     assert torch.equal(stats.energy, gaussian()(x))
     assert torch.equal(stats.grad_norm, torch.tensor([(4 + 2 + 1) / 3, (8 + 4 + 2) / 3]))
 
 
-def test_no_parameter_gradients_no_graph_and_the_start_is_kept():
+def test_no_parameter_gradients_no_graph_and_an_unchanged_start():
     net, x0 = conv(4), torch.zeros(3, 1, 8, 8)
     x, stats = move(Langevin(4, 1.0, 0.01), net, x0)
     assert all(p.grad is None for p in net.parameters())
@@ -84,7 +84,7 @@ def test_no_parameter_gradients_no_graph_and_the_start_is_kept():
     assert not torch.equal(x, x0)
 
 
-def test_noise_is_the_generators_alone():
+def test_noise_comes_from_the_generator_alone():
     x0, sampler = torch.zeros(5, 2), Langevin(3, 0.1, 0.5)
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -94,14 +94,14 @@ def test_noise_is_the_generators_alone():
     assert not torch.equal(once, other)
 
 
-def test_noise_has_its_law_in_any_order_of_memory():
+def test_noise_is_normal_in_any_memory_layout():
     x0, sampler = torch.zeros(500, 3, 8, 4), Langevin(2, 0.0, 0.5)
-    kept = x0.contiguous(memory_format=torch.channels_last)
-    assert not kept.is_contiguous()
-    for start in (x0, kept, torch.zeros(500, 4, 8, 3).transpose(1, 3)):
+    channels_last = x0.contiguous(memory_format=torch.channels_last)
+    assert not channels_last.is_contiguous()
+    for start in (x0, channels_last, torch.zeros(500, 4, 8, 3).transpose(1, 3)):
         x, _ = move(sampler, gaussian(), start)
         assert x.stride() == start.stride()
-        assert len(x.unique()) > 0.9 * x.numel()  # each number has noise of its own
+        assert len(x.unique()) > 0.9 * x.numel()  # every number has its own noise
         scale = 0.5 * math.sqrt(2)
         flat = x.flatten(1)
         assert (flat.mean(0).abs() < 5 * scale / math.sqrt(len(x))).all()

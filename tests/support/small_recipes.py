@@ -1,6 +1,8 @@
-"""Every recipe, small, with data that it takes."""
+"""Every recipe, small, with data that it accepts."""
 
 from dataclasses import replace
+
+import pytest
 
 from pipeline.nets.flow import FlowSettings
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
@@ -57,8 +59,23 @@ RECIPES = {
 }
 
 
+ARCHETYPES = (
+    "anatomy from data",
+    "latent_prior on images",
+    "alternating_backprop on images",
+    "symbol_vector on counts",
+    "neural_transport by langevin",
+)
+"""Recipes of the fast tests: a bank, two chains, one state per datum, labels and counts, frozen networks."""
+
+
+def recipe_names(*fast):
+    """Names of all recipes, as parameters of a test; all but those in `fast` are marked slow."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+
+
 def with_recipe(job, name, texts):
-    """The job with that recipe and its data; `texts` is the path of what `sentences_in` wrote."""
+    """The job with this recipe and its data; `texts` is the path of the file that `sentences_in` wrote."""
     recipe, data = RECIPES[name]
-    words = "counts" if data == "counts" else "sentences"
-    return override(job, recipe=recipe, source=texts if data in ("text", "counts") else data, text_as=words)
+    text_as = "counts" if data == "counts" else "sentences"
+    return override(job, recipe=recipe, source=texts if data in ("text", "counts") else data, text_as=text_as)
