@@ -22,6 +22,14 @@ from pipeline.runs.job import DataSettings, EvaluationSettings, Job, LoggingSett
 from pipeline.samplers.langevin import Langevin
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """All tests that use Ray run in one process of pytest-xdist, so there is one Ray."""
+    for item in items:
+        if "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """One cache of data and classifiers for all tests and all processes of pytest-xdist, apart from the user's."""
