@@ -63,9 +63,9 @@ class ResumableASHA(ASHAScheduler):  # type: ignore[misc]
     """ASHA that, after a kill, knows what trials reported before it: Tune saves searchers, but no schedulers."""
 
     def __init__(self, plan: SearchPlan):
-        budget, objective = plan.trial_budget, OBJECTIVES[plan.trial_budget.objective]
-        first_rung = budget.budget / budget.reports * (1 - 1e-9)  # less, or rounding could cost the last rung
-        super().__init__(COST, objective.name, objective.better, budget.budget, first_rung, REDUCTION_FACTOR)
+        objective, whole = OBJECTIVES[plan.trial_budget.objective], plan.trial_budget.gradient_evaluations
+        first_rung = whole / plan.trial_budget.report_count * (1 - 1e-9)  # less, or rounding could cost the last rung
+        super().__init__(COST, objective.name, objective.direction, whole, first_rung, REDUCTION_FACTOR)
         self.folder, self.metric, self.replayed = f"{plan.out}/trials", objective.name, False
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
@@ -109,7 +109,7 @@ class TrialProgress(tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Update the best quality."""
-        pick = min if OBJECTIVES[self.objective].better == "min" else max
+        pick = min if OBJECTIVES[self.objective].direction == "min" else max
         self.best = pick([value for value in (self.best, result[self.objective]) if value is not None])
         running = sum(one.status == "RUNNING" for one in trials)
         self.bar.set_postfix_str(f"{running} running, best {self.objective} {self.best:.4g}")
@@ -126,7 +126,7 @@ class TrialProgress(tune.Callback):  # type: ignore[misc]
 
 def suggested_recipe(plan: SearchPlan, settings: Mapping[str, Any]) -> Any:
     """The recipe with settings that were suggested before."""
-    return plan.space(FixedTrial(dict(settings)), plan.job.recipe, plan.trial_budget.budget)
+    return plan.space(FixedTrial(dict(settings)), plan.job.recipe, plan.trial_budget.gradient_evaluations)
 
 
 def check_room(plan: SearchPlan) -> None:
@@ -142,7 +142,7 @@ def search(plan: SearchPlan) -> None:
     sampler = optuna.samplers.TPESampler if plan.suggestions == "tpe" else optuna.samplers.RandomSampler
     suggest = partial(_suggest, plan)
     config = tune.TuneConfig(
-        search_alg=OptunaSearch(suggest, objective.name, objective.better, sampler=sampler(seed=plan.seed)),
+        search_alg=OptunaSearch(suggest, objective.name, objective.direction, sampler=sampler(seed=plan.seed)),
         scheduler=ResumableASHA(plan) if plan.early_stopping == "asha" else FIFOScheduler(),
         num_samples=plan.trials,
         reuse_actors=True,  # starting a process and importing torch would cost more than many a trial
@@ -152,7 +152,7 @@ def search(plan: SearchPlan) -> None:
 
 def confirm(plan: SearchPlan, jobs: Mapping[str, Job[Any]]) -> None:
     """Run each of the jobs with the whole budget in `confirm/<name>`, and measure its quality on the test items."""
-    plan = replace(plan, trial_budget=replace(plan.trial_budget, reports=1, part="test"))
+    plan = replace(plan, trial_budget=replace(plan.trial_budget, report_count=1, split="test"))
     config = tune.TuneConfig(num_samples=1, reuse_actors=True)
     _fit(plan, "confirm", partial(_run_confirmation, jobs), config, {"name": tune.grid_search(list(jobs))}, len(jobs))
 
@@ -197,7 +197,7 @@ def _trial_bundles(plan: SearchPlan) -> list[Bundle]:
 
 
 def _suggest(plan: SearchPlan, trial: Any) -> None:
-    plan.space(trial, plan.job.recipe, plan.trial_budget.budget)
+    plan.space(trial, plan.job.recipe, plan.trial_budget.gradient_evaluations)
 
 
 def _run_suggestion(plan: SearchPlan, config: dict[str, Any]) -> None:

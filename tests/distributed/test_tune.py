@@ -25,7 +25,7 @@ def plan(small):
 
     recipe = ShortRun(langevin=Langevin(5, 1.0, 0.01), batch_size=8, width=4, start_from="gaussian", data_noise=0.0)
     job = override(small, recipe=recipe, source="eight-gaussians", lanes=2, updates=1, out="")
-    budget = TrialBudget("kl", budget=9 * 40, reports=9, samples=20)
+    budget = TrialBudget("kl", gradient_evaluations=9 * 40, report_count=9, sample_count=20)
     return SearchPlan(job, space, budget, 3, "tpe", "asha", 0, str(Path(small.out).parent), 0.25, 0.0)
 
 
