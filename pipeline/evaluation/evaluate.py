@@ -6,7 +6,7 @@ A run ends with it and `jobs.evaluate` calls it, so the same name under the same
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from torch import Tensor
@@ -14,12 +14,13 @@ from torch import Tensor
 from pipeline.chains.local_pool import Pool
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
+from pipeline.evaluation import figures
 from pipeline.evaluation.comparison import Comparison, compare_samples, comparisons, default_features, measurements
 from pipeline.evaluation.judges.features import Features, select_features
-from pipeline.evaluation.metrics import traces
 from pipeline.evaluation.metrics.items import detection_metrics, is_held_out, item_metrics
 from pipeline.evaluation.metrics.log_likelihood import grid_metrics, likelihood_metrics, why_no_likelihood
 from pipeline.evaluation.metrics.long_run import distance_curves, long_run_metrics, stride
+from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory, mixing_metrics, mixing_trajectory
 from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Split
@@ -41,7 +42,7 @@ CLASS_SAMPLES = 10
 
 @dataclass
 class Evaluation:
-    """The measurements of an evaluation, and what it has to look at."""
+    """The measurements of an evaluation, and its figures, images and sentences."""
 
     measurements: list[Measurement] = field(default_factory=list)
     figures: dict[str, Callable[[], "Figure"]] = field(default_factory=dict)
@@ -51,7 +52,7 @@ class Evaluation:
     sentences: dict[str, list[str]] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
     """Details beside the metrics, for result.json."""
-    trajectory: traces.MixingTrajectory | None = None
+    trajectory: MixingTrajectory | None = None
     """The chains of mixing, for export."""
 
 
@@ -80,23 +81,16 @@ def evaluate(
         InputError: a group that is asked for is impossible, or the options do not fit the run.
     """
     seed = snapshot.job.seed if seed is None else seed
-    features = _features(snapshot, options)
-    missing = unavailable(snapshot, features)
-    for group in groups:
-        if missing[group]:
-            raise InputError(missing[group], "metrics", group)
-    _check_starts(snapshot, options.starts)
+    plan = plan_evaluation(snapshot, groups, options)
     setups = {split: EvaluationSetup(snapshot, pool, split, _split(snapshot, split), seed, map_function)
               for split in get_args(Split) if _split(snapshot, split).size}  # fmt: skip
-    if options.split is not None and options.split not in setups:
-        raise InputError("the run held out no such items", "split", options.split)
     bars = _bars(progress)
     main = setups[options.split or "data"]
     items = setups[options.split or ("test" if "test" in setups else "data")]
-    wanted = [group for group in get_args(Group) if group in (groups or missing) and not missing[group]]
-    ways = comparisons(main, features, options.reference) if {"samples", "long-run"} & set(wanted) else []
+    compares = {"samples", "long-run"} & set(plan.groups)
+    ways = comparisons(main, plan.features, options.reference) if compares else []
     result = Evaluation()
-    for group in wanted:
+    for group in plan.groups:
         match group:
             case "samples":
                 _samples(result, main, ways, options)
@@ -112,6 +106,38 @@ def evaluate(
                 settings = options.annealed, options.temperatures, options.items, options.item_chains
                 result.measurements += likelihood_metrics(main, options.n, *settings)
     return result
+
+
+class EvaluationPlan(NamedTuple):
+    """What an evaluation will measure."""
+
+    groups: list[Group]
+    features: list[Features]
+    unavailable: dict[Group, str]
+    """Why the model has no metrics of a group; empty where it has some."""
+
+
+def plan_evaluation(
+    snapshot: Snapshot, groups: Sequence[Group] = (), options: EvaluationOptions = EvaluationOptions()
+) -> EvaluationPlan:
+    """The groups that `evaluate` with the same arguments measures.
+
+    Raises:
+        InputError: a group that is asked for is impossible, or the options do not fit the run.
+    """
+    features = _features(snapshot, options)
+    missing = unavailable(snapshot, features)
+    for group in groups:
+        if missing[group]:
+            raise InputError(missing[group], "metrics", group)
+    starts = _starts(snapshot, ())
+    for start in options.starts:
+        if start not in starts:
+            raise InputError(f"the run has {', '.join(starts)}", "starts", start)
+    if options.split and not _split(snapshot, options.split).size:
+        raise InputError("the run held out no such items", "split", options.split)
+    wanted = [group for group in get_args(Group) if group in (groups or missing) and not missing[group]]
+    return EvaluationPlan(wanted, features, missing)
 
 
 def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group, str]:
@@ -151,13 +177,6 @@ def _features(snapshot: Snapshot, options: EvaluationOptions) -> list[Features]:
     return [select_features(kind, snapshot.data, *files, device) for kind in dict.fromkeys(options.features)]
 
 
-def _check_starts(snapshot: Snapshot, starts: Sequence[ChainStart]) -> None:
-    there = [start for start in get_args(ChainStart) if has_start(snapshot, start)]
-    for start in starts:
-        if start not in there:
-            raise InputError(f"the run has {', '.join(there)}", "starts", start)
-
-
 def _starts(snapshot: Snapshot, starts: Sequence[ChainStart]) -> list[ChainStart]:
     return list(dict.fromkeys(starts)) or [start for start in get_args(ChainStart) if has_start(snapshot, start)]
 
@@ -185,8 +204,6 @@ def _bars(
 def _samples(
     result: Evaluation, setup: EvaluationSetup, ways: Sequence[Comparison], options: EvaluationOptions
 ) -> None:
-    from pipeline.evaluation import figures
-
     snapshot, data = setup.snapshot, setup.snapshot.data
     compared = compare_samples(setup, ways, options.n)
     result.measurements += compared.measurements
@@ -232,8 +249,6 @@ def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOption
 
 
 def _detection(result: Evaluation, setup: EvaluationSetup, energies: dict[str, Tensor], n: int) -> None:
-    from pipeline.evaluation import figures
-
     label = setup.snapshot.job.data.held_out_class
     assert label is not None
     anomalous, protocol = is_held_out(setup.reference, n, label), setup.protocol("detection", (), n, label=label)
@@ -253,10 +268,9 @@ def _long_run(
     options: EvaluationOptions,
     bars: Callable[[str], Any],
 ) -> None:
-    from pipeline.evaluation import figures
-
     snapshot, data = setup.snapshot, setup.snapshot.data
-    n, starts = options.long_run_chains or (300 if data.spec.kind == "image" else 1000), _starts(snapshot, options.starts)
+    n = options.long_run_chains or (300 if data.spec.kind == "image" else 1000)
+    starts = _starts(snapshot, options.starts)
     multiples = tuple(map(float, options.multiples))  # 1 and 1.0 would have protocols of different hashes
     found, trajectories = long_run_metrics(setup, way, starts, n, multiples, bars("long runs"))
     result.measurements += found
@@ -271,12 +285,10 @@ def _long_run(
 
 
 def _mixing(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions, bars: Callable[[str], Any]) -> None:
-    from pipeline.evaluation import figures
-
     every, starts = options.every or setup.snapshot.sampler.steps, _starts(setup.snapshot, options.starts)
     lengths = options.chains, options.draws, options.warm_up, every
-    trajectory = traces.mixing_trajectory(setup, starts, *lengths, bars("mixing"))
-    found, each = traces.mixing_metrics(setup, trajectory)
+    trajectory = mixing_trajectory(setup, starts, *lengths, bars("mixing"))
+    found, each = mixing_metrics(setup, trajectory)
     result.measurements += found
     result.more["mixing"], result.trajectory = each, trajectory
     result.figures["mixing"] = lambda: figures.mixing_figure(trajectory, each)

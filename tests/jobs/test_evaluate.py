@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from running import SMALL
 
-FEW = "--n 40 --multiples 1 3 --drift-chains 20 --chains 2 --draws 8 --warm-up 2 --annealed 20 --temperatures 4"
+FEW = "--n 40 --multiples 1 3 --long-run-chains 20 --chains 2 --draws 8 --warm-up 2 --annealed 20 --temperatures 4"
 PNG = b"\x89PNG"
 
 
@@ -18,7 +18,7 @@ def found(folder):
 
 @pytest.fixture
 def persistent(command):
-    flags = f"{SMALL} --bank 32 --updates 8 --checkpoint-every 8 --long-run 0 --test-share .1 --learning-rate .01"
+    flags = f"{SMALL} --bank 32 --updates 8 --checkpoint-every 8 --eval-long-run-steps 0 --test-share .1 --lr .01"
     code, _, err = command(f"anatomy digits-convergent {flags} --out run")
     assert code == 0, err
     return "run"
@@ -32,7 +32,7 @@ def test_everything_of_a_run_of_images_with_its_protocol(command, persistent):
     metrics, protocols = said["metrics"], said["protocols"]
     assert {"frechet", "kernel_distance", "class_score", "frechet_floor"} <= metrics.keys()
     assert {f"frechet_{start}_{k}K" for start in ("noise", "data", "bank") for k in (1, 3)} <= metrics.keys()
-    assert {"rhat_max", "ess_bulk_min", "log_z", "bits_per_dim"} <= metrics.keys()
+    assert {"rhat_max", "ess_bulk_min", "log_z_ais", "bits_per_dim_ais"} <= metrics.keys()
     assert not any("fid" in name or "inception" in name for name in metrics)
     assert {one["protocol"] for one in metrics.values()} == protocols.keys()
     drawn = protocols[metrics["frechet"]["protocol"]]
@@ -41,13 +41,13 @@ def test_everything_of_a_run_of_images_with_its_protocol(command, persistent):
     assert drawn["reference"].startswith("test, 180 items")
     assert drawn["features"].startswith("classifier")
     assert metrics["kernel_distance"]["standard_error"] > 0
-    for name in ("samples", "energies", "drift", "chains", "mixing"):
+    for name in ("samples", "energies", "distances", "long_runs", "mixing"):
         assert (Path("run/evaluate-8") / f"{name}.png").read_bytes().startswith(PNG)
     assert metrics["frechet"]["protocol"] in out
     again = command(f"{line} --metrics samples --out again")
     assert again[0] == 0
     assert all(metrics[name] == value for name, value in found("again")["metrics"].items())
-    assert command(line)[::2] == (2, "error: --out run/evaluate-8 exists: it is never overwritten; choose another\n")
+    assert command(line)[::2] == (2, "error: --out run/evaluate-8: exists: results are never overwritten; choose another folder\n")
     _opened_by_arviz(said)
 
 
@@ -88,7 +88,7 @@ def test_a_run_that_is_looked_at_on_its_way_ends_as_any_other(command):
 
 
 def test_points_are_compared_with_the_truth(command):
-    flags = "--learners 0 --actors 0 --steps 3 --samples 0 --updates 2 --long-run 0"
+    flags = "--learners 0 --actors 0 --steps 3 --eval-samples 0 --updates 2 --eval-long-run-steps 0"
     assert command(f"anatomy rings-nonconvergent {flags} --out run")[0] == 0
     code, out, err = command(f"evaluate run {FEW} --out found --features coordinates")
     assert code == 0, err
@@ -102,15 +102,15 @@ def test_points_are_compared_with_the_truth(command):
         "grid_kl",
         "log_likelihood_grid",
     } <= metrics.keys()
-    assert "items                    none: Anatomy has no numbers of single items" in out
+    assert "items                    none: Anatomy has no metrics of single items" in out
     errors = {
-        "--split test": "--split test: run held nothing back (--test-share)",
-        "--metrics items": "--metrics items: run: Anatomy has no numbers of single items",
-        "--starts bank": "--starts bank: run has noise, data",
-        "--features squeezenet": "--features squeezenet: they are of images, and these data are none (kind vector)",
+        "--split test": "--split test: the run held out no such items",
+        "--metrics items": "--metrics items: Anatomy has no metrics of single items",
+        "--starts bank": "--starts bank: the run has noise, data",
+        "--features squeezenet": "--features squeezenet: only images have these features, not data of kind vector",
         "--export chains": "--export chains: its name must end in .nc",
-        "--metrics samples --export c.nc": "--export c.nc: it is of the chains of mixing, which --metrics leaves out",
-        "--n 3": "--n 3: it must be 20 or more",
+        "--metrics samples --export c.nc": "--export c.nc: only the chains of mixing can be exported, and they are not measured",
+        "--n 1": "--n 1: must be 2 or more",
     }
     for flags, error in errors.items():
         assert command(f"evaluate run {flags} --out other")[::2] == (2, f"error: {error}\n")
@@ -118,16 +118,16 @@ def test_points_are_compared_with_the_truth(command):
 
 
 def test_latent_vectors_and_what_no_chain_moves(command):
-    flags = "--learners 0 --actors 0 --updates 2 --samples 0 --latent 3 --batch 8 --width 8 --prior-steps 4"
+    flags = "--learners 0 --actors 0 --updates 2 --eval-samples 0 --latent-dim 3 --batch-size 8 --width 8 --prior-steps 4"
     assert command(f"latent_prior digits {flags} --out run")[0] == 0
     few = f"{FEW} --items 4 --item-chains 5"
     code, out, err = command(f"evaluate run {few} --out found")
     assert code == 0, err
     metrics = found("found")["metrics"]
-    assert {"frechet", "frechet_noise_3K", "rhat_energy", "log_likelihood", "mse"} <= metrics.keys()
+    assert {"frechet", "frechet_noise_3K", "rhat_energy", "log_likelihood_ais", "mse_train"} <= metrics.keys()
     assert set(found("found")["mixing"]) == {"energy", "z0", "z1", "z2"}
     assert command(f"joint_vae digits {flags.replace('--prior-steps 4', '')} --out none")[0] == 0
     code, out, err = command(f"evaluate none {few} --out other")
     assert code == 0, err
-    assert "mixing                   none: no chain moves what it draws" in out
-    assert {"frechet", "mse"} <= found("other")["metrics"].keys()
+    assert "mixing                   none: no chain moves its samples" in out
+    assert {"frechet", "mse_train"} <= found("other")["metrics"].keys()
