@@ -30,8 +30,8 @@ def plan(folder: str, trials: int) -> SearchPlan:
     preset = PRESETS["eight-gaussians-100"]
     recipe = replace(preset.recipe, langevin=replace(preset.recipe.langevin, steps=50))
     job = override(preset, recipe=recipe, eval_samples=0, learners=0, actors=0)
-    yardstick = TrialBudget("kl", BUDGET, reports=3, samples=200)
-    return SearchPlan(job, steady, yardstick, trials, "random", "none", 0, folder, 1.0, 0.0)
+    budget = TrialBudget("kl", BUDGET, report_count=3, sample_count=200)
+    return SearchPlan(job, steady, budget, trials, "random", "none", 0, folder, 1.0, 0.0)
 
 
 def steady(trial, recipe, budget):

@@ -65,7 +65,7 @@ class ObserverActor:
             last = self.ending.wait(POLL_SECONDS)
             self._catch(lambda: self._look(observer))
         if self.divergence:
-            self._catch(lambda: observer.stopped(self.divergence))
+            self._catch(lambda: observer.record_divergence(self.divergence))
         self._catch(observer.close)
         return self.faults
 
@@ -81,12 +81,12 @@ class ObserverActor:
         timer.start()
         self.divergence = divergence
         self.ending.set()
-        return self.looking or self.observer is None or self.observer.news()
+        return self.looking or self.observer is None or self.observer.has_news()
 
     def _look(self, observer: Observer) -> None:
-        self.looking = observer.news()
+        self.looking = observer.has_news()
         if self.looking:
-            observer.look(lambda: self.out_of_time.is_set() or (self.ending.is_set() and observer.news()))
+            observer.observe(lambda: self.out_of_time.is_set() or (self.ending.is_set() and observer.has_news()))
         self.looking = False
 
     def _catch(self, call: Callable[[], object]) -> None:

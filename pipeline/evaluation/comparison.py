@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.data.dataset import Dataset
 from pipeline.energies.toy_densities import ToyDensity
-from pipeline.evaluation.judges.features import FeatureBatch, Features, coordinates, of_classifier
+from pipeline.evaluation.judges.features import FeatureBatch, Features, classifier_features, coordinate_features
 from pipeline.evaluation.metrics.frechet import PARTS, MeanEstimate, class_score, frechet_distance, kernel_distance
 from pipeline.evaluation.metrics.grid import grid_kl, grid_points, kde_log_density
 from pipeline.evaluation.metrics.perplexity import sample_perplexities
@@ -98,8 +98,8 @@ def feature_comparison(
 def default_features(data: Dataset, device: torch.device | str) -> list[Features]:
     """The data's own classifier for labelled images, coordinates for vectors, otherwise none."""
     if data.spec.kind == "image" and data.spec.num_classes:
-        return [of_classifier(data, device)]
-    return [coordinates()] if data.spec.kind == "vector" and data.density is None else []
+        return [classifier_features(data, device)]
+    return [coordinate_features()] if data.spec.kind == "vector" and data.density is None else []
 
 
 def default_comparison(data: Dataset, device: torch.device, reference: Dataset | None = None) -> Comparison | None:

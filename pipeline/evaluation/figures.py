@@ -1,75 +1,76 @@
-"""Figures of evaluations."""
+"""Figures of evaluations; matplotlib is imported when the first one is drawn."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor
 
 from pipeline.energies.toy_densities import ToyDensity
 from pipeline.evaluation.metrics.grid import grid_log_density, grid_points, kde_log_density
 from pipeline.evaluation.metrics.long_run import LongRunTrajectory
-from pipeline.evaluation.metrics.mixing import autocorrelation
-from pipeline.evaluation.metrics.traces import MixingTrajectory
+from pipeline.evaluation.metrics.mixing import autocorrelation, mixing
+from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory
+from pipeline.evaluation.metrics.transport import SpaceTrajectory, first_draws, second_half
 from pipeline.nets.weights import device_of
 from pipeline.runs.image_grid import image_grid
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import ChainStart
 from pipeline.training.dynamics import LAGS, correlations
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 PANEL_IMAGES = 25
-"""Images of a sheet's panel."""
+"""Images in a panel."""
+FEWEST_RHAT_DRAWS = 100
+"""Draws of the shortest part of a trajectory whose R-hat is drawn."""
 
 
-def energy_figure(found: Mapping[ChainStart, LongRunTrajectory], steps: int) -> Figure:
-    """Mean energies along the chains, one each `steps` steps."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
+def energy_figure(trajectories: Mapping[ChainStart, LongRunTrajectory], every: int) -> "Figure":
+    """Mean energies along chains, one per `every` steps."""
+    figure = new_figure(6, 4)
     axes = figure.subplots()
-    for start, way in found.items():
-        axes.plot(
-            np.arange(1, len(way.energy) + 1) * steps, way.energy, label=f"from {start}", marker=".", markersize=3
-        )
+    for start, chains in trajectories.items():
+        steps = np.arange(1, len(chains.energy) + 1) * every
+        axes.plot(steps, chains.energy, label=f"from {start}", marker=".", markersize=3)
     axes.set(xscale="log", xlabel="Langevin steps", ylabel="mean energy / temperature", title="energy along the chains")
     axes.legend()
     return figure
 
 
-def distance_figure(curves: Mapping[ChainStart, Mapping[float, float]], floor: float, name: str, steps: int) -> Figure:
-    """Distances by start and multiple of `steps` steps, above that of as many items of the data."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
+def distance_figure(
+    curves: Mapping[ChainStart, Mapping[float, float]], floor: float, name: str, steps: int
+) -> "Figure":
+    """Distances to the data by start and multiple of `steps` steps, above that of as many training items."""
+    figure = new_figure(6, 4)
     axes = figure.subplots()
     for start, curve in curves.items():
         axes.plot([m * steps for m in curve], list(curve.values()), label=f"from {start}", marker=".")
-    axes.axhline(floor, color="black", linewidth=0.6, linestyle="--", label="as many of the data")
+    draw_level(axes, floor, "as many training items")
     at_start = any(0 in curve for curve in curves.values())
-    axes.set(
-        xscale="symlog" if at_start else "log",
-        yscale="log",
-        xlabel="Langevin steps",
-        ylabel=name,
-        title="distance to the data",
-    )
+    axes.set(xscale="symlog" if at_start else "log", yscale="log", xlabel="Langevin steps", ylabel=name)
+    axes.set(title="distance to the data")
     axes.legend()
     return figure
 
 
-def samples_figure(snapshot: Snapshot, seen: Mapping[str, Tensor], columns: int) -> Figure:
-    """Data by name, `columns` a row: densities in the plane beside the truth, or images."""
+def samples_figure(snapshot: Snapshot, by_name: Mapping[str, Tensor], columns: int) -> "Figure":
+    """Data by name, `columns` per row: densities in the plane beside the truth, or images."""
     if snapshot.data.density is not None:
         points = grid_points(snapshot.data.density.half_width)
-        planes = {name: kde_log_density(x, points) for name, x in seen.items()}
+        planes = {name: kde_log_density(x, points) for name, x in by_name.items()}
         return densities_figure(snapshot.data.density, planes, 5)
-    rows = -(-len(seen) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.8 * rows), layout="constrained")
-    for axes, (name, x) in zip(figure.subplots(rows, columns, squeeze=False).flat, seen.items(), strict=True):
-        axes.imshow(image_grid(x[:PANEL_IMAGES], 5).permute(1, 2, 0))
-        axes.set_title(name, fontsize=9)
-        axes.axis("off")
+    rows = -(-len(by_name) // columns)
+    figure = new_figure(2.6 * columns, 2.8 * rows)
+    for axes, (name, x) in zip(figure.subplots(rows, columns, squeeze=False).flat, by_name.items(), strict=True):
+        draw_images(axes, x, name)
     return figure
 
 
-def plane_figure(snapshot: Snapshot, samples: Mapping[str, Tensor]) -> Figure:
+def plane_figure(snapshot: Snapshot, samples: Mapping[str, Tensor]) -> "Figure":
     """The truth, the model's normalised energies and its samples, as densities in the plane."""
     truth, recipe, device = snapshot.data.density, snapshot.job.recipe, device_of(snapshot.nets)
     assert truth is not None
@@ -86,69 +87,68 @@ def plane_figure(snapshot: Snapshot, samples: Mapping[str, Tensor]) -> Figure:
     return densities_figure(truth, planes)
 
 
-def few_labels_figure(found: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
-    """Accuracy against the labels a class, by method: mean and standard deviation over runs."""
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
+def densities_figure(truth: ToyDensity, planes: Mapping[str, Tensor], columns: int = 10) -> "Figure":
+    """The truth and other log densities on its grid, `columns` per row, each on the scale of its own maximum."""
+    planes = {"truth": -truth.energy(grid_points(truth.half_width)).double(), **planes}
+    columns, rows = min(columns, len(planes)), -(-len(planes) // columns)
+    figure = new_figure(3 * columns, 3.4 * rows)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[len(planes) :]:
+        axes.axis("off")
+    for axes, (name, log_density) in zip(panels, planes.items(), strict=False):
+        draw_density(axes, log_density, truth.half_width)
+        axes.set_title(name, fontsize=9)
+    return figure
+
+
+def few_labels_figure(accuracies: Mapping[str, Mapping[int, Sequence[float]]]) -> "Figure":
+    """Accuracy against labels per class, by method: mean and standard deviation over runs."""
+    figure = new_figure(5, 3.4)
     axes = figure.subplots()
-    for name, by_labels in found.items():
-        known = sorted(by_labels)
-        mean, sd = ([f(by_labels[n]) for n in known] for f in (np.mean, np.std))
-        axes.errorbar(known, mean, sd, marker="o", capsize=3, label=name)
-    axes.set(xlabel="labels a class", ylabel="accuracy", xscale="log")
-    ticks = sorted({n for by_labels in found.values() for n in by_labels})
+    for name, by_labels in accuracies.items():
+        labels = sorted(by_labels)
+        mean, sd = ([f(by_labels[n]) for n in labels] for f in (np.mean, np.std))
+        axes.errorbar(labels, mean, sd, marker="o", capsize=3, label=name)
+    axes.set(xlabel="labels per class", ylabel="accuracy", xscale="log")
+    ticks = sorted({n for by_labels in accuracies.values() for n in by_labels})
     axes.set_xticks(ticks, [str(n) for n in ticks])
     axes.minorticks_off()
     axes.legend()
     return figure
 
 
-def anomaly_figure(energies: Mapping[str, Tensor], anomalous: ndarray, names: Mapping[bool, str]) -> Figure:
-    """Each energy of what is anomalous and of what is not, as densities; the ends beyond 99.5 % are cut."""
-    figure = Figure(figsize=(5 * len(energies), 3.4), layout="constrained")
-    for axes, (what, energy) in zip(
-        figure.subplots(1, len(energies), squeeze=False).flat, energies.items(), strict=True
-    ):
+def anomaly_figure(energies: Mapping[str, Tensor], anomalous: ndarray, names: Mapping[bool, str]) -> "Figure":
+    """Densities of each energy, of anomalous and of other items, up to the quantile 99.5 %."""
+    figure = new_figure(5 * len(energies), 3.4)
+    panels = figure.subplots(1, len(energies), squeeze=False).flat
+    for axes, (name, energy) in zip(panels, energies.items(), strict=True):
         bins = np.linspace(float(energy.min()), float(energy.quantile(0.995)), 60).tolist()
-        for kind, name in names.items():
-            axes.hist(energy.numpy()[anomalous == kind], bins, density=True, alpha=0.6, label=name)
-        axes.set(xlabel=what.replace("_", ", "), ylabel="density")
-        axes.legend(loc="upper right")  # the best place takes a while to find
+        for kind, label in names.items():
+            axes.hist(energy.numpy()[anomalous == kind], bins, density=True, alpha=0.6, label=label)
+        axes.set(xlabel=name.replace("_", ", "), ylabel="density")
+        axes.legend(loc="upper right")  # finding the best place is slow
     return figure
 
 
-def densities_figure(truth: ToyDensity, planes: Mapping[str, Tensor], columns: int = 10) -> Figure:
-    """The truth and other log-densities on its grid, `columns` a row, each in the scale of its own maximum."""
-    planes = {"truth": -truth.energy(grid_points(truth.half_width)).double(), **planes}
-    columns, rows = min(columns, len(planes)), -(-len(planes) // columns)
-    figure = Figure(figsize=(3 * columns, 3.4 * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in panels[len(planes) :]:
-        axes.axis("off")
-    for axes, (name, log_density) in zip(panels, planes.items(), strict=False):
-        side, extent = round(len(log_density) ** 0.5), (-truth.half_width, truth.half_width) * 2
-        axes.imshow(log_density.exp().view(side, side).T, origin="lower", extent=extent, cmap="magma")
-        axes.set_title(name, fontsize=9)
-    return figure
-
-
-def mixing_figure(found: MixingTrajectory, each: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Energies of some chains of each start along their way, their autocorrelation, and R-hat of each quantity."""
-    figure = Figure(figsize=(13, 3.8), layout="constrained")
+def mixing_figure(trajectory: MixingTrajectory, by_name: Mapping[str, Mapping[str, float]]) -> "Figure":
+    """Energies along some chains of each start, their autocorrelation, and R-hat of each quantity."""
+    figure = new_figure(13, 3.8)
     trace, correlation, rhat = figure.subplots(1, 3)
-    steps = (np.arange(found.energy.shape[1]) + 1) * found.every
-    for i, start in enumerate(dict.fromkeys(found.starts)):
-        own = found.energy[np.array(found.starts) == start]
-        for j, energy in enumerate(own[:4]):
+    steps = (np.arange(trajectory.energy.shape[1]) + 1) * trajectory.every
+    for i, start in enumerate(dict.fromkeys(trajectory.starts)):
+        energies = trajectory.energy[np.array(trajectory.starts) == start]
+        for j, energy in enumerate(energies[:4]):
             trace.plot(steps, energy, color=f"C{i}", linewidth=0.6, label=None if j else f"from {start}")
-        kept = own[:, found.warm_up :]
-        lags = np.arange(min(kept.shape[1], 100))
-        correlation.plot(lags * found.every, autocorrelation(kept)[: len(lags)], color=f"C{i}", label=f"from {start}")
-    trace.axvspan(0, found.warm_up * found.every, color="black", alpha=0.07, label="warm-up")
+        late = energies[:, trajectory.warm_up :]
+        lags = np.arange(min(late.shape[1], 100))
+        values = autocorrelation(late)[: len(lags)]
+        correlation.plot(lags * trajectory.every, values, color=f"C{i}", label=f"from {start}")
+    trace.axvspan(0, trajectory.warm_up * trajectory.every, color="black", alpha=0.07, label="warm-up")
     trace.set(xlabel="Langevin steps", ylabel="energy / temperature", title="energy of some chains")
-    correlation.axhline(0, color="black", linewidth=0.6, linestyle="--")
+    draw_level(correlation, 0)
     correlation.set(xlabel="lag, in Langevin steps", title="autocorrelation of the energy, within chains")
-    rhat.bar(list(each), [one["rhat"] - 1 for one in each.values()], bottom=1)
-    rhat.axhline(1.01, color="black", linewidth=0.6, linestyle="--")
+    rhat.bar(list(by_name), [one["rhat"] - 1 for one in by_name.values()], bottom=1)
+    draw_level(rhat, 1.01)
     rhat.set(title="R-hat (mixed: below 1.01)")
     rhat.tick_params(axis="x", rotation=90)
     for axes in (trace, correlation):
@@ -156,17 +156,44 @@ def mixing_figure(found: MixingTrajectory, each: Mapping[str, Mapping[str, float
     return figure
 
 
-def dynamics_figure(d: Sequence[float], v: Sequence[float], until: int, lags: int = LAGS) -> Figure:
-    """Energy gap d_t, gradient v_t and their correlations, for the updates before `until`."""
-    figure = Figure(figsize=(10, 6), layout="constrained")
+def transport_figure(snapshot: Snapshot, trajectories: Mapping[str, SpaceTrajectory]) -> "Figure":
+    """R-hat as chains get longer, autocorrelation of a coordinate and, in the plane, one chain of each space."""
+    density = snapshot.data.density
+    figure = new_figure(8 + (8 if density else 0), 3.8)
+    rhat, correlation, *planes = figure.subplots(1, 4 if density else 2)
+    for space, trajectory in trajectories.items():
+        draws = trajectory.energy.shape[1]
+        lengths = np.unique(np.geomspace(min(FEWEST_RHAT_DRAWS, draws), draws, 12).astype(int))
+        values = [float(np.max(mixing(second_half(first_draws(trajectory, n))).rhat)) for n in lengths]
+        rhat.plot(lengths * trajectory.every, values, marker=".", label=f"in {space}")
+        coordinate = second_half(trajectory)[..., 1]
+        lags = np.arange(min(coordinate.shape[1], 200))
+        correlation.plot(lags * trajectory.every, autocorrelation(coordinate)[: len(lags)], label=f"in {space}")
+    draw_level(rhat, 1.05)
+    rhat.set(xscale="log", xlabel="proposals", title="greatest R-hat, second half")
+    draw_level(correlation, 0)
+    correlation.set(xlabel="lag, in proposals", title="autocorrelation of a coordinate, within chains")
+    for axes in (rhat, correlation):
+        axes.legend(fontsize=8)
+    for axes, (space, trajectory) in zip(planes, trajectories.items(), strict=False):
+        assert density is not None
+        draw_density(axes, -density.energy(grid_points(density.half_width)), density.half_width, "Greys", 0.6)
+        color = "C0" if space == "z" else "C1"
+        axes.plot(*trajectory.x[0].T, linewidth=0.4, marker=".", markersize=1.5, color=color)
+        limits = -density.half_width, density.half_width
+        axes.set(xlim=limits, ylim=limits, title=f"one chain that moves in {space}")
+    return figure
+
+
+def dynamics_figure(d: Sequence[float], v: Sequence[float], end: int, lags: int = LAGS) -> "Figure":
+    """Energy gap d_t, gradient v_t and their correlations, for the updates before `end`."""
+    figure = new_figure(10, 6)
     (top, right), (cross, auto) = figure.subplots(2, 2)
-    updates, result = np.arange(until - len(d), until), correlations(d, v, lags)
-    for axes, values, title in (
-        (top, d, "d: energy gap, data minus chains"),
-        (right, v, "v: gradient along the chains"),
-    ):
-        axes.plot(updates, values, linewidth=0.6)
-        axes.set(title=title, xlabel="update")
+    updates, result = np.arange(end - len(d), end), correlations(d, v, lags)
+    top.plot(updates, d, linewidth=0.6)
+    top.set(title="d: energy gap, data minus chains", xlabel="update")
+    right.plot(updates, v, linewidth=0.6)
+    right.set(title="v: gradient along the chains", xlabel="update")
     cross.bar(np.arange(-lags, lags + 1), result.cross)
     cross.set(title="cross-correlation of d(t + lag) and v(t)", xlabel="lag")
     auto.bar(np.arange(lags + 1) - 0.2, result.d, 0.4, label="d")
@@ -174,5 +201,31 @@ def dynamics_figure(d: Sequence[float], v: Sequence[float], until: int, lags: in
     auto.set(title="autocorrelations", xlabel="lag")
     auto.legend()
     for axes in (top, cross, auto):
-        axes.axhline(0, color="black", linewidth=0.6, linestyle="--")
+        draw_level(axes, 0)
     return figure
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of a size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def draw_level(axes: "Axes", y: float, label: str | None = None) -> None:
+    """A dashed horizontal line."""
+    axes.axhline(y, color="black", linewidth=0.6, linestyle="--", label=label)
+
+
+def draw_density(axes: "Axes", log_density: Tensor, half: float, cmap: str = "magma", alpha: float = 1.0) -> None:
+    """A density on the grid of the square [-half, half]^2."""
+    side = round(len(log_density) ** 0.5)
+    plane = log_density.exp().view(side, side).T
+    axes.imshow(plane, origin="lower", extent=(-half, half) * 2, cmap=cmap, alpha=alpha)
+
+
+def draw_images(axes: "Axes", x: Tensor, title: str) -> None:
+    """Some images in one panel."""
+    axes.imshow(image_grid(x[:PANEL_IMAGES], 5).permute(1, 2, 0))
+    axes.set_title(title, fontsize=9)
+    axes.axis("off")

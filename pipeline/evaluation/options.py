@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from pipeline.errors import InputError
 from pipeline.evaluation.judges.features import FeatureKind
-from pipeline.evaluation.metrics.traces import FEWEST_DRAWS
+from pipeline.evaluation.metrics.mixing_trajectories import FEWEST_DRAWS
 from pipeline.evaluation.protocol import Split
 from pipeline.runs.job import Settings
 from pipeline.sampling.draw import ChainStart

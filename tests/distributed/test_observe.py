@@ -51,7 +51,7 @@ def test_an_observed_run_is_the_same_run_bit_for_bit(ray_session, plane, capsys)
     last = rows(plane.out, "observe.jsonl")[-1]
     assert last["update"] == plane.updates
     assert last["reach"] == 100
-    assert {"noise", "data", "bank"} == set(last["trails"])
+    assert {"noise", "data", "bank"} == set(last["trajectories"])
     assert list((Path(plane.out) / "observe").glob("events.out.tfevents.*"))
     assert "failed" not in capsys.readouterr().err
 

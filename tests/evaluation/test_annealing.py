@@ -66,16 +66,16 @@ def pool(of):
 
 def test_a_gaussian_of_data_starts_where_they_are():
     x = torch.randn(5000, 1, 2, generator=generator(0)) * 3 + torch.tensor([[1.0, -2.0]])
-    base = GaussianBase.like(torch.cat([x, torch.ones(5000, 1, 1)], 2))
+    base = GaussianBase.fit(torch.cat([x, torch.ones(5000, 1, 1)], 2))
     assert base.shape == (1, 3)
     np.testing.assert_allclose(base.mean, [1, -2, 1], atol=0.2)
     np.testing.assert_allclose(base.sd, [3, 3, max(base.sd) / 100], rtol=0.05)
-    assert GaussianBase.standard(4).log_normaliser == pytest.approx(2 * math.log(2 * math.pi))
+    assert GaussianBase.standard(4).log_normalizer == pytest.approx(2 * math.log(2 * math.pi))
 
 
 def test_the_normaliser_of_a_known_density_at_its_temperature(small):
     of = model(small, recipe=Known(langevin=Langevin(1, 1.0, 6**0.5), width=4), source="eight-gaussians")
-    base = GaussianBase.like(of.data.batch(np.arange(2000))["x"])
+    base = GaussianBase.fit(of.data.batch(np.arange(2000))["x"])
     found = log_normalizer(pool(of), of, base, 3.0, 200, 50, 0)
     error = float((1 / found.ess - 1 / 200).sqrt())
     assert abs(float(found.log_ratio) + 7 / 3) < 4 * error < 0.15
@@ -88,7 +88,7 @@ def test_annealing_agrees_with_the_grid_on_a_network(small):
     points = grid_points(4.0)
     with torch.no_grad():
         exact = float((-of.energy(points)).double().logsumexp(0)) + math.log(64 / len(points))
-    base = GaussianBase.like(of.data.batch(np.arange(2000))["x"])
+    base = GaussianBase.fit(of.data.batch(np.arange(2000))["x"])
     found = log_normalizer(pool(of), of, base, 1.0, 600, 40, 1)
     assert found.ess > 200
     assert float(found.log_ratio) == pytest.approx(exact, abs=0.05)

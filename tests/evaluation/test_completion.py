@@ -24,7 +24,7 @@ MODEL = PPCA(normal(0, D).double(), normal(1, D, K).double(), 0.3)
 
 
 def test_the_expected_rest_is_the_conditional_mean_of_the_gaussian():
-    covariance = MODEL.loadings @ MODEL.loadings.T + MODEL.noise * torch.eye(D)
+    covariance = MODEL.loadings @ MODEL.loadings.T + MODEL.variance * torch.eye(D)
     x, known = normal(2, 5, D).double(), torch.tensor([0, 1, 1, 0, 1, 0]).expand(5, D).double()
     o, h = known[0].bool(), ~known[0].bool()
     gain = covariance[h][:, o] @ torch.linalg.inv(covariance[o][:, o])
@@ -36,7 +36,7 @@ def test_the_factors_are_the_principal_components():
     x = (normal(3, 300, K) @ normal(4, K, D) + 0.2 * normal(5, 300, D)).view(300, 2, 3)
     pca = PCA(K).fit(x.flatten(1).double().numpy())
     found = fit_ppca(x, K)
-    covariance = found.loadings @ found.loadings.T + found.noise * torch.eye(D)
+    covariance = found.loadings @ found.loadings.T + found.variance * torch.eye(D)
     np.testing.assert_allclose(covariance.numpy(), pca.get_covariance(), rtol=1e-8)
     projected = pca.inverse_transform(pca.transform(x.flatten(1).double().numpy()))
     np.testing.assert_allclose(
@@ -58,7 +58,7 @@ def test_chains_that_see_a_part_complete_by_the_conditional_mean():
     x, known = normal(2, 1, D).expand(n, D), torch.tensor([0, 1, 1, 0, 1, 0]).expand(n, D).float()
     ends = []
     for hidden in (x, x + 100 * (1 - known)):  # whatever stands where nothing is known
-        target = tilt(reconstruction_energy({"x": hidden, "observed": known}, net, MODEL.noise**0.5), gaussian())
+        target = tilt(reconstruction_energy({"x": hidden, "observed": known}, net, MODEL.variance**0.5), gaussian())
         with torch.no_grad():
             z, _ = Langevin.textbook(200, 0.15)(target, normal(6, n, K), generator(7))
             ends.append(net(z))
@@ -89,7 +89,7 @@ def test_random_ones_differ_from_item_to_item_and_vectors_have_no_sides():
     known = observed_mask("random", 0.5, (40,), 2, generator(0))
     assert (known.sum(1) == 20).all()
     assert not torch.equal(known[0], known[1])
-    with pytest.raises(InputError, match="--hide top: vectors have no sides"):
+    with pytest.raises(InputError, match="hide=top: vectors have no sides"):
         observed_mask("top", 0.5, (40,), 2, generator(0))
 
 

@@ -6,8 +6,14 @@ import torch
 
 from pipeline.data.dataset import load_data
 from pipeline.errors import InputError
-from pipeline.evaluation.judges.classifier import classifier_features, trained_classifier
-from pipeline.evaluation.judges.features import coordinates, of_classifier, of_inception, of_squeezenet, select_features
+from pipeline.evaluation.judges.classifier import trained_classifier
+from pipeline.evaluation.judges.features import (
+    classifier_features,
+    coordinate_features,
+    inception_features,
+    select_features,
+    squeezenet_features,
+)
 from pipeline.nets.squeezenet import SqueezeNet, _preprocess
 from pipeline.rng import generator, seeded
 
@@ -24,17 +30,17 @@ def layers():
 def test_a_classifier_sees_what_the_frechet_distance_sees():
     data = load_data("digits")
     x, net = data.batch(np.arange(230))["x"], trained_classifier(data)
-    seen = of_classifier(data)(x)
-    torch.testing.assert_close(seen.features, classifier_features(net, x))
+    seen = classifier_features(data)(x)
+    torch.testing.assert_close(seen.features, net.features(x).double())
     torch.testing.assert_close(seen.logits, net(x).double())
-    assert torch.equal(coordinates()(x).features, x.flatten(1).double())
-    with pytest.raises(InputError, match="--features classifier: they are of images"):
+    assert torch.equal(coordinate_features()(x).features, x.flatten(1).double())
+    with pytest.raises(InputError, match="features=classifier: only images have these features"):
         select_features("classifier", load_data("rings"), "", "", CPU)
 
 
 def test_squeezenet_by_a_file_of_weights(tmp_path, layers):
     np.savez(tmp_path / "net.npz", **layers)
-    features = of_squeezenet(str(tmp_path / "net.npz"))
+    features = squeezenet_features(str(tmp_path / "net.npz"))
     assert len(layers) == 52  # of 26 layers
     assert layers["fire9/conv3x3_2/weight"].shape == (256, 64, 3, 3)
     x = torch.rand(3, 1, 8, 8, generator=generator(0)) * 2 - 1
@@ -57,30 +63,30 @@ def test_squeezenet_sees_blue_first_in_bytes_less_their_mean():
 def test_what_is_no_squeezenet_is_said_in_a_line(tmp_path, layers):
     path = tmp_path / "net.npz"
     with pytest.raises(InputError, match="there is no such file"):
-        of_squeezenet(str(path))
+        squeezenet_features(str(path))
     path.write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(InputError, match=r"not an .npz that can be read"):
-        of_squeezenet(str(path))
+        squeezenet_features(str(path))
     np.savez(path, **{name: a for name, a in layers.items() if name != "fire3/conv1x1_1/bias"})
     with pytest.raises(InputError, match=r'no SqueezeNet v1.0: .*"fire3.conv1x1_1.bias"'):
-        of_squeezenet(str(path))
+        squeezenet_features(str(path))
     np.savez(path, **{**layers, "conv1/weight": np.zeros((96, 3, 3, 3), np.float32)})
     with pytest.raises(InputError, match=r"size mismatch for conv1.weight"):
-        of_squeezenet(str(path))
-    with pytest.raises(InputError, match="--features squeezenet: name the file"):
+        squeezenet_features(str(path))
+    with pytest.raises(InputError, match=r"features=squeezenet: needs the \.npz of its weights"):
         select_features("squeezenet", load_data("digits"), "", "", CPU)
 
 
 def test_what_is_no_inception_is_said_in_a_line(tmp_path):
     path = tmp_path / "inception.pth"
     with pytest.raises(InputError, match="there is no such file"):
-        of_inception(str(path))
+        inception_features(str(path))
     path.write_text("no weights")
     with pytest.raises(InputError, match="not a file of weights"):
-        of_inception(str(path))
+        inception_features(str(path))
     torch.save({"a": [print]}, path)  # what would run on reading is not read
     with pytest.raises(InputError, match="not a file of weights"):
-        of_inception(str(path))
+        inception_features(str(path))
 
 
 def test_inception_as_torch_fidelity_runs_it(tmp_path, monkeypatch):
@@ -90,14 +96,14 @@ def test_inception_as_torch_fidelity_runs_it(tmp_path, monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr(fidelity, "load_state_dict_from_url", fails)
-    with pytest.raises(InputError, match=r"cannot be downloaded .*no network.* name their file by --inception-weights"):
-        of_inception()
+    with pytest.raises(InputError, match=r"cannot be downloaded .*no network.*: set inception_weights to a file"):
+        inception_features()
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="holds no Inception-v3"):
-        of_inception(str(tmp_path / "other.pth"))
+        inception_features(str(tmp_path / "other.pth"))
     monkeypatch.setattr(fidelity, "load_state_dict_from_url", lambda *_, **__: {})
     monkeypatch.setattr(fidelity.FeatureExtractorInceptionV3, "load_state_dict", lambda net, weights: None)
-    features = of_inception()
+    features = inception_features()
     seen = features(torch.rand(2, 1, 8, 8, generator=generator(0)))
     assert (seen.features.shape, seen.logits.shape) == ((2, 2048), (2, 1008))
     assert (features.frechet, features.kernel, features.score) == ("fid", "kid", "inception_score")

@@ -41,7 +41,7 @@ def test_labels_alone_teach_encoder_and_energy_and_leave_the_generator(clouds):
     }
     assert same == {"energy": False, "encoder": False, "generator": True}
     learned = clouds._replace(rows=clouds.labelled_rows)
-    assert accuracy(class_scores(nets, learned), learned) == 1
+    assert accuracy(class_scores(RECIPE, nets, learned), learned) == 1
 
 
 def test_confidence_is_calibrated_where_it_is_the_share_that_is_right(clouds):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pipeline.data.dataset import load_data
-from pipeline.evaluation.judges.classifier import classifier_features, trained_classifier
+from pipeline.evaluation.judges.classifier import trained_classifier
 from pipeline.evaluation.metrics.frechet import _discrepancy, class_score, frechet_distance, kernel_distance
 from pipeline.rng import generator
 
@@ -32,7 +32,7 @@ def test_classifier_is_the_same_each_time_and_knows_the_digits():
     data = load_data("digits")
     once, again = trained_classifier(data), trained_classifier(data)
     batch = data.batch(np.arange(data.size))
-    assert torch.equal(classifier_features(once, batch["x"]), classifier_features(again, batch["x"]))
+    assert torch.equal(once.features(batch["x"]), again.features(batch["x"]))
     assert (once(batch["x"]).argmax(1) == batch["label"]).float().mean() > 0.98
 
 

@@ -30,9 +30,11 @@ from pipeline.samplers.hmc import HMC
 from pipeline.samplers.langevin import Langevin
 
 
-def trail(short=0.2, end=0.25, start=0.2, drift=0.1):
+def trail(short=0.2, end=0.25, start=0.2, energy_shift=0.1):
     distance = {0: start, 1: short, 10: short, REACH: end}
-    return StartTrajectory({1: -5.0, REACH: -5.0}, dict.fromkeys(distance, 1.0), distance, drift, 1.02, 900.0, 0.2)
+    return StartTrajectory(
+        {1: -5.0, REACH: -5.0}, dict.fromkeys(distance, 1.0), distance, energy_shift, 1.02, 900.0, 0.2
+    )
 
 
 def evidence(**changes):
@@ -44,10 +46,10 @@ def evidence(**changes):
         reach=REACH,
         chains=100,
         temperature=1.0,
-        own="bank",
+        own_start="bank",
         metric="kl",
         floor=0.15,
-        trails={"noise": trail(start=1.5), "data": trail(), "bank": trail()},
+        trajectories={"noise": trail(start=1.5), "data": trail(), "bank": trail()},
         rhat=1.02,
         rhat_all=1.02,
         finite=True,
@@ -58,8 +60,8 @@ def evidence(**changes):
     return healthy._replace(**changes)
 
 
-def trails(**changed):
-    return {**evidence().trails, **changed}
+def trajectories(**changed):
+    return {**evidence().trajectories, **changed}
 
 
 def test_chains_that_stay_and_agree_are_convergent():
@@ -74,9 +76,9 @@ def test_chains_that_stay_and_agree_are_convergent():
     [
         {"rhat": RHAT + 0.01},
         {"rhat": float("nan")},
-        {"trails": trails(data=trail(end=FAR * 0.2 + 0.01))},
-        {"trails": trails(bank=trail(end=float("nan")))},
-        {"trails": trails(data=trail(drift=-ENERGY_SHIFT - 0.01))},
+        {"trajectories": trajectories(data=trail(end=FAR * 0.2 + 0.01))},
+        {"trajectories": trajectories(bank=trail(end=float("nan")))},
+        {"trajectories": trajectories(data=trail(energy_shift=-ENERGY_SHIFT - 0.01))},
     ],
 )
 def test_one_sign_that_long_chains_leave_or_disagree_is_enough(changes):
@@ -86,15 +88,15 @@ def test_one_sign_that_long_chains_leave_or_disagree_is_enough(changes):
 
 
 def test_what_chains_from_noise_do_is_no_matter_where_the_run_has_a_bank():
-    lost = trail(short=9.0, end=9.0, start=1.5, drift=50.0)
-    assert decide(evidence(trails=trails(noise=lost))).name == "convergent"
+    lost = trail(short=9.0, end=9.0, start=1.5, energy_shift=50.0)
+    assert decide(evidence(trajectories=trajectories(noise=lost))).name == "convergent"
     without = {"noise": lost, "data": trail()}
-    assert decide(evidence(trails=without, own="noise")).name == "undecided"
+    assert decide(evidence(trajectories=without, own_start="noise")).name == "undecided"
 
 
 def test_a_run_whose_short_chains_are_far_from_the_data_is_undecided():
     far = {start: trail(short=1.0, end=1.0, start=1.5) for start in ("noise", "data", "bank")}
-    assert decide(evidence(trails=far)).name == "undecided"
+    assert decide(evidence(trajectories=far)).name == "undecided"
     assert decide(evidence(metric="", one_sided=1.0)).name == "undecided"
     assert decide(evidence(metric="")).name == "convergent"
 
@@ -103,7 +105,7 @@ def test_a_run_whose_short_chains_are_far_from_the_data_is_undecided():
     ("changes", "why"),
     [
         ({"finite": False, "reach": 3}, "long chains are not finite after 150 steps"),
-        ({"outside": {"chains/grad_norm": 4}}, "chains/grad_norm has been far from all before for 4 updates"),
+        ({"outside": {"chains/grad_norm": 4}}, "chains/grad_norm has been far outside its history for 4 updates"),
         ({"one_sided": 0.97, "growth": 4.0}, "d is on one side of 0"),
     ],
 )
@@ -161,7 +163,7 @@ def test_chains_that_slowly_fall_to_one_place_are_short_run_only(plane):
     job = replace(plane, recipe=replace(plane.recipe, langevin=Langevin(10, 1.0, 0.01)))
     found, _ = looked(model_of(job, lambda x: x.square().sum(1) / 2, 0.005))
     assert decide(found).name == "short-run only", decide(found).why
-    assert found.trails["data"].drift < -ENERGY_SHIFT
+    assert found.trajectories["data"].energy_shift < -ENERGY_SHIFT
 
 
 def test_chains_that_blow_up_are_diverging_and_their_numbers_are_told(plane):
@@ -169,7 +171,7 @@ def test_chains_that_blow_up_are_diverging_and_their_numbers_are_told(plane):
     assert decide(found).name == "diverging"
     assert not found.finite
     assert found.reach < REACH
-    assert not np.isfinite(found.trails["data"].energy[found.reach])
+    assert not np.isfinite(found.trajectories["data"].energy[found.reach])
 
 
 def test_a_look_cut_short_says_how_far_it_came_or_nothing(plane):
@@ -190,7 +192,7 @@ def test_what_has_no_long_chains_is_refused():
     spec = Spec("image", (1, 8, 8), 10)
     job = Job(name="x", recipe=SMALL, updates=1, data=DataSettings("digits"), resources=ResourceSettings(observers=1))
     observer.check_observable(job, spec)
-    with pytest.raises(InputError, match="--observe 1: the model draws without a chain"):
+    with pytest.raises(InputError, match="observers=1: the model samples without a chain"):
         observer.check_observable(replace(job, recipe=JOINT), spec)
     observer.check_observable(replace(job, recipe=Metropolis()), spec)
 
@@ -209,17 +211,17 @@ def few(monkeypatch):
 def test_an_observer_writes_a_line_and_pictures_a_checkpoint_and_is_cut_off_where_a_run_goes_on(plane, few):
     run(plane)
     watching = observer_of(plane)
-    assert watching.news()
-    assert watching.look()["update"] == 6
-    assert not watching.news()
+    assert watching.has_news()
+    assert watching.observe()["update"] == 6
+    assert not watching.has_news()
     out = Path(plane.out)
     assert {p.name for p in (out / "observe").glob("*.png")} == {"curves-00000006.png", "sheet-00000006.png"}
     (row,) = read_rows(Storage.at(plane.out))
     assert row["verdict"] in ("undecided", "short-run only", "convergent")
-    watching.stopped("diverged: for the test")
+    watching.record_divergence("diverged: for the test")
     assert read_rows(Storage.at(plane.out))[-1]["verdict"] == "diverging"
     watching.close()
-    assert observer_of(plane).look() is None  # it was looked at
+    assert observer_of(plane).observe() is None  # it was looked at
     truncate_rows(Storage.at(plane.out), 6)
     assert len(read_rows(Storage.at(plane.out))) == 2
     truncate_rows(Storage.at(plane.out), 5)
@@ -231,5 +233,5 @@ def test_an_observer_of_a_run_that_was_taken_over_writes_no_more(plane, few):
     watching = observer_of(plane)
     lease.acquire(Storage.at(plane.out))
     with pytest.raises(LeaseLost):
-        watching.look()
+        watching.observe()
     assert not (Path(plane.out) / "observe.jsonl").exists()

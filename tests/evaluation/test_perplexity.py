@@ -68,6 +68,6 @@ def test_the_likelihood_of_sentences_is_the_integral_over_latent_vectors(data, m
     exact = -((of_z + prior).logsumexp(1) - prior.logsumexp(0)).mean()
     assert of_z.exp().std(1).div(of_z.exp().mean(1)).min() > 0.3
     found = sentence_nll(recipe, nets, data)
-    assert found["nll_chains"] > 35
+    assert found["nll_nats_ess"] > 35
     error = (found["nll_nats_error"] ** 2 + 1e-5) ** 0.5  # that of the prior's normaliser too, of 1000 chains
     assert abs(found["nll_nats"] - float(exact)) < 4 * error

@@ -14,7 +14,7 @@ from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
-from pipeline.search.objectives import OBJECTIVES, check_objective, quality
+from pipeline.search.objectives import OBJECTIVES, check_objective, measure_quality
 
 
 class Truth(torch.nn.Module):
@@ -45,12 +45,12 @@ def test_the_true_energy_is_worth_nothing_less_and_a_tilted_one_its_divergence(p
     truth, temperature = load_dataset(plane).density, plane.recipe.langevin.temperature
     pool = local_pool(plane)
     true = model(plane, energy=Truth(truth, temperature))
-    assert quality(true, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(0, abs=1e-5)
+    assert measure_quality(true, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(0, abs=1e-5)
     tilted = model(plane, energy=Truth(truth, temperature, tilt=1.0))
     points = grid_points(truth.half_width)
     p = (-truth.energy(points)).double().softmax(0)
     expected = float((p * points[:, 0]).sum() + (p * torch.exp(-points[:, 0].double())).sum().log())
-    assert quality(tilted, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(expected, rel=1e-4)
+    assert measure_quality(tilted, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(expected, rel=1e-4)
 
 
 def test_samples_that_are_not_finite_are_divergence_and_no_number(plane):
@@ -66,7 +66,7 @@ def test_samples_that_are_not_finite_are_divergence_and_no_number(plane):
     pool = local_pool(plane)
     pool.nets = steep.nets
     with pytest.raises(Diverged, match="samples not finite"):
-        quality(steep, OBJECTIVES["kl"], steep.data, 50, 0, pool)
+        measure_quality(steep, OBJECTIVES["kl"], steep.data, 50, 0, pool)
 
 
 def test_accuracy_auprc_and_mse_are_of_the_items_held_back(small):
@@ -77,20 +77,20 @@ def test_accuracy_auprc_and_mse_are_of_the_items_held_back(small):
     assert 0.3 < float((labels == 3).float().mean()) < 0.5  # half of that label's items, and a tenth of the others
     assert not (data.batch(torch.arange(data.size).numpy())["label"] == 3).any()
     one, pool = model(job), local_pool(job)
-    assert 0 < quality(one, OBJECTIVES["mse"], data.validation, 50, 0, pool) < 4
-    assert 0 < quality(one, OBJECTIVES["auprc"], data.validation, 50, 0, pool) <= 1
-    with pytest.raises(InputError, match="--objective accuracy: AlternatingBackprop scores mse, energy"):
-        quality(one, OBJECTIVES["accuracy"], data.validation, 50, 0, pool)
+    assert 0 < measure_quality(one, OBJECTIVES["mse"], data.validation, 50, 0, pool) < 4
+    assert 0 < measure_quality(one, OBJECTIVES["auprc"], data.validation, 50, 0, pool) <= 1
+    with pytest.raises(InputError, match=r"objective=accuracy: the metrics of single items .* are mse, energy"):
+        measure_quality(one, OBJECTIVES["accuracy"], data.validation, 50, 0, pool)
 
 
 @pytest.mark.parametrize(
     ("objective", "data", "why"),
     [
-        ("kl", "digits", "--objective kl: the density of digits is not known"),
-        ("frechet", "eight-gaussians", "--objective frechet: it needs images with labels"),
-        ("nll_nats", "digits", "--objective nll: it needs text"),
-        ("auprc", "digits", "--objective auprc: it needs a label that is held out"),
-        ("mse", "digits", "--objective mse: it needs items held back"),
+        ("kl", "digits", "objective=kl: the density of digits is not known"),
+        ("frechet", "eight-gaussians", "objective=frechet: needs images with labels"),
+        ("nll_nats", "digits", "objective=nll_nats: needs text"),
+        ("auprc", "digits", "objective=auprc: needs a held_out_class"),
+        ("mse", "digits", "objective=mse: needs held-out items"),
     ],
 )
 def test_what_cannot_judge_a_job_is_said_in_one_line(small, objective, data, why):
@@ -100,5 +100,5 @@ def test_what_cannot_judge_a_job_is_said_in_one_line(small, objective, data, why
 
 
 def test_shares_that_leave_nothing_to_learn_from():
-    with pytest.raises(InputError, match=r"test_share=0.5: beside validation_share=0.5 it must leave items to learn from"):
+    with pytest.raises(InputError, match=r"test_share=0.5: beside validation_share=0.5 it must leave items"):
         load_data("digits", test_share=0.5, validation_share=0.5)

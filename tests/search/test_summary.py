@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+from pipeline.search.figures import cost_figure, slice_figure
 from pipeline.search.objectives import OBJECTIVES
-from pipeline.search.summary import TrialOutcome, cost_figure, mean_and_sd, pareto_front, ranked, slice_figure
+from pipeline.search.summary import TrialOutcome, mean_and_sd, pareto_front, rank_trials
 
 LEAST, MOST = OBJECTIVES["frechet"], OBJECTIVES["accuracy"]
 
@@ -34,8 +35,8 @@ def test_trials_that_went_all_the_way_come_first_and_diverged_ones_not_at_all():
         trial("fair", 9.0, 3.0),
         trial("fell", math.inf, diverged="update 3"),
     ]
-    assert [t.name for t in ranked(trials, LEAST)] == ["good", "fair", "stopped"]
-    assert [t.name for t in ranked(trials, MOST)] == ["fair", "good", "stopped"]
+    assert [t.name for t in rank_trials(trials, LEAST)] == ["good", "fair", "stopped"]
+    assert [t.name for t in rank_trials(trials, MOST)] == ["fair", "good", "stopped"]
 
 
 def test_spread_says_what_is_missing_from_it():

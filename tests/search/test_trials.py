@@ -15,10 +15,10 @@ from pipeline.runs.job import override
 from pipeline.runs.snapshot import newest_snapshot
 from pipeline.samplers.langevin import Langevin
 from pipeline.search.budgets import TrialBudget, gradients_per_update, report_updates
-from pipeline.search.objectives import OBJECTIVES
+from pipeline.search.objectives import OBJECTIVES, measure_quality
 from pipeline.search.trials import run_trial
 
-YARDSTICK = TrialBudget("frechet", budget=6 * 16 * 5, reports=3, samples=40)
+BUDGET = TrialBudget("frechet", gradient_evaluations=6 * 16 * 5, report_count=3, sample_count=40)
 SETTINGS = {"noise": 0.01}
 
 
@@ -27,8 +27,8 @@ def trial(small):
     return override(small, validation_share=0.2, test_share=0.2)
 
 
-def reports(job, yardstick=YARDSTICK):
-    return list(run_trial(job, yardstick, SETTINGS, CPU, lambda: local_pool(job)))
+def reports(job, budget=BUDGET):
+    return list(run_trial(job, budget, SETTINGS, CPU, lambda: local_pool(job)))
 
 
 def test_a_trial_is_the_run_that_it_would_be_without_a_stop(trial, tmp_path):
@@ -42,10 +42,10 @@ def test_it_reports_after_equal_shares_of_gradient_evaluations_whatever_its_step
     assert [one.updates for one in found] == [2, 4, 6]
     assert [one.gradient_evaluations for one in found] == [160, 320, 480]
     longer = replace(trial, recipe=replace(trial.recipe, langevin=Langevin(8, 1.0, 0.01)))
-    assert report_updates(longer, YARDSTICK) == [2, 3, 4]  # of 128 evaluations each: the first to reach 160, 320, 480
-    assert report_updates(
-        replace(longer, recipe=replace(longer.recipe, langevin=Langevin(50, 1.0, 0.01))), YARDSTICK
-    ) == [1]
+    assert report_updates(longer, BUDGET) == [2, 3, 4]  # of 128 evaluations each: the first to reach 160, 320, 480
+    assert report_updates(replace(longer, recipe=replace(longer.recipe, langevin=Langevin(50, 1.0, 0.01))), BUDGET) == [
+        1
+    ]
 
 
 def test_what_one_update_costs():
@@ -57,7 +57,7 @@ def test_what_one_update_costs():
 def test_a_killed_trial_says_what_it_had_said_and_goes_on(trial, tmp_path):
     undisturbed = replace(trial, out=str(tmp_path / "undisturbed"))
     expected = reports(undisturbed)
-    walk = run_trial(trial, YARDSTICK, SETTINGS, CPU, lambda: local_pool(trial))
+    walk = run_trial(trial, BUDGET, SETTINGS, CPU, lambda: local_pool(trial))
     next(walk), next(walk)
     walk.close()
     again = reports(trial)
@@ -70,11 +70,9 @@ def test_quality_is_of_the_part_that_is_named_and_of_no_other(trial):
     assert set(model.data.rows).isdisjoint(model.data.validation_rows)
     assert set(model.data.test_rows).isdisjoint(model.data.validation_rows)
     assert len(model.data.rows) + len(model.data.test_rows) + len(model.data.validation_rows) == 1797
-    from pipeline.search.objectives import quality
-
     pool = local_pool(trial)
-    assert quality(model, OBJECTIVES["frechet"], model.data.validation, 40, 0, pool) == last.quality
-    assert quality(model, OBJECTIVES["frechet"], model.data.test, 40, 0, pool) != last.quality
+    assert measure_quality(model, OBJECTIVES["frechet"], model.data.validation, 40, 0, pool) == last.quality
+    assert measure_quality(model, OBJECTIVES["frechet"], model.data.test, 40, 0, pool) != last.quality
     assert json.loads((Path(trial.out) / "result.json").read_text())["metrics"] == {}
 
 

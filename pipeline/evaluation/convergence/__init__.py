@@ -1,1 +1,1 @@
-"""Convergence: whether the chains of a run converge, seen from its checkpoints."""
+"""Whether a run converges: evidence from long chains at a checkpoint, the verdict, and the observer that reports it."""

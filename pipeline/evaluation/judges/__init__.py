@@ -1,1 +1,1 @@
-"""Judges: networks and features that models are compared by, trained once and cached."""
+"""Networks that evaluation compares data by: classifiers, Inception-v3, SqueezeNet, language models."""

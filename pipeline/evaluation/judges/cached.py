@@ -1,4 +1,4 @@
-"""Networks that models are judged by: trained once for their data, with a fixed seed, and then kept in the cache."""
+"""Networks of evaluation, trained once per data set with a fixed seed and then taken from the cache folder."""
 
 from collections.abc import Callable
 
@@ -11,12 +11,12 @@ from pipeline.data.dataset import Dataset
 
 
 def load_or_train(kind: str, data: Dataset, net: nn.Module, train: Callable[[], object]) -> None:
-    """Load the network's weights, or train it and keep them; safe when several processes do so at once.
+    """Load a network's weights from the cache, or train it and save them; safe when several processes do so at once.
 
     Args:
-        kind: the folder in the cache.
-        data: what it learns from.
-        net: the network, new.
+        kind: folder in the cache.
+        data: what the network is trained on.
+        net: the network, untrained; it is changed in place.
         train: trains it in place.
     """
     path = cache_folder() / kind / f"{data.fingerprint}-{data.size}.safetensors"

@@ -1,12 +1,8 @@
-"""Perplexities of and by sentences that a model has drawn (2006.08205, section 4.2), and their likelihood.
+"""A language model of sentences: one small recurrent network, trained with a fixed seed, and its perplexity.
 
-FPPL is the perplexity of drawn sentences under a language model of the real ones: high where what is drawn is no
-language. RPPL is the perplexity of real sentences held back under a language model of the drawn ones: high where some
-of the language is never drawn. Both language models are this project's own: one small recurrent network, trained with a
-fixed seed. So perplexities compare models on the same data, and are not those of other papers.
-
-Words are those of the data's vocabulary; every other word is the one word "unknown", for which a model pays as for any
-other. The end of a sentence counts as a word, as in the length of sentences.
+Perplexities under it compare models trained on the same data; they are not those of other papers. Words are those of
+the data's vocabulary; every other word is the one word "unknown", which costs a model as much as any other. The end of
+a sentence counts as a word, also in the length of a sentence.
 """
 
 import numpy as np
@@ -20,20 +16,22 @@ from pipeline.evaluation.judges.cached import load_or_train
 from pipeline.nets.text import SentenceDecoder
 from pipeline.rng import generator, seeded
 
-WIDTH, DROPOUT, RATE, BATCH = 128, 0.4, 4e-3, 50
-EPOCHS, PATIENCE = 40, 3
-"""Passes over the sentences, at most, and how many in a row may bring no better validation."""
-VALIDATION = 10
-"""One sentence in so many, drawn at random, tells when to stop, and is not learned from."""
+WIDTH, DROPOUT, LEARNING_RATE, BATCH_SIZE = 128, 0.4, 4e-3, 50
+EPOCHS = 40
+"""Passes over the sentences, at most."""
+PATIENCE = 3
+"""Consecutive passes without a better validation after which training stops."""
+FOLDS = 10
+"""Validation takes one of so many parts of the sentences, drawn at random; training uses the others."""
 
 
 def language_model(x: Int64[Tensor, "n longest"], spec: Spec, device: torch.device | str = "cpu") -> SentenceDecoder:
-    """A language model of sentences: a decoder that is told nothing, trained until validation gets no better.
+    """A language model of sentences: a decoder without latent information, trained until validation stops improving.
 
     Args:
-        x: two sentences or more, of which a tenth is for validation.
-        spec: of the data, for the number of words and the longest sentence.
-        device: where it learns and stays.
+        x: two sentences or more; a tenth of them is for validation.
+        spec: of the data; it has the number of words and the longest sentence.
+        device: of the network.
     """
     net = _untrained(spec, device)
     _train(net, x)
@@ -47,6 +45,17 @@ def real_language_model(data: Dataset, device: torch.device | str = "cpu") -> Se
     return net.eval().requires_grad_(False)
 
 
+@torch.no_grad()
+def perplexity(net: SentenceDecoder, x: Int64[Tensor, "n longest"]) -> float:
+    """Exp of the mean nats per word of sentences under a language model, which is left in eval mode."""
+    net.eval()
+    device, nats, words = net.bias.device, 0.0, 0
+    for part in x.split(500):
+        items = _batch(part, device)
+        nats, words = nats + float(_nats(net, items).double().sum()), words + int(items["length"].sum())
+    return float(np.exp(nats / words))
+
+
 def _untrained(spec: Spec, device: torch.device | str) -> SentenceDecoder:
     with seeded(0):
         return SentenceDecoder(1, spec, WIDTH, DROPOUT).to(device)
@@ -54,37 +63,27 @@ def _untrained(spec: Spec, device: torch.device | str) -> SentenceDecoder:
 
 def _train(net: SentenceDecoder, x: Int64[Tensor, "n longest"]) -> None:
     rng, device = generator(0), net.bias.device
-    validation, x = x[torch.randperm(len(x), generator=rng)].tensor_split([-(-len(x) // VALIDATION)])
-    seen = torch.bincount(x.flatten(), minlength=len(net.bias) + 1)[1:].float() + 1
-    with torch.no_grad():  # from its own sentences alone: a model of what is drawn is told nothing of the real ones
-        net.bias.copy_((seen / seen.sum()).log())
-    optimizer, best, rest, state = torch.optim.Adam(net.parameters(), RATE), float("inf"), PATIENCE, net.state_dict()
+    validation, x = x[torch.randperm(len(x), generator=rng)].tensor_split([-(-len(x) // FOLDS)])
+    counts = torch.bincount(x.flatten(), minlength=len(net.bias) + 1)[1:].float() + 1
+    with torch.no_grad():  # from these sentences alone: a model of samples must know nothing of real sentences
+        net.bias.copy_((counts / counts.sum()).log())
+    best, patience, state = float("inf"), PATIENCE, net.state_dict()
+    optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)
     with seeded(0, device):
         for _ in range(EPOCHS):
             net.train()
-            for part in torch.randperm(len(x), generator=rng).split(BATCH):
+            for part in torch.randperm(len(x), generator=rng).split(BATCH_SIZE):
                 items = _batch(x[part], device)
                 optimizer.zero_grad()
                 (_nats(net, items).sum() / items["length"].sum()).backward()
                 optimizer.step()
-            now = perplexity(net, validation)
-            rest = PATIENCE if now < best else rest - 1
-            if now < best:
-                best, state = now, {name: t.clone() for name, t in net.state_dict().items()}
-            if not rest:
+            current = perplexity(net, validation)
+            patience = PATIENCE if current < best else patience - 1
+            if current < best:
+                best, state = current, {name: t.clone() for name, t in net.state_dict().items()}
+            if not patience:
                 break
     net.load_state_dict(state)
-
-
-@torch.no_grad()
-def perplexity(net: SentenceDecoder, x: Int64[Tensor, "n longest"]) -> float:
-    """Exp of the mean nats a word of sentences under a language model, which is left in eval mode."""
-    net.eval()
-    device, nats, words = net.bias.device, 0.0, 0
-    for part in x.split(500):
-        items = _batch(part, device)
-        nats, words = nats + float(_nats(net, items).double().sum()), words + int(items["length"].sum())
-    return float(np.exp(nats / words))
 
 
 def _nats(net: SentenceDecoder, items: Batch) -> Tensor:

@@ -1,1 +1,1 @@
-"""Metrics: what is measured of samples, items and chains."""
+"""Metrics of models, one kind a file."""

@@ -1,122 +1,135 @@
-"""What labels alone are worth, and what a graph of the items makes of them: what semi-supervised learning must beat."""
+"""Accuracy with few labels, of a model and of two baselines: labels alone, and labels spread over a graph."""
 
 import itertools
 import warnings
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy import ndarray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfTransformer
-from sklearn.neighbors import NearestNeighbors
-from sklearn.semi_supervised import LabelSpreading
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from pipeline.batch import LABELLED
 from pipeline.data.dataset import Dataset
 from pipeline.nets.weights import Nets, device_of
 from pipeline.recipe import Recipe
 from pipeline.rng import generator
 
 NEIGHBOURS = 7
-"""Of the graph that labels spread along (scikit-learn's default)."""
-DENSE = 3000
+"""Neighbours in the graph that labels spread over (scikit-learn's default)."""
+MAX_DENSE_ITEMS = 3000
 """Items of a graph of all pairs, at most."""
 PIECE = 1000
-"""Items that the networks see at a time."""
+"""Items that the networks process in one call."""
+
+
+@runtime_checkable
+class ClassifierRecipe(Recipe, Protocol):
+    """A recipe whose networks classify items."""
+
+    def class_scores(self, nets: Nets, x: Tensor) -> Tensor:
+        """(n, k) scores of the classes."""
+        ...
 
 
 @torch.no_grad()
-def class_scores(nets: Nets, data: Dataset) -> Tensor:
-    """(n, K) the energy network's scores at the encoder's mean of all items; the networks are left in eval mode."""
+def class_scores(recipe: ClassifierRecipe, nets: Nets, data: Dataset) -> Tensor:
+    """(n, k) scores of the classes for all items; the networks are left in eval mode."""
     for net in nets.values():
         net.eval()
     parts = np.array_split(np.arange(data.size), -(-data.size // PIECE))
     inputs = (data.batch(part, device_of(nets))["x"] for part in parts)
-    return torch.cat([nets["energy"](nets["encoder"](x)[0]).cpu() for x in inputs])
+    return torch.cat([recipe.class_scores(nets, x).cpu() for x in inputs])
 
 
 def accuracy(scores: Tensor, data: Dataset) -> float:
-    """Share of the items whose label has the highest of the scores (n, K)."""
+    """Share of the items whose true label has the highest of the scores (n, k)."""
     return float((scores.argmax(1) == true_labels(data)).float().mean())
 
 
 def calibration(scores: Tensor, data: Dataset, bins: int = 15) -> float:
-    """Expected calibration error: the mean, over bins of confidence, of |share that is right - mean confidence|."""
+    """Expected calibration error: the mean over bins of confidence, weighted by size, of |accuracy - confidence|."""
     confidence, guess = scores.softmax(1).max(1)
-    right = (guess == true_labels(data)).float()
-    which = (confidence * bins).long().clamp(max=bins - 1)
-    gaps = torch.zeros(bins).index_add_(0, which, right - confidence)
-    return float(gaps.abs().sum() / len(right))
+    correct = (guess == true_labels(data)).float()
+    bin_index = (confidence * bins).long().clamp(max=bins - 1)
+    gaps = torch.zeros(bins).index_add_(0, bin_index, correct - confidence)
+    return float(gaps.abs().sum() / len(correct))
 
 
 def true_labels(data: Dataset) -> Tensor:
-    """(n,) of all items."""
+    """(n,) labels of all items."""
     return torch.from_numpy(data.table.column("label")[data.rows])
 
 
-def train_on_labels_only(recipe: Recipe, nets: Nets, data: Dataset, updates: int, size: int, seed: int) -> None:
-    """Teach encoder and energy network, in place, the items of known label alone, by cross entropy at the mean.
+def train_on_labels_only(
+    recipe: ClassifierRecipe, nets: Nets, data: Dataset, updates: int, size: int, seed: int
+) -> None:
+    """Train the classifier, in place, on the labelled items alone, by cross entropy.
 
     Args:
-        recipe: whose optimizers are used, with their rates and weight decays.
-        nets: its networks as they are initialised; the generator stays.
-        data: of a run.
-        updates: how many.
-        size: items an update, drawn without replacement; all, if there are no more.
-        seed: of the draws, and of dropout.
+        recipe: its optimizers are used, with their learning rates and weight decays.
+        nets: its networks after initialisation; those that do not classify stay.
+        data: the run's.
+        updates: number of updates.
+        size: items per update, drawn without replacement; all of them if there are no more.
+        seed: of the draws and of dropout.
     """
-    known, optimizers, rng = data.stream("labelled"), recipe.optimizers(nets), generator(seed)
-    players = [optimizers[name] for name in ("energy", "encoder")]
+    labelled, optimizers, rng = data.stream(LABELLED), recipe.optimizers(nets), generator(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for net in nets.values():
             net.train()
         for _ in range(updates):
-            index = torch.randperm(known.size, generator=rng)[:size].numpy()
-            batch = known.batch(index, device_of(nets))
-            loss = cross_entropy(nets["energy"](nets["encoder"](batch["x"])[0]), batch["label"])
-            for optimizer in players:
+            index = torch.randperm(labelled.size, generator=rng)[:size].numpy()
+            batch = labelled.batch(index, device_of(nets))
+            loss = cross_entropy(recipe.class_scores(nets, batch["x"]), batch["label"])
+            for optimizer in optimizers.values():
                 optimizer.zero_grad()
             loss.backward()
-            for optimizer in players:
+            for optimizer in optimizers.values():
                 optimizer.step()
 
 
 def label_spreading_accuracy(data: Dataset, test: Dataset, items: int, seed: int) -> float:
     """The best accuracy on `test` of labels that spread over a graph of the items (scikit-learn's LabelSpreading).
 
-    The best of three clamping factors for the graph of 7 nearest neighbours, and of as many widths and factors for that
-    of all pairs where there are at most `DENSE`. It is chosen on the items that it is told of, in the method's favour.
+    Three clamping factors are tried on the graph of 7 nearest neighbours and, up to MAX_DENSE_ITEMS, on graphs of all
+    pairs with three widths. The best is chosen on the test items, in favour of the method.
 
     Args:
-        data: of a run: labelled items, and `items` of all of them, drawn without replacement.
-        test: what is classified, by the labels of its own neighbours.
-        items: how many items without label, at most.
+        data: the run's, with its labelled items.
+        test: the items to classify.
+        items: unlabelled items, drawn without replacement, at most.
         seed: of the draw.
     """
-    known = data.stream("labelled").rows
-    chosen = np.random.default_rng(seed).permutation(np.setdiff1d(data.rows, known))[:items]
-    x, asked = graph_features(data._replace(rows=np.concatenate([known, chosen])), test)
-    y = np.concatenate([data.table.column("label")[known], np.full(len(chosen), -1)])
+    from sklearn.exceptions import ConvergenceWarning  # here, because the import takes a second
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.semi_supervised import LabelSpreading
+
+    labelled = data.stream(LABELLED).rows
+    unlabelled = np.random.default_rng(seed).permutation(np.setdiff1d(data.rows, labelled))[:items]
+    x, queries = graph_features(data._replace(rows=np.concatenate([labelled, unlabelled])), test)
+    y = np.concatenate([data.table.column("label")[labelled], np.full(len(unlabelled), -1)])
     graphs: list[dict[str, Any]] = [{"kernel": "knn", "n_neighbors": NEIGHBOURS}]
-    if len(x) <= DENSE:
-        far = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(x).kneighbors()[0][:, -1]
-        graphs += [{"kernel": "rbf", "gamma": times / float(np.mean(far**2))} for times in (0.5, 2.0, 8.0)]
-    right = []
+    if len(x) <= MAX_DENSE_ITEMS:
+        distance = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(x).kneighbors()[0][:, -1]
+        graphs += [{"kernel": "rbf", "gamma": factor / float(np.mean(distance**2))} for factor in (0.5, 2.0, 8.0)]
+    accuracies = []
     for graph, alpha in itertools.product(graphs, (0.2, 0.9, 0.99)):
-        with np.errstate(invalid="ignore"), warnings.catch_warnings():  # of items that no label reaches
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():  # about items that no label reaches
             warnings.simplefilter("ignore", ConvergenceWarning)
-            guess = LabelSpreading(**graph, alpha=alpha, max_iter=200).fit(x, y).predict(asked)
-        right.append(float((guess == true_labels(test).numpy()).mean()))
-    return max(right)
+            guess = LabelSpreading(**graph, alpha=alpha, max_iter=200).fit(x, y).predict(queries)
+        accuracies.append(float((guess == true_labels(test).numpy()).mean()))
+    return max(accuracies)
 
 
 def graph_features(*sets: Dataset) -> list[ndarray]:
-    """(n, d) items of each set as a graph sees them: as networks do, but counts as tf-idf of length 1, by the first."""
-    found = [data.batch(np.arange(data.size))["x"].flatten(1).numpy() for data in sets]
+    """(n, d) items of each set for a graph: the networks' input, but counts as tf-idf of length 1, by the first set."""
+    features = [data.batch(np.arange(data.size))["x"].flatten(1).numpy() for data in sets]
     if sets[0].spec.kind == "counts":
-        weights = TfidfTransformer(sublinear_tf=True).fit(found[0])
-        return [weights.transform(x).toarray() for x in found]
-    return found
+        from sklearn.feature_extraction.text import TfidfTransformer
+
+        weights = TfidfTransformer(sublinear_tf=True).fit(features[0])
+        return [weights.transform(x).toarray() for x in features]
+    return features

@@ -1,7 +1,7 @@
-"""How far apart two sets of features are, and how sure and how various classes are.
+"""Distances between two sets of features, and how certain and diverse the classes of samples are.
 
-The small classifier here is this project's own, learned from the data set itself: over its features the distance
-compares models of one data set and is no FID (`evaluation.features` has others).
+Over the features of the small classifier, which is trained on the data set itself, these numbers compare models of one
+data set, and the Fréchet distance is no FID; `judges.features` has other features.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 PARTS = 10
-"""Into which items are cut, each judged by itself, so that their spread tells the error of the mean."""
+"""Parts into which items are split; each gives an estimate, and their spread the standard error of the mean."""
 
 
 def frechet_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
@@ -28,31 +28,31 @@ def frechet_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
 
 
 class MeanEstimate(NamedTuple):
-    """Over the parts that items were cut into."""
+    """The mean of estimates from parts of the items."""
 
     value: float
     standard_error: float
-    """Of the value, from the spread of the parts, which share no item."""
+    """Of the value, from the spread over the parts, which share no item."""
 
 
 def kernel_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"], parts: int = PARTS) -> MeanEstimate:
-    """Squared maximum mean discrepancy under the kernel (x.y / f + 1)^3, without bias; it may be below 0.
+    """Unbiased squared maximum mean discrepancy under the kernel (x.y / f + 1)^3; it may be below 0.
 
     Over Inception's features this is the kernel inception distance (Binkowski et al. 2018, section 4). The original
-    averages over subsets drawn anew, that overlap; here they are the parts of one cut, i mod `parts`, which use every
-    item once and whose spread gives an honest error. The mean is the same whatever their size.
+    averages over random subsets that overlap. Here the subsets are items i mod `parts`: every item is used once, and
+    the spread over subsets gives an honest standard error. The mean does not depend on their size.
 
     Args:
-        a: features, of at least 2 `parts` items.
-        b: the same, of other items.
+        a: features of at least 2 `parts` items.
+        b: features of at least 2 `parts` other items.
         parts: number of subsets.
     """
-    found = torch.tensor([_discrepancy(a[i::parts], b[i::parts]) for i in range(parts)], dtype=torch.float64)
-    return MeanEstimate(float(found.mean()), float(found.std() / parts**0.5))
+    estimates = torch.tensor([_discrepancy(a[i::parts], b[i::parts]) for i in range(parts)], dtype=torch.float64)
+    return MeanEstimate(float(estimates.mean()), float(estimates.std() / parts**0.5))
 
 
 def _discrepancy(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
-    """The U-statistic: pairs of one item with itself are left out."""
+    """The U-statistic, without pairs of an item with itself."""
     n, m = len(a), len(b)
     aa, bb, ab = ((x @ y.T / x.shape[1] + 1).pow(3) for x, y in ((a, a), (b, b), (a, b)))
     within = (aa.sum() - aa.trace()) / (n * (n - 1)) + (bb.sum() - bb.trace()) / (m * (m - 1))
@@ -60,15 +60,15 @@ def _discrepancy(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
 
 
 def class_score(logits: Float[Tensor, "n k"], parts: int = PARTS) -> MeanEstimate:
-    """Exp of the mean KL(p(y|x), p(y)): from 1, where items tell no classes apart, to k.
+    """Exp of the mean KL(p(y|x), p(y)): 1 where all items have the same class probabilities, k at most.
 
     With Inception's logits this is the inception score (Salimans et al. 2016, section 4): p(y) is the mean of p(y|x)
-    over a part of n / `parts` items, and the mean over parts is given. Few items a class bias it down.
+    over a part of n / `parts` items, and the result is the mean over parts. Few items per class bias it down.
     """
-    found = []
+    scores = []
     for part in (logits[i::parts].double() for i in range(parts)):
         log_p = part.log_softmax(1)
         log_mean = log_p.logsumexp(0) - log_p.new_tensor(len(part)).log()
-        found.append((log_p.exp() * (log_p - log_mean)).sum(1).mean().exp())
-    values = torch.stack(found)
+        scores.append((log_p.exp() * (log_p - log_mean)).sum(1).mean().exp())
+    values = torch.stack(scores)
     return MeanEstimate(float(values.mean()), float(values.std() / parts**0.5))

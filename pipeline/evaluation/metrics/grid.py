@@ -19,25 +19,23 @@ def grid_points(half: float, n: int = 200) -> Float[Tensor, "n2 2"]:
 
 @torch.no_grad()
 def grid_log_density(energy: Energy, points: Float[Tensor, "m 2"], temperature: float) -> Float[Tensor, " m"]:
-    """Log p at the points of a grid, p ~ exp(-U / temperature), normalised over the points: they sum to 1."""
+    """Log p at the points of a grid, p ~ exp(-U / temperature), normalised so that p sums to 1 over the points."""
     return (-energy(points).double() / temperature).log_softmax(0)
 
 
-@torch.no_grad()
-def grid_log_mass(energy: Energy, half: float, device: torch.device | str = "cpu") -> float:
-    """Log of the integral of exp(-U) over the square [-half, half]^2, by the midpoints of a grid."""
-    points = grid_points(half).to(device)
-    return float((-energy(points).double()).logsumexp(0)) + math.log((2 * half) ** 2 / len(points))
+def log_integral(log_values: Float[Tensor, " m"], half: float) -> float:
+    """Log of the integral of a function over the square [-half, half]^2, given its log at the m midpoints of a grid."""
+    return float(log_values.logsumexp(0)) + math.log((2 * half) ** 2 / len(log_values))
 
 
 def kde_log_density(
     samples: Float[Tensor, "n 2"], points: Float[Tensor, "m 2"], bandwidth: float = 0.1
 ) -> Float[Tensor, " m"]:
-    """The same for samples, smoothed by a Gaussian kernel of the given standard deviation.
+    """Log density of samples smoothed by a Gaussian kernel, at points that are the midpoints of equal cells, per cell.
 
-    The points are the midpoints of equal cells. Samples that lie off the grid are missing: it then sums to less than 1.
+    The standard deviation of the kernel is `bandwidth`. The cells sum to less than 1 where samples lie off the grid.
     """
-    from sklearn.neighbors import KernelDensity  # here, since it takes a second that --help need not wait for
+    from sklearn.neighbors import KernelDensity  # here, because the import takes a second
 
     kernel = KernelDensity(bandwidth=bandwidth).fit(samples.cpu().double().numpy())
     cell = float((points.amax(0) - points.amin(0)).prod()) / (len(points) ** 0.5 - 1) ** 2

@@ -1,8 +1,8 @@
-"""A bound on log p(x) of a latent-variable model, by the short-run chains of its posterior (1912.01909).
+"""A bound on log p(x) of a latent-variable model from short-run posterior chains (Nijkamp et al., 1912.01909).
 
-For the noise e of its steps a chain is a map z_K = F(z_0), which takes N(0, I) to a density q of its own. As long as F
-is one to one, w = p(x, z_K) / q(z_K) has p(x) for mean, and log (w_1 + ... + w_M) / M lies below log p(x) on average,
-less so with more samples. It may be no bound where steps are so long that F folds (`Transport.stiffness` above 1).
+With the noise of its steps fixed, a chain is a map z_K = F(z_0), which takes N(0, I) to a density q. As long as F is
+one to one, w = p(x, z_K) / q(z_K) has mean p(x), and log of the mean of M weights is on average below log p(x), the
+less the larger M. It may be no bound where steps are so long that F folds.
 """
 
 import math
@@ -26,22 +26,22 @@ def log_weights(
     rng: torch.Generator,
     tick: Callable[[], object] = lambda: None,
 ) -> Float[Tensor, "m n"]:
-    """Log p(x, z_K) / q(z_K) in nats, of as many chains an item as `samples`; `tick` is called after each.
+    """Log p(x, z_K) / q(z_K) in nats, for `samples` chains per item.
 
     Args:
-        energy: of the posterior, item i's at z[i]: -log p(x|z) and the |z|^2/2 of N(0, I). What normalises p(x|z), and
-            the energy leaves out, is to be taken off (`gaussian_normaliser`).
+        energy: of the posterior, for item i at z[i]: -log p(x|z) plus the |z|^2/2 of N(0, I). Where it leaves out the
+            normaliser of p(x|z), the caller subtracts it (`gaussian_log_normalizer`).
         langevin: the chains' kernel.
-        shape: items, and dimensions of z.
+        shape: number of items, and dimension of z.
         samples: M.
         rng: of starts and noise.
-        tick: for a progress bar.
+        tick: called after each sample, for a progress bar.
     """
-    found = []
+    rows = []
     for _ in range(samples):
-        found.append(-short_run_divergence(energy, langevin, standard_normal(shape, rng), rng))
+        rows.append(-short_run_divergence(energy, langevin, standard_normal(shape, rng), rng))
         tick()
-    return torch.stack(found)
+    return torch.stack(rows)
 
 
 def importance_bound(log_weights: Float[Tensor, "m n"]) -> Float[Tensor, " n"]:
@@ -50,5 +50,5 @@ def importance_bound(log_weights: Float[Tensor, "m n"]) -> Float[Tensor, " n"]:
 
 
 def gaussian_log_normalizer(dimensions: int, sigma: float) -> float:
-    """(D/2) log(2 pi sigma^2) in nats: of the density of D coordinates with standard deviation sigma."""
+    """(D/2) log(2 pi sigma^2) in nats, for D independent coordinates of standard deviation sigma."""
     return dimensions / 2 * math.log(2 * math.pi * sigma**2)

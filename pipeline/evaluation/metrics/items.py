@@ -37,7 +37,7 @@ def item_metrics(recipe: Recipe, nets: Nets, data: Dataset, n: int, results: Cha
 
 
 def detection_metrics(energy: Tensor, anomalous: ndarray) -> dict[str, float]:
-    """`auprc` and `auroc` of a high energy as the sign of an anomalous item (n,); {} unless there are items of both kinds.
+    """`auprc` and `auroc` of high energies as a sign of anomalous items; {} unless there are items of both kinds.
 
     The share of anomalous items is the precision of an uninformative energy.
     """

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
-from pipeline.evaluation.metrics.annealing import TRUSTED, GaussianBase, log_normalizer, posterior_integrals
-from pipeline.evaluation.metrics.grid import grid_kl, grid_points
+from pipeline.evaluation.metrics.annealing import RELIABLE_ESS, GaussianBase, log_normalizer, posterior_integrals
+from pipeline.evaluation.metrics.grid import grid_kl, grid_points, log_integral
 from pipeline.evaluation.metrics.importance_bound import gaussian_log_normalizer
 from pipeline.evaluation.protocol import EvaluationSetup, Measurement
 from pipeline.nets.generator import GaussianDecoder
@@ -20,7 +20,7 @@ from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.posterior import posterior_chains
 
 FITTED_ITEMS = 10_000
-"""Items, at most, that the Gaussian is fitted to from which annealing starts."""
+"""Items that the Gaussian is fitted to where annealing starts, at most."""
 COLLAPSED = 2
 """Effective chains of an item below which its estimate rests on one chain."""
 
@@ -61,8 +61,10 @@ def likelihood_metrics(
 
 
 def grid_metrics(setup: EvaluationSetup, n: int) -> list[Measurement]:
-    """In the plane: `log_z_grid` and, for n reference items, `log_likelihood_grid`; where the density is known, `grid_kl`,
-    KL(truth, exp(-U/T) / Z) in nats, and `<name>_grid_kl` of the recipe's other normalised energies.
+    """In the plane: `log_z_grid` and, for n reference items, `log_likelihood_grid`.
+
+    Where the density is known also `grid_kl`, KL(truth, exp(-U/T) / Z) in nats, and `<name>_grid_kl` of the recipe's
+    other normalised energies.
     """
     snapshot, nets = setup.snapshot, setup.snapshot.nets
     density, x = snapshot.data.density, setup.reference.batch(np.arange(min(n, setup.reference.size)))["x"]
@@ -73,7 +75,7 @@ def grid_metrics(setup: EvaluationSetup, n: int) -> list[Measurement]:
     if energy is not None and 0 < (temperature := snapshot.sampler.temperature) < math.inf:
         log_p = -_energies(setup, energy, points) / temperature
         nats = -_energies(setup, energy, x) / temperature
-        log_z = float(log_p.logsumexp(0)) + math.log((2 * half) ** 2 / len(points))
+        log_z = log_integral(log_p, half)
         result.append(Measurement("log_z_grid", log_z, protocol))
         error = float(nats.std() / len(nats) ** 0.5)
         result.append(Measurement("log_likelihood_grid", float(nats.mean()) - log_z, protocol, error))
@@ -96,12 +98,12 @@ def _of_data(setup: EvaluationSetup, energy: Energy, n: int, chains: int, temper
     data, temperature = setup.snapshot.data, setup.snapshot.sampler.temperature
     x = setup.reference.batch(np.arange(min(n, setup.reference.size)))["x"]
     index = np.linspace(0, data.size - 1, min(data.size, FITTED_ITEMS)).astype(np.int64)
-    base, seed = GaussianBase.like(data.batch(index)["x"]), fold(setup.seed, "annealing")
+    base, seed = GaussianBase.fit(data.batch(index)["x"]), fold(setup.seed, "annealing")
     ratio = log_normalizer(setup.pool, setup.snapshot, base, temperature, chains, temperatures, seed)
     log_z, ess = float(ratio.log_ratio), float(ratio.ess)
     error, nats = max(1 / ess - 1 / chains, 0.0) ** 0.5, -_energies(setup, energy, x) / temperature
-    low = f"ess below {TRUSTED}: "
-    notes = (f"{low}log Z may be far higher", f"{low}it may be far lower") if ess < TRUSTED else ("", "")
+    low = f"ess below {RELIABLE_ESS}: "
+    notes = (f"{low}log Z may be far higher", f"{low}it may be far lower") if ess < RELIABLE_ESS else ("", "")
     protocol = setup.protocol("likelihood by annealing", (), len(x), chains=chains, temperatures=temperatures)
     mean, total_error = float(nats.mean()) - log_z, float((nats.var() / len(nats) + error**2).sqrt())
     result = [

@@ -1,4 +1,4 @@
-"""Long runs of the sample chain: distance to the data and energy at multiples of the model's own K steps (1903.12370)."""
+"""Long runs of the sample chain: distance to the data, and energy, at multiples of the model's K steps (1903.12370)."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +31,7 @@ class LongRunTrajectory(NamedTuple):
 
 
 def stride(snapshot: Snapshot, multiples: Sequence[float]) -> int:
-    """Steps between energies: the greatest that divides K, every multiple of it and, if need be, what one task makes."""
+    """Steps between energies: the most that divide K, all multiples of it and, if need be, the steps of one task."""
     steps = snapshot.sampler.steps
     common = math.gcd(steps, *(round(m * steps) for m in multiples))
     return common if common <= STRETCH else math.gcd(common, STRETCH)

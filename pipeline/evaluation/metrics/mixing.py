@@ -1,9 +1,12 @@
-"""How chains mix, by ArviZ: rank-normalised split R-hat, bulk and tail effective sample size, autocorrelation.
+"""How chains mix: rank-normalised split R-hat, effective sample sizes and autocorrelation, computed by ArviZ.
 
-Vehtari, Gelman, Simpson, Carpenter, Buerkner (Bayesian Analysis 2021). Draws are what chains are at, one after the
-other; a scalar of them (an energy, a coordinate, a feature) is a quantity.
+Aki Vehtari, Andrew Gelman, Daniel Simpson, Bob Carpenter, Paul-Christian Buerkner, "Rank-normalization, folding, and
+localization: An improved R-hat for assessing convergence of MCMC", Bayesian Analysis 2021. A draw is the state of a
+chain at one time. A quantity is a scalar function of a draw: an energy, a coordinate, a feature.
 """
 
+import warnings
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -12,27 +15,33 @@ from numpy import ndarray
 
 
 class Mixing(NamedTuple):
-    """Of each of q quantities; not a number where a quantity does not vary or is not finite somewhere."""
+    """Statistics of q quantities; not a number where a quantity is constant or somewhere not finite."""
 
     rhat: Float[ndarray, " q"]
-    """Greater of the rank-normalised split R-hat and that of the folded draws; 1 where chains have mixed."""
+    """The greater of the rank-normalised split R-hat and that of the folded draws; 1 where chains mix."""
     ess_bulk: Float[ndarray, " q"]
     """Effective number of draws, over all chains, for the middle of the distribution."""
     ess_tail: Float[ndarray, " q"]
-    """The lesser of those for the quantiles .05 and .95."""
+    """Effective number of draws for its tails: the lesser of those for the quantiles .05 and .95."""
+
+
+def import_arviz() -> ModuleType:
+    """ArviZ, imported at its first use because that takes seconds, without its daily notice of a coming version."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+
+    return arviz
 
 
 def mixing(draws: Float[ndarray, "chains draws q"]) -> Mixing:
-    """R-hat and effective sample sizes of each quantity, of at least 4 draws."""
-    import arviz  # here, since it takes three seconds that --help need not wait for
-
+    """R-hat and effective sample sizes of each quantity, from at least 4 draws."""
+    arviz = import_arviz()
     columns = [np.ascontiguousarray(draws[..., i], dtype=np.float64) for i in range(draws.shape[2])]
-    found = [(arviz.rhat(x), arviz.ess(x, method="bulk"), arviz.ess(x, method="tail")) for x in columns]
-    return Mixing(*(np.array(column, dtype=np.float64) for column in zip(*found, strict=True)))
+    rows = [(arviz.rhat(x), arviz.ess(x, method="bulk"), arviz.ess(x, method="tail")) for x in columns]
+    return Mixing(*(np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)))
 
 
 def autocorrelation(draws: Float[ndarray, "chains draws"]) -> Float[ndarray, " draws"]:
-    """Autocorrelation at lag 0, 1, ..., draws - 1 by ArviZ, which centres each chain; averaged over the chains."""
-    import arviz  # here, as above
-
-    return np.asarray(arviz.autocorr(np.asarray(draws, np.float64), axis=-1)).mean(0)
+    """Autocorrelation at lag 0, 1, ..., draws - 1, centred within each chain and averaged over chains."""
+    return np.asarray(import_arviz().autocorr(np.asarray(draws, np.float64), axis=-1)).mean(0)

@@ -1,4 +1,9 @@
-"""Perplexities of and by sampled sentences, and the likelihood of real ones (2006.08205, section 4.2)."""
+"""Perplexities of and by sampled sentences (2006.08205, section 4.2), and the likelihood of real sentences.
+
+FPPL is the perplexity of samples under a language model of real sentences; it is high where samples are no language.
+RPPL is the perplexity of held-out real sentences under a language model of samples; it is high where a model never
+samples some of the language.
+"""
 
 from collections.abc import Mapping
 
@@ -15,42 +20,43 @@ from pipeline.recipe import Recipe
 from pipeline.rng import generator
 
 CHAINS, TEMPERATURES, ITEMS = 4, 50, 200
-"""What the likelihood is estimated with: chains a sentence, temperatures, and sentences at most."""
+"""Of the likelihood: chains per sentence, temperatures, and sentences at most."""
 
 
 def sample_perplexities(
-    data: Dataset, drawn: Mapping[str, Tensor], device: torch.device | str = "cpu"
+    data: Dataset, samples: Mapping[str, Tensor], device: torch.device | str = "cpu"
 ) -> dict[str, float]:
-    """`fppl` of `short_run` samples, `fppl_<name>` of others; where sentences are held back also `rppl`, `fppl_floor`.
+    """`fppl` of the samples named `short_run` and `fppl_<name>` of others; with held-out sentences also `rppl`.
 
-    The floor is the perplexity of the held back under the language model of the real, so that it is RPPL's floor as
-    well if as many sentences are drawn as are learned from; more are not used for RPPL, and with fewer it is higher.
+    `fppl_floor`, the perplexity of held-out sentences under the language model of real ones, is a floor of FPPL. It is
+    one of RPPL too if there are as many samples as training sentences; more samples are not used, and fewer make RPPL
+    higher. Samples that equal those of `short_run` are left out: a chain without steps ends where it starts.
     """
-    held_back = data.test.batch(np.arange(data.test.size))["x"]
-    net, found = real_language_model(data, device), {}
-    for what, x in drawn.items():
-        if what == "short_run" or not torch.equal(x, drawn["short_run"]):  # a chain of no steps ends where it starts
-            found[f"fppl_{what}".removesuffix("_short_run")] = perplexity(net, x)
-            if len(held_back):
+    held_out = data.test.batch(np.arange(data.test.size))["x"]
+    net, result = real_language_model(data, device), {}
+    for name, x in samples.items():
+        if name == "short_run" or not torch.equal(x, samples["short_run"]):
+            result[f"fppl_{name}".removesuffix("_short_run")] = perplexity(net, x)
+            if len(held_out):
                 other = language_model(x[: data.size], data.spec, device)
-                found[f"rppl_{what}".removesuffix("_short_run")] = perplexity(other, held_back)
-    return found | ({"fppl_floor": perplexity(net, held_back)} if len(held_back) else {})
+                result[f"rppl_{name}".removesuffix("_short_run")] = perplexity(other, held_out)
+    return result | ({"fppl_floor": perplexity(net, held_out)} if len(held_out) else {})
 
 
 def sentence_nll(recipe: Recipe, nets: Nets, data: Dataset) -> dict[str, float]:
-    """`nll_nats`, the mean of -log p(x) in nats a sentence, over the first 200 sentences, by annealed importance sampling.
+    """`nll_nats`, the mean of -log p(x) per sentence over the first 200 sentences, by annealed importance sampling.
 
-    `nll_nats_error` is the standard error of the estimate alone (that of the choice of sentences is larger, but is the same
-    for all models), `nll_chains` the effective number of the 4 chains of a sentence.
+    `nll_nats_error` is the standard error of the estimate alone: that of the choice of sentences is larger, but the
+    same for all models. `nll_nats_ess` is the mean effective number of the 4 chains per sentence.
     """
     device = device_of(nets)
     items, rng = data.batch(np.arange(min(ITEMS, data.size)), device), generator(0, device)
     prior = recipe.target(recipe.sample_chain, nets, None)
     latent_dim = recipe.initial_states(recipe.sample_chain, 1, rng, nets, data.spec, None).shape[1]
-    found = log_marginal(prior, decoder_of(nets), items, 1.0, latent_dim, CHAINS, TEMPERATURES, rng)
-    error = (1 / found.ess - 1 / CHAINS).clamp(min=0).sum().sqrt() / len(found.ess)
+    ratios = log_marginal(prior, decoder_of(nets), items, 1.0, latent_dim, CHAINS, TEMPERATURES, rng)
+    error = (1 / ratios.ess - 1 / CHAINS).clamp(min=0).sum().sqrt() / len(ratios.ess)
     return {
-        "nll_nats": -float(found.log_ratio.mean()),
+        "nll_nats": -float(ratios.log_ratio.mean()),
         "nll_nats_error": float(error),
-        "nll_chains": float(found.ess.mean()),
+        "nll_nats_ess": float(ratios.ess.mean()),
     }
