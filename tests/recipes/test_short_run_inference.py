@@ -106,13 +106,13 @@ def kl(precision, step):
 
 @pytest.mark.parametrize("step", [0.02, 0.1, 1.0])  # at the last one chains diverge
 def test_the_search_finds_the_step_size_of_least_kl_from_either_side(step):
-    recipe = replace(SRI, step_size=step, tune_items=400)
+    recipe = replace(SRI, step_size=step, tune_items=200)
     net = Linear(0.6)
-    x = net(normal(5, 400, L)).detach() + SIGMA * normal(6, 400, D)
+    x = net(normal(5, 200, L)).detach() + SIGMA * normal(6, 200, D)
     nets = {**init_networks(recipe, SPEC, 0, CPU), "generator": net}
     optimizer = recipe.optimizers(nets)["step_size"]
-    for update in range(12):
-        chains = {"posterior": ChainStates(normal(7, 400, L), Stats(*torch.zeros(3, 400)))}
+    for update in range(10):
+        chains = {"posterior": ChainStates(normal(7, 200, L), Stats(*torch.zeros(3, 200)))}
         losses, _ = recipe.losses(nets, {"data": {"x": x}}, chains, generator(update), update)
         nets["step_size"].zero_grad()
         losses["step_size"].backward()
