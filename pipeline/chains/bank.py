@@ -1,9 +1,9 @@
 """Persistent chain states, by lane."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from numpy import ndarray
 
 from pipeline.chains.lanes import Lane
@@ -28,22 +28,32 @@ class Bank:
         self.in_flight = {lane.index: np.zeros(lane.size(self.size), bool) for lane in lanes}
 
     def draw(
-        self, lane: Lane, fresh: Float[ndarray, "n *d"], seed: int, index: Int64[ndarray, " n"] | None = None
+        self,
+        lane: Lane,
+        n: int,
+        initial_states: Callable[[int], ndarray],
+        seed: int,
+        index: Int64[ndarray, " n"] | None = None,
     ) -> tuple[ndarray, ndarray]:
-        """Slots, and the states to move: the banked ones, and those of `fresh` where a chain starts anew.
+        """n slots, and the states to move: the banked ones, and `initial_states(k)` (k, *d) where k chains start anew.
 
         Slots are drawn without replacement. In a bank of one state per datum they are those of the items `index`, which
         may be in flight where two epochs meet under lag; such a chain starts from the state that was put last.
         """
-        n, p = len(fresh), lane.index
+        p = lane.index
         if not self.settings.bank:
-            return np.arange(n), fresh
+            return np.arange(n), initial_states(n)
         rng = np.random.default_rng(seed)
         free = np.flatnonzero(~self.in_flight[p])
         slots = rng.choice(free, n, replace=False) if index is None else index // lane.count
         self.in_flight[p][slots] = True
-        continues = self.filled[p][slots] & (rng.random(n) >= self.settings.restart_prob)
-        return slots, _where(continues, self.states[p][slots], fresh) if continues.any() else fresh
+        anew = ~self.filled[p][slots] | (rng.random(n) < self.settings.restart_prob)
+        if anew.all():
+            return slots, initial_states(n)
+        x = self.states[p][slots]
+        if anew.any():
+            x[anew] = initial_states(int(anew.sum()))
+        return slots, x
 
     def put(self, lane: Lane, slots: Int64[ndarray, " n"], x: Float[ndarray, "n *d"]) -> None:
         """Write moved states back to the slots they were drawn from."""
@@ -86,7 +96,3 @@ def check_chains(chains: Mapping[str, ChainSettings], lanes: int, lag: int) -> N
         if Lane(lanes - 1, lanes).size(chain.bank) < (lag + 1) * chain.count // lanes:
             need = f"{chain.count} {name} chains per update at lag {lag} on {lanes} lanes need"
             raise InputError(f"{need} {(lag + 1) * chain.count} states or more", "bank", chain.bank)
-
-
-def _where(mask: Bool[ndarray, " n"], a: ndarray, b: ndarray) -> ndarray:
-    return np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)

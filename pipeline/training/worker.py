@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from numpy import ndarray
 
 from pipeline.batch import Batch
 from pipeline.chains.bank import Bank
@@ -93,12 +94,16 @@ class Worker:
     ) -> ChainTask:
         recipe, nets, chain = self.job.recipe, self.learner.nets, self.job.recipe.chains[name]
         rng = generator(self.learner.fold(f"{prefix}start {name}", update, lane), self.device)
-        n, initial = chain.count // lane.count, stream_context(recipe, name, batch)
-        with torch.no_grad():
-            fresh = recipe.initial_states(name, n, rng, nets, self.data.spec, initial).cpu().numpy()
+        initial_context = stream_context(recipe, name, batch)
+
+        @torch.no_grad()
+        def initial_states(n: int) -> ndarray:
+            return recipe.initial_states(name, n, rng, nets, self.data.spec, initial_context).cpu().numpy()
+
         context = {k: v.cpu().numpy() for k, v in batch[chain.context].items()} if chain.context else None
         index = context["index"] if context and chain.bank == "datum" else None
-        slots, x = self.banks[name].draw(lane, fresh, self.learner.fold(f"{prefix}bank {name}", update, lane), index)
+        n, seed = chain.count // lane.count, self.learner.fold(f"{prefix}bank {name}", update, lane)
+        slots, x = self.banks[name].draw(lane, n, initial_states, seed, index)
         seed = self.learner.fold(f"{prefix}chain {name}", update, lane)
         return ChainTask(name, lane, slots, x, context, recipe.sampler(name, nets, update), seed, version)
 

@@ -46,13 +46,17 @@ def test_lag_changes_the_computation(persistent, tmp_path):
     assert len(set(hashes)) == 2
 
 
+def fresh(n):
+    return np.full((n, 2), -1.0, np.float32)
+
+
 def test_every_item_keeps_its_own_state():
     one, moves = Bank(ChainSettings(6, context="data", bank="datum"), [LANE], 31), np.zeros(31, int)
     rng = np.random.default_rng(0)
     own = np.arange(LANE.index, 31, LANE.count)
     for update in range(40):
         index = rng.choice(own, 4, replace=False)
-        slots, x = one.draw(LANE, np.full((4, 2), -1.0, np.float32), update, index)
+        slots, x = one.draw(LANE, 4, fresh, update, index)
         assert (x[:, 0] == np.where(moves[index], 100 * index + moves[index], -1)).all()
         moves[index] += 1
         one.put(LANE, slots, np.repeat((100 * index + moves[index])[:, None], 2, 1).astype(np.float32))
@@ -62,9 +66,8 @@ def test_every_item_keeps_its_own_state():
 
 def test_an_item_in_flight_starts_from_the_state_that_was_put_last():
     one, index = Bank(ChainSettings(3, context="data", bank="datum"), [LANE], 31), np.array([1, 4, 7])
-    fresh = np.full((3, 2), -1.0, np.float32)
-    slots, _ = one.draw(LANE, fresh, 0, index)
-    one.put(LANE, slots, fresh + 2)
+    slots, _ = one.draw(LANE, 3, fresh, 0, index)
+    one.put(LANE, slots, fresh(3) + 2)
     for seed in (1, 2):  # twice before either comes back
-        _, x = one.draw(LANE, fresh, seed, index)
+        _, x = one.draw(LANE, 3, fresh, seed, index)
         assert (x == 1).all()

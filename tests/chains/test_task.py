@@ -28,7 +28,7 @@ def rounds(bank, n):
     """The slots and states of n draws; each state counts its moves, and is put back."""
     draws = []
     for seed in range(n):
-        slots, x = bank.draw(LANE, fresh(), seed)
+        slots, x = bank.draw(LANE, 4, fresh, seed)
         draws.append((slots, x.copy()))
         bank.put(LANE, slots, np.where(x < 0, 1, x + 1).astype(np.float32))
     return draws
@@ -53,19 +53,27 @@ def test_chains_restart_with_the_restart_probability():
     assert abs(share - 0.3) < 4 * np.sqrt(0.3 * 0.7 / (4 * len(draws)))
 
 
+def test_only_chains_that_start_anew_have_initial_states():
+    one, counts = bank(0.5), []
+    for seed in range(40):
+        slots, x = one.draw(LANE, 4, lambda n: counts.append(n) or fresh(n), seed)
+        assert (counts.pop() if counts else 0) == (x[:, 0] == -1).sum()
+        one.put(LANE, slots, np.ones_like(x))
+
+
 def test_slots_are_drawn_without_replacement_and_not_while_in_flight():
     one = bank(0.0)
-    first, _ = one.draw(LANE, fresh(5), 0)
-    second, _ = one.draw(LANE, fresh(5), 1)
+    first, _ = one.draw(LANE, 5, fresh, 0)
+    second, _ = one.draw(LANE, 5, fresh, 1)
     assert sorted([*first, *second]) == list(range(10))
     with pytest.raises(ValueError, match="sample"):
-        one.draw(LANE, fresh(1), 2)
+        one.draw(LANE, 1, fresh, 2)
 
 
 def test_with_draws_in_flight_no_slot_is_lost_or_drawn_twice():
     one, in_flight, moves = bank(0.0), [], np.zeros(10, int)
     for seed in range(60):
-        in_flight.append(one.draw(LANE, fresh(3), seed))
+        in_flight.append(one.draw(LANE, 3, fresh, seed))
         slots = np.concatenate([slots for slots, _ in in_flight])
         assert len(set(slots)) == len(slots)
         if len(in_flight) > 2:  # lag 2
