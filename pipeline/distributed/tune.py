@@ -66,7 +66,7 @@ class ResumableASHA(ASHAScheduler):  # type: ignore[misc]
         objective, whole = OBJECTIVES[plan.trial_budget.objective], plan.trial_budget.gradient_evaluations
         first_rung = whole / plan.trial_budget.report_count * (1 - 1e-9)  # less, or rounding could cost the last rung
         super().__init__(COST, objective.name, objective.direction, whole, first_rung, REDUCTION_FACTOR)
-        self.folder, self.metric, self.replayed = f"{plan.out}/trials", objective.name, False
+        self.folder, self.replayed = f"{plan.out}/trials", False
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Before the first trial, replay the reports of the trials in the search's folder."""
