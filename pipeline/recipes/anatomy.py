@@ -130,10 +130,8 @@ class Anatomy(Recipe):
         x, temperature = batch["data"]["x"], self.langevin.temperature
         x = x + self.data_noise * standard_normal(tuple(x.shape), rng)
         data, model = (nets["energy"](states).mean() / temperature for states in (x, chains["model"].x))
-        ratio = self.langevin.gradient_to_noise(chains["model"].stats.grad_norm, x[0].numel())
         return {"energy": data - model}, {
             "energy/gap": data - model,
-            "chains/gradient_to_noise": ratio,
             "energy/data": data,
             "energy/model": model,
         }

@@ -102,10 +102,8 @@ class ShortRun(Recipe):
         x = batch["data"]["x"]
         x = x + self.data_noise * standard_normal(tuple(x.shape), rng)
         data, model = nets["energy"](x).mean(), nets["energy"](chains["model"].x).mean()
-        ratio = self.langevin.gradient_to_noise(chains["model"].stats.grad_norm, x[0].numel())
         return {"energy": data - model}, {
             "energy/gap": data - model,
-            "chains/gradient_to_noise": ratio,
             "energy/data": data,
             "energy/model": model,
         }
