@@ -93,8 +93,8 @@ def test_more_than_the_cluster_has_is_one_line_and_nothing_is_written(command, r
     code, _, err = command("short_run digits --actors 2 --cpus-per-actor 50 --out run")
     assert code == 2
     assert err == (
-        "error: 1 learners and 2 actors need 100.5 CPU (2 there); ask for less (--actors, --cpus-per-actor, ...), "
-        "or --wait for more to join\n"
+        "error: 1 learners and 2 actors need 100.5 CPU (2 there); lower actors or cpus_per_actor, "
+        "or set wait_for_resources\n"
     )
     assert not list(tmp_path.iterdir())
 
