@@ -1,13 +1,12 @@
-"""Complete items of which a part is hidden: the posterior's chains see the rest alone, and what they find is decoded.
+"""Complete items of which a part is hidden: posterior chains see the rest alone, and their ends are decoded.
 
-For runs whose posterior is sampled by chains. Errors are mean squares a coordinate, in units of the data's [-1, 1];
-beside them those of the mean of the run's data, and of probabilistic principal components, as many as the latent vector
-has dimensions, fitted to at most 10,000 of them. Items are those that --test-share held back, else some that were
-learned from.
+For runs whose posterior is sampled by chains. Errors are mean squares per coordinate, in units of the data's [-1, 1],
+beside those of two baselines: the mean of the run's data, and probabilistic principal components, as many as the latent
+vector has dimensions, fitted to at most 10,000 items. Items are those held out by --test-share, or training items.
 """
 
 import dataclasses
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jobs.cli.parsing import parse, run_command
-from jobs.cli.results import ResultFolder, SnapshotArgs, load_other_data, open_snapshot, random_items
+from jobs.cli.command import run_command
+from jobs.cli.open_run import SnapshotArgs, load_other_data, open_snapshot, random_items, seed_of
+from jobs.cli.parsing import parse
+from jobs.cli.results import ResultFolder
 from pipeline.chains.task import ChainTask, advance
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
@@ -25,101 +26,111 @@ from pipeline.nets.generator import GaussianDecoder
 from pipeline.rng import fold, generator
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import decode_states
-from pipeline.sampling.posterior import item_pieces, posterior_tasks
+from pipeline.sampling.posterior import item_pieces, posterior_chains, posterior_tasks
+from pipeline.settings import Count, PositiveInt, Share
 
-FITTED = 10_000
+FITTED_ITEMS = 10_000
 """Items that the principal components are fitted to, at most."""
+COLUMNS = 20
 
 
 @dataclass(frozen=True)
-class Complete:
-    """What is completed, and where the findings go."""
+class Complete(SnapshotArgs):
+    """The run, and what is completed."""
 
-    look: SnapshotArgs
     data: str = ""
     """Data to complete, of the run's shape, best held out from it; empty: the run's own."""
     hide: Side = "left"
-    """What is hidden: a side, the middle, or coordinates at random."""
-    share: float = 0.5
-    """Share of the coordinates that is hidden; 0: none, so that items are reconstructed."""
-    multiples: tuple[int, ...] = (1, 10)
-    """Lengths of the chains, in multiples of those by which the run scores what was held back."""
-    average: int = 10
-    """Chains an item, of the last of these lengths, whose decoded ends are averaged for another guess: an end is a draw
-    of the posterior, while principal components give its mean. 0: none."""
-    n: int = 100
+    """What is hidden: a side, the middle, or random coordinates."""
+    share: Share = 0.5
+    """Share of the coordinates that is hidden; 0: none, which reconstructs the items."""
+    multiples: tuple[PositiveInt, ...] = (1, 10)
+    """Lengths of the chains, in multiples of those by which the run scores held-out items."""
+    average: Count = 10
+    """Chains per item whose decoded ends are averaged, at the last of these lengths: one end is a sample of the
+    posterior, while principal components give its mean. 0: no average."""
+    n: PositiveInt = 100
     """Items to complete."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.multiples:
+            raise InputError("must not be empty", "multiples", self.multiples)
 
-def main() -> None:
+
+def main(argv: Sequence[str]) -> None:
     """The command."""
-    asked = parse(Complete, sys.argv[1:], "python -m jobs.complete", __doc__ or "")
-    if min(asked.n, *asked.multiples, 0 if not asked.multiples else 1) < 1 or asked.average < 0:
-        raise InputError("--n and each of --multiples must be 1 or more, --average 0 or more")
-    if not 0 <= asked.share < 1:
-        raise InputError(f"--share {asked.share}: it must be 0 or more, and leave something to go by")
-    model = open_snapshot(asked.look, allow_latent=True)
-    data, origin = _items(model, asked)
-    n = min(asked.n, data.size)
+    args = parse(Complete, argv, "python -m jobs.complete", __doc__ or "")
+    snapshot = open_snapshot(args, needs_energy=False)
+    (data, origin), seed = _items(snapshot, args), seed_of(args, snapshot)
+    n = min(args.n, data.size)
     x = data.batch(np.arange(n))["x"]
-    rng = generator(fold(asked.look.seed, "hidden"))
-    known = observed_mask(asked.hide, asked.share, model.data.spec.shape, n, rng)
-    tasks = _tasks(model, data, known, asked.look.seed)
-    findings = ResultFolder(asked.look, model, "complete")
-    guesses = {f"{k}K": _made(model, tasks, k) for k in asked.multiples}
-    if asked.average:
-        seeds = [fold(asked.look.seed, "average", i) for i in range(asked.average)]
-        ends = [_made(model, _tasks(model, data, known, seed), asked.multiples[-1]) for seed in seeds]
-        guesses["average"] = torch.stack(ends).mean(0)
-    learned = random_items(model.data, FITTED, fold(asked.look.seed, "fitted"))
-    linear = fit_ppca(learned, tasks[0].x.shape[1])
-    guesses |= {"mean": learned.mean(0).expand_as(x), "pca": ppca_completion(linear, x, known)}
-    found = {name: masked_errors(x, guess, known) for name, guess in guesses.items()}
-    metrics = {f"mse_{part}_{name}": error for name, parts in found.items() for part, error in parts.items()}
-    findings.result(asked, metrics, items=origin, components=linear.loadings.shape[1])
-    if model.data.spec.kind == "image":
-        _draw(findings, x, known, guesses)
+    observed = observed_mask(args.hide, args.share, snapshot.data.spec.shape, n, generator(fold(seed, "hidden")))
+    folder = ResultFolder(args, snapshot, "complete")
+    completions = _completions(snapshot, args, data, observed, seed)
+    training = random_items(snapshot.data, FITTED_ITEMS, fold(seed, "fitted"))
+    ppca = fit_ppca(training, _tasks(snapshot, data, observed, seed)[0].x.shape[1])
+    completions |= {"mean": training.mean(0).expand_as(x), "pca": ppca_completion(ppca, x, observed)}
+    errors = {name: masked_errors(x, completed, observed) for name, completed in completions.items()}
+    metrics = {f"mse_{part}_{name}": error for name, parts in errors.items() for part, error in parts.items()}
+    folder.result(args, metrics, items=origin, components=ppca.loadings.shape[1])
+    if snapshot.data.spec.kind == "image":
+        _draw(folder, x, observed, completions)
 
 
-def _items(model: Snapshot, asked: Complete) -> tuple[Dataset, str]:
-    """What is completed, and where it is from. Raises BadInput where the run or the items will not do."""
-    chain = model.job.recipe.chains.get("posterior")
-    if chain is None or chain.context is None:
-        name = type(model.job.recipe).__name__
-        raise InputError(f"{asked.look.run}: {name} runs no chains of the posterior, which could complete")
-    if not isinstance(model.nets["generator"], GaussianDecoder):
-        raise InputError(f"{asked.look.run}: its p(x|z) is no Gaussian density, of which coordinates could be hidden")
-    if not asked.data:
-        tested = len(model.data.test_rows) > 0
-        return (model.data.test, "held back") if tested else (model.data, "learned from")
-    return load_other_data(model, asked.data), asked.data
+def _items(snapshot: Snapshot, args: Complete) -> tuple[Dataset, str]:
+    """What is completed, and where it comes from. Raises InputError where the run or the items do not fit."""
+    recipe = snapshot.job.recipe
+    model = recipe.likelihood(snapshot.nets)
+    if model is None or not posterior_chains(recipe):
+        raise InputError(
+            f"{type(recipe).__name__} runs no chains of a posterior, which could complete", "run", args.run
+        )
+    if not isinstance(model.decoder, GaussianDecoder):
+        raise InputError("its p(x|z) is not a Gaussian density, whose coordinates could be hidden", "run", args.run)
+    if args.data:
+        return load_other_data(snapshot, args.data), args.data
+    held_out = len(snapshot.data.test_rows) > 0
+    return (snapshot.data.test, "held out") if held_out else (snapshot.data, "training")
 
 
-def _tasks(model: Snapshot, data: Dataset, known: Tensor, seed: int) -> list[ChainTask]:
+def _completions(snapshot: Snapshot, args: Complete, data: Dataset, observed: Tensor, seed: int) -> dict[str, Tensor]:
+    """Completions by chains of each length, and the average of several chains."""
+    tasks = _tasks(snapshot, data, observed, seed)
+    completions = {f"{k}K": _decode_ends(snapshot, tasks, k) for k in args.multiples}
+    if args.average:
+        seeds = [fold(seed, "average", i) for i in range(args.average)]
+        ends = [_decode_ends(snapshot, _tasks(snapshot, data, observed, s), args.multiples[-1]) for s in seeds]
+        completions["average"] = torch.stack(ends).mean(0)
+    return completions
+
+
+def _tasks(snapshot: Snapshot, data: Dataset, observed: Tensor, seed: int) -> list[ChainTask]:
     """The posterior's chains for the first items of the data, which see 0 for what is hidden."""
-    tasks, parts = [], iter(item_pieces(len(known)))
-    for task in posterior_tasks(model.job.recipe, model.nets, data, len(known), model.update, seed):
-        if task.chain == "posterior" and task.context is not None:
-            mask = known[next(parts)].numpy()
+    recipe, tasks, pieces = snapshot.job.recipe, [], iter(item_pieces(len(observed)))
+    chain = posterior_chains(recipe)[0]
+    for task in posterior_tasks(recipe, snapshot.nets, data, len(observed), snapshot.update, seed):
+        if task.chain == chain and task.context is not None:
+            mask = observed[next(pieces)].numpy()
             tasks.append(task._replace(context={**task.context, "x": mask * task.context["x"], "observed": mask}))
     return tasks
 
 
-def _made(model: Snapshot, tasks: list[ChainTask], multiple: int) -> Tensor:
-    """What the ends of chains of so many times their steps decode to."""
-    longer = []
+def _decode_ends(snapshot: Snapshot, tasks: list[ChainTask], multiple: int) -> Tensor:
+    """The decoded ends of chains that take `multiple` times their steps."""
+    recipe, longer = snapshot.job.recipe, []
     for task in tasks:
         sampler = cast(Any, task.sampler)
         longer.append(task._replace(sampler=dataclasses.replace(sampler, steps=multiple * sampler.steps)))
-    ends = torch.from_numpy(np.concatenate([advance(model.job.recipe, model.nets, task).x for task in longer]))
-    return decode_states(model.job.recipe, model.nets, ends, tasks[0].seed)
+    ends = torch.from_numpy(np.concatenate([advance(recipe, snapshot.nets, task).x for task in longer]))
+    return decode_states(recipe, snapshot.nets, ends, tasks[0].seed)
 
 
-def _draw(findings: ResultFolder, x: Tensor, known: Tensor, guesses: dict[str, Tensor]) -> None:
-    """Rows of items, of what is seen of them, of each guess: twenty columns at most."""
-    columns = min(20, len(x))
-    rows = [x, x * known, *(guess for name, guess in guesses.items() if name != "mean")]
-    findings.images("completion", torch.cat([row[:columns] for row in rows]), columns)
+def _draw(folder: ResultFolder, x: Tensor, observed: Tensor, completions: dict[str, Tensor]) -> None:
+    """Rows of items, of their observed parts, and of each completion."""
+    columns = min(COLUMNS, len(x))
+    rows = [x, x * observed, *(completed for name, completed in completions.items() if name != "mean")]
+    folder.images("completion", torch.cat([row[:columns] for row in rows]), columns)
 
 
 if __name__ == "__main__":

@@ -1,55 +1,61 @@
 """Interpolate between the starts of short-run chains: x = M(rho z1 + sqrt(1 - rho^2) z2) (1904.09770).
 
-M is the run's own K steps without their noise. Where the run's noise is large, as in convergent learning, that is
-another law than the model's.
+M is the run's own K steps without their noise. Where that noise is large, as in convergent learning, the images follow
+another law than the model's samples.
 """
 
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from jobs.cli.parsing import parse, run_command
-from jobs.cli.results import ResultFolder, SnapshotArgs, open_snapshot
+from jobs.cli.command import run_command
+from jobs.cli.open_run import SnapshotArgs, open_snapshot, seed_of
+from jobs.cli.parsing import parse
+from jobs.cli.results import ResultFolder
 from pipeline.errors import InputError
 from pipeline.nets.weights import device_of
 from pipeline.sampling.draw import draw_tasks, start_states
 from pipeline.sampling.short_run_map import generate, interpolate_starts
+from pipeline.settings import PositiveInt
 
 
 @dataclass(frozen=True)
-class Interpolate:
-    """What is drawn, and where the findings go."""
+class Interpolate(SnapshotArgs):
+    """The run, and what is drawn."""
 
-    look: SnapshotArgs
-    pairs: int = 8
-    """Pairs of starts; a row each."""
-    n: int = 10
-    """Images of a row, both ends counted."""
+    pairs: PositiveInt = 8
+    """Pairs of starts, one row each."""
+    n: PositiveInt = 10
+    """Images per row, both ends included."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n < 2:
+            raise InputError("a row has two ends: must be 2 or more", "n", self.n)
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """The command."""
-    asked = parse(Interpolate, sys.argv[1:], "python -m jobs.interpolate", __doc__ or "")
-    if asked.pairs < 1 or asked.n < 2:
-        raise InputError("--pairs must be 1 or more, --n 2 or more")
-    model = open_snapshot(asked.look)
-    if model.data.spec.kind != "image":
-        raise InputError(f"{asked.look.run} is no run of images")
-    findings = ResultFolder(asked.look, model, "interpolate")
-    recipe, nets = model.job.recipe, model.nets
-    tasks = draw_tasks(recipe, nets, model.data, 2 * asked.pairs, model.update, asked.look.seed)
+    args = parse(Interpolate, argv, "python -m jobs.interpolate", __doc__ or "")
+    snapshot = open_snapshot(args)
+    if snapshot.data.spec.kind != "image":
+        raise InputError("it did not learn from images", "run", args.run)
+    energy, langevin, nets = snapshot.energy, snapshot.langevin, snapshot.nets
+    folder = ResultFolder(args, snapshot, "interpolate")
+    seed, count = seed_of(args, snapshot), 2 * args.pairs
+    tasks = draw_tasks(snapshot.job.recipe, nets, snapshot.data, count, snapshot.update, seed)
     ends = start_states(tasks).to(device_of(nets))
-    z = torch.cat([interpolate_starts(a, b, asked.n) for a, b in zip(ends[::2], ends[1::2], strict=True)])
+    z = torch.cat([interpolate_starts(a, b, args.n) for a, b in zip(ends[::2], ends[1::2], strict=True)])
     with torch.no_grad():
-        x = generate(model.energy, model.langevin, z)
-    rows = x.view(asked.pairs, asked.n, -1)
+        x = generate(energy, langevin, z)
+    rows = x.view(args.pairs, args.n, -1)
     metrics = {
         "largest_step": float((rows[:, 1:] - rows[:, :-1]).square().mean(2).amax(1).mean()),
         "end_to_end": float((rows[:, -1] - rows[:, 0]).square().mean()),
     }
-    findings.result(asked, metrics)
-    findings.images("interpolation", x, asked.n)
+    folder.result(args, metrics)
+    folder.images("interpolation", x, args.n)
 
 
 if __name__ == "__main__":

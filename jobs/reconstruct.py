@@ -1,64 +1,73 @@
-"""Reconstruct images by inferring the start z of a short-run chain: |x - M(z)|^2, descended through its K steps.
+"""Reconstruct images: infer the start z of a short-run chain by descending |x - M(z)|^2 through its K steps.
 
-Section 3.4 of 1904.09770. The noise of the chain is off. Errors are mean squares over pixels in [-1, 1].
+Section 3.4 of 1904.09770. The chain runs without noise. Errors are mean squares over pixels in [-1, 1].
 """
 
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from jobs.cli.parsing import parse, run_command
-from jobs.cli.results import ResultFolder, SnapshotArgs, load_other_data, open_snapshot, random_items
-from pipeline.errors import InputError
+from jobs.cli.command import run_command
+from jobs.cli.open_run import SnapshotArgs, load_other_data, open_snapshot, random_items, seed_of
+from jobs.cli.parsing import parse
+from jobs.cli.results import ResultFolder
 from pipeline.nets.weights import device_of
 from pipeline.rng import fold
 from pipeline.sampling.draw import draw_tasks, start_states
 from pipeline.sampling.short_run_map import generate, reconstruct
+from pipeline.settings import Positive, PositiveInt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAIRS_SHOWN = 40
+COLUMNS = 10
 
 
 @dataclass(frozen=True)
-class Reconstruct:
-    """What is reconstructed, and where the findings go."""
+class Reconstruct(SnapshotArgs):
+    """The run, and what is reconstructed."""
 
-    look: SnapshotArgs
     data: str = ""
     """Data to reconstruct, of the run's shape, best held out from it; empty: the run's own."""
-    n: int = 200
+    n: PositiveInt = 200
     """Items to reconstruct."""
-    iterations: int = 200
+    iterations: PositiveInt = 200
     """Steps of Adam on z."""
-    lr: float = 0.1
+    lr: Positive = 0.1
     """Learning rate of Adam on z."""
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """The command."""
-    asked = parse(Reconstruct, sys.argv[1:], "python -m jobs.reconstruct", __doc__ or "")
-    if asked.n < 1 or asked.iterations < 1 or not asked.lr > 0:
-        raise InputError("--n and --iterations must be 1 or more, --rate above 0")
-    model = open_snapshot(asked.look)
-    data = load_other_data(model, asked.data) if asked.data else model.data
-    findings, device = ResultFolder(asked.look, model, "reconstruct"), device_of(model.nets)
-    x = random_items(data, asked.n, fold(asked.look.seed, "items")).to(device)
-    tasks = draw_tasks(model.job.recipe, model.nets, model.data, len(x), model.update, asked.look.seed)
-    z = start_states(tasks).to(device)
-    with tqdm(total=asked.iterations, desc="inferring z", unit="step") as bar:
-        z, errors = reconstruct(model.energy, model.langevin, x, z, asked.iterations, asked.lr, lambda: bar.update())
+    args = parse(Reconstruct, argv, "python -m jobs.reconstruct", __doc__ or "")
+    snapshot = open_snapshot(args)
+    energy, langevin, seed = snapshot.energy, snapshot.langevin, seed_of(args, snapshot)
+    data = load_other_data(snapshot, args.data) if args.data else snapshot.data
+    folder, device = ResultFolder(args, snapshot, "reconstruct"), device_of(snapshot.nets)
+    x = random_items(data, args.n, fold(seed, "items")).to(device)
+    z = start_states(draw_tasks(snapshot.job.recipe, snapshot.nets, snapshot.data, len(x), snapshot.update, seed)).to(
+        device
+    )
+    with tqdm(total=args.iterations, desc="inferring z", unit="step") as bar:
+        z, errors = reconstruct(energy, langevin, x, z, args.iterations, args.lr, lambda: bar.update())
     with torch.no_grad():
-        found = generate(model.energy, model.langevin, z)
+        reconstructed = generate(energy, langevin, z)
     best = errors.min(0).values
     metrics = {"mse": float(best.mean()), "mse_start": float(errors[0].mean()), "mse_last": float(errors[-1].mean())}
-    findings.result(asked, metrics, errors=errors.mean(1).tolist())
-    findings.figure("errors", _curve(errors))
+    folder.result(args, metrics, errors=errors.mean(1).tolist())
+    folder.figure("errors", _error_figure(errors))
     if data.spec.kind == "image":
-        _draw_pairs(findings, x, found)
+        _draw_pairs(folder, x, reconstructed)
 
 
-def _curve(errors: Tensor) -> Figure:
+def _error_figure(errors: Tensor) -> "Figure":
+    from matplotlib.figure import Figure  # slow to import
+
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for q in (0.1, 0.5, 0.9):
@@ -68,12 +77,12 @@ def _curve(errors: Tensor) -> Figure:
     return figure
 
 
-def _draw_pairs(findings: ResultFolder, x: Tensor, found: Tensor) -> None:
-    """Rows of originals, each above its reconstructions: at most 40, whole rows only."""
-    columns = min(10, len(x))
-    shown = min(40, len(x)) // columns * columns
-    rows = [part for pair in zip(x[:shown].split(columns), found[:shown].split(columns), strict=True) for part in pair]
-    findings.images("reconstructions", torch.cat(rows), columns)
+def _draw_pairs(folder: ResultFolder, x: Tensor, reconstructed: Tensor) -> None:
+    """Rows of originals, each above its reconstructions; whole rows only."""
+    columns = min(COLUMNS, len(x))
+    count = min(PAIRS_SHOWN, len(x)) // columns * columns
+    pairs = zip(x[:count].split(columns), reconstructed[:count].split(columns), strict=True)
+    folder.images("reconstructions", torch.cat([row for pair in pairs for row in pair]), columns)
 
 
 if __name__ == "__main__":

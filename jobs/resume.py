@@ -1,103 +1,99 @@
-"""Go on with a run from its newest whole checkpoint, or with a search (jobs.search), as it was begun.
+"""Continue a run from its newest whole checkpoint, or a search (jobs.search) where it stopped.
 
-Of a run, only its length, the machines it uses, what it logs and what is done about divergence can be set anew.
+A run may change its length, the machines it uses, what it logs, its final evaluation, and what it does when it
+diverges; everything else stays. Without a flag, a setting keeps the run's own value, not the default below. A search
+continues without flags.
 """
 
-import dataclasses
 import sys
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 import tyro
 
 from jobs import search
-from jobs.cli.launch import load_run, run_job
-from jobs.cli.parsing import parse, run_command
+from jobs.cli.command import run_command
+from jobs.cli.open_run import load_run
+from jobs.cli.parsing import parse
 from pipeline.errors import InputError
 from pipeline.runs import checkpoint
-from pipeline.runs.job import Range, check_identity, check_job, load_dataset
+from pipeline.runs.job import (
+    DivergenceSettings,
+    EvaluationSettings,
+    Job,
+    LoggingSettings,
+    ResourceSettings,
+    Settings,
+    check_identity,
+    check_job,
+    load_dataset,
+)
 from pipeline.runs.storage import Storage
+from pipeline.settings import PositiveInt
 
 
 @dataclass(frozen=True)
-class Resume:
-    """Where no value is given, the run keeps its own."""
+class Resume(Settings):
+    """The run, and the settings that it may change."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run or search."""
-    updates: int | None = None
-    """Updates of the weights, in all."""
-    learners: int | Range | None = None
-    """Ray Train workers; 0: learn in this process. least:most, as many as there is room for."""
-    actors: int | None = None
-    """Ray actors that move chains; 0: chains move where the learner is."""
-    threads: int | None = None
-    """CPU threads of each process."""
-    device: Literal["auto", "cpu", "cuda"] | None = None
-    """Of a process that Ray gave no GPU to."""
-    cpus_per_learner: float | None = None
-    """CPUs that Ray sets aside for a learner."""
-    cpus_per_actor: float | None = None
-    """CPUs that Ray sets aside for an actor."""
-    gpus_per_learner: float | None = None
-    """GPUs that Ray sets aside for a learner."""
-    gpus_per_actor: float | None = None
-    """GPUs that Ray sets aside for an actor."""
-    observers: int | None = None
-    """Ray actors of low priority that say whether the run converges; 0: none."""
-    cpus_per_observer: float | None = None
-    """CPUs that Ray sets aside for an observer; 0: it takes the time that others leave."""
-    gpus_per_observer: float | None = None
-    """GPUs that Ray sets aside for an observer."""
-    wait_for_resources: float | None = None
-    """Seconds to wait for a cluster that has not yet the CPUs and GPUs asked for."""
-    on_divergence: Literal["stop", "rollback"] | None = None
-    """What a diverged run does: stop, or go back to its last healthy checkpoint with other random numbers."""
-    patience: int | None = None
-    """Updates in a row far from the run's history that are divergence; 0: only a number that is not finite is."""
-    rollbacks: int | None = None
-    """Rollbacks after which a diverged run stops all the same."""
-    rollback_lr_factor: float | None = None
-    """Factor of all learning rates after each rollback."""
-    checkpoint_every: int | None = None
-    """Updates between checkpoints and sample grids."""
-    keep_checkpoints: int | None = None
-    """Checkpoints that stay: the newest ones."""
-    log_every: int | None = None
-    """Updates between lines of metrics.jsonl and points in TensorBoard."""
-    eval_samples: int | None = None
-    """Samples that the final metrics are taken on; 0: no final metrics."""
-    eval_long_run_steps: int | None = None
-    """Steps of chains from data for the final metrics, which tell whether learning converged; 0: none."""
+    recipe_module: str = ""
+    """Module that holds the run's recipe, where it is not one of this package."""
+    updates: PositiveInt | None = None
+    """Updates of the weights, in all; None: as before."""
+    resources: ResourceSettings = field(default_factory=ResourceSettings)
+    divergence: DivergenceSettings = field(default_factory=DivergenceSettings)
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
 
-def main() -> None:
+def main(args: Sequence[str]) -> None:
     """The command."""
-    asked = parse(Resume, sys.argv[1:], "python -m jobs.resume", __doc__ or "")
-    changes = {k: v for k, v in dataclasses.asdict(asked).items() if k != "run" and v is not None}
-    if Storage.at(asked.run).check_exists(search.PLAN):
-        if changes:
-            raise InputError(
-                f"--{next(iter(changes)).replace('_', '-')}: a search goes on as it was begun, without flags"
-            )
-        return search.resume(asked.run)
-    job = dataclasses.replace(load_run(asked.run), **changes)
+    first = _parse(args)
+    if Storage.at(first.run).check_exists(search.SEARCH_FILE):
+        if flags := [word for word in args if word.startswith("--")]:
+            raise InputError(f"{flags[0]}: a search continues with its own settings, without flags")
+        return search.resume(first.run)
+    job = _changed_job(args, first)
     check_job(job)
-    checkpoints = Storage.at(job.out) / "checkpoints"
-    newest, data, done = checkpoint.newest_name(checkpoints), load_dataset(job), 0
+    data = load_dataset(job)
+    update = _find_checkpoint(job, data.fingerprint)
+    print(f"continuing {job.out} from update {update} to {job.updates}", file=sys.stderr)
+    from jobs.cli.launch import run_job  # here: refusing settings does not need the rest
+
+    run_job(job, data.spec)
+
+
+def _parse(args: Sequence[str], default: Any = tyro.MISSING_NONPROP) -> Resume:
+    return parse(Resume, args, "python -m jobs.resume", __doc__ or "", default)
+
+
+def _changed_job(args: Sequence[str], first: Resume) -> Job[Any]:
+    """The run's job with the settings that the flags change: read once more, with the run's own as defaults."""
+    job = load_run(first.run, first.recipe_module)
+    own = Resume(first.run, "", job.updates, job.resources, job.divergence, job.logging, job.evaluation)
+    new = _parse(args, own)
+    groups = {name: getattr(new, name) for name in ("resources", "divergence", "logging", "evaluation")}
+    return replace(job, updates=new.updates or job.updates, **groups)
+
+
+def _find_checkpoint(job: Job[Any], fingerprint: str) -> int:
+    """The update that the run continues from. Raises InputError where its checkpoint does not fit."""
+    checkpoints, update = Storage.at(job.out) / "checkpoints", 0
+    newest = checkpoint.newest_name(checkpoints)
     if newest:
         state = checkpoint.read_state(checkpoints / newest)
-        check_identity(job, data.fingerprint, state["identity"], f"{job.out}/checkpoints/{newest}")
-        done = state["update"]
-    if done > job.updates:
-        raise InputError(f"--updates {job.updates}: the run has made {done} already")
-    torn = [name for name in checkpoints.names() if name > (newest or "")]
-    if torn:
-        print(f"passing over what is no whole checkpoint: {', '.join(torn)}", file=sys.stderr)
+        check_identity(job, fingerprint, state["identity"], f"{job.out}/checkpoints/{newest}")
+        update = state["update"]
+    if update > job.updates:
+        raise InputError(f"the run has made {update} already", "updates", job.updates)
+    if torn := [name for name in checkpoints.names() if name > (newest or "")]:
+        print(f"ignoring incomplete checkpoints: {', '.join(torn)}", file=sys.stderr)
     if not newest:
-        print("warning: there is no checkpoint, so the run starts anew", file=sys.stderr)
-    print(f"going on with {job.out} from update {done} to {job.updates}", file=sys.stderr)
-    run_job(job, data.spec)
+        print("warning: there is no checkpoint, so the run starts from the beginning", file=sys.stderr)
+    return update
 
 
 if __name__ == "__main__":

@@ -1,197 +1,195 @@
-"""Draw samples from a run, finished or not, by its newest checkpoint.
+"""Draw samples from a run, finished or not, at its newest checkpoint.
 
-The chains are the run's own: its start, steps, drift and noise are part of the model. Into a folder samples come in
-blocks, a Parquet file each, and block i depends on (run, seed, i) alone: any number of actors writes the same files,
-and a second call writes only what is missing.
+The chains are the run's own: initial distribution, steps, drift and noise are part of the model. Into a folder samples
+are written in blocks, one Parquet file each. Block i depends on (run, seed, i) alone: any number of actors writes the
+same files, and a second call writes only what is missing.
 """
 
 import io
-import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
-import tyro
 from tqdm import tqdm
 
-from jobs.cli.parsing import parse, run_command
-from jobs.cli.results import SnapshotArgs, open_snapshot
+from jobs.cli.command import run_command
+from jobs.cli.open_run import RunArgs, open_snapshot, seed_of
+from jobs.cli.parsing import parse
 from pipeline.errors import InputError
-from pipeline.nets import weights
+from pipeline.nets.weights import flatten
 from pipeline.runs.image_grid import image_grid
 from pipeline.runs.job import Range
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.sampling import bulk
+from pipeline.sampling.draw import ChainStart
 from pipeline.sampling.long_chains import can_start_from_data
+from pipeline.settings import Count, NonNegative, Positive, PositiveInt
 
-BLOCK = {"image": 500, "vector": 10_000, "text": 1000, "counts": 1000}
-"""Samples of a block, by kind of data: some seconds, or minutes, of work."""
+BLOCK_SIZE = {"image": 500, "vector": 10_000, "text": 1000, "counts": 1000}
+"""Samples per block, by kind of data: some seconds, or minutes, of work."""
+FILES = (".parquet", ".npy")
 
 BlockSummary: TypeAlias = Mapping[str, Any]
-"""What `bulk.Writer.write` says of a block."""
+"""What `BlockWriter.write` returns."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What is drawn, and where it goes."""
+@dataclass(frozen=True, kw_only=True)
+class Sample(RunArgs):
+    """The run, what is drawn, and where it goes."""
 
-    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run."""
     out: str
-    """A new file, .parquet (PNG images, features or text) or .npy (samples as they are: float32, not clipped to
-    [-1, 1]; int64 numbers of words). Or a folder (a path, s3:// or gs://), new or to go on with: Parquet files of PNG
-    images, features or text, with each chain's energy and seed."""
-    n: int = 1000
-    """Number of samples to draw."""
-    actors: int | Range = 0
-    """Ray actors that draw the blocks of a folder: a number, or least:most, between which their number follows the
-    work; 0: this process draws them."""
+    """A new file: .parquet (PNG images, features or text), or .npy (float32 samples, not clipped to [-1, 1], or int64
+    word indices). Or a folder (a path, s3:// or gs://), new or to continue: Parquet files of PNG images, features or
+    text, with the energy and seed of each chain."""
+    n: PositiveInt = 1000
+    """Number of samples."""
+    actors: Count | Range = 0
+    """Ray actors that draw the blocks of a folder: a number, or least:most, between which it follows the work; 0: this
+    process draws them."""
     label: int | None = None
-    """Class of the samples, for recipes that have a chain for each; None: the model's samples."""
-    steps: int = 0
-    """Steps of the chains, for long runs; 0: the recipe's own."""
-    start: Literal["noise", "data", "bank"] = "noise"
-    """Where chains start: as the recipe says, from the run's data (not where states are latent vectors), its bank."""
-    block: int = 0
-    """Samples of a block, which is part of what is computed; 0: 500 images, 10,000 vectors, 1,000 texts."""
-    seed: int = 0
-    """Seed of starts and noise."""
-    threads: int = 1
-    """CPU threads of each process."""
-    cpus_per_actor: float = 1.0
-    """CPUs that Ray sets aside for an actor."""
-    gpus_per_actor: float = 0.0
-    """GPUs that Ray sets aside for an actor."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Of this process, where it draws; auto: a GPU where there is one."""
+    """Class of the samples, for recipes that can sample one; None: the model's samples."""
+    steps: Count = 0
+    """Steps of the chains; 0: the recipe's own."""
+    start: ChainStart = "noise"
+    """Where chains start: from the recipe's initial distribution, the run's data (not latent vectors), or its bank."""
+    block: Count = 0
+    """Samples per block, which the samples depend on; 0: 500 images, 10,000 vectors, 1,000 texts."""
+    cpus_per_actor: Positive = 1.0
+    """CPUs that Ray reserves per actor."""
+    gpus_per_actor: NonNegative = 0.0
+    """GPUs that Ray reserves per actor."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.actors, Range) and not 1 <= self.actors.least <= self.actors.most:
+            raise InputError("must be 1 <= least <= most", "actors", f"{self.actors.least}:{self.actors.most}")
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """The command."""
-    asked = parse(Sample, sys.argv[1:], "python -m jobs.sample", __doc__ or "")
-    _check(asked)
-    model = open_snapshot(
-        SnapshotArgs(asked.run, seed=asked.seed, threads=asked.threads, device=asked.device), allow_latent=True
-    )
-    source = _source(asked, model)
-    writer = bulk.BlockWriter(source, model.data, model.nets)
-    writer.draw(0, 1)  # whatever cannot be drawn is said before anything is written
-    if Path(asked.out).suffix in (".parquet", ".npy"):
-        _file(asked, writer)
+    args = parse(Sample, argv, "python -m jobs.sample", __doc__ or "")
+    _check_out(args)
+    snapshot = open_snapshot(args, needs_energy=False)
+    writer = bulk.BlockWriter(_source(args, snapshot), snapshot.data, snapshot.nets)
+    writer.sample(0, 1)  # what cannot be drawn is reported before anything is written
+    if _is_file(args):
+        _write_file(args, writer)
     else:
-        _folder(asked, writer)
+        _write_folder(args, writer)
 
 
-def _check(asked: Sample) -> None:
-    """Raise BadInput for what no run could make right."""
-    out = Path(asked.out).expanduser()
-    least, most = asked.actors if isinstance(asked.actors, Range) else (asked.actors, asked.actors)
-    if asked.n < 1:
-        raise InputError(f"--n {asked.n}: it must be 1 or more")
-    if asked.steps < 0 or asked.block < 0:
-        raise InputError("--steps and --block must be 0 or more")
-    if least > most or least < 0 or (isinstance(asked.actors, Range) and least < 1):
-        raise InputError(f"--actors {least}:{most}: from 1 or more to as many or more")
-    if asked.cpus_per_actor <= 0 or asked.gpus_per_actor < 0:
-        raise InputError("--cpus-per-actor must be above 0, --gpus-per-actor 0 or more")
-    if out.suffix in (".parquet", ".npy"):
-        if asked.actors:
-            raise InputError(f"--actors with --out {out}: a file is drawn by this process; name a folder for actors")
-        if out.exists() or not out.absolute().parent.is_dir():
-            raise InputError(f"--out {out} {'exists' if out.exists() else 'is in a folder that does not exist'}")
-    elif out.suffix and "://" not in asked.out and not asked.out.endswith("/"):
-        raise InputError(
-            f"--out {out}: a file's name must end in .parquet or .npy, and that of a folder with a dot in /"
-        )
+def _is_file(args: Sample) -> bool:
+    return Path(args.out).suffix in FILES
 
 
-def _source(asked: Sample, model: Snapshot) -> bulk.BulkSource:
-    """What is drawn. Raises BadInput where the run has no such chains."""
-    recipe, kind = model.job.recipe, model.data.spec.kind
-    if asked.start != "noise" and asked.label is not None:
-        raise InputError(f"--start {asked.start} with --label: chains of a class start as the recipe says")
-    if asked.start == "data" and not can_start_from_data(model):
-        raise InputError(f"--start data: the states of {asked.run} are latent vectors; use --start noise")
-    bank = model.bank if asked.start == "bank" else None
-    if asked.start == "bank" and bank is None:
-        raise InputError(f"--start bank: {asked.run} has no bank")
-    chain = recipe.sample_chain if asked.label is None else "class"
-    if asked.steps and not recipe.sampler(chain, model.nets, model.update).gradient_evaluations:
-        raise InputError(f"--steps {asked.steps}: {asked.run} draws from N(0, I), and no chain moves that")
-    drawing = bulk.BlockSettings(asked.seed, asked.block or BLOCK[kind], asked.steps, asked.start, asked.label)
-    states = None if bank is None else bank.numpy()
-    flat, storage = weights.flatten(model.nets), Storage.at(asked.out)
-    return bulk.BulkSource(model.job, flat, model.update, states, drawing, storage.path if storage.local else asked.out)
+def _check_out(args: Sample) -> None:
+    """Raise InputError for a file or folder that cannot be written to, whatever the run."""
+    out = Path(args.out).expanduser()
+    if _is_file(args):
+        if args.actors:
+            raise InputError("this process writes a file; name a folder for actors", "out", args.out)
+        if out.exists():
+            raise InputError("exists", "out", args.out)
+        if not out.absolute().parent.is_dir():
+            raise InputError("is in a folder that does not exist", "out", args.out)
+    elif out.suffix and "://" not in args.out and not args.out.endswith("/"):
+        raise InputError("a file must end in .parquet or .npy; a folder with a dot must end in /", "out", args.out)
 
 
-def _file(asked: Sample, writer: bulk.BlockWriter) -> None:
+def _source(args: Sample, snapshot: Snapshot) -> bulk.BulkSource:
+    """What is drawn. Raises InputError where the run has no such chains."""
+    recipe, bank = snapshot.job.recipe, snapshot.bank if args.start == "bank" else None
+    if args.start != "noise" and args.label is not None:
+        raise InputError("chains of a class start as the recipe says: use it without a label", "start", args.start)
+    if args.start == "data" and not can_start_from_data(snapshot):
+        raise InputError(f"the states of {args.run} are latent vectors; use noise", "start", "data")
+    if args.start == "bank" and bank is None:
+        raise InputError(f"{args.run} has no bank", "start", "bank")
+    chain = recipe.sample_chain if args.label is None else recipe.class_chain
+    if args.steps and chain and not recipe.sampler(chain, snapshot.nets, snapshot.update).gradient_evaluations:
+        raise InputError(f"{args.run} samples from N(0, I), without a chain", "steps", args.steps)
+    size = args.block or BLOCK_SIZE[snapshot.data.spec.kind]
+    blocks = bulk.BlockSettings(seed_of(args, snapshot), size, args.steps, args.start, args.label)
+    states, storage = None if bank is None else bank.numpy(), Storage.at(args.out)
+    out = storage.path if storage.local else args.out
+    return bulk.BulkSource(snapshot.job, flatten(snapshot.nets), snapshot.update, states, blocks, out)
+
+
+def _write_file(args: Sample, writer: bulk.BlockWriter) -> None:
     source, parts = writer.source, []
-    with _bar(asked.n, source.update) as bar:
-        for i, rows in bulk.blocks(asked.n, source.drawing.size):
-            parts.append(writer.draw(i, rows))
+    with _bar(args.n, source.update) as bar:
+        for i, rows in bulk.blocks(args.n, source.blocks.size):
+            parts.append(writer.sample(i, rows))
             bar.update(rows)
     block = bulk.Block(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     if source.out.endswith(".npy"):
         np.save(source.out, block.x)
     else:
+        import pyarrow.parquet as pq  # slow to import
+
         pq.write_table(bulk.block_table(block, writer.data, 0), source.out)
-    print(f"{len(block.x)} samples in {asked.out}")
+    print(f"{'samples':24} {len(block.x)} in {args.out}")
 
 
-def _folder(asked: Sample, writer: bulk.BlockWriter) -> None:
+def _write_folder(args: Sample, writer: bulk.BlockWriter) -> None:
     source, began = writer.source, time.perf_counter()
-    if asked.actors:
-        from pipeline.distributed import bulk as distributed
-        from pipeline.distributed import cluster  # here: without actors Ray is not imported
-
-        with cluster.connected():
-            resources = asked.cpus_per_actor, asked.gpus_per_actor
-            distributed.check_room(asked.actors, *resources)
-            todo = bulk.missing_blocks(source, asked.n)
-            words = distributed.write_blocks(source, todo, asked.actors, *resources, asked.threads) if todo else ()
-            told = _told(words, todo, source.update)
+    if args.actors:
+        summaries = _write_on_ray(args, source)
     else:
-        todo = bulk.missing_blocks(source, asked.n)
-        told = _told((writer.write(i, rows) for i, rows in todo), todo, source.update)
-    _conclude(asked, writer, told, time.perf_counter() - began)
+        blocks = bulk.missing_blocks(source, args.n)
+        summaries = _watch((writer.write(i, rows) for i, rows in blocks), blocks, source.update)
+    _print_summary(args, writer, summaries, time.perf_counter() - began)
+
+
+def _write_on_ray(args: Sample, source: bulk.BulkSource) -> list[BlockSummary]:
+    from pipeline.distributed import bulk as distributed  # here: without actors Ray is not imported
+    from pipeline.distributed import cluster
+
+    with cluster.connected():
+        resources = args.cpus_per_actor, args.gpus_per_actor
+        distributed.check_room(args.actors, *resources)
+        blocks = bulk.missing_blocks(source, args.n)
+        if not blocks:
+            return []
+        summaries = distributed.write_blocks(source, blocks, args.actors, *resources, args.threads)
+        return _watch(summaries, blocks, source.update)
 
 
 def _bar(n: int, update: int) -> tqdm:
     return tqdm(total=n, desc=f"update {update}", unit="sample")
 
 
-def _told(words: Iterable[BlockSummary], todo: list[tuple[int, int]], update: int) -> list[BlockSummary]:
-    """What is said of each block, while a bar shows how many are done."""
-    told = []
-    with _bar(sum(rows for _, rows in todo), update) as bar:
-        for one in words:
-            told.append(one)
-            bar.update(round(one["rows"]))
-    return told
+def _watch(summaries: Iterable[BlockSummary], blocks: list[tuple[int, int]], update: int) -> list[BlockSummary]:
+    """The summaries of the blocks, while a bar shows how many samples are done."""
+    done = []
+    with _bar(sum(rows for _, rows in blocks), update) as bar:
+        for summary in summaries:
+            done.append(summary)
+            bar.update(round(summary["rows"]))
+    return done
 
 
-def _conclude(asked: Sample, writer: bulk.BlockWriter, told: list[BlockSummary], seconds: float) -> None:
-    folder, drawn = Storage.at(writer.source.out), round(sum(one["rows"] for one in told))
+def _print_summary(args: Sample, writer: bulk.BlockWriter, summaries: list[BlockSummary], seconds: float) -> None:
+    count = round(sum(one["rows"] for one in summaries))
     if writer.data.spec.kind == "image":
-        first = writer.draw(0, min(100, asked.n)).x
-        folder.write("grid.png", _picture(torch.from_numpy(first)))
-        print(f"{'grid of the first':24} {asked.out.rstrip('/')}/grid.png")
-    if drawn:
-        mean = sum(one["rows"] * one["energy"] for one in told) / drawn
-        square = sum(one["rows"] * (one["sd"] ** 2 + one["energy"] ** 2) for one in told) / drawn
+        first = writer.sample(0, min(100, args.n)).x
+        Storage.at(writer.source.out).write("grid.png", _grid(torch.from_numpy(first)))
+        print(f"{'grid of the first':24} {args.out.rstrip('/')}/grid.png")
+    if count:
+        mean = sum(one["rows"] * one["energy"] for one in summaries) / count
+        square = sum(one["rows"] * (one["sd"] ** 2 + one["energy"] ** 2) for one in summaries) / count
         print(f"{'energy':24} {mean:.4g} ± {max(square - mean**2, 0) ** 0.5:.2g}")
-        print(f"{'wall time':24} {seconds:.0f} s, {drawn / seconds:.3g} samples/s")
-    print(f"{'samples':24} {asked.n} in {asked.out}, {drawn} of them drawn now")
+        print(f"{'wall time':24} {seconds:.0f} s, {count / seconds:.3g} samples/s")
+    print(f"{'samples':24} {args.n} in {args.out}, {count} of them new")
 
 
-def _picture(x: torch.Tensor) -> bytes:
-    from torchvision.utils import save_image  # here, since it takes a second that --help need not wait for
+def _grid(x: torch.Tensor) -> bytes:
+    from torchvision.utils import save_image  # slow to import
 
     file = io.BytesIO()
     save_image(image_grid(x), file, format="png")

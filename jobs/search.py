@@ -1,274 +1,250 @@
-"""Search the Langevin settings of a recipe on Ray Tune: drift, noise, steps, the data's noise, rates.
+"""Search the settings of an experiment on Ray Tune: drift, noise, steps, the data's noise, learning rates.
 
-Trials start from a preset and differ in what `space` beside the presets suggests. Each is a run in <out>/trials, as any
-other: `jobs.evaluate`, `jobs.sample` and TensorBoard take it. What they are judged by is never the loss: it is a
-quality on items held back, taken after equal shares of a budget of gradient evaluations, so that a long chain has to
-pay for itself.
-ASHA stops those that fall behind. At the end the best ones, and the preset, run again with new seeds and are judged by
-other items: <out>/preset.py has the winner, costs.png and slices.png what was seen. A killed search goes on by
-`python -m jobs.resume <out>`.
+Trials start from a preset and differ in what the experiment's `space` suggests. Each is an ordinary run in
+<out>/trials: `jobs.evaluate`, `jobs.sample` and TensorBoard read it. Trials are compared by a quality on held-out
+items, never by the loss, after equal shares of a budget of gradient evaluations, so that a long chain has to pay for
+itself. ASHA stops trials that fall behind. At the end the best ones, and the preset, run again with new seeds, and are
+compared on other held-out items: <out>/preset.py has the winner, costs.png and slices.png show all trials. A search
+that was killed continues with `python -m jobs.resume <out>`.
 """
 
 import dataclasses
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
-from jobs import (
-    alternating_backprop,
-    anatomy,
-    flow_contrastive,
-    joint_vae,
-    latent_prior,
-    neural_transport,
-    short_run,
-    short_run_inference,
-    symbol_vector,
-)
-from jobs.cli.parsing import parse, run_command
+from jobs import EXPERIMENTS
+from jobs.cli.command import find_name, run_command
+from jobs.cli.experiment import load_experiment, named_presets
+from jobs.cli.parsing import parse
 from pipeline.data.dataset import Dataset
 from pipeline.data.sources import resolve_source
 from pipeline.errors import InputError, RunWriteError
-from pipeline.evaluation.comparison import default_comparison
 from pipeline.recipe import init_networks
-from pipeline.runs.job import Job, check_job, load_dataset, override, to_json
-from pipeline.runs.journal import provenance
+from pipeline.runs.job import Job, Settings, check_job, load_dataset, override, to_json
 from pipeline.runs.storage import Storage
 from pipeline.search.budgets import TrialBudget, gradients_per_update
 from pipeline.search.objectives import OBJECTIVES, Objective, check_objective
-from pipeline.search.summary import ranked
+from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Share
 from pipeline.training.pretrained import check_pretrained, resolve_checkpoint
 
-PLAN = "search.json"
-"""What was asked, in the search's folder."""
-RECIPES: Mapping[str, Any] = {
-    "short-run": short_run,
-    "anatomy": anatomy,
-    "latent-prior": latent_prior,
-    "short-run-inference": short_run_inference,
-    "symbol-vector": symbol_vector,
-    "joint-vae": joint_vae,
-    "alternating-backprop": alternating_backprop,
-    "neural-transport": neural_transport,
-    "flow-contrastive": flow_contrastive,
-}
-"""The jobs that have a space."""
-USUAL = {
-    "short-run": ("kl", "frechet"),
-    "anatomy": ("grid_kl", "frechet_long"),
-    "latent-prior": ("kl", "frechet"),
-    "short-run-inference": ("mse", "mse"),
-    "symbol-vector": ("kl", "accuracy"),
-    "joint-vae": ("kl", "frechet"),
-    "alternating-backprop": ("mse", "mse"),
-    "neural-transport": ("grid_kl", "frechet"),
-    "flow-contrastive": ("grid_kl", "frechet"),
-}
-"""What each is judged by where nothing is said, on densities that are known and on other data."""
+SEARCH_FILE = "search.json"
+"""The arguments of a search, in its folder."""
+FROM_PRESET = ("max_items", "held_out_class", "labels_per_class", "init_from")
+"""Settings that the trials take from the preset where the search says nothing."""
 
 
 @dataclass(frozen=True)
-class Search:
+class Search(Settings):
     """What is searched, and how."""
 
-    recipe: Annotated[
-        Literal[
-            "short-run",
-            "anatomy",
-            "latent-prior",
-            "short-run-inference",
-            "symbol-vector",
-            "joint-vae",
-            "alternating-backprop",
-            "neural-transport",
-            "flow-contrastive",
-        ],
-        tyro.conf.Positional,
-    ]
-    """The recipe whose settings are searched."""
+    experiment: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT")]
+    """The experiment whose settings are searched, with - or _; `python -m jobs` lists them."""
     preset: str = ""
-    """Preset that trials start from; empty: the recipe's first."""
-    trials: int = 32
-    """Settings that are tried."""
-    objective: Literal["", "frechet", "frechet_long", "kl", "grid_kl", "mse", "nll_nats", "accuracy", "auprc"] = ""
-    """What trials are judged by; empty: what fits recipe and data (auprc with --held-out)."""
-    budget: int = 0
-    """Gradient evaluations of a whole trial; 0: as many as the preset's run takes."""
+    """Preset that trials start from; empty: the experiment's first."""
+    trials: PositiveInt = 32
+    """Number of trials."""
+    objective: str = ""
+    """Quality that trials are compared by: frechet, frechet_long, kl, grid_kl, mse, nll_nats, accuracy or auprc; empty:
+    what suits experiment and data (auprc with --held-out-class)."""
+    budget: Count = 0
+    """Gradient evaluations of a complete trial; 0: as many as the preset's run takes."""
     suggestions: Literal["tpe", "random"] = "tpe"
-    """Where settings come from: Optuna's tree-structured Parzen estimator, which learns of trials, or chance."""
+    """Where settings come from: Optuna's tree-structured Parzen estimator, which learns from trials, or chance."""
     early_stopping: Literal["asha", "none"] = "asha"
-    """asha: after its first report, its third, its ninth, ... only the best third of the trials so far goes on."""
-    reports: int = 9
-    """Times that a whole trial is judged, after equal shares of the budget."""
-    samples: int = 1000
-    """Samples, or items at most, that it is judged on."""
-    confirm: int = 3
-    """How many of the best run again with new seeds, beside the preset; 0: none."""
-    seeds: int = 3
-    """New seeds of each of those."""
+    """asha: after its first report, its third, its ninth, ... only the best third of the trials so far continues."""
+    reports: PositiveInt = 9
+    """Reports of a complete trial, after equal shares of the budget."""
+    samples: PositiveInt = 1000
+    """Samples, or items at most, per report."""
+    confirm: Count = 3
+    """How many of the best trials run again with new seeds, beside the preset; 0: none."""
+    seeds: PositiveInt = 3
+    """New seeds for each of those."""
     data: str = ""
-    """As of every job; empty: the preset's."""
-    max_items: int = 0
+    """Data as for every experiment; empty: the preset's."""
+    max_items: Count = 0
     """Use only the first so many items of the data; 0: as the preset."""
-    validation_share: float = 0.2
-    """Share of the items that trials are judged by; learning never sees them."""
-    test_share: float = 0.2
-    """Share of the items that the best are judged by at the end, and nothing else."""
+    validation_share: Share = 0.2
+    """Share of the items that trials are compared on."""
+    test_share: Share = 0.2
+    """Share of the items that the best trials are compared on at the end, and nothing else uses."""
     held_out_class: int | None = None
-    """Label that learning never sees, for auprc; None: as the preset."""
-    labels_per_class: int = 0
-    """Items a class whose label is known to learning; 0: as the preset."""
+    """Label held out from learning, for auprc; None: as the preset."""
+    labels_per_class: Count = 0
+    """Items per class whose label is known to learning; 0: as the preset."""
     init_from: str = ""
-    """Run, or checkpoint, whose networks all trials begin with, say a flow's; empty: none."""
-    trial_actors: int = 0
+    """Run, or checkpoint, whose networks all trials start with, for example a flow's; empty: none."""
+    trial_actors: Count = 0
     """Ray actors that move each trial's chains; 0: they move in the trial's process."""
-    cpus_per_trial: float = 1.0
-    """CPUs that Ray sets aside for a trial, beside its actors."""
-    gpus_per_trial: float = 0.0
-    """GPUs that Ray sets aside for a trial, beside its actors."""
-    cpus_per_actor: float = 0.5
-    """CPUs that Ray sets aside for an actor of a trial."""
-    gpus_per_actor: float = 0.0
-    """GPUs that Ray sets aside for an actor of a trial."""
-    threads: int = 1
-    """CPU threads of each process."""
-    seed: int = 0
-    """Seed of the suggestions and of the trials' runs; new seeds come after it."""
+    cpus_per_trial: Positive = 1.0
+    """CPUs that Ray reserves per trial, beside its actors."""
+    gpus_per_trial: NonNegative = 0.0
+    """GPUs that Ray reserves per trial, beside its actors."""
+    cpus_per_actor: NonNegative = 0.5
+    """CPUs that Ray reserves per actor of a trial."""
+    gpus_per_actor: NonNegative = 0.0
+    """GPUs that Ray reserves per actor of a trial."""
+    threads: PositiveInt = 1
+    """CPU threads per process."""
+    seed: Count = 0
+    """Seed of the suggestions and of the trials' runs; the new seeds follow it."""
     out: str = ""
     """New folder of the search: a path, s3:// or gs:// that every machine sees; empty: runs/search-<preset>-<time>."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 2:
+            raise InputError("a distance needs two samples or more", "samples", self.samples)
 
-def main() -> None:
+
+def main(argv: Sequence[str]) -> None:
     """The command."""
-    asked = parse(Search, sys.argv[1:], "python -m jobs.search", __doc__ or "")
-    job = _job(asked)
-    data = _checked(asked, job)
-    out = asked.out or f"runs/search-{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    args = parse(Search, argv, "python -m jobs.search", __doc__ or "")
+    module = _searchable(args)
+    job = _job(args, module)
+    data = _check(args, module, job)
+    out = args.out or f"runs/search-{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if (storage := Storage.at(out)).check_exists():
-        raise InputError(
-            f"--out {out} exists: a search is never overwritten; go on with it by python -m jobs.resume {out}"
-        )
-    asked = replace(asked, out=storage.path if storage.local else out, data=resolve_source(job.data.source))
-    asked = replace(asked, init_from=resolve_checkpoint(asked.init_from) if asked.init_from else "")
-    go(asked, _job(asked), data, new=True)
+        raise InputError(f"exists: a search is never overwritten; continue it with jobs.resume {out}", "out", out)
+    out, init_from = (
+        storage.path if storage.local else out,
+        resolve_checkpoint(args.init_from) if args.init_from else "",
+    )
+    args = replace(args, out=out, data=resolve_source(job.data.source), init_from=init_from)
+    _run(args, module, data, new=True)
 
 
 def resume(out: str) -> None:
-    """Go on with a search that was killed, or say again what came of one that has ended."""
+    """Continue a search that was killed, or print the results of one that has ended.
+
+    Raises:
+        InputError: the folder has no search of this version, or the preset has changed since.
+    """
     storage = Storage.at(out)
     try:
-        found = storage.read_json(PLAN)
-        asked = Search(**found["asked"])
+        content = storage.read_json(SEARCH_FILE)
+        args = Search(**content["args"])
     except (TypeError, ValueError, KeyError) as e:
-        raise InputError(f"{out}/{PLAN} is not a search of this version: {str(e).splitlines()[0]}") from e
-    asked = replace(asked, out=storage.path if storage.local else out)
-    job = _job(asked)
-    if to_json(job) != found["job"]:
-        raise InputError(f"{out}: the preset {asked.preset or job.name} is another than when the search began")
-    go(asked, job, _checked(asked, job), new=False)
+        raise InputError(f"{SEARCH_FILE} is not a search of this version: {str(e).splitlines()[0]}", "run", out) from e
+    args = replace(args, out=storage.path if storage.local else out)
+    module = _searchable(args)
+    job = _job(args, module)
+    if to_json(job) != content["job"]:
+        raise InputError(f"the preset {args.preset or job.name} has changed since the search began", "run", out)
+    _run(args, module, _check(args, module, job), new=False)
 
 
-def _job(asked: Search) -> Job[Any]:
-    """The preset, as every trial begins from it. Raises BadInput where there is none."""
-    presets = RECIPES[asked.recipe].PRESETS
-    name = asked.preset or next(iter(presets))
-    if name not in presets:
-        raise InputError(f"--preset {name}: there are {', '.join(presets)}")
-    preset = presets[name]
-    known = asked.data in ("", preset.data) and load_dataset(preset).density is not None
-    chosen = {
-        key: value
-        for key in ("data", "max_items", "held_out_class", "labels_per_class", "init_from")
-        if (value := getattr(asked, key))
-    }
+def _searchable(args: Search) -> ModuleType:
+    """The module of the experiment. Raises InputError where it has no space."""
+    module = load_experiment(args.experiment)
+    if not hasattr(module, "space"):
+        names = ", ".join(name for name in EXPERIMENTS if hasattr(load_experiment(name), "space"))
+        raise InputError(f"it has no space to search; these have: {names}", "experiment", args.experiment)
+    return module
+
+
+def _job(args: Search, module: ModuleType) -> Job[Any]:
+    """The preset with the settings that every trial starts from. Raises InputError where there is no such preset."""
+    presets = named_presets(module)
+    preset = presets[find_name(args.preset, presets, "preset")] if args.preset else next(iter(presets.values()))
+    source = args.data or preset.data.source
+    changed = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.name in FROM_PRESET
+               and getattr(args, f.name) != f.default}  # fmt: skip
+    density_known = source == preset.data.source and load_dataset(preset).density is not None
     return override(
         preset,
-        **chosen,
+        **changed,
+        source=source,
         learners=0,
-        actors=asked.trial_actors,
-        lanes=max(preset.lanes, asked.trial_actors),
-        seed=asked.seed,
-        threads=asked.threads,
-        validation_share=0.0 if known else asked.validation_share,
-        test_share=0.0 if known else asked.test_share,
-        cpus_per_actor=asked.cpus_per_actor,
-        gpus_per_actor=asked.gpus_per_actor,
+        actors=args.trial_actors,
+        lanes=max(preset.lanes, args.trial_actors),
+        seed=args.seed,
+        threads=args.threads,
+        validation_share=0.0 if density_known else args.validation_share,
+        test_share=0.0 if density_known else args.test_share,
+        cpus_per_actor=args.cpus_per_actor,
+        gpus_per_actor=args.gpus_per_actor,
         eval_samples=0,
         eval_long_run_steps=0,
         out="",
     )
 
 
-def _checked(asked: Search, job: Job[Any]) -> Dataset:
-    """The data. Raises BadInput for what no trial could make right."""
-    for name in ("trials", "reports", "seeds", "threads"):
-        if getattr(asked, name) < 1:
-            raise InputError(f"--{name} {getattr(asked, name)}: it must be 1 or more")
-    if asked.samples < 2 or asked.budget < 0 or asked.confirm < 0 or asked.seed < 0:
-        raise InputError("--samples must be 2 or more, --budget, --confirm and --seed 0 or more")
-    if not asked.cpus_per_trial > 0:
-        raise InputError(f"--cpus-per-trial {asked.cpus_per_trial}: Ray needs a share, however small")
+def _check(args: Search, module: ModuleType, job: Job[Any]) -> Dataset:
+    """The data. Raises InputError for what no trial could run with."""
     check_job(job)
     data = load_dataset(job)
-    check_objective(_objective(asked, job, data), job, data)
+    check_objective(_objective(args, module, job, data), job, data)
     check_pretrained(job, init_networks(job.recipe, data.spec, job.seed, torch.device("cpu")))
     return data
 
 
-def _objective(asked: Search, job: Job[Any], data: Dataset) -> Objective:
-    usual = USUAL[asked.recipe][data.density is None]
+def _objective(args: Search, module: ModuleType, job: Job[Any], data: Dataset) -> Objective:
+    """The objective that the arguments name, or what suits experiment and data."""
+    if args.objective:
+        return OBJECTIVES[find_name(args.objective, OBJECTIVES, "objective")]
+    of_density, of_items = module.OBJECTIVE
+    usual = of_items if data.density is None else of_density
     if job.data.held_out_class is not None:
         usual = "auprc"
     if data.spec.kind == "text" and usual != "accuracy":
         usual = "nll_nats"
-    return OBJECTIVES[asked.objective or usual]
+    return OBJECTIVES[usual]
 
 
-def go(asked: Search, job: Job[Any], data: Dataset, new: bool) -> None:
-    """Search, confirm, and say what came of it; every part goes on where it was left off."""
-    from jobs.cli.search_report import conclude, confirm_name, read_trials  # here: --help need not wait for Ray
+def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
+    """Search, confirm, and print the results; every part continues where it stopped."""
+    from jobs.cli import search_report  # here: refusing flags and showing help do not need Ray
     from pipeline.distributed import cluster, tune
+    from pipeline.evaluation.comparison import default_comparison
+    from pipeline.search.summary import rank_trials
 
-    objective, storage = _objective(asked, job, data), Storage.at(asked.out)
-    nets = init_networks(job.recipe, data.spec, job.seed, torch.device("cpu"))
-    budget = asked.budget or job.updates * gradients_per_update(job.recipe, nets)
-    plan = tune.SearchPlan(
-        job,
-        RECIPES[asked.recipe].space,
-        TrialBudget(objective.name, budget, asked.reports, asked.samples),
-        asked.trials,
-        asked.suggestions,
-        asked.early_stopping,
-        asked.seed,
-        asked.out,
-        asked.cpus_per_trial,
-        asked.gpus_per_trial,
-    )
+    plan = _plan(args, module, data)
+    objective = OBJECTIVES[plan.trial_budget.objective]
     with cluster.connected():
         tune.check_room(plan)
         if new:
-            about = {"asked": dataclasses.asdict(asked), "job": to_json(job), "provenance": provenance()}
-            try:
-                storage.write_json(PLAN, about)
-            except RunWriteError as e:
-                raise InputError(f"--out {e}") from e
-        default_comparison(data, torch.device("cpu"))  # its classifier is trained once, before trials all do so
+            _record(args, plan.job)
+        default_comparison(data, torch.device("cpu"))  # trains its classifier once, before all trials would
         tune.search(plan)
-        best = ranked(read_trials(f"{asked.out}/trials", plan, data), objective)[: asked.confirm]
-        recipes = {"preset": job.recipe} | {
-            f"best-{i + 1}": tune.suggested_recipe(plan, one.settings) for i, one in enumerate(best)
-        }
-        seeds = range(asked.seed + 1, asked.seed + 1 + asked.seeds)
-        if asked.confirm:
-            tune.confirm(
-                plan, {confirm_name(n, s): replace(job, recipe=r, seed=s) for n, r in recipes.items() for s in seeds}
-            )
-    conclude(plan, objective, data, recipes, list(seeds) if asked.confirm else [])
+        trials = rank_trials(search_report.read_trials(f"{args.out}/trials", plan, data), objective)
+        recipes = {"preset": plan.job.recipe}
+        for i, trial in enumerate(trials[: args.confirm]):
+            recipes[f"best-{i + 1}"] = tune.suggested_recipe(plan, trial.settings)
+        seeds = list(range(args.seed + 1, args.seed + 1 + args.seeds)) if args.confirm else []
+        runs = {search_report.confirm_name(name, seed): replace(plan.job, recipe=recipe, seed=seed)
+                for name, recipe in recipes.items() for seed in seeds}  # fmt: skip
+        if runs:
+            tune.confirm(plan, runs)
+    search_report.conclude(plan, objective, data, recipes, seeds)
+
+
+def _plan(args: Search, module: ModuleType, data: Dataset) -> Any:
+    from pipeline.distributed.tune import SearchPlan
+
+    job = _job(args, module)
+    nets = init_networks(job.recipe, data.spec, job.seed, torch.device("cpu"))
+    evaluations = args.budget or job.updates * gradients_per_update(job.recipe, nets)
+    budget = TrialBudget(_objective(args, module, job, data).name, evaluations, args.reports, args.samples)
+    how = args.trials, args.suggestions, args.early_stopping, args.seed, args.out
+    return SearchPlan(job, module.space, budget, *how, args.cpus_per_trial, args.gpus_per_trial)
+
+
+def _record(args: Search, job: Job[Any]) -> None:
+    """Write the search's arguments. Raises InputError where its folder cannot be written to."""
+    from pipeline.runs.journal import provenance
+
+    content = {"args": dataclasses.asdict(args), "job": to_json(job), "provenance": provenance()}
+    try:
+        Storage.at(args.out).write_json(SEARCH_FILE, content)
+    except RunWriteError as e:
+        raise InputError(str(e)) from e
 
 
 if __name__ == "__main__":

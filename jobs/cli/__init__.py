@@ -1,0 +1,1 @@
+"""What commands have in common: flags, errors, opening runs, and result folders."""

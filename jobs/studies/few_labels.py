@@ -1,24 +1,27 @@
-"""What the items without labels were worth: finished runs of symbol-vector coupling against two that do without it.
+"""What the unlabelled items are worth: finished runs of symbol_vector against two methods that do without them.
 
-On the labelled items of each run and those that it held back: (a) encoder and classifier, initialised and optimised as
-in the run, taught the labelled items alone; (b) scikit-learn's LabelSpreading along the graph of 7 nearest neighbours
-(of counts of words: of tf-idf of length 1), or of all pairs, at its best settings. Runs of one --name and number of
-labels, which differ in the seed that draws these, are put together: the figure has their mean and standard deviation.
+On the labelled items of each run and those that it held out: (a) encoder and classifier, initialised and optimised as
+in the run, trained on the labelled items alone; (b) scikit-learn's LabelSpreading over the graph of 7 nearest
+neighbours (word counts: of tf-idf of length 1), or over all pairs, at its best settings. Runs with the same --name and
+number of labels, which differ in the seed that draws the labels, are averaged: the figure shows mean and standard
+deviation.
 """
 
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
-from jobs.cli.parsing import parse, run_command
-from jobs.cli.results import ResultFolder, SnapshotArgs, open_snapshot
+from jobs.cli.command import run_command
+from jobs.cli.open_run import SnapshotArgs, open_snapshot
+from jobs.cli.parsing import parse
+from jobs.cli.results import ResultFolder
 from pipeline.batch import LABELLED
 from pipeline.errors import InputError
-from pipeline.evaluation.figures import few_labels_figure
 from pipeline.evaluation.metrics.few_labels import (
+    ClassifierRecipe,
     accuracy,
     calibration,
     class_scores,
@@ -28,80 +31,96 @@ from pipeline.evaluation.metrics.few_labels import (
 from pipeline.nets.weights import device_of
 from pipeline.recipe import init_networks
 from pipeline.rng import fold
+from pipeline.runs.job import Settings
 from pipeline.runs.snapshot import Snapshot
+from pipeline.settings import PositiveInt
 
 
 @dataclass(frozen=True)
-class FewLabels:
-    """The runs, and how long and on how much the others learn."""
+class FewLabels(Settings):
+    """The runs, and how the other methods learn."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folders of runs."""
     out: str = ""
-    """New folder of the findings; empty: one in the first run's."""
-    updates: int = 200
-    """Updates of (a), on as many items at a time as the run had labelled ones."""
-    items: int = 10_000
-    """Items without labels of the graph of (b), drawn by the run's seed, at most."""
-    threads: int = 1
-    """CPU threads of the process."""
+    """New folder of the results; empty: <first run>/few-labels-<update>."""
+    updates: PositiveInt = 200
+    """Updates of (a), with as many items each as the run had labelled ones per update."""
+    items: PositiveInt = 10_000
+    """Unlabelled items in the graph of (b), drawn with the run's seed, at most."""
+    threads: PositiveInt = 1
+    """CPU threads of this process."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU where there is one."""
+    """Device of this process; auto: a GPU if there is one."""
+    recipe_module: str = ""
+    """Module that holds the runs' recipe, where it is not one of this package."""
 
 
-def main() -> None:
+Accuracies = dict[str, dict[int, list[float]]]
+"""By method (of the runs: by their name) and labels per class, of several draws of the labels."""
+
+
+def main(argv: Sequence[str]) -> None:
     """The command."""
-    asked = parse(FewLabels, sys.argv[1:], "python -m jobs.few_labels", __doc__ or "")
-    if not asked.runs or min(asked.updates, asked.items) < 1:
-        raise InputError("there must be a run, and --updates and --items of 1 or more")
-    looks = [SnapshotArgs(run, asked.out, 0, asked.threads, asked.device) for run in asked.runs]
-    models = [open_snapshot(look, allow_latent=True) for look in looks]
-    for run, model in zip(asked.runs, models, strict=True):
-        _check(run, model)
-    findings = ResultFolder(looks[0], models[0], "few-labels")
-    rows = [_compared(run, model, asked) for run, model in zip(asked.runs, models, strict=True)]
-    found = _together(rows)
-    metrics = {f"{m}-{n}{what}": float(f(values)) for m, by_labels in found.items() for n, values in by_labels.items()
-               for what, f in (("", np.mean), ("-sd", np.std))}  # fmt: skip
-    findings.figure("few_labels", few_labels_figure(found))
-    findings.result(asked, metrics, runs=rows)
+    args = parse(FewLabels, argv, "python -m jobs.studies.few_labels", __doc__ or "")
+    if not args.runs:
+        raise InputError("name one run or more", "runs")
+    snapshots = {run: _open(run, args) for run in args.runs}
+    first = next(iter(snapshots.values()))
+    folder = ResultFolder(SnapshotArgs(args.runs[0], out=args.out), first, "few-labels")
+    rows = [_compare(run, snapshot, args) for run, snapshot in snapshots.items()]
+    accuracies, metrics = _by_method(rows), dict[str, float]()
+    for method, by_labels in accuracies.items():
+        for labels, values in by_labels.items():
+            metrics |= {f"{method}-{labels}": float(np.mean(values)), f"{method}-{labels}-sd": float(np.std(values))}
+    from pipeline.evaluation.figures import few_labels_figure  # here: matplotlib is slow to import
+
+    folder.figure("few_labels", few_labels_figure(accuracies))
+    folder.result(args, metrics, runs=rows)
 
 
-def _check(run: str, model: Snapshot) -> None:
-    if LABELLED not in model.job.recipe.streams:
-        raise InputError(f"{run}: {type(model.job.recipe).__name__} learned from no labelled stream")
-    if not len(model.data.test_rows):
-        raise InputError(f"{run} held nothing back to compare on: it needs --test-share")
+def _open(run: str, args: FewLabels) -> Snapshot:
+    """A run's snapshot. Raises InputError where it cannot be compared."""
+    run_args = SnapshotArgs(run, threads=args.threads, device=args.device, recipe_module=args.recipe_module)
+    snapshot = open_snapshot(run_args, needs_energy=False)
+    recipe = snapshot.job.recipe
+    if LABELLED not in recipe.streams or not isinstance(recipe, ClassifierRecipe):
+        raise InputError(
+            f"{type(recipe).__name__} did not learn to classify from a stream of labelled items", "run", run
+        )
+    if not len(snapshot.data.test_rows):
+        raise InputError("it held out no items to compare on (test_share)", "run", run)
+    return snapshot
 
 
-def _together(rows: list[dict[str, Any]]) -> dict[str, dict[int, list[float]]]:
-    """Accuracies by method, the runs' by their name, and labels a class; of the others once for each draw of labels."""
-    found: dict[str, dict[int, list[float]]] = {}
-    once = {(row["labels"], row["seed"]): row for row in rows}.values()
-    for method, some in (("accuracy", rows), ("labels_only", once), ("label_spreading", once)):
+def _by_method(rows: list[dict[str, Any]]) -> Accuracies:
+    """The accuracies of all rows; other methods count once per draw of the labels."""
+    accuracies: Accuracies = {}
+    draws = {(row["labels"], row["seed"]): row for row in rows}.values()
+    for method, some in (("accuracy", rows), ("labels_only", draws), ("label_spreading", draws)):
         for row in some:
             name = row["name"] if method == "accuracy" else method.replace("_", " ")
-            found.setdefault(name, {}).setdefault(row["labels"], []).append(row[method])
-    return found
+            accuracies.setdefault(name, {}).setdefault(row["labels"], []).append(row[method])
+    return accuracies
 
 
-def _compared(run: str, model: Snapshot, asked: FewLabels) -> dict[str, Any]:
-    """Accuracies on what a run held back."""
-    job, data, recipe = model.job, model.data, model.job.recipe
-    own = class_scores(model.nets, data.test)
-    alone = init_networks(recipe, data.spec, job.seed, device_of(model.nets))
+def _compare(run: str, snapshot: Snapshot, args: FewLabels) -> dict[str, Any]:
+    """Accuracies on the items that a run held out."""
+    job, data, recipe = snapshot.job, snapshot.data, snapshot.job.recipe
+    own = class_scores(recipe, snapshot.nets, data.test)
+    nets = init_networks(recipe, data.spec, job.seed, device_of(snapshot.nets))
     size, seed = recipe.streams[LABELLED], fold(job.seed, "few labels")
-    train_on_labels_only(recipe, alone, data, asked.updates, size, seed)
-    others = class_scores(alone, data.test)
+    train_on_labels_only(recipe, nets, data, args.updates, size, seed)
+    labels_only = class_scores(recipe, nets, data.test)
     row = {
         "name": job.name,
         "labels": round(len(data.labelled_rows) / data.spec.num_classes),
         "seed": job.seed,
         "accuracy": accuracy(own, data.test),
-        "labels_only": accuracy(others, data.test),
-        "label_spreading": label_spreading_accuracy(data, data.test, asked.items, seed),
+        "labels_only": accuracy(labels_only, data.test),
+        "label_spreading": label_spreading_accuracy(data, data.test, args.items, seed),
         "calibration": calibration(own, data.test),
-        "calibration_labels_only": calibration(others, data.test),
+        "calibration_labels_only": calibration(labels_only, data.test),
     }
     print(f"{run}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
     return row

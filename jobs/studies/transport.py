@@ -1,70 +1,65 @@
-"""How chains of an energy with a flow mix: moved behind the flow, in z, and where the data are, in x (2006.06897).
+"""How chains mix in a flow's latent space z, and in data space x, under one density (2006.06897).
 
-RUN is one of neural_transport, of flow_contrastive (its energy, behind its flow), or of flow itself.
+RUN is a run of neural_transport, of flow_contrastive (its energy, and its flow's latent space), or of flow.
 
-Chains of both kinds start at the same points, from z of twice the spread of N(0, I), under the same density, with steps
-tuned to the same acceptance. R-hat and ESS are of the second half of the draws, over the energy and coordinates (of
-images: principal components of features); `modes` are those of eight Gaussians that a chain has been nearest to, and
-`changes` how often it went from one to another. `still` chains, whose proposals were all refused in the second half,
-are left out of R-hat and ESS. ESS is of all chains together.
+Chains of both spaces start at the same points, from z of twice the spread of N(0, I), with step sizes tuned to the same
+acceptance rate. R-hat and ESS are over the second half of the draws, of energy and coordinates (of images: principal
+components of features). `modes` counts the modes of eight Gaussians that a chain visits, `mode_changes` how often it
+changes between them. `stuck_chains`, whose proposals were all rejected in the second half, are left out of R-hat and
+ESS. ESS is that of all chains together.
 """
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from tqdm import tqdm
 
-from jobs.cli.parsing import parse, run_command
-from jobs.cli.results import ResultFolder, SnapshotArgs, open_snapshot
+from jobs.cli.command import run_command
+from jobs.cli.open_run import SnapshotArgs, open_snapshot, seed_of
+from jobs.cli.parsing import parse
+from jobs.cli.results import ResultFolder
 from pipeline.energies.toy_densities import EightGaussians
 from pipeline.errors import InputError
-from pipeline.evaluation.metrics.traces import FEWEST_DRAWS
-from pipeline.evaluation.metrics.transport import figure, mixing_by_space, space_trajectories
+from pipeline.evaluation.metrics.mixing_trajectories import FEWEST_DRAWS
+from pipeline.evaluation.metrics.transport import mixing_by_space, space_trajectories
+from pipeline.settings import PositiveInt
 
 
 @dataclass(frozen=True)
-class Transport:
-    """What is run, and where the findings go."""
+class Transport(SnapshotArgs):
+    """The run, and the chains."""
 
-    look: SnapshotArgs
-    chains: int = 16
-    """Chains in each space."""
-    steps: int = 2000
-    """Proposals of each chain."""
-    every: int = 1
+    chains: Annotated[int, Field(ge=2)] = 16
+    """Chains per space."""
+    steps: PositiveInt = 2000
+    """Proposals per chain."""
+    every: PositiveInt = 1
     """Proposals between draws."""
-    leapfrog_steps: int = 1
-    """Leapfrog steps of a proposal; 1: a Langevin step that is corrected (MALA)."""
-    acceptance_rate: float = 0.9
-    """Share of proposals, in both spaces, that the steps are tuned to accept."""
+    leapfrog_steps: PositiveInt = 1
+    """Leapfrog steps per proposal; 1: a corrected Langevin step (MALA)."""
+    acceptance_rate: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Acceptance rate that the step sizes of both spaces are tuned to."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps // self.every < 2 * FEWEST_DRAWS:
+            raise InputError(f"must be {2 * FEWEST_DRAWS} times every, or more", "steps", self.steps)
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """The command."""
-    asked = parse(Transport, sys.argv[1:], "python -m jobs.transport", __doc__ or "")
-    if asked.chains < 2 or asked.every < 1 or asked.leapfrog_steps < 1 or not 0 < asked.acceptance_rate < 1:
-        raise InputError(
-            "--chains must be 2 or more, --every and --leapfrogs 1 or more, --acceptance-rate between 0 and 1"
-        )
-    if asked.steps // asked.every < 2 * FEWEST_DRAWS:
-        raise InputError(f"--steps {asked.steps}: it must be {2 * FEWEST_DRAWS} times --every or more")
-    model = open_snapshot(asked.look)
-    found = space_trajectories(
-        model,
-        asked.chains,
-        asked.steps,
-        asked.every,
-        asked.leapfrog_steps,
-        asked.acceptance_rate,
-        asked.look.seed,
-        _bar,
-    )
-    findings = ResultFolder(asked.look, model, "transport")
-    density = model.data.density
+    args = parse(Transport, argv, "python -m jobs.studies.transport", __doc__ or "")
+    snapshot = open_snapshot(args)
+    lengths = args.chains, args.steps, args.every, args.leapfrog_steps
+    trajectories = space_trajectories(snapshot, *lengths, args.acceptance_rate, seed_of(args, snapshot), _bar)
+    folder, density = ResultFolder(args, snapshot, "transport"), snapshot.data.density
     modes = density.modes if isinstance(density, EightGaussians) else None
-    findings.figure("transport", figure(model, found))
-    findings.result(asked, mixing_by_space(found, modes))
+    from pipeline.evaluation.figures import transport_figure  # here: matplotlib is slow to import
+
+    folder.figure("transport", transport_figure(snapshot, trajectories))
+    folder.result(args, mixing_by_space(trajectories, modes))
 
 
 def _bar(draws: Iterable[int], total: int) -> Iterable[int]:
