@@ -61,6 +61,8 @@ def main(argv: Sequence[str]) -> None:
     for group, why in plan.unavailable.items():
         if why and not args.metrics:
             print(f"{group:24} none: {why}")
+    if "samples" in plan.groups and snapshot.data.spec.kind == "image" and not plan.features:
+        print(f"{'samples':24} pictures only: distances need labels, or the features squeezenet or inception")
     with _workers(args, snapshot) as (pool, map_function):
         folder = ResultFolder(args, snapshot, "evaluate")
         progress = partial(tqdm, mininterval=1.0)

@@ -149,7 +149,7 @@ def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group,
         no_distance = "images without labels need the features squeezenet or inception"
     has_items = type(snapshot.job.recipe).item_metrics is not Recipe.item_metrics
     return {
-        "samples": "" if kind == "text" else no_distance,
+        "samples": "" if kind in ("image", "text") else no_distance,  # images are looked at even without a distance
         "grid": "" if snapshot.data.spec.shape == (2,) and kind == "vector" else "the data are not in the plane",
         "items": "" if has_items else f"{type(snapshot.job.recipe).__name__} has no metrics of single items",
         "long-run": no_chain or no_distance,
