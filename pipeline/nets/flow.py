@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol, cast, runtime_checkable
 
 import torch
-import zuko
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
@@ -106,9 +105,13 @@ class VectorFlow(nn.Module):
         self.register_buffer("scale", torch.eye(d))
         hidden, n = (settings.hidden, settings.hidden), settings.couplings
         if settings.family == "spline":
-            self.couplings = zuko.flows.NSF(d, transforms=n, hidden_features=hidden, passes=min(2, d))
+            from zuko.flows import NSF  # slow to import
+
+            self.couplings = NSF(d, transforms=n, hidden_features=hidden, passes=min(2, d))
         elif settings.family == "affine":
-            self.couplings = zuko.flows.RealNVP(d, transforms=n, hidden_features=hidden)
+            from zuko.flows import RealNVP
+
+            self.couplings = RealNVP(d, transforms=n, hidden_features=hidden)
         else:
             self.couplings = None
 
