@@ -36,10 +36,11 @@ def run(data: str, batch: int, bank: int) -> dict[str, float]:
     from pipeline.distributed.actor_pool import ActorPool
     from pipeline.distributed.train import chain_actors
     from pipeline.recipes.anatomy import Anatomy
-    from pipeline.runs.job import Job, load_dataset, to_json
+    from pipeline.run import run as run_whole
+    from pipeline.runs.job import Job, load_dataset
+    from pipeline.runs.job_json import to_json
     from pipeline.runs.storage import Storage
     from pipeline.samplers.langevin import Langevin
-    from pipeline.training.loop import train
 
     torch.set_num_threads(1)
     recipe = Anatomy(langevin=Langevin(steps=2, drift=1.0, noise=0.01), batch_size=batch, width=32, bank=bank)
@@ -61,7 +62,7 @@ def run(data: str, batch: int, bank: int) -> dict[str, float]:
         with chain_actors(job, load_dataset(job).spec) as handles:
             pid = ray.get(handles[0].pid.remote())
             before = {"learner": peak(os.getpid()), "actor": peak(pid)}
-            train(job, torch.device("cpu"), ActorPool(handles), partial(tqdm, disable=True))
+            run_whole(job, torch.device("cpu"), ActorPool(handles), partial(tqdm, disable=True))
             return {"learner": peak(os.getpid()), "actor": peak(pid), **{f"{k} before": v for k, v in before.items()}}
 
 

@@ -18,14 +18,15 @@ from jobs.short_run import DIGITS_40
 from pipeline.chains.local_pool import LocalPool
 from pipeline.chains.task import advance
 from pipeline.data.dataset import load_data
-from pipeline.evaluation.metrics.samples import sample_distance
+from pipeline.evaluation.comparison import default_comparison
 from pipeline.nets.weights import eval_copy
 from pipeline.recipe import init_networks
+from pipeline.run import run as run_whole
 from pipeline.runs import checkpoint
-from pipeline.runs.job import override, to_json
+from pipeline.runs.job import override
+from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import draw_tasks
-from pipeline.training.loop import train
 
 SEEDS, UPDATES, EVERY, SHOWN = (0, 1, 2), 600, 50, 1000
 GOALS = (30.0, 20.0)
@@ -42,7 +43,7 @@ def of_pipeline(seed: int, folder: Path, distance) -> list[tuple[float, float]]:
     data = load_data("digits")
     Storage.at(job.out).write_json("job.json", to_json(job))
     pool = LocalPool(job.recipe, init_networks(job.recipe, data.spec, 0, CPU))
-    train(job, CPU, pool, partial(tqdm, disable=True))
+    run_whole(job, CPU, pool, partial(tqdm, disable=True))
     found, nets = [], eval_copy(init_networks(job.recipe, data.spec, 0, CPU))
     checkpoints = Storage.at(job.out) / "checkpoints"
     for name in checkpoint.whole_names(checkpoints):
@@ -50,7 +51,7 @@ def of_pipeline(seed: int, folder: Path, distance) -> list[tuple[float, float]]:
             nets[net].load_state_dict(weights)
         tasks = draw_tasks(job.recipe, nets, data, SHOWN, checkpoint.update_of(name), seed)
         x = torch.from_numpy(np.concatenate([advance(job.recipe, nets, task).x for task in tasks]))
-        found.append((checkpoint.read_state(checkpoints / name)["cpu_seconds"], distance.of(x)))
+        found.append((checkpoint.read_state(checkpoints / name)["cpu_seconds"], distance.distance(x)))
     return found
 
 
@@ -68,13 +69,13 @@ def seconds_to(goal: float, curve: list[tuple[float, float]]) -> float:
 
 
 def rows() -> list[Row]:
-    distance = sample_distance(load_data("digits"), CPU)
+    distance = default_comparison(load_data("digits"), CPU)
     ours, other = [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in SEEDS:
             ours.append(of_pipeline(seed, Path(folder), distance))
             plain = plain_short_run.train(seed, UPDATES, EVERY, SHOWN)
-            other.append([(seconds, distance.of(x)) for seconds, x in plain])
+            other.append([(seconds, distance.distance(x)) for seconds, x in plain])
     seeds = f"mean of {len(SEEDS)} seeds"
     spent = [float(np.mean([curve[-1][0] for curve in curves])) for curves in (ours, other)]
     found = [smaller(f"digits, {UPDATES} updates, {seeds}: plain script", "CPU s", *spent)]

@@ -23,10 +23,11 @@ from pipeline.distributed.cluster import connected
 from pipeline.process import configure_process
 from pipeline.recipe import init_networks
 from pipeline.recipes.short_run import ShortRun
-from pipeline.runs.job import Job, load_dataset, to_json
+from pipeline.run import run as run_whole
+from pipeline.runs.job import Job, load_dataset
+from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
-from pipeline.run import run as run_whole
 
 RECIPE = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch_size=64, width=32)
 UPDATES, ROUNDS = 6, 2

@@ -14,7 +14,6 @@ import tyro
 
 from jobs import search
 from jobs.cli.command import run_command
-from jobs.cli.open_run import load_run
 from jobs.cli.parsing import parse
 from pipeline.errors import InputError
 from pipeline.runs import checkpoint
@@ -25,10 +24,10 @@ from pipeline.runs.job import (
     LoggingSettings,
     ResourceSettings,
     Settings,
-    check_identity,
     check_job,
     load_dataset,
 )
+from pipeline.runs.job_json import check_identity, load_run
 from pipeline.runs.storage import Storage
 from pipeline.settings import PositiveInt
 
@@ -72,7 +71,7 @@ def _parse(args: Sequence[str], default: Any = tyro.MISSING_NONPROP) -> Resume:
 
 def _changed_job(args: Sequence[str], first: Resume) -> Job[Any]:
     """The run's job with the settings that the flags change: read once more, with the run's own as defaults."""
-    job = load_run(first.run, first.recipe_module)
+    job = load_run(first.run, [first.recipe_module] if first.recipe_module else ())
     own = Resume(first.run, "", job.updates, job.resources, job.divergence, job.logging, job.evaluation)
     new = _parse(args, own)
     groups = {name: getattr(new, name) for name in ("resources", "divergence", "logging", "evaluation")}

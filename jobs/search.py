@@ -26,7 +26,8 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.sources import resolve_source
 from pipeline.errors import InputError, RunWriteError
 from pipeline.recipe import init_networks
-from pipeline.runs.job import Job, Settings, check_job, load_dataset, override, to_json
+from pipeline.runs.job import Job, Settings, check_job, load_dataset, override
+from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 from pipeline.search.budgets import TrialBudget, gradients_per_update
 from pipeline.search.objectives import OBJECTIVES, Objective, check_objective

@@ -14,7 +14,11 @@ LABELLED = "labelled"
 
 
 class Spec(NamedTuple):
-    """Kind and shape of the data; a recipe builds its networks from nothing else."""
+    """Kind and shape of the data; a recipe builds its networks from nothing else.
+
+    >>> Spec("image", (3, 32, 32), num_classes=10).size
+    3072
+    """
 
     kind: Literal["image", "vector", "text", "counts"]
     """text: sentences as sequences of word numbers; counts: how often each word occurs in a text (bag of words)."""

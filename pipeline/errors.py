@@ -5,7 +5,15 @@ from typing import ClassVar
 
 
 class RunError(Exception):
-    """Base of the errors that a run or a command reports in one line."""
+    """Base of the errors that a run or a command reports in one line.
+
+    >>> from pipeline import Langevin
+    >>> try:
+    ...     Langevin(steps=-1, drift=1.0, noise=0.1)
+    ... except RunError as error:
+    ...     print(error)
+    steps=-1: must be greater than or equal to 0
+    """
 
     exit_code: ClassVar[int] = 1
     """Exit code of a command that ends with this error."""
@@ -51,7 +59,11 @@ class LearnersLost(RunError):
 
 @dataclass(eq=False)
 class Diverged(RunError):
-    """A quantity is not finite, or far outside its history. The newest checkpoint was written before that."""
+    """A quantity is not finite, or far outside its history. The newest checkpoint was written before that.
+
+    >>> print(Diverged("energy/gap", update=70, version=69, lane=-1, seed=3))
+    diverged: energy/gap not finite at update 70 (all lanes, seed 3, chains moved under the weights of update 69)
+    """
 
     quantity: str
     update: int

@@ -20,10 +20,11 @@ from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.nets.weights import Nets
-from pipeline.process import configure_process
+from pipeline.process import configure_process, pick_device
 from pipeline.recipe import Recipe, init_networks
 from pipeline.run import run
-from pipeline.runs.job import DataSettings, Job, check_job, from_json, load_dataset, override, to_json
+from pipeline.runs.job import DataSettings, Job, check_job, load_dataset, override
+from pipeline.runs.job_json import load_run, to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.snapshot import Snapshot, newest_snapshot
 from pipeline.runs.storage import Storage
@@ -32,7 +33,13 @@ from pipeline.training.pretrained import check_pretrained
 
 
 class TrainedModel:
-    """A run's snapshot, with methods that sample, evaluate and save."""
+    """A run's snapshot, with methods that sample, evaluate and save.
+
+    >>> from pipeline import ShortRun
+    >>> model = fit(ShortRun(width=8), "rings", 2, progress=False)
+    >>> model.energy(model.sample(5)).shape
+    torch.Size([5])
+    """
 
     def __init__(self, snapshot: Snapshot, folder: tempfile.TemporaryDirectory[str] | None = None):
         """Wrap a snapshot.
@@ -134,26 +141,30 @@ def fit(
     torch.Size([5, 2])
     """
     dataset = _as_dataset(data)
-    job: Job[Any] = Job(
-        name=settings.pop("name", type(recipe).__name__),
-        recipe=recipe,
-        data=DataSettings(dataset.source, **dataset.selection),
-        updates=updates,
-    )
-    job = override(job, learners=learners, actors=actors, **{"eval_samples": 0, **settings})
-    check_job(job)
-    if load_dataset(job).fingerprint != dataset.fingerprint:
-        raise InputError("the data set's known labels were drawn with another seed", "seed", job.seed)
-    job = check_pretrained(job, init_networks(recipe, dataset.spec, job.seed, torch.device("cpu")))
+    job = _make_job(recipe, dataset, updates, {"learners": learners, "actors": actors, **settings})
+    device = pick_device(job.resources.device)
     folder = None if out else tempfile.TemporaryDirectory(prefix="ebm-fit-")
     storage = Storage.at(out or f"{folder.name}/run")  # type: ignore[union-attr]
     if storage.check_exists():
         raise InputError("exists: a run is never overwritten", "out", out)
     job = dataclasses.replace(job, out=storage.path if storage.local else out)
     storage.write_json("job.json", {**to_json(job), "provenance": provenance()})
-    device = _device(job)
     _run(job, dataset, device, progress)
     return TrainedModel(newest_snapshot(job, device), folder)
+
+
+def _make_job(recipe: Recipe, dataset: Dataset, updates: int, settings: dict[str, Any]) -> Job[Any]:
+    job: Job[Any] = Job(
+        name=settings.pop("name", type(recipe).__name__),
+        recipe=recipe,
+        data=DataSettings(dataset.source, **dataset.selection),
+        updates=updates,
+    )
+    job = override(job, **{"eval_samples": 0, **settings})
+    check_job(job)
+    if load_dataset(job).fingerprint != dataset.fingerprint:
+        raise InputError("the data set's known labels were drawn with another seed", "seed", job.seed)
+    return check_pretrained(job, init_networks(recipe, dataset.spec, job.seed, torch.device("cpu")))
 
 
 def load_model(run: str, modules: Collection[str] = ()) -> TrainedModel:
@@ -165,25 +176,21 @@ def load_model(run: str, modules: Collection[str] = ()) -> TrainedModel:
 
     Raises:
         InputError: there is no run, or no checkpoint.
+
+    >>> from pipeline import ShortRun
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = fit(ShortRun(width=8), "rings", 2, out=f"{folder}/run", progress=False)
+    ...     torch.equal(load_model(f"{folder}/run").sample(5), model.sample(5))
+    True
     """
-    storage = Storage.at(run)
-    if not storage.check_exists("job.json"):
-        raise InputError("no job.json: not a run", "run", run)
-    job = from_json(storage.read_json("job.json"), modules)
-    job = dataclasses.replace(job, out=storage.path if storage.local else run)
-    return TrainedModel(newest_snapshot(job, _device(job)))
+    job = load_run(run, modules)
+    return TrainedModel(newest_snapshot(job, pick_device(job.resources.device)))
 
 
 def _as_dataset(data: Dataset | Array | str) -> Dataset:
     if isinstance(data, Dataset):
         return data
     return load_data(data) if isinstance(data, str) else Dataset.from_arrays(data)
-
-
-def _device(job: Job[Any]) -> torch.device:
-    if job.resources.device != "auto":
-        return torch.device(job.resources.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _run(job: Job[Any], data: Dataset, device: torch.device, progress: bool) -> None:

@@ -7,6 +7,8 @@ import sys
 
 import torch
 
+from pipeline.errors import InputError
+
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """Parameters of glibc's mallopt."""
 
@@ -21,6 +23,14 @@ def configure_process(threads: int) -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(MMAP_THRESHOLD, 32 * 2**20)  # the largest value that glibc accepts
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a setting `device` means for this process. Raises InputError where it is missing."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("this machine has no GPU that torch can use", "device", name)
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(auto if name == "auto" else name)
 
 
 def lower_priority() -> None:

@@ -20,7 +20,12 @@ from pipeline.settings import Count, PositiveInt, Probability, check_fields
 
 @dataclass(frozen=True)
 class ChainSettings:
-    """How many chains of one name move per update, and where they start."""
+    """How many chains of one name move per update, and where they start.
+
+    >>> from pipeline import Anatomy
+    >>> Anatomy(batch_size=50, bank=1000).chains["model"] == ChainSettings(50, bank=1000)
+    True
+    """
 
     count: PositiveInt
     """Chains per update, over all lanes."""
@@ -39,7 +44,14 @@ class ChainSettings:
 
 
 class ChainStates(NamedTuple):
-    """One lane's chains after their steps, as passed to `Recipe.losses`."""
+    """One lane's chains after their steps, as passed to `Recipe.losses`.
+
+    >>> from pipeline import Langevin, gaussian
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> states = ChainStates(*Langevin.textbook(10, 0.1)(gaussian(), torch.zeros(5, 2), rng))
+    >>> states.x.shape, states.stats.energy.shape
+    (torch.Size([5, 2]), torch.Size([5]))
+    """
 
     x: Tensor
     """(n, *d) states."""
@@ -47,7 +59,14 @@ class ChainStates(NamedTuple):
 
 
 class LatentLikelihood(NamedTuple):
-    """The likelihood p(x|z) of a latent-variable model."""
+    """The likelihood p(x|z) of a latent-variable model.
+
+    >>> from pipeline import LatentPrior
+    >>> recipe = LatentPrior(latent_dim=8, sigma=0.2, width=16)
+    >>> likelihood = recipe.likelihood(recipe.nets(Spec("vector", (2,), 0)))
+    >>> likelihood.sigma, likelihood.decoder.sample(torch.zeros(5, 8), torch.Generator()).shape
+    (0.2, torch.Size([5, 2]))
+    """
 
     decoder: Decoder
     sigma: float
@@ -60,6 +79,13 @@ class Recipe(Protocol):
 
     Subclasses are frozen dataclasses. `nets`, `optimizers`, `sampler`, `initial_states`, `target` and `losses` must be
     defined, and a field `batch_size`; the other members have defaults.
+
+    >>> from pipeline import ShortRun
+    >>> class Linear(ShortRun):
+    ...     def nets(self, spec):
+    ...         return {"energy": torch.nn.Sequential(torch.nn.Linear(spec.size, 1), torch.nn.Flatten(0))}
+    >>> Linear(batch_size=20).chains["model"].count, list(Linear().nets(Spec("vector", (2,), 0)))
+    (20, ['energy'])
     """
 
     def __post_init__(self) -> None:

@@ -11,7 +11,8 @@ from pipeline.evaluation.evaluate import Evaluation, default_groups, evaluate
 from pipeline.evaluation.options import EvaluationOptions
 from pipeline.evaluation.protocol import to_json as measurements_to_json
 from pipeline.nets.weights import digest
-from pipeline.runs.job import Job, to_json
+from pipeline.runs.job import Job
+from pipeline.runs.job_json import to_json
 from pipeline.runs.journal import RunJournal
 from pipeline.runs.snapshot import Snapshot, newest_snapshot
 from pipeline.runs.storage import Storage

@@ -1,7 +1,6 @@
 """The public names: importable, documented with an example that runs, and cheap to import."""
 
 import doctest
-import inspect
 import subprocess
 import sys
 
@@ -9,26 +8,30 @@ import pytest
 
 import pipeline
 
-DOCUMENTED = [name for name in pipeline.__all__ if inspect.isclass(getattr(pipeline, name)) or callable(getattr(pipeline, name))]
 ALIASES = {"Batch", "Energy"}
 """Type aliases, which have no docstring of their own."""
 
 
-@pytest.mark.parametrize("name", [name for name in DOCUMENTED if name not in ALIASES])
+def run_examples(thing, name):
+    """Run the examples in the docstrings of a thing and of its methods; its own docstring must have one."""
+    own, *methods = doctest.DocTestFinder().find(thing, name)
+    assert own.examples, f"{name} has no example"
+    for test in (own, *methods):
+        assert not doctest.DocTestRunner(verbose=False).run(test).failed
+
+
+def test_the_package_has_an_example_that_runs():
+    run_examples(pipeline, "pipeline")
+
+
+@pytest.mark.parametrize("name", [name for name in pipeline.__all__ if name not in ALIASES])
 def test_a_public_name_has_an_example_that_runs(name):
-    thing = getattr(pipeline, name)
-    module = sys.modules[thing.__module__]
-    tests = [t for t in doctest.DocTestFinder(recurse=False).find(thing, name, module=module, globs={**vars(module)})]
-    examples = [example for test in tests for example in test.examples]
-    assert examples, f"{name} has no example"
-    runner = doctest.DocTestRunner(verbose=False)
-    for test in tests:
-        runner.run(test)
-    assert runner.failures == 0
+    run_examples(getattr(pipeline, name), name)
 
 
-def test_the_package_imports_nothing_until_a_name_is_used():
-    code = "import sys, pipeline; assert 'torch' not in sys.modules; pipeline.Langevin; assert 'ray' not in sys.modules"
+def test_the_package_imports_nothing_until_a_name_is_used_and_no_name_imports_ray():
+    names = "[getattr(pipeline, name) for name in pipeline.__all__]"
+    code = f"import sys, pipeline; assert 'torch' not in sys.modules; {names}; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from jobs.cli.open_run import pick_device
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool
 from pipeline.data.sources import resolve_source
 from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.evaluation.convergence import observer
-from pipeline.process import configure_process
+from pipeline.process import configure_process, pick_device
 from pipeline.recipe import init_networks
 from pipeline.run import run
 from pipeline.runs import lease
-from pipeline.runs.job import Job, check_job, load_dataset, override, to_json
+from pipeline.runs.job import Job, check_job, load_dataset, override
+from pipeline.runs.job_json import to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.storage import PART_SUFFIX, Storage
 from pipeline.training.pretrained import check_pretrained

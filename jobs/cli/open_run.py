@@ -1,20 +1,18 @@
-"""Opening a run: the arguments that name it, its job, and its newest snapshot."""
+"""Opening a run: the arguments that name it, and its newest snapshot."""
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-import torch
 import tyro
 from torch import Tensor
 
 from pipeline.data.dataset import Dataset, load_data
 from pipeline.errors import InputError
-from pipeline.process import configure_process
-from pipeline.runs.job import Job, Settings, from_json
+from pipeline.process import configure_process, pick_device
+from pipeline.runs.job import Settings
+from pipeline.runs.job_json import load_run
 from pipeline.runs.snapshot import Snapshot, newest_snapshot
-from pipeline.runs.storage import Storage
 from pipeline.settings import Count, PositiveInt
 
 
@@ -33,6 +31,11 @@ class RunArgs(Settings):
     recipe_module: str = ""
     """Module that holds the run's recipe, where it is not one of this package."""
 
+    @property
+    def modules(self) -> list[str]:
+        """The modules that the user allows to be imported."""
+        return [self.recipe_module] if self.recipe_module else []
+
 
 @dataclass(frozen=True)
 class SnapshotArgs(RunArgs):
@@ -40,35 +43,6 @@ class SnapshotArgs(RunArgs):
 
     out: str = ""
     """New folder of the results; empty: <run>/<command>-<update>."""
-
-
-def load_run(run: str, recipe_module: str = "") -> Job[Any]:
-    """The job of a run folder, wherever the folder is now.
-
-    Args:
-        run: the folder.
-        recipe_module: module outside this package that may hold the run's recipe.
-
-    Raises:
-        InputError: there is no run, or it is of another version.
-    """
-    storage = Storage.at(run)
-    if not storage.check_exists("job.json"):
-        raise InputError("there is no run here: no job.json", "run", run)
-    try:
-        settings = storage.read_json("job.json")
-    except ValueError as e:
-        raise InputError(f"job.json is not JSON: {e}", "run", run) from e
-    job = from_json(settings, [recipe_module] if recipe_module else ())
-    return dataclasses.replace(job, out=storage.path if storage.local else run)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that a setting `device` means for this process. Raises InputError where it is missing."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("this machine has no GPU that torch can use", "device", name)
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(auto if name == "auto" else name)
 
 
 def open_snapshot(args: RunArgs, needs_energy: bool = True) -> Snapshot:
@@ -81,7 +55,7 @@ def open_snapshot(args: RunArgs, needs_energy: bool = True) -> Snapshot:
     Raises:
         InputError: there is no run or no checkpoint, the data are others, or the model has no energy of data.
     """
-    job = load_run(args.run, args.recipe_module)
+    job = load_run(args.run, args.modules)
     configure_process(args.threads)
     snapshot = newest_snapshot(job, pick_device(args.device))
     if needs_energy and job.recipe.energy(snapshot.nets) is None:

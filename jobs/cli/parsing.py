@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import tyro
@@ -89,7 +90,10 @@ def wrap(text: str) -> str:
     """Paragraphs, wrapped to the terminal's width; those with indented lines, as tables have them, stay as they are."""
     width = shutil.get_terminal_size().columns
     parts = inspect.cleandoc(text).split("\n\n")
-    return "\n\n".join(part if "\n  " in part else textwrap.fill(" ".join(part.split()), width) for part in parts)
+    return "\n\n".join(
+        part if "\n  " in part else textwrap.fill(" ".join(part.split()), width, break_on_hyphens=False)
+        for part in parts
+    )
 
 
 @REGISTRY.struct_rule
@@ -126,12 +130,13 @@ def _field_docs(kind: type) -> dict[str, str]:
 
 
 def _class_body(module: str, name: str) -> list[ast.stmt]:
-    return next((c.body for c in _module_body(module) if isinstance(c, ast.ClassDef) and c.name == name), [])
+    statements = _module_body(inspect.getsourcefile(sys.modules[module]) or "")
+    return next((c.body for c in statements if isinstance(c, ast.ClassDef) and c.name == name), [])
 
 
 @cache
-def _module_body(module: str) -> list[ast.stmt]:
-    return ast.parse(inspect.getsource(sys.modules[module])).body
+def _module_body(file: str) -> list[ast.stmt]:
+    return ast.parse(Path(file).read_text(encoding="utf-8")).body
 
 
 @REGISTRY.primitive_rule

@@ -25,14 +25,15 @@ from pydantic import Field
 
 from jobs.anatomy import PRESETS as ANATOMY
 from jobs.cli.command import run_command
-from jobs.cli.open_run import RunArgs, load_run, open_snapshot
+from jobs.cli.open_run import RunArgs, open_snapshot
 from jobs.cli.parsing import parse
 from jobs.cli.results import png
 from jobs.short_run import PRESETS as SHORT_RUN
 from pipeline.chains.task import advance
 from pipeline.errors import Diverged, InputError
 from pipeline.runs import checkpoint
-from pipeline.runs.job import Job, Settings, check_job, load_dataset, override, to_json
+from pipeline.runs.job import Job, Settings, check_job, load_dataset, override
+from pipeline.runs.job_json import load_run, to_json
 from pipeline.runs.snapshot import Snapshot, all_snapshots
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import draw_tasks, final_states

@@ -25,7 +25,13 @@ FORMAT = 4
 
 
 class Dataset(NamedTuple):
-    """Rows of a table whose column `x` holds images, vectors or texts, and which may have a column `label`."""
+    """Rows of a table whose column `x` holds images, vectors or texts, and which may have a column `label`.
+
+    >>> import numpy as np
+    >>> data = Dataset.from_arrays(torch.randn(100, 2), labels=[0, 1] * 50)
+    >>> {name: tuple(values.shape) for name, values in data.batch(np.arange(10)).items()}
+    {'x': (10, 2), 'index': (10,), 'label': (10,)}
+    """
 
     fingerprint: str
     """A hash of the table's content, and the arguments that select from it."""
@@ -169,6 +175,10 @@ def load_data(
 
     Raises:
         InputError: there is no such source, it cannot be read, or nothing is left to learn from.
+
+    >>> data = load_data("rings", max_items=1000, test_share=0.1)
+    >>> data.spec.kind, data.size, data.test.size
+    ('vector', 900, 100)
     """
     selection = {
         "max_items": max_items,
@@ -179,11 +189,17 @@ def load_data(
         "text_as": text_as,
         "vocabulary": vocabulary,
     }
-    table = _open_table(source)
-    split = split_table(table, max_items, test_share, validation_share, held_out_class)
-    labelled_rows = draw_labelled_rows(table, split.train, labels_per_class, seed) if labels_per_class else split.train
+    return _select(source, _open_table(source), selection, seed)
+
+
+def _select(source: str, table: Table, selection: Mapping[str, Any], seed: int) -> Dataset:
+    split = split_table(
+        table, *(selection[x] for x in ("max_items", "test_share", "validation_share", "held_out_class"))
+    )
+    labels = selection["labels_per_class"]
+    labelled_rows = draw_labelled_rows(table, split.train, labels, seed) if labels else split.train
     try:
-        encoding = encode_table(table, split.train, text_as, vocabulary)
+        encoding = encode_table(table, split.train, selection["text_as"], selection["vocabulary"])
     except InputError as e:
         raise InputError(e.why, "data", source) from e
     return Dataset(

@@ -43,6 +43,9 @@ def gradient(energy: Energy) -> Gradient:
     An energy's `gradient()` is called once before many steps, so that it can prepare them; the weights do not change in
     the meantime. What it returns is called under `no_grad`, without autocast. It returns the dtype of its states, keeps
     no reference to them and does not change them. A sum of energies takes each part's own gradient.
+
+    >>> gradient(lambda x: x.pow(4).sum(1))(torch.tensor([[1.0, 2.0]]))
+    tensor([[ 4., 32.]])
     """
     own: Callable[[], Gradient] | None = getattr(energy, "gradient", None)
     return own() if own else partial(autograd_gradient, energy)
@@ -57,7 +60,11 @@ def autograd_gradient(energy: Energy, x: Float[Tensor, "n *d"]) -> Float[Tensor,
 
 
 def gaussian(sd: float = 1.0) -> Energy:
-    """The energy of N(0, sd^2 I): |x|^2 / (2 sd^2), without its normaliser."""
+    """The energy of N(0, sd^2 I): |x|^2 / (2 sd^2), without its normaliser.
+
+    >>> gaussian(sd=2.0)(torch.tensor([[2.0, 0.0], [2.0, 2.0]]))
+    tensor([0.5000, 1.0000])
+    """
     return Gaussian(sd)
 
 

@@ -42,7 +42,12 @@ CLASS_SAMPLES = 10
 
 @dataclass
 class Evaluation:
-    """The measurements of an evaluation, and its figures, images and sentences."""
+    """The measurements of an evaluation, and its figures, images and sentences.
+
+    >>> from pipeline import ShortRun, fit
+    >>> fit(ShortRun(width=8), "rings", 2, progress=False).evaluate(["grid"]).measurements[0].name
+    'log_z_grid'
+    """
 
     measurements: list[Measurement] = field(default_factory=list)
     figures: dict[str, Callable[[], "Figure"]] = field(default_factory=dict)
@@ -79,6 +84,12 @@ def evaluate(
 
     Raises:
         InputError: a group that is asked for is impossible, or the options do not fit the run.
+
+    >>> from pipeline import ShortRun, fit
+    >>> from pipeline.chains.local_pool import LocalPool
+    >>> snapshot = fit(ShortRun(width=8), "rings", 2, progress=False).snapshot
+    >>> [one.name for one in evaluate(snapshot, LocalPool(snapshot.job.recipe, snapshot.nets), ["grid"]).measurements]
+    ['log_z_grid', 'log_likelihood_grid', 'grid_kl']
     """
     seed = snapshot.job.seed if seed is None else seed
     plan = plan_evaluation(snapshot, groups, options)
@@ -87,24 +98,18 @@ def evaluate(
     bars = _bars(progress)
     main = setups[options.split or "data"]
     items = setups[options.split or ("test" if "test" in setups else "data")]
-    compares = {"samples", "long-run"} & set(plan.groups)
-    ways = comparisons(main, plan.features, options.reference) if compares else []
+    ways = comparisons(main, plan.features, options.reference) if {"samples", "long-run"} & set(plan.groups) else []
     result = Evaluation()
+    measure: dict[Group, Callable[[], None]] = {
+        "samples": lambda: _samples(result, main, ways, options),
+        "grid": lambda: result.measurements.extend(grid_metrics(main, options.n)),
+        "items": lambda: _items(result, items, options),
+        "long-run": lambda: _long_run(result, main, ways[0], options, bars),
+        "mixing": lambda: _mixing(result, main, options, bars),
+        "likelihood": lambda: _likelihood(result, main, options),
+    }
     for group in plan.groups:
-        match group:
-            case "samples":
-                _samples(result, main, ways, options)
-            case "grid":
-                result.measurements += grid_metrics(main, options.n)
-            case "items":
-                _items(result, items, options)
-            case "long-run":
-                _long_run(result, main, ways[0], options, bars)
-            case "mixing":
-                _mixing(result, main, options, bars)
-            case "likelihood":
-                settings = options.annealed, options.temperatures, options.items, options.item_chains
-                result.measurements += likelihood_metrics(main, options.n, *settings)
+        measure[group]()
     return result
 
 
@@ -262,11 +267,7 @@ def _detection(result: Evaluation, setup: EvaluationSetup, energies: dict[str, T
 
 
 def _long_run(
-    result: Evaluation,
-    setup: EvaluationSetup,
-    way: Comparison,
-    options: EvaluationOptions,
-    bars: Callable[[str], Any],
+    result: Evaluation, setup: EvaluationSetup, way: Comparison, options: EvaluationOptions, bars: Callable[[str], Any]
 ) -> None:
     snapshot, data = setup.snapshot, setup.snapshot.data
     n = options.long_run_chains or (300 if data.spec.kind == "image" else 1000)
@@ -292,3 +293,8 @@ def _mixing(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptio
     result.measurements += found
     result.more["mixing"], result.trajectory = each, trajectory
     result.figures["mixing"] = lambda: figures.mixing_figure(trajectory, each)
+
+
+def _likelihood(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions) -> None:
+    settings = options.annealed, options.temperatures, options.items, options.item_chains
+    result.measurements += likelihood_metrics(setup, options.n, *settings)

@@ -18,7 +18,13 @@ and effective sample sizes; likelihood by annealed importance sampling."""
 
 @dataclass(frozen=True)
 class EvaluationOptions(Settings):
-    """What is measured, and how. Every default is that of a run's final evaluation."""
+    """What is measured, and how. Every default is that of a run's final evaluation.
+
+    >>> from pipeline import ShortRun, fit
+    >>> model = fit(ShortRun(width=8), "rings", 2, progress=False)
+    >>> model.evaluate(["grid"], EvaluationOptions(n=50)).measurements[1].protocol.n
+    50
+    """
 
     n: PositiveInt = 1000
     """Samples to draw, and training items to score, at most; held-out items are all scored."""

@@ -31,7 +31,12 @@ from pipeline.settings import NonNegative, Positive, PositiveInt
 
 @dataclass(frozen=True)
 class AlternatingBackprop(LatentRecipe):
-    """A generator learned with one persistent latent vector per datum."""
+    """A generator learned with one persistent latent vector per datum.
+
+    >>> recipe = AlternatingBackprop(steps=30)
+    >>> recipe.sampler("posterior", {}, 0).steps, recipe.chains["posterior"].bank
+    (30, 'datum')
+    """
 
     latent_dim: PositiveInt = 16
     """Dimension of z."""

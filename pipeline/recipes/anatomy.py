@@ -36,7 +36,12 @@ from pipeline.settings import Count, Decay, NonNegative, PositiveInt, Probabilit
 
 @dataclass(frozen=True)
 class Anatomy(Recipe):
-    """Maximum-likelihood learning by MCMC, convergent or not."""
+    """Maximum-likelihood learning by MCMC, convergent or not.
+
+    >>> recipe = Anatomy(langevin=Langevin(100, drift=1.0, noise=0.02), bank=10_000)
+    >>> recipe.langevin.temperature, recipe.chains["model"].bank
+    (0.0002, 10000)
+    """
 
     langevin: Langevin = Langevin(steps=150, drift=1.0, noise=0.01)
     batch_size: PositiveInt = 100

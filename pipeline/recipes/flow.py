@@ -22,7 +22,12 @@ from pipeline.settings import Count, Decay, NonNegative, PositiveInt
 
 @dataclass(frozen=True)
 class MaximumLikelihoodFlow(FlowLatentRecipe):
-    """A flow learned by maximum likelihood."""
+    """A flow learned by maximum likelihood.
+
+    >>> recipe = MaximumLikelihoodFlow(warmup_updates=10)
+    >>> recipe.learning_rate_factors(4, {}), recipe.chains
+    ({'flow': 0.5}, {})
+    """
 
     flow: FlowSettings = FlowSettings()
     batch_size: PositiveInt = 100

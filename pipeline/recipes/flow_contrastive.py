@@ -36,7 +36,11 @@ from pipeline.settings import Count, Decay, NonNegative, PositiveInt, Probabilit
 
 @dataclass(frozen=True)
 class FlowContrastive(FlowLatentRecipe):
-    """Flow contrastive estimation (FCE); with a `gaussian` flow, which does not learn, noise contrastive estimation."""
+    """Flow contrastive estimation (FCE); with a `gaussian` flow, which does not learn, noise contrastive estimation.
+
+    >>> FlowContrastive(threshold=0.6).learning_rate_factors(1, {"discriminator_accuracy": 0.7})
+    {'flow': 1.0}
+    """
 
     flow: FlowSettings = FlowSettings()
     batch_size: PositiveInt = 100

@@ -38,7 +38,12 @@ from pipeline.settings import NonNegative, Positive, PositiveInt
 
 @dataclass(frozen=True)
 class JointVAE(LatentRecipe):
-    """A VAE and a joint energy of data and latent vectors, which learn from each other."""
+    """A VAE and a joint energy of data and latent vectors, which learn from each other.
+
+    >>> recipe = JointVAE(latent_dim=8, width=16)
+    >>> list(recipe.nets(Spec("vector", (2,), 0))), recipe.chains
+    (['energy', 'encoder', 'generator'], {})
+    """
 
     latent_dim: PositiveInt = 16
     """Dimension of z."""

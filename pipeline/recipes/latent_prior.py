@@ -33,7 +33,12 @@ from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt
 
 @dataclass(frozen=True)
 class LatentPrior(LatentRecipe):
-    """The latent-space energy-based prior (LEBM)."""
+    """The latent-space energy-based prior (LEBM).
+
+    >>> recipe = LatentPrior(prior_steps=40, posterior_steps=10)
+    >>> recipe.sampler("prior", {}, 0).steps, recipe.sampler("posterior", {}, 0).steps
+    (40, 10)
+    """
 
     latent_dim: PositiveInt = 100
     """Dimension of z."""

@@ -5,8 +5,7 @@ arXiv:2006.06897 (MCMC Should Mix).
 
 The model is an exponential tilt of a pretrained flow, p(x) ~ exp(-U(x)) q(x). With x = g(z) the Jacobian cancels, and
 p(z) ~ exp(-U(g(z))) N(z; 0, I): chains move in z, where they mix, and the flow maps them to data. Draws of N(0, I)
-estimate log Z = log E exp(-U(g(z))), and their effective sample size says how reliable this is. The paper writes f for
-our -U.
+estimate log Z = log E exp(-U(g(z))); their effective sample size says how well. The paper writes f for our -U.
 
 Deviations from the paper, which has no code:
 1. The settings are ours: networks, K, kernel, step size and learning rates.
@@ -38,7 +37,11 @@ from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt, 
 
 @dataclass(frozen=True)
 class NeuralTransport(FlowLatentRecipe):
-    """An energy on a flow backbone (NT-EBM); the flow comes from another run."""
+    """An energy on a flow backbone (NT-EBM); the flow comes from another run.
+
+    >>> NeuralTransport(steps=10, leapfrog_steps=5).sampler("model", {}, 0).gradient_evaluations
+    51
+    """
 
     flow: FlowSettings = FlowSettings()
     kernel: Literal["hmc", "langevin"] = "hmc"

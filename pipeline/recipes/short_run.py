@@ -33,7 +33,12 @@ from pipeline.settings import Count, NonNegative, PositiveInt
 
 @dataclass(frozen=True)
 class ShortRun(Recipe):
-    """The short-run EBM."""
+    """The short-run EBM.
+
+    >>> recipe = ShortRun(langevin=Langevin(100, drift=1.0, noise=0.01), anneal=1000)
+    >>> recipe.langevin.temperature, recipe.learning_rate_factors(4000, {})
+    (5e-05, {'energy': 0.25})
+    """
 
     langevin: Langevin = Langevin(steps=100, drift=1.0, noise=0.01)
     batch_size: PositiveInt = 64

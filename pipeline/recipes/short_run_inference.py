@@ -36,7 +36,12 @@ from pipeline.settings import Count, NonNegative, Positive, PositiveInt
 
 @dataclass(frozen=True)
 class ShortRunInference(LatentRecipe):
-    """Short-run inference (SRI) of a generator with L layers."""
+    """Short-run inference (SRI) of a generator with L layers.
+
+    >>> recipe = ShortRunInference(latent_dims=(8, 16), tune_every=100)
+    >>> recipe.latent_dim, recipe.learning_rate_factors(99, {})
+    (24, {'generator': 1.0, 'step_size': 1.0})
+    """
 
     latent_dims: tuple[PositiveInt, ...] = (16,)
     """Dimensions of the layers' noise, top layer first."""

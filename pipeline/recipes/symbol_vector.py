@@ -34,7 +34,11 @@ from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt, 
 
 @dataclass(frozen=True)
 class SymbolVector(LatentRecipe):
-    """The energy-based model of symbol and vector (SVEBM); its network `energy` is F."""
+    """The energy-based model of symbol and vector (SVEBM); its network `energy` is F.
+
+    >>> SymbolVector(batch_size=100, labelled_batch_size=50).streams
+    {'data': 100, 'labelled': 50}
+    """
 
     latent_dim: PositiveInt = 100
     """Dimension of z."""
@@ -134,12 +138,11 @@ class SymbolVector(LatentRecipe):
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Each network's part of the variational bound and of the cross entropy (algorithm 1)."""
-        items, f = batch["data"], marginal(nets["energy"], self.tilt)
+        items, decoder, f = batch["data"], decoder_of(nets), marginal(nets["energy"], self.tilt)
         z, kl = reparameterize(nets["encoder"], items["x"], rng)
-        loss = decoder_of(nets).loss(z, items, self.sigma)
+        loss = decoder.loss(z, items, self.sigma)
         posterior, prior = f(z).mean(), f(chains["prior"].x if chains else z).mean()
-        labels = label_metrics(nets, batch.get(LABELLED))
-        of_items = {**decoder_of(nets).metrics(loss, items, self.sigma), **labels, "kl": kl}
+        of_items = {**decoder.metrics(loss, items, self.sigma), **label_metrics(nets, batch.get(LABELLED)), "kl": kl}
         metrics = {name: value.mean() for name, value in of_items.items()} | symbol_usage(nets["energy"](z))
         symbol = self.label_weight * metrics.get("cross_entropy", 0) - self.information * metrics["information"]
         bound, gap = (loss + kl).mean() + posterior, posterior - prior

@@ -1,13 +1,10 @@
 """Job: one run, all its settings."""
 
 import dataclasses
-import sys
-from collections.abc import Collection
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from pipeline.batch import LABELLED
 from pipeline.chains.bank import check_chains
@@ -19,8 +16,6 @@ from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Share, 
 
 R = TypeVar("R", bound=Recipe)
 
-FORMAT = 4
-"""Version of job.json and of checkpoints; a run folder of another version is refused."""
 MAX_PATIENCE = 500
 """A longer patience would not be short beside the history that divergence is judged by."""
 
@@ -246,63 +241,3 @@ def check_job(job: Job[Any]) -> None:
 def load_dataset(job: Job[Any]) -> Dataset:
     """The job's data. Raises InputError where they cannot be read."""
     return load_data(**vars(job.data), seed=job.seed)
-
-
-def to_json(job: Job[Any]) -> dict[str, Any]:
-    """Every setting, and the format; `recipe` names its own type."""
-    kind = type(job.recipe)
-    settings = TypeAdapter(Any).dump_python(job, mode="json")
-    settings["recipe"] = {"type": f"{kind.__module__}.{kind.__qualname__}", **settings["recipe"]}
-    return {"format": FORMAT, **settings}
-
-
-def from_json(settings: dict[str, Any], modules: Collection[str] = ()) -> Job[Any]:
-    """The job that `to_json` wrote.
-
-    The recipe's class is looked up in this package, in modules that are already imported, and in `modules`, which the
-    user names. Nothing else is imported because a file says so.
-
-    Raises:
-        InputError: it is no job of this format, or of a recipe in another module.
-    """
-    if settings.get("format") != FORMAT:
-        was = settings.get("format", "older")
-        raise InputError(
-            f"it has the run folder format {was}, this version reads {FORMAT}: train again, or use that version"
-        )
-    try:
-        settings = {k: v for k, v in settings.items() if k not in ("format", "provenance")}
-        recipe = dict(settings["recipe"])
-        kind = _recipe_class(recipe.pop("type"), modules)
-        adapter: TypeAdapter[Job[Any]] = TypeAdapter(cast(Any, Job)[kind])
-        job = adapter.validate_python({**settings, "recipe": recipe})
-        if unknown := (settings.keys() - to_json(job).keys()) | (recipe.keys() - to_json(job)["recipe"].keys()):
-            raise ValueError(f"it has no {', '.join(sorted(unknown))}")
-        return job
-    except (KeyError, TypeError, ValueError, ImportError, AttributeError, ValidationError) as e:
-        raise InputError(f"job.json is not a job of this version: {str(e).splitlines()[0]}") from e
-
-
-def _recipe_class(name: str, modules: Collection[str]) -> type:
-    module, _, kind = name.rpartition(".")
-    if not (module.startswith("pipeline.recipes.") or module in modules or module in sys.modules):
-        raise ValueError(f"the recipe {name} is in another module: name it with --recipe-module {module}")
-    found = getattr(import_module(module), kind)
-    if not (dataclasses.is_dataclass(found) and isinstance(found, type) and Recipe in found.__mro__):
-        raise TypeError(f"{name} is no recipe")
-    return found
-
-
-def identity(job: Job[Any], fingerprint: str) -> dict[str, Any]:
-    """What a checkpoint must share with the run that continues from it; `fingerprint`: the data's."""
-    settings = to_json(job)
-    recipe = {f"recipe {k}": v for k, v in settings["recipe"].items()}
-    return {"format": FORMAT, **recipe, "lanes": job.lanes, "data": fingerprint}
-
-
-def check_identity(job: Job[Any], fingerprint: str, found: dict[str, Any], where: str) -> None:
-    """Raise InputError where the checkpoint at `where`, whose identity is `found`, belongs to another run."""
-    own = identity(job, fingerprint)
-    for what in [*own, *(found.keys() - own.keys())]:
-        if found.get(what) != own.get(what):
-            raise InputError(f"{where} belongs to another run: its {what} is {found.get(what)}, not {own.get(what)}")

@@ -12,7 +12,8 @@ from pipeline.errors import InputError
 from pipeline.nets.weights import Nets
 from pipeline.recipe import init_networks
 from pipeline.runs import checkpoint
-from pipeline.runs.job import Job, check_identity, load_dataset
+from pipeline.runs.job import Job, load_dataset
+from pipeline.runs.job_json import check_identity
 from pipeline.runs.storage import Storage
 from pipeline.samplers.hmc import HMC
 from pipeline.samplers.langevin import Langevin

@@ -76,6 +76,12 @@ def warm_up(
 
     Dual averaging (Hoffman and Gelman 2014, algorithm 5, with its constants). Only here is a step size adapted: chains
     that are used afterwards move by a fixed one.
+
+    >>> from pipeline import gaussian
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> hmc, x = warm_up(HMC(20, 3, 0.01), gaussian(), torch.randn(100, 2, generator=rng), rng)
+    >>> bool((hmc(gaussian(), x, rng)[1].acceptance_rate.mean() - 0.8).abs() < 0.05)
+    True
     """
     centre, average, error, log_step_size = math.log(10 * hmc.step_size), 0.0, 0.0, math.log(hmc.step_size)
     for i in range(1, rounds + 1):

@@ -10,7 +10,14 @@ from pipeline.energies.energy import Energy
 
 
 class Stats(NamedTuple):
-    """Statistics of n chains over one call of a sampler; the next call needs none of them."""
+    """Statistics of n chains over one call of a sampler; the next call needs none of them.
+
+    >>> from pipeline import Langevin, gaussian
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> x, stats = Langevin.textbook(10, 0.1)(gaussian(), torch.zeros(5, 2), rng)
+    >>> stats.acceptance_rate
+    tensor([1., 1., 1., 1., 1.])
+    """
 
     energy: Float[Tensor, " n"]
     """U of the returned states."""
@@ -22,7 +29,13 @@ class Stats(NamedTuple):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A Markov kernel, applied a fixed number of times."""
+    """A Markov kernel, applied a fixed number of times.
+
+    >>> from pipeline import HMC
+    >>> sampler = HMC(steps=10, leapfrog_steps=3, step_size=0.1)
+    >>> isinstance(sampler, Sampler), sampler.gradient_evaluations, sampler.temperature
+    (True, 31, 1.0)
+    """
 
     @property
     def gradient_evaluations(self) -> int:

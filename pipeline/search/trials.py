@@ -14,7 +14,8 @@ from pipeline.chains.local_pool import Pool
 from pipeline.errors import Diverged
 from pipeline.run import run
 from pipeline.runs import lease
-from pipeline.runs.job import Job, override, to_json
+from pipeline.runs.job import Job, override
+from pipeline.runs.job_json import to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.snapshot import newest_snapshot
 from pipeline.runs.storage import Storage

@@ -6,7 +6,8 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.nets.weights import Nets
 from pipeline.runs import checkpoint
-from pipeline.runs.job import Job, identity
+from pipeline.runs.job import Job
+from pipeline.runs.job_json import identity
 from pipeline.runs.storage import Storage
 
 

@@ -20,7 +20,8 @@ from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.recipe import stream_context
 from pipeline.rng import fold, generator
 from pipeline.runs import checkpoint
-from pipeline.runs.job import Job, check_identity, identity
+from pipeline.runs.job import Job
+from pipeline.runs.job_json import check_identity, identity
 from pipeline.runs.lease import Lease
 from pipeline.runs.storage import Storage
 from pipeline.training.accounting import Accounting

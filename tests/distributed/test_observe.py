@@ -19,7 +19,8 @@ from pipeline.distributed.observe import observers
 from pipeline.distributed.train import run_on_ray
 from pipeline.run import run as run_whole
 from pipeline.runs import lease
-from pipeline.runs.job import load_dataset, override, to_json
+from pipeline.runs.job import load_dataset, override
+from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 
 pytestmark = pytest.mark.xdist_group("ray")

@@ -28,7 +28,8 @@ from pipeline.nets import weights
 from pipeline.recipe import init_networks
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.run import run as run_whole
-from pipeline.runs.job import override, to_json
+from pipeline.runs.job import override
+from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 from pipeline.training.worker import Worker
 

@@ -1,4 +1,4 @@
-"""Normalisers by annealed chains in a pool: against exact ones, and alike with any pool."""
+"""Normalisers by annealed chains in a pool: they agree with exact ones, and do not depend on the pool."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pipeline.distributed.actor_pool import ActorPool
 from pipeline.energies.energy import gaussian, tilt
 from pipeline.energies.toy_densities import EightGaussians
 from pipeline.evaluation.metrics.annealing import GaussianBase, log_normalizer, posterior_integrals
-from pipeline.evaluation.metrics.grid import grid_points
+from pipeline.evaluation.metrics.grid import grid_points, log_integral
 from pipeline.evaluation.metrics.log_likelihood import likelihood_metrics
 from pipeline.evaluation.protocol import EvaluationSetup
 from pipeline.nets.generator import GaussianDecoder
@@ -32,16 +32,16 @@ TRUTH = EightGaussians()
 
 
 @dataclass(frozen=True)
-class Known(Anatomy):
-    """Whose energy is three times that of the data, and seven more."""
+class ScaledTruth(Anatomy):
+    """The energy is three times that of the data, plus seven."""
 
     def target(self, chain, nets, context):
         return lambda x: 3 * TRUTH.energy(x) + 7
 
 
 @dataclass(frozen=True)
-class Network(Anatomy):
-    """Whose energy is the network's within a wide Gaussian, so that there is a normaliser without learning."""
+class TiltedNetwork(Anatomy):
+    """The energy is the network's inside a wide Gaussian, so that there is a normaliser without training."""
 
     def energy(self, nets):
         return tilt(lambda x: 6 * nets["energy"](x), gaussian(0.7))
@@ -51,20 +51,21 @@ class Network(Anatomy):
 
 
 class Linear(torch.nn.Linear, GaussianDecoder):
-    """x = W z + b: the one decoder whose likelihood is known."""
+    """x = W z + b, a decoder whose likelihood is known."""
 
 
-def model(job, **changes):
-    job = override(job, **changes)
+def snapshot_of(job, **settings):
+    job = override(job, **settings)
     data = load_dataset(job)
     return Snapshot(job, data, init_networks(job.recipe, data.spec, 3, CPU), 5, Storage.at(job.out))
 
 
-def pool(of):
-    return LocalPool(of.job.recipe, init_networks(of.job.recipe, of.data.spec, 0, CPU))
+def pool_of(snapshot):
+    recipe = snapshot.job.recipe
+    return LocalPool(recipe, init_networks(recipe, snapshot.data.spec, 0, CPU))
 
 
-def test_a_gaussian_of_data_starts_where_they_are():
+def test_a_fitted_gaussian_has_the_moments_of_the_data():
     x = torch.randn(5000, 1, 2, generator=generator(0)) * 3 + torch.tensor([[1.0, -2.0]])
     base = GaussianBase.fit(torch.cat([x, torch.ones(5000, 1, 1)], 2))
     assert base.shape == (1, 3)
@@ -74,51 +75,50 @@ def test_a_gaussian_of_data_starts_where_they_are():
 
 
 def test_the_normaliser_of_a_known_density_at_its_temperature(small):
-    of = model(small, recipe=Known(langevin=Langevin(1, 1.0, 6**0.5), width=4), source="eight-gaussians")
-    base = GaussianBase.fit(of.data.batch(np.arange(2000))["x"])
-    found = log_normalizer(pool(of), of, base, 3.0, 200, 50, 0)
-    error = float((1 / found.ess - 1 / 200).sqrt())
-    assert abs(float(found.log_ratio) + 7 / 3) < 4 * error < 0.15
-    assert found.ess > 100
-    assert 0.7 < found.acceptance_rate < 0.9
+    recipe = ScaledTruth(langevin=Langevin(1, 1.0, 6**0.5), width=4)
+    snapshot = snapshot_of(small, recipe=recipe, source="eight-gaussians")
+    base = GaussianBase.fit(snapshot.data.batch(np.arange(2000))["x"])
+    ratio = log_normalizer(pool_of(snapshot), snapshot, base, 3.0, 200, 50, 0)
+    error = float((1 / ratio.ess - 1 / 200).sqrt())
+    assert abs(float(ratio.log_ratio) + 7 / 3) < 4 * error < 0.15
+    assert ratio.ess > 100
+    assert 0.7 < ratio.acceptance_rate < 0.9
 
 
 def test_annealing_agrees_with_the_grid_on_a_network(small):
-    of = model(small, recipe=Network(langevin=Langevin(1, 1.0, 2**0.5), width=16), source="eight-gaussians")
-    points = grid_points(4.0)
+    recipe = TiltedNetwork(langevin=Langevin(1, 1.0, 2**0.5), width=16)
+    snapshot = snapshot_of(small, recipe=recipe, source="eight-gaussians")
     with torch.no_grad():
-        exact = float((-of.energy(points)).double().logsumexp(0)) + math.log(64 / len(points))
-    base = GaussianBase.fit(of.data.batch(np.arange(2000))["x"])
-    found = log_normalizer(pool(of), of, base, 1.0, 600, 40, 1)
-    assert found.ess > 200
-    assert float(found.log_ratio) == pytest.approx(exact, abs=0.05)
+        exact = log_integral(-snapshot.energy(grid_points(4.0)).double(), 4.0)
+    base = GaussianBase.fit(snapshot.data.batch(np.arange(2000))["x"])
+    ratio = log_normalizer(pool_of(snapshot), snapshot, base, 1.0, 600, 40, 1)
+    assert ratio.ess > 200
+    assert float(ratio.log_ratio) == pytest.approx(exact, abs=0.05)
 
 
-def test_the_likelihood_of_latent_vectors_is_that_of_a_linear_model(small):
+def test_the_likelihood_of_a_linear_latent_variable_model(small):
     recipe = ShortRunInference(latent_dims=(2,), steps=2, sigma=0.4, width=4)
-    of = model(small, recipe=recipe, source="eight-gaussians")
-    of.nets["generator"] = Linear(2, 2).requires_grad_(False)
+    snapshot = snapshot_of(small, recipe=recipe, source="eight-gaussians")
+    snapshot.nets["generator"] = Linear(2, 2).requires_grad_(False)
     with torch.no_grad():
-        of.nets["generator"].weight.copy_(torch.tensor([[0.7, 0.1], [-0.2, 0.5]]))
-    local = LocalPool(recipe, dict(of.nets))
-    setup = EvaluationSetup(of, local, "data", of.data, 0)
-    (found,) = likelihood_metrics(setup, 10, 250, 25, 10, 50)
-    x, net = of.data.batch(np.arange(10))["x"], of.nets["generator"]
+        snapshot.nets["generator"].weight.copy_(torch.tensor([[0.7, 0.1], [-0.2, 0.5]]))
+    setup = EvaluationSetup(snapshot, LocalPool(recipe, dict(snapshot.nets)), "data", snapshot.data, 0)
+    (measurement,) = likelihood_metrics(setup, 10, 250, 25, 10, 50)
+    x, net = snapshot.data.batch(np.arange(10))["x"], snapshot.nets["generator"]
     covariance = net.weight @ net.weight.T + 0.4**2 * torch.eye(2)
     exact = torch.distributions.MultivariateNormal(net.bias, covariance).log_prob(x)
-    assert found.value == pytest.approx(float(exact.mean()), abs=0.08)
-    assert found.ess > 20
+    assert measurement.value == pytest.approx(float(exact.mean()), abs=0.08)
+    assert measurement.ess > 20
 
 
-def test_actors_anneal_alike(small, ray_session):
-    of = model(small, recipe=LATENT, source="digits", actors=2, cpus_per_actor=0.25)
-    items = of.data.batch(np.arange(7))
-    one = posterior_integrals(pool(of), of, "posterior", items, GaussianBase.standard(3), 40, 4, 0)
-    with distributed.chain_actors(of.job, of.data.spec) as handles:
-        other = posterior_integrals(ActorPool(handles), of, "posterior", items, GaussianBase.standard(3), 40, 4, 0)
-        prior = [
-            log_normalizer(p, of, GaussianBase.standard(3), 1.0, 150, 4, 0) for p in (pool(of), ActorPool(handles))
-        ]
-    assert torch.equal(one.log_integral, other.log_integral)
-    assert len(one.log_integral) == 7
+def test_actors_and_this_process_anneal_alike(small, ray_session):
+    snapshot = snapshot_of(small, recipe=LATENT, source="digits", actors=2, cpus_per_actor=0.25)
+    items, base = snapshot.data.batch(np.arange(7)), GaussianBase.standard(3)
+    here = posterior_integrals(pool_of(snapshot), snapshot, "posterior", items, base, 40, 4, 0)
+    with distributed.chain_actors(snapshot.job, snapshot.data.spec) as handles:
+        there = posterior_integrals(ActorPool(handles), snapshot, "posterior", items, base, 40, 4, 0)
+        pools = pool_of(snapshot), ActorPool(handles)
+        prior = [log_normalizer(pool, snapshot, base, 1.0, 150, 4, 0) for pool in pools]
+    assert torch.equal(here.log_integral, there.log_integral)
+    assert len(here.log_integral) == 7
     assert torch.equal(prior[0].log_ratio, prior[1].log_ratio)

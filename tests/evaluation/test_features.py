@@ -1,3 +1,5 @@
+"""Features of data, and the files of weights that they need."""
+
 from urllib.error import URLError
 
 import numpy as np
@@ -27,40 +29,40 @@ def layers():
     return {"/".join(name.rsplit(".", 1)).replace(".", "/"): t.numpy() for name, t in net.state_dict().items()}
 
 
-def test_a_classifier_sees_what_the_frechet_distance_sees():
+def test_features_of_a_classifier_are_its_last_hidden_layer_and_of_coordinates_the_data():
     data = load_data("digits")
     x, net = data.batch(np.arange(230))["x"], trained_classifier(data)
-    seen = classifier_features(data)(x)
-    torch.testing.assert_close(seen.features, net.features(x).double())
-    torch.testing.assert_close(seen.logits, net(x).double())
+    batch = classifier_features(data)(x)
+    torch.testing.assert_close(batch.features, net.features(x).double())
+    torch.testing.assert_close(batch.logits, net(x).double())
     assert torch.equal(coordinate_features()(x).features, x.flatten(1).double())
     with pytest.raises(InputError, match="features=classifier: only images have these features"):
         select_features("classifier", load_data("rings"), "", "", CPU)
 
 
-def test_squeezenet_by_a_file_of_weights(tmp_path, layers):
+def test_squeezenet_with_a_file_of_weights(tmp_path, layers):
     np.savez(tmp_path / "net.npz", **layers)
     features = squeezenet_features(str(tmp_path / "net.npz"))
     assert len(layers) == 52  # of 26 layers
     assert layers["fire9/conv3x3_2/weight"].shape == (256, 64, 3, 3)
     x = torch.rand(3, 1, 8, 8, generator=generator(0)) * 2 - 1
-    seen = features(x)
-    assert (seen.features.shape, seen.logits.shape) == ((3, 512), (3, 1000))
-    torch.testing.assert_close(seen.features, features(x.expand(-1, 3, -1, -1)).features)
-    torch.testing.assert_close(seen.features[1:], features(x[1:]).features)
+    batch = features(x)
+    assert (batch.features.shape, batch.logits.shape) == ((3, 512), (3, 1000))
+    torch.testing.assert_close(batch.features, features(x.expand(-1, 3, -1, -1)).features)
+    torch.testing.assert_close(batch.features[1:], features(x[1:]).features)
     assert features.name.startswith("squeezenet ")
     assert "fid" not in (features.frechet, features.kernel, features.score)
 
 
-def test_squeezenet_sees_blue_first_in_bytes_less_their_mean():
+def test_the_input_of_squeezenet_is_blue_first_in_bytes_minus_their_mean():
     red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
-    seen = _preprocess(red * 1.5)
-    assert seen.shape == (1, 3, 227, 227)
+    inputs = _preprocess(red * 1.5)
+    assert inputs.shape == (1, 3, 227, 227)
     for channel, value in enumerate((-104.0, -117.0, 255 - 123.0)):
-        torch.testing.assert_close(seen[0, channel], torch.full((227, 227), value), rtol=0, atol=1e-3)
+        torch.testing.assert_close(inputs[0, channel], torch.full((227, 227), value), rtol=0, atol=1e-3)
 
 
-def test_what_is_no_squeezenet_is_said_in_a_line(tmp_path, layers):
+def test_a_file_without_squeezenet_is_refused_in_one_line(tmp_path, layers):
     path = tmp_path / "net.npz"
     with pytest.raises(InputError, match="there is no such file"):
         squeezenet_features(str(path))
@@ -77,14 +79,14 @@ def test_what_is_no_squeezenet_is_said_in_a_line(tmp_path, layers):
         select_features("squeezenet", load_data("digits"), "", "", CPU)
 
 
-def test_what_is_no_inception_is_said_in_a_line(tmp_path):
+def test_a_file_without_inception_is_refused_in_one_line(tmp_path):
     path = tmp_path / "inception.pth"
     with pytest.raises(InputError, match="there is no such file"):
         inception_features(str(path))
     path.write_text("no weights")
     with pytest.raises(InputError, match="not a file of weights"):
         inception_features(str(path))
-    torch.save({"a": [print]}, path)  # what would run on reading is not read
+    torch.save({"a": [print]}, path)  # code in the file is not executed
     with pytest.raises(InputError, match="not a file of weights"):
         inception_features(str(path))
 
@@ -104,6 +106,6 @@ def test_inception_as_torch_fidelity_runs_it(tmp_path, monkeypatch):
     monkeypatch.setattr(fidelity, "load_state_dict_from_url", lambda *_, **__: {})
     monkeypatch.setattr(fidelity.FeatureExtractorInceptionV3, "load_state_dict", lambda net, weights: None)
     features = inception_features()
-    seen = features(torch.rand(2, 1, 8, 8, generator=generator(0)))
-    assert (seen.features.shape, seen.logits.shape) == ((2, 2048), (2, 1008))
+    batch = features(torch.rand(2, 1, 8, 8, generator=generator(0)))
+    assert (batch.features.shape, batch.logits.shape) == ((2, 2048), (2, 1008))
     assert (features.frechet, features.kernel, features.score) == ("fid", "kid", "inception_score")

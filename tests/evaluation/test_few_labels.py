@@ -1,4 +1,4 @@
-"""Comparisons for few labels: two clouds, of which one item each has its label known."""
+"""Few labels: two clouds of points, with the labels of two items each."""
 
 import numpy as np
 import pytest
@@ -26,12 +26,12 @@ def clouds(tmp_path):
     return load_data(features_in(tmp_path, 300), test_share=0.2, labels_per_class=2)
 
 
-def test_two_labels_that_spread_over_a_cloud_divide_as_its_truth_does(clouds):
-    divided = (clouds.test.batch(np.arange(60))["x"][:, 0] > 0) == true_labels(clouds.test)
-    assert label_spreading_accuracy(clouds, clouds.test, 1000, 0) >= divided.float().mean() - 0.05
+def test_labels_that_spread_over_clouds_separate_them(clouds):
+    separated = (clouds.test.batch(np.arange(60))["x"][:, 0] > 0) == true_labels(clouds.test)
+    assert label_spreading_accuracy(clouds, clouds.test, 1000, 0) >= separated.float().mean() - 0.05
 
 
-def test_labels_alone_teach_encoder_and_energy_and_leave_the_generator(clouds):
+def test_training_on_labels_only_changes_encoder_and_energy_and_no_generator(clouds):
     nets = init_networks(RECIPE, clouds.spec, 0, CPU)
     before = {name: [p.clone() for p in net.parameters()] for name, net in nets.items()}
     train_on_labels_only(RECIPE, nets, clouds, 60, 4, 0)
@@ -40,19 +40,19 @@ def test_labels_alone_teach_encoder_and_energy_and_leave_the_generator(clouds):
         for name, net in nets.items()
     }
     assert same == {"energy": False, "encoder": False, "generator": True}
-    learned = clouds._replace(rows=clouds.labelled_rows)
-    assert accuracy(class_scores(RECIPE, nets, learned), learned) == 1
+    labelled = clouds._replace(rows=clouds.labelled_rows)
+    assert accuracy(class_scores(RECIPE, nets, labelled), labelled) == 1
 
 
-def test_confidence_is_calibrated_where_it_is_the_share_that_is_right(clouds):
-    right = true_labels(clouds)
-    sure = 50 * (2 * torch.eye(2)[right] - 1)
-    assert calibration(sure, clouds) == 0
-    assert calibration(-sure, clouds) == pytest.approx(1)
-    assert calibration(torch.zeros(len(right), 2), clouds) == pytest.approx(abs(0.5 - (right == 0).float().mean()))
+def test_confidence_is_calibrated_where_it_equals_accuracy(clouds):
+    labels = true_labels(clouds)
+    certain = 50 * (2 * torch.eye(2)[labels] - 1)
+    assert calibration(certain, clouds) == 0
+    assert calibration(-certain, clouds) == pytest.approx(1)
+    assert calibration(torch.zeros(len(labels), 2), clouds) == pytest.approx(abs(0.5 - (labels == 0).float().mean()))
 
 
-def test_counts_are_weighed_by_what_the_first_set_has(tmp_path):
+def test_counts_are_weighted_by_the_first_set(tmp_path):
     texts = load_data(sentences_in(tmp_path), test_share=0.2, text_as="counts")
     one, two = graph_features(texts, texts.test)
     assert np.allclose(np.linalg.norm(one, axis=1), 1)

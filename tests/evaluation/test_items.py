@@ -1,4 +1,4 @@
-"""Scores of single items, and how well they tell a label that learning never saw."""
+"""Metrics of single items, and the detection of a class that training never saw."""
 
 from dataclasses import replace
 
@@ -22,18 +22,18 @@ LATENT = LatentPrior(
 )
 
 
-def test_detection_is_one_where_energies_part_and_chance_where_they_say_nothing():
+def test_detection_is_perfect_for_separated_energies_and_chance_for_equal_ones():
     anomalous = np.array([False, True, False, True, False, False])
-    apart = detection_metrics(torch.tensor([0.0, 5, 1, 4, 2, 3]), anomalous)
-    assert apart == pytest.approx({"auprc": 1, "auroc": 1})
-    alike = detection_metrics(torch.zeros(6), anomalous)
-    assert alike == pytest.approx({"auprc": 1 / 3, "auroc": 0.5})
+    separated = detection_metrics(torch.tensor([0.0, 5, 1, 4, 2, 3]), anomalous)
+    assert separated == pytest.approx({"auprc": 1, "auroc": 1})
+    equal = detection_metrics(torch.zeros(6), anomalous)
+    assert equal == pytest.approx({"auprc": 1 / 3, "auroc": 0.5})
     reversed_ = detection_metrics(-torch.tensor([0.0, 5, 1, 4, 2, 3]), anomalous)
     assert reversed_["auprc"] == pytest.approx((1 / 5 + 2 / 6) / 2)
     assert detection_metrics(torch.zeros(6), np.zeros(6, bool)) == {}
 
 
-def test_all_items_of_the_label_held_out_are_held_back():
+def test_all_items_of_the_held_out_class_are_held_out():
     data = load_data("digits", test_share=0.2, held_out_class=4)
     labels = data.table.column("label")
     assert not (labels[data.rows] == 4).any()
@@ -44,26 +44,26 @@ def test_all_items_of_the_label_held_out_are_held_back():
     assert others == pytest.approx(0.2 * (labels != 4).sum(), rel=0.1)
 
 
-def test_items_held_back_are_inferred_by_the_kernel_for_that_and_scored_in_their_order():
+def test_held_out_items_use_the_inference_sampler_and_keep_their_order():
     data = load_data("digits", test_share=0.1).test
     nets = init_networks(LATENT, data.spec, 0, CPU)
     tasks = posterior_tasks(LATENT, nets, data, 130, 0, seed=1)
     assert {(t.sampler.steps, t.sampler.noise, t.sampler.drift) for t in tasks} == {(5, 0.0, 0.1**2 / 2)}
     assert posterior_tasks(replace(LATENT, inference_steps=0), nets, data, 9, 0, 1)[0].sampler.noise == 0.1
-    answers = {(t.chain, t.lane.index): advance(LATENT, nets, t) for t in tasks}
-    scores = item_metrics(LATENT, nets, data, 130, answers)
+    results = {(t.chain, t.lane.index): advance(LATENT, nets, t) for t in tasks}
+    metrics = item_metrics(LATENT, nets, data, 130, results)
     x = data.batch(np.arange(130))["x"]
-    z = torch.from_numpy(np.concatenate([answers["posterior", i].x for i in range(len(tasks))]))
+    z = torch.from_numpy(np.concatenate([results["posterior", i].x for i in range(len(tasks))]))
     with torch.no_grad():
         error = (x - nets["generator"](z)).flatten(1).square().sum(1)
         prior = nets["energy"](z) + gaussian()(z)
-    torch.testing.assert_close(scores["mse"], error / 64)
-    torch.testing.assert_close(scores["energy"], error / (2 * LATENT.sigma**2) + prior)
-    torch.testing.assert_close(scores["energy_prior"], prior)
+    torch.testing.assert_close(metrics["mse"], error / 64)
+    torch.testing.assert_close(metrics["energy"], error / (2 * LATENT.sigma**2) + prior)
+    torch.testing.assert_close(metrics["energy_prior"], prior)
 
 
 @pytest.mark.parametrize("recipe", [LATENT, ShortRunInference(latent_dims=(2, 3), steps=2, batch_size=8, width=4)])
-def test_a_run_says_how_well_it_tells_them(small, recipe):
+def test_a_run_reports_the_detection_of_its_held_out_class(small, recipe):
     metrics = run(override(small, recipe=recipe, test_share=0.2, held_out_class=4, eval_samples=20))["metrics"]
     assert {"mse", "auprc", "auprc_chance", "auroc"} <= set(metrics)
     assert 0.3 < metrics["auprc_chance"]["value"] < 0.42

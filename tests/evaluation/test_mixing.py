@@ -1,4 +1,4 @@
-"""How chains mix: ArviZ's own example, and the one chain whose autocorrelation is known."""
+"""How chains mix: ArviZ's own example, and a chain whose autocorrelation is known."""
 
 import arviz
 import numpy as np
@@ -11,17 +11,17 @@ from pipeline.rng import generator
 from pipeline.samplers.langevin import Langevin
 
 
-def test_it_is_what_arviz_says_of_its_own_example():
+def test_statistics_equal_those_of_arviz_on_its_own_example():
     data = arviz.load_arviz_data("centered_eight")
     theta = data.posterior["theta"].values
-    found = mixing(np.stack([data.posterior["mu"].values, data.posterior["tau"].values, theta[..., 0]], 2))
-    for name, own in (
+    statistics = mixing(np.stack([data.posterior["mu"].values, data.posterior["tau"].values, theta[..., 0]], 2))
+    for name, values in (
         ("rhat", arviz.rhat(data)),
         ("ess_bulk", arviz.ess(data, method="bulk")),
         ("ess_tail", arviz.ess(data, method="tail")),
     ):
-        expected = [own["mu"].item(), own["tau"].item(), own["theta"].values[0]]
-        np.testing.assert_array_equal(getattr(found, name), expected)
+        expected = [values["mu"].item(), values["tau"].item(), values["theta"].values[0]]
+        np.testing.assert_array_equal(getattr(statistics, name), expected)
 
 
 @pytest.mark.parametrize("drift", [0.1, 0.5])
@@ -33,13 +33,13 @@ def test_autocorrelation_of_langevin_on_a_parabola_is_a_power(drift):
         for _ in range(3000):
             x, _ = sampler(gaussian(), x, rng)
             draws.append(x[:, 0].numpy().copy())
-    found = autocorrelation(np.stack(draws, 1))[:20]
-    np.testing.assert_allclose(found, (1 - drift) ** np.arange(20), atol=0.015)
-    tau = (2 - drift) / drift  # integrated
+    values = autocorrelation(np.stack(draws, 1))[:20]
+    np.testing.assert_allclose(values, (1 - drift) ** np.arange(20), atol=0.015)
+    tau = (2 - drift) / drift  # integrated autocorrelation time
     assert mixing(np.stack(draws, 1)[..., None]).ess_bulk[0] == pytest.approx(300_000 / tau, rel=0.1)
 
 
-def test_chains_that_stay_where_they_start_have_not_mixed():
+def test_chains_that_stay_apart_do_not_mix():
     apart = np.random.default_rng(0).normal(size=(4, 100, 1)) + np.arange(4)[:, None, None] * 5
     together = np.random.default_rng(0).normal(size=(4, 100, 1))
     assert mixing(apart).rhat[0] > 2 > 1.02 > mixing(together).rhat[0]

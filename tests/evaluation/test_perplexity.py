@@ -1,3 +1,5 @@
+"""Perplexities and likelihoods of sentences whose distribution is known."""
+
 import numpy as np
 import pytest
 import torch
@@ -16,18 +18,18 @@ CPU = torch.device("cpu")
 
 
 def uniform_words(n, kinds, longest, seed):
-    """Sentences of independent words, the end one of `kinds` that are equally likely."""
+    """Sentences of independent, equally likely words of `kinds` kinds, of which one is the end."""
     x = torch.randint(1, kinds + 1, (n, longest), generator=generator(seed))
     x[:, -1] = 1
     return x * ((x == 1).cumsum(1).cumsum(1) < 2)
 
 
-def test_independent_words_of_equal_probability_are_as_many_as_the_perplexity():
+def test_the_perplexity_of_independent_equally_likely_words_is_their_number():
     kinds, longest = 6, 60
     spec = Spec("text", (longest,), 0, (0.0, *[1 / kinds] * kinds))
     x, others = (uniform_words(1500, kinds, longest, seed) for seed in (0, 1))
-    found = perplexity(language_model(x, spec), others)
-    assert kinds - 0.01 < found < 1.01 * kinds
+    value = perplexity(language_model(x, spec), others)
+    assert kinds - 0.01 < value < 1.01 * kinds
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +37,19 @@ def data(tmp_path_factory):
     return load_data(sentences_in(tmp_path_factory.mktemp("text"), 2500), test_share=0.2)
 
 
-def test_perplexities_tell_what_is_no_language_and_what_is_missing(data):
+def test_perplexities_detect_what_is_no_language_and_what_is_missing(data):
     real = data.batch(np.arange(data.size))["x"]
     order = torch.randperm(6, generator=generator(0))
     shuffled = torch.cat([real[:, :6][:, order], real[:, 6:]], 1)
     cats = real[(real[:, 1] == real[0, 1])]
-    found = sample_perplexities(data, {"short_run": real, "shuffled": shuffled, "cats": cats, "again": real.clone()})
+    values = sample_perplexities(data, {"short_run": real, "shuffled": shuffled, "cats": cats, "again": real.clone()})
     exact = float(np.exp(3 * np.log(8) / 7))
-    assert exact < found["fppl_floor"] < 1.05 * exact
-    assert found["rppl"] == found["fppl_floor"]
-    assert found["fppl_shuffled"] > 10 * exact
-    assert found["fppl_cats"] < 1.05 * exact
-    assert found["rppl_cats"] > 1.5 * exact
-    assert "fppl_again" not in found
+    assert exact < values["fppl_floor"] < 1.05 * exact
+    assert values["rppl"] == values["fppl_floor"]
+    assert values["fppl_shuffled"] > 10 * exact
+    assert values["fppl_cats"] < 1.05 * exact
+    assert values["rppl_cats"] > 1.5 * exact
+    assert "fppl_again" not in values
     assert set(sample_perplexities(data._replace(test_rows=data.test_rows[:0]), {"short_run": real[:50]})) == {"fppl"}
 
 
@@ -67,7 +69,7 @@ def test_the_likelihood_of_sentences_is_the_integral_over_latent_vectors(data, m
     of_z = -nets["generator"].loss(z.repeat(12, 1), items, 1.0).view(12, -1).double()
     exact = -((of_z + prior).logsumexp(1) - prior.logsumexp(0)).mean()
     assert of_z.exp().std(1).div(of_z.exp().mean(1)).min() > 0.3
-    found = sentence_nll(recipe, nets, data)
-    assert found["nll_nats_ess"] > 35
-    error = (found["nll_nats_error"] ** 2 + 1e-5) ** 0.5  # that of the prior's normaliser too, of 1000 chains
-    assert abs(found["nll_nats"] - float(exact)) < 4 * error
+    values = sentence_nll(recipe, nets, data)
+    assert values["nll_nats_ess"] > 35
+    error = (values["nll_nats_error"] ** 2 + 1e-5) ** 0.5  # with that of the prior's normaliser, by 1000 chains
+    assert abs(values["nll_nats"] - float(exact)) < 4 * error

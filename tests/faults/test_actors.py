@@ -14,7 +14,8 @@ from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.ray_private import restart_count
 from pipeline.distributed.train import chain_actors
 from pipeline.run import run as run_whole
-from pipeline.runs.job import override, to_json
+from pipeline.runs.job import override
+from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 
 pytestmark = pytest.mark.xdist_group("ray")

@@ -11,7 +11,8 @@ from pipeline.batch import Spec
 from pipeline.distributed import train as distributed
 from pipeline.errors import LearnersLost, RunWriteError
 from pipeline.recipes.anatomy import Anatomy
-from pipeline.runs.job import override, to_json
+from pipeline.runs.job import override
+from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 
 pytestmark = pytest.mark.xdist_group("ray")

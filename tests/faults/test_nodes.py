@@ -13,7 +13,8 @@ from running import CPU, run
 
 from pipeline.batch import Spec
 from pipeline.distributed import train as distributed
-from pipeline.runs.job import Range, check_job, override, to_json
+from pipeline.runs.job import Range, check_job, override
+from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 
 pytestmark = pytest.mark.xdist_group("ray")

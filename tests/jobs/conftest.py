@@ -1,36 +1,54 @@
 """Commands as a user types them, run in the tests' own process."""
 
-import runpy
-import sys
+import shutil
 
 import pytest
 from running import SMALL
 
+from jobs.__main__ import dispatch
+from jobs.cli.command import run_command
+
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    """Run `python -m jobs.<line>` in this process, in an empty folder: (exit code, stdout, stderr)."""
+    """Run `ebm <line>` in this process, in an empty folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
     def run(line):
-        module, *args = line.split()
-        monkeypatch.setattr(sys, "argv", [module, *args])
-        imported = sys.modules.pop(f"jobs.{module}", None)  # or runpy warns
         code = 0
         try:
-            runpy.run_module(f"jobs.{module}", run_name="__main__")
+            run_command(dispatch, line.split())
         except SystemExit as e:
             code = e.code or 0
-        if imported:  # what others have of it must stay what pickle finds
-            sys.modules[f"jobs.{module}"] = imported
         out, err = capsys.readouterr()
         return code, out, err
 
     return run
 
 
+@pytest.fixture(scope="session")
+def trained_runs(tmp_path_factory):
+    """The folders of the runs that `train` has made, by command line."""
+    return tmp_path_factory.mktemp("trained"), {}
+
+
 @pytest.fixture
-def a_run(command):
-    code, _, err = command(f"short_run digits {SMALL} --updates 2 --out run")
-    assert code == 0, err
-    return "run"
+def train(command, trained_runs):
+    """Train `ebm <line>` once a session; each test gets a copy of the run folder."""
+    base, folders = trained_runs
+
+    def run(line, out="run"):
+        if line not in folders:
+            folder = base / str(len(folders))
+            code, _, err = command(f"{line} --out {folder}")
+            assert code == 0, err
+            folders[line] = folder
+        shutil.copytree(folders[line], out)
+        return out
+
+    return run
+
+
+@pytest.fixture
+def a_run(train):
+    return train(f"short_run digits {SMALL} --updates 2")

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pytest
 
-FLAGS = "eight-gaussians --learners 0 --actors 0 --couplings 2 --hidden 4 --batch 8 --updates 2 --log-every 1"
+FLAGS = "eight-gaussians --learners 0 --actors 0 --couplings 2 --hidden 4 --batch-size 8 --updates 2 --log-every 1"
 TINY = f"{FLAGS} --width 4"
 
 
 @pytest.fixture
-def a_flow(command):
-    code, _, err = command(f"flow {FLAGS} --samples 0 --out flow")
-    assert code == 0, err
-    return "flow"
+def a_flow(train):
+    return train(f"flow {FLAGS} --eval-samples 0", "flow")
 
 
 def result(folder):
@@ -24,30 +22,29 @@ def test_neural_transport_without_a_flow_is_one_line_and_nothing_is_written(comm
     code, out, err = command("neural_transport eight-gaussians")
     assert (code, out) == (2, "")
     assert err == (
-        "error: neural_transport-eight-gaussians needs a flow that has learned: "
-        "--networks RUN, a run of python -m jobs.flow\n"
+        "error: --init-from '': NeuralTransport needs a trained flow: name a run of jobs.flow\n"
     )
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("networks", "others", "complaint"),
+    ("init_from", "others", "complaint"),
     [("nowhere", "", "neither a run with a checkpoint"), ("flow", "--hidden 5", "its flow does not fit")],
 )
 def test_a_flow_that_is_missing_or_another_is_one_line(command, a_flow, init_from, others, complaint):
-    code, out, err = command(f"neural_transport {TINY} --steps 2 --networks {init_from} --out run {others}")
+    code, out, err = command(f"neural_transport {TINY} --steps 2 --init-from {init_from} --out run {others}")
     assert (code, out) == (2, "")
-    assert err.startswith("error: --networks ")
+    assert err.startswith("error: --init-from ")
     assert complaint in err
     assert err.count("\n") == 1
     assert not Path("run").exists()
 
 
 def test_a_flow_then_neural_transport_then_its_resumption(command, a_flow):
-    flags = f"{TINY} --steps 2 --samples 20 --networks {a_flow}"
+    flags = f"{TINY} --steps 2 --eval-samples 20 --init-from {a_flow}"
     code, _, err = command(f"neural_transport {flags} --out run")
     assert code == 0, err
-    assert json.loads(Path("run/job.json").read_text())["networks"] == str(
+    assert json.loads(Path("run/job.json").read_text())["init_from"] == str(
         Path("flow/checkpoints/update-00000002").resolve()
     )
     metrics = result("run")["metrics"]
@@ -62,9 +59,9 @@ def test_a_flow_then_neural_transport_then_its_resumption(command, a_flow):
 
 
 def test_flow_contrastive_begins_with_a_flow_or_without(command, a_flow):
-    for init_from in (f"--networks {a_flow}", ""):
+    for init_from in (f"--init-from {a_flow}", ""):
         out = "with" if init_from else "without"
-        code, _, err = command(f"flow_contrastive {TINY} --samples 20 {init_from} --out {out}")
+        code, _, err = command(f"flow_contrastive {TINY} --eval-samples 20 {init_from} --out {out}")
         assert code == 0, err
         metrics = result(out)["metrics"]
         assert {"grid_kl", "flow_grid_kl", "log_mass"} <= set(metrics)

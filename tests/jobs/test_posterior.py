@@ -8,7 +8,7 @@ import pytest
 from running import features_in
 
 PNG = b"\x89PNG"
-FLAGS = "--learners 0 --actors 0 --width 16 --batch 8 --steps 3 --samples 0 --updates 4 --test-share .1"
+FLAGS = "--learners 0 --actors 0 --width 16 --batch-size 8 --steps 3 --eval-samples 0 --updates 4 --test-share .1"
 
 
 def found(folder):
@@ -16,33 +16,31 @@ def found(folder):
 
 
 @pytest.fixture
-def inferred(command):
+def inferred(train):
     """A run of short-run inference, with two checkpoints."""
-    code, _, err = command(f"short_run_inference digits {FLAGS} --latents 3 2 --checkpoint-every 2 --keep 2 --out run")
-    assert code == 0, err
-    return "run"
+    return train(f"short_run_inference digits {FLAGS} --latent-dims 3 2 --checkpoint-every 2 --keep-checkpoints 2")
 
 
 def test_the_divergence_at_every_checkpoint_and_a_bound(command, inferred):
-    code, out, err = command(f"step_size {inferred} --steps 5 --n 12 --bound-samples 4")
+    code, out, err = command(f"studies.step_size {inferred} --sizes 5 --n 12 --bound-samples 4")
     assert code == 0, err
     said = found("run/step_size-4")
-    assert said["items"] == "held back"
-    assert said["steps"] == pytest.approx([0.01 * 20 ** (i / 4) for i in range(5)])
+    assert said["items"] == "held out"
+    assert said["step_sizes"] == pytest.approx([0.01 * 20 ** (i / 4) for i in range(5)])
     assert set(said["curves"]) == set(said["own"]) == {"2", "4"}
     curve, metrics = said["curves"]["4"], said["metrics"]
     assert metrics["divergence_best"] == min(curve["divergence"])
-    assert metrics["step_best"] == said["steps"][curve["divergence"].index(metrics["divergence_best"])]
+    assert metrics["step_size_best"] == said["step_sizes"][curve["divergence"].index(metrics["divergence_best"])]
     assert metrics["nll_bound"] < metrics["nll_bound_1"]
     assert curve["stiffness"] == sorted(curve["stiffness"])
     assert (Path("run") / "step_size-4/step_size.png").read_bytes().startswith(PNG)
     assert "run/step_size-4/step_size.png" in out
-    code, _, err = command(f"step_size {inferred}")
-    assert (code, err) == (2, "error: --out run/step_size-4 exists: it is never overwritten; choose another\n")
+    code, _, err = command(f"studies.step_size {inferred}")
+    assert (code, err) == (2, "error: --out run/step_size-4: exists: results are never overwritten; choose another folder\n")
 
 
 @pytest.mark.parametrize(
-    "recipe", ["short_run_inference digits", "alternating_backprop digits", "latent_prior digits --decoder mlp"]
+    "recipe", ["short_run_inference digits", "alternating_backprop digits", "latent_prior digits --architecture mlp"]
 )
 def test_every_recipe_with_chains_of_the_posterior_completes(command, recipe):
     flags = FLAGS.replace("--steps", "--posterior-steps") if "latent_prior" in recipe else FLAGS
@@ -67,7 +65,7 @@ def test_items_of_ones_own_are_completed_and_others_refused(command, inferred):
     np.savez("larger.npz", images=np.zeros((20, 9, 9), np.uint8))
     code, _, err = command(f"complete {inferred} --data larger.npz --out o")
     assert code == 2
-    assert "items are of shape (1, 9, 9), not (1, 8, 8)" in err
+    assert "--data larger.npz: its items have the shape (1, 9, 9), not (1, 8, 8)" in err
 
 
 def test_nothing_hidden_is_reconstruction(command, inferred):
@@ -79,23 +77,23 @@ def test_runs_without_chains_of_the_posterior_are_refused(command, a_run):
     code, _, err = command(f"complete {a_run}")
     assert (code, err) == (
         2,
-        "error: run: ShortRun runs no chains of the posterior, which could complete\n",
+        "error: run run: ShortRun runs no chains of a posterior, which could complete\n",
     )
-    code, _, err = command(f"step_size {a_run}")
+    code, _, err = command(f"studies.step_size {a_run}")
     assert code == 2
-    assert err.startswith("error: run is no run whose posterior chains start from N(0, I)")
+    assert err.startswith("error: run run: its model has no posterior chains that start from a prior N(0, I)")
     assert not list(Path(a_run).glob("complete*")) + list(Path(a_run).glob("step_size*"))
 
 
 def test_another_table_is_not_read_by_its_own_statistics(command, tmp_path):
     table = features_in(tmp_path)
-    flags = "--learners 0 --actors 0 --updates 2 --samples 0 --latent 2 --batch 8 --width 8"
+    flags = "--learners 0 --actors 0 --updates 2 --eval-samples 0 --latent-dim 2 --batch-size 8 --width 8"
     assert command(f"alternating_backprop digits --data {table} {flags} --out run")[0] == 0
     code, _, err = command(f"complete run --hide random --data {table} --out found")
     assert code == 2
-    assert err.endswith("features and texts are read by what a run learns from; hold some back in it\n")
+    assert err.endswith("features and texts are encoded with statistics of the training data: hold some out in the run\n")
 
 
 def test_labels_that_nothing_learns_from_are_refused(command):
-    error = "error: --labels 5: LatentPrior with these settings learns from no labels\n"
-    assert command("latent_prior digits --labels 5 --out run")[::2] == (2, error)
+    error = "error: --labels-per-class 5: LatentPrior with these settings learns from no labels\n"
+    assert command("latent_prior digits --labels-per-class 5 --out run")[::2] == (2, error)

@@ -21,7 +21,8 @@ from jobs import (
 from pipeline.batch import Spec
 from pipeline.data.sources import DENSITIES
 from pipeline.nets.layered import StepSize
-from pipeline.runs.job import check_job, from_json, override, to_json
+from pipeline.runs.job import check_job, override
+from pipeline.runs.job_json import from_json, to_json
 
 JOBS = (
     short_run,

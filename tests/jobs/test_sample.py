@@ -23,7 +23,7 @@ def hashes(folder):
 def alone(command, a_run):
     code, said, err = command(f"sample {a_run} --n 90 --block 20 --out alone/")
     assert code == 0, err
-    assert "90 in alone/, 90 of them drawn now" in said
+    assert "90 in alone/, 90 of them new" in said
     return hashes("alone")
 
 
@@ -35,7 +35,7 @@ def test_any_number_of_actors_writes_the_same_files(command, a_run, alone, ray_s
     Path("both/block-000003.parquet").unlink()
     kept = Path("both/block-000002.parquet").stat().st_mtime_ns
     code, said, err = command(f"sample {a_run} --n 90 --block 20 --out both/ --actors 1 --cpus-per-actor .5")
-    assert (code, "20 of them drawn now" in said) == (0, True), err
+    assert (code, "20 of them new" in said) == (0, True), err
     assert hashes("both") == alone
     assert Path("both/block-000002.parquet").stat().st_mtime_ns == kept
 
@@ -50,14 +50,14 @@ def test_more_actors_than_there_is_room_for_are_refused(command, a_run, ray_sess
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        ("--out alone/ --seed 1 --block 20", "alone has samples of another seed: 0, not 1"),
+        ("--out alone/ --seed 1 --block 20", "alone: has samples of another seed: 0, not 1"),
         ("--out alone/", "has samples of another block: 20, not 500"),
-        ("--out run", "has files that are no samples"),
+        ("--out run", "has other files: choose a new folder"),
         ("--out new/ --start bank", "--start bank: run has no bank"),
-        ("--out new/ --label 3", "has no classes"),
-        ("--out new/ --actors 3:2", "--actors 3:2: from 1 or more"),
+        ("--out new/ --label 3", "--label 3: ShortRun cannot sample a given class"),
+        ("--out new/ --actors 3:2", "--actors 3:2: must be 1 <= least <= most"),
         ("--out new.npy --actors 2", "name a folder for actors"),
-        ("--out new/ --steps -1", "--steps and --block must be 0 or more"),
+        ("--out new/ --steps -1", "--steps -1: must be greater than or equal to 0"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_and_nothing_written(command, a_run, alone, flags, complaint):

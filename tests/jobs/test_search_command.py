@@ -8,10 +8,10 @@ import optuna
 import pytest
 
 from jobs import search
-from jobs.cli.launch import load_run
 from jobs.cli.search_report import changes
 from pipeline.data.dataset import load_data
 from pipeline.runs.job import check_job, override
+from pipeline.runs.job_json import load_run
 from pipeline.search.budgets import gradients_per_update
 from pipeline.search.objectives import OBJECTIVES
 

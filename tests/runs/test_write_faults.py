@@ -12,10 +12,11 @@ import pytest
 from running import CPU, SMALL, local_pool, newest, run
 
 from pipeline.errors import LeaseLost, RunWriteError
-from pipeline.runs import checkpoint, lease
-from pipeline.runs.job import override, to_json
-from pipeline.runs.storage import Storage
 from pipeline.run import run as run_whole
+from pipeline.runs import checkpoint, lease
+from pipeline.runs.job import override
+from pipeline.runs.job_json import to_json
+from pipeline.runs.storage import Storage
 
 
 @pytest.fixture

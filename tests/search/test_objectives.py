@@ -1,4 +1,4 @@
-"""What a model is worth in one number."""
+"""A model's quality as one number."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from pipeline.search.objectives import OBJECTIVES, check_objective, measure_qual
 
 
 class Truth(torch.nn.Module):
-    """T times the energy of a density, as a network whose chains are at temperature T."""
+    """T times the energy of a density, for chains at temperature T."""
 
     def __init__(self, density, temperature, tilt=0.0):
         super().__init__()
@@ -29,10 +29,9 @@ class Truth(torch.nn.Module):
         return self.scale * (self.density.energy(x) + self.tilt * x[:, 0])
 
 
-def model(job, **nets):
+def snapshot_of(job, **nets):
     data = load_dataset(job)
-    found = init_networks(job.recipe, data.spec, 0, CPU) | nets
-    return Snapshot(job, data, found, 0, Storage.at(job.out))
+    return Snapshot(job, data, init_networks(job.recipe, data.spec, 0, CPU) | nets, 0, Storage.at(job.out))
 
 
 @pytest.fixture
@@ -41,19 +40,19 @@ def plane(small):
     return override(small, source="eight-gaussians", recipe=recipe)
 
 
-def test_the_true_energy_is_worth_nothing_less_and_a_tilted_one_its_divergence(plane):
+def test_the_true_energy_has_divergence_zero_and_a_tilted_one_that_of_its_tilt(plane):
     truth, temperature = load_dataset(plane).density, plane.recipe.langevin.temperature
     pool = local_pool(plane)
-    true = model(plane, energy=Truth(truth, temperature))
+    true = snapshot_of(plane, energy=Truth(truth, temperature))
     assert measure_quality(true, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(0, abs=1e-5)
-    tilted = model(plane, energy=Truth(truth, temperature, tilt=1.0))
+    tilted = snapshot_of(plane, energy=Truth(truth, temperature, tilt=1.0))
     points = grid_points(truth.half_width)
     p = (-truth.energy(points)).double().softmax(0)
     expected = float((p * points[:, 0]).sum() + (p * torch.exp(-points[:, 0].double())).sum().log())
     assert measure_quality(tilted, OBJECTIVES["grid_kl"], true.data, 0, 0, pool) == pytest.approx(expected, rel=1e-4)
 
 
-def test_samples_that_are_not_finite_are_divergence_and_no_number(plane):
+def test_samples_that_are_not_finite_are_divergence(plane):
     class Steep(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -62,25 +61,25 @@ def test_samples_that_are_not_finite_are_divergence_and_no_number(plane):
         def forward(self, x):
             return self.scale * x.square().sum(1)
 
-    steep = model(plane, energy=Steep())
+    steep = snapshot_of(plane, energy=Steep())
     pool = local_pool(plane)
     pool.nets = steep.nets
     with pytest.raises(Diverged, match="samples not finite"):
         measure_quality(steep, OBJECTIVES["kl"], steep.data, 50, 0, pool)
 
 
-def test_accuracy_auprc_and_mse_are_of_the_items_held_back(small):
+def test_qualities_of_items_are_measured_on_held_out_items(small):
     job = override(small, recipe=AlternatingBackprop(latent_dim=3, steps=2, batch_size=8, width=4), test_share=0.1)
     job = override(job, validation_share=0.1, held_out_class=3)
     data = load_dataset(job)
     labels = data.validation.batch(torch.arange(len(data.validation_rows)).numpy())["label"]
-    assert 0.3 < float((labels == 3).float().mean()) < 0.5  # half of that label's items, and a tenth of the others
+    assert 0.3 < float((labels == 3).float().mean()) < 0.5  # half of that class's items, and a tenth of the others
     assert not (data.batch(torch.arange(data.size).numpy())["label"] == 3).any()
-    one, pool = model(job), local_pool(job)
-    assert 0 < measure_quality(one, OBJECTIVES["mse"], data.validation, 50, 0, pool) < 4
-    assert 0 < measure_quality(one, OBJECTIVES["auprc"], data.validation, 50, 0, pool) <= 1
+    snapshot, pool = snapshot_of(job), local_pool(job)
+    assert 0 < measure_quality(snapshot, OBJECTIVES["mse"], data.validation, 50, 0, pool) < 4
+    assert 0 < measure_quality(snapshot, OBJECTIVES["auprc"], data.validation, 50, 0, pool) <= 1
     with pytest.raises(InputError, match=r"objective=accuracy: the metrics of single items .* are mse, energy"):
-        measure_quality(one, OBJECTIVES["accuracy"], data.validation, 50, 0, pool)
+        measure_quality(snapshot, OBJECTIVES["accuracy"], data.validation, 50, 0, pool)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +92,12 @@ def test_accuracy_auprc_and_mse_are_of_the_items_held_back(small):
         ("mse", "digits", "objective=mse: needs held-out items"),
     ],
 )
-def test_what_cannot_judge_a_job_is_said_in_one_line(small, objective, data, why):
+def test_an_objective_that_does_not_fit_the_job_is_refused_in_one_line(small, objective, data, why):
     job = override(small, source=data)
     with pytest.raises(InputError, match=why):
         check_objective(OBJECTIVES[objective], job, load_dataset(job))
 
 
-def test_shares_that_leave_nothing_to_learn_from():
+def test_shares_that_leave_no_training_items_are_refused():
     with pytest.raises(InputError, match=r"test_share=0.5: beside validation_share=0.5 it must leave items"):
         load_data("digits", test_share=0.5, validation_share=0.5)

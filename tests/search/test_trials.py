@@ -1,12 +1,11 @@
-"""A trial of a search: a run that stops at fixed budgets, and is the whole run all the same."""
+"""A trial of a search: a run that stops at fixed budgets, and is the whole run nevertheless."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running import CPU, Fragile, local_pool
-from running import run as ran
+from running import CPU, Fragile, local_pool, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.recipes.joint_vae import JointVAE
@@ -31,16 +30,16 @@ def reports(job, budget=BUDGET):
     return list(run_trial(job, budget, SETTINGS, CPU, lambda: local_pool(job)))
 
 
-def test_a_trial_is_the_run_that_it_would_be_without_a_stop(trial, tmp_path):
+def test_a_trial_is_the_same_run_as_one_without_stops(trial, tmp_path):
     reports(trial)
     whole = replace(trial, out=str(tmp_path / "whole"))
-    assert json.loads((Path(trial.out) / "result.json").read_text())["weights_sha256"] == ran(whole)["weights_sha256"]
+    assert json.loads((Path(trial.out) / "result.json").read_text())["weights_sha256"] == run(whole)["weights_sha256"]
 
 
-def test_it_reports_after_equal_shares_of_gradient_evaluations_whatever_its_steps(trial):
-    found = reports(trial)
-    assert [one.updates for one in found] == [2, 4, 6]
-    assert [one.gradient_evaluations for one in found] == [160, 320, 480]
+def test_a_trial_reports_after_equal_shares_of_gradient_evaluations_for_any_number_of_steps(trial):
+    all_reports = reports(trial)
+    assert [one.updates for one in all_reports] == [2, 4, 6]
+    assert [one.gradient_evaluations for one in all_reports] == [160, 320, 480]
     longer = replace(trial, recipe=replace(trial.recipe, langevin=Langevin(8, 1.0, 0.01)))
     assert report_updates(longer, BUDGET) == [2, 3, 4]  # of 128 evaluations each: the first to reach 160, 320, 480
     assert report_updates(replace(longer, recipe=replace(longer.recipe, langevin=Langevin(50, 1.0, 0.01))), BUDGET) == [
@@ -48,45 +47,45 @@ def test_it_reports_after_equal_shares_of_gradient_evaluations_whatever_its_step
     ]
 
 
-def test_what_one_update_costs():
-    latent_dim = LatentPrior(batch_size=10, prior_steps=6, posterior_steps=4)
-    assert gradients_per_update(latent_dim, {}) == 10 * 6 + 10 * 4
+def test_gradients_per_update_count_chains_or_else_items():
+    latent_prior = LatentPrior(batch_size=10, prior_steps=6, posterior_steps=4)
+    assert gradients_per_update(latent_prior, {}) == 10 * 6 + 10 * 4
     assert gradients_per_update(JointVAE(batch_size=10), {}) == 10  # no chains: gradients of items' losses
 
 
-def test_a_killed_trial_says_what_it_had_said_and_goes_on(trial, tmp_path):
+def test_a_killed_trial_repeats_its_reports_and_continues(trial, tmp_path):
     undisturbed = replace(trial, out=str(tmp_path / "undisturbed"))
     expected = reports(undisturbed)
-    walk = run_trial(trial, BUDGET, SETTINGS, CPU, lambda: local_pool(trial))
-    next(walk), next(walk)
-    walk.close()
+    running = run_trial(trial, BUDGET, SETTINGS, CPU, lambda: local_pool(trial))
+    next(running), next(running)
+    running.close()
     again = reports(trial)
     assert [(one.updates, one.quality) for one in again] == [(one.updates, one.quality) for one in expected]
 
 
-def test_quality_is_of_the_part_that_is_named_and_of_no_other(trial):
+def test_quality_is_measured_on_the_named_split(trial):
     *_, last = reports(trial)
-    model = newest_snapshot(trial, CPU)
-    assert set(model.data.rows).isdisjoint(model.data.validation_rows)
-    assert set(model.data.test_rows).isdisjoint(model.data.validation_rows)
-    assert len(model.data.rows) + len(model.data.test_rows) + len(model.data.validation_rows) == 1797
+    snapshot = newest_snapshot(trial, CPU)
+    assert set(snapshot.data.rows).isdisjoint(snapshot.data.validation_rows)
+    assert set(snapshot.data.test_rows).isdisjoint(snapshot.data.validation_rows)
+    assert len(snapshot.data.rows) + len(snapshot.data.test_rows) + len(snapshot.data.validation_rows) == 1797
     pool = local_pool(trial)
-    assert measure_quality(model, OBJECTIVES["frechet"], model.data.validation, 40, 0, pool) == last.quality
-    assert measure_quality(model, OBJECTIVES["frechet"], model.data.test, 40, 0, pool) != last.quality
+    assert measure_quality(snapshot, OBJECTIVES["frechet"], snapshot.data.validation, 40, 0, pool) == last.quality
+    assert measure_quality(snapshot, OBJECTIVES["frechet"], snapshot.data.test, 40, 0, pool) != last.quality
     assert json.loads((Path(trial.out) / "result.json").read_text())["metrics"] == {}
 
 
-def test_a_diverged_trial_ends_early_with_the_worst_there_is(trial):
+def test_a_diverged_trial_ends_early_with_the_worst_quality(trial):
     broken = replace(trial, recipe=Fragile.like(trial.recipe, at=3, attempts=1))
-    found = reports(broken)
-    assert [one.quality == float("inf") for one in found] == [False, True]
-    assert (found[-1].updates, found[-1].gradient_evaluations) == (3, 240)
-    assert "update 3" in found[-1].diverged
-    assert reports(broken) == found
+    all_reports = reports(broken)
+    assert [one.quality == float("inf") for one in all_reports] == [False, True]
+    assert (all_reports[-1].updates, all_reports[-1].gradient_evaluations) == (3, 240)
+    assert "update 3" in all_reports[-1].diverged
+    assert reports(broken) == all_reports
     assert OBJECTIVES["accuracy"].worst == -float("inf")
 
 
-def test_trials_stand_in_tensorboards_hparams_tab(trial):
+def test_trials_are_in_tensorboards_hparams_tab(trial):
     reports(trial)
     events = EventAccumulator(f"{trial.out}/search").Reload()
     assert "search/frechet" in events.Tags()["scalars"]

@@ -15,10 +15,11 @@ from pipeline.chains.task import ChainResult
 from pipeline.recipe import init_networks
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.rng import fold
-from pipeline.runs import checkpoint
-from pipeline.runs.job import load_dataset, to_json
-from pipeline.runs.storage import Storage
 from pipeline.run import run as run_whole
+from pipeline.runs import checkpoint
+from pipeline.runs.job import load_dataset
+from pipeline.runs.job_json import to_json
+from pipeline.runs.storage import Storage
 
 CPU = torch.device("cpu")
 SMALL = "--learners 0 --actors 0 --steps 3 --width 4 --batch-size 8 --eval-samples 0"

@@ -12,7 +12,8 @@ from running import local_pool, newest, run
 from pipeline.chains.local_pool import LocalPool
 from pipeline.errors import Diverged, InputError
 from pipeline.runs import checkpoint
-from pipeline.runs.job import from_json, override, to_json
+from pipeline.runs.job import override
+from pipeline.runs.job_json import from_json, to_json
 from pipeline.runs.storage import Storage
 from pipeline.sampling import long_chains
 

@@ -20,7 +20,8 @@ from pipeline.nets.weights import flatten
 from pipeline.recipe import init_networks
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.run import run as run_whole
-from pipeline.runs.job import DataSettings, Job, ResourceSettings, load_dataset, override, to_json
+from pipeline.runs.job import DataSettings, Job, ResourceSettings, load_dataset, override
+from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.training import learner
