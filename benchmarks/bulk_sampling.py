@@ -1,6 +1,6 @@
 """Images a second and core of bulk sampling on Ray Data, beside the same blocks drawn by one process alone.
 
-The network of the preset `digits-40` of short_run, as initialised, 40 steps; two actors, each with a core. The steady
+The network of the preset `digits-K40` of short_run, as initialised, 40 steps; two actors, each with a core. The steady
 state is from the first block that is done to the last; the rest is what it takes Ray to start, and to end.
 """
 

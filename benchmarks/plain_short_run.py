@@ -1,4 +1,4 @@
-"""Short-run MCMC (1904.09770) on digits as a plain script, with the settings of the preset `digits-40`."""
+"""Short-run MCMC (1904.09770) on digits as a plain script, with the settings of the preset `digits-K40`."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""CPU seconds to a given quality: the preset `digits-40` of short_run beside the same in a plain script.
+"""CPU seconds to a given quality: the preset `digits-K40` of short_run beside the same in a plain script.
 
 One process and one thread each, in turns, three seeds: the same network, batch, steps and rates, other random numbers.
 The pipeline's seconds hold all that it does besides: logging, checkpoints, grids of samples.

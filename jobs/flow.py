@@ -1,7 +1,7 @@
 """A flow learned by maximum likelihood: what flow_contrastive and neural_transport start with (--init-from RUN).
 
-In the plane `grid_kl` is the flow's exact KL from the truth, and `log_mass` the log of the density's sum over the grid;
-`bits_per_dim` of images is computed on the items held out by --test-share.
+In the plane `grid_kl` is the flow's exact KL from the truth, and `log_z_grid` the log of the density's sum over the
+grid; `bits_per_dim` of images is computed on the items held out by --test-share.
 """
 
 from jobs.cli.experiment import experiment

@@ -2,7 +2,7 @@
 
 It starts with a flow: `python -m jobs.flow PRESET`, then `python -m jobs.flow_contrastive PRESET --init-from RUN`;
 without --init-from, with an untrained one. In the plane `grid_kl` is the energy's, `flow_grid_kl` the flow's, and
-`log_mass` is log Z - c. `bits_per_dim` is the energy's, as good as its c; `flow_bits_per_dim` is the flow's. With
+`log_z_grid` is log Z - c. `bits_per_dim` is the energy's, as good as its c; `flow_bits_per_dim` is the flow's. With
 `--labels-per-class N --labelled-batch-size M` the energy has a head per class. `--family gaussian` is noise contrastive
 estimation: a fixed Gaussian in place of the flow. For images and the checkerboard the energy is a tilt of the initial
 flow (--base flow).

@@ -2,8 +2,8 @@
 
 It starts with a flow: `python -m jobs.flow PRESET`, then `python -m jobs.neural_transport PRESET --init-from RUN`. The
 flow is fixed, and is sent to chain actors once. In the plane `grid_kl` is the model's and `flow_grid_kl` the flow's;
-`log_mass` and `log_z` are log Z on a grid and by draws of N(0, I), whose effective share is `log_z_ess`. How the chains
-mix, beside chains that move in x: `python -m jobs.studies.transport RUN`.
+`log_z_grid` and `log_z` are log Z on a grid and by draws of N(0, I), whose effective share is `log_z_ess`. How the
+chains mix, beside chains that move in x: `python -m jobs.studies.transport RUN`.
 """
 
 from dataclasses import replace

@@ -84,7 +84,7 @@ def test_eight_gaussians_and_rings_have_their_radii():
 
 
 @pytest.mark.parametrize("density", ALL)
-def test_a_normalised_density_has_no_log_mass_and_is_not_far_from_itself(density):
+def test_a_normalised_density_has_log_z_zero_and_is_not_far_from_itself(density):
     points = grid_points(density.half_width)
     assert log_integral(-density.energy(points).double(), density.half_width) == pytest.approx(0, abs=1e-3)
     shifted = log_integral(-density.energy(points).double() - 1.5, density.half_width)

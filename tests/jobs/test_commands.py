@@ -236,7 +236,9 @@ def test_a_diverging_run_is_one_line_and_exit_code_1(command):
 
 
 def test_a_run_on_text_tells_perplexities_likelihood_and_sentences(command, tmp_path):
-    flags = "--learners 0 --actors 0 --updates 2 --eval-samples 60 --latent-dim 3 --batch-size 8 --width 8 --prior-steps 2"
+    flags = (
+        "--learners 0 --actors 0 --updates 2 --eval-samples 60 --latent-dim 3 --batch-size 8 --width 8 --prior-steps 2"
+    )
     code, out, err = command(f"latent_prior snli --data {sentences_in(tmp_path)} {flags} --out run")
     assert code == 0, err
     metrics = json.loads(Path("run/result.json").read_text())["metrics"]

@@ -47,7 +47,10 @@ def test_everything_of_a_run_of_images_with_its_protocol(command, persistent):
     again = command(f"{line} --metrics samples --out again")
     assert again[0] == 0
     assert all(metrics[name] == value for name, value in found("again")["metrics"].items())
-    assert command(line)[::2] == (2, "error: --out run/evaluate-8: exists: results are never overwritten; choose another folder\n")
+    assert command(line)[::2] == (
+        2,
+        "error: --out run/evaluate-8: exists: results are never overwritten; choose another folder\n",
+    )
     _opened_by_arviz(said)
 
 
@@ -118,7 +121,9 @@ def test_points_are_compared_with_the_truth(command):
 
 
 def test_latent_vectors_and_what_no_chain_moves(command):
-    flags = "--learners 0 --actors 0 --updates 2 --eval-samples 0 --latent-dim 3 --batch-size 8 --width 8 --prior-steps 4"
+    flags = (
+        "--learners 0 --actors 0 --updates 2 --eval-samples 0 --latent-dim 3 --batch-size 8 --width 8 --prior-steps 4"
+    )
     assert command(f"latent_prior digits {flags} --out run")[0] == 0
     few = f"{FEW} --items 4 --item-chains 5"
     code, out, err = command(f"evaluate run {few} --out found")

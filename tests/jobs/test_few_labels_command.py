@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from running import features_in
 
-FLAGS = "--learners 0 --actors 0 --eval-samples 0 --width 16 --latent-dim 4 --prior-steps 3 --batch-size 20"
+FLAGS = "--learners 0 --actors 0 --eval-samples 20 --width 16 --latent-dim 4 --prior-steps 3 --batch-size 20"
 FLAGS += " --labelled-batch-size 10"
 
 
@@ -47,7 +47,7 @@ def test_few_labels_compares_runs_that_differ_in_their_seed(command, two_runs, t
 
 
 def test_images_have_a_row_of_samples_for_each_class(command, tmp_path):
-    code, _, err = command(f"symbol_vector digits {FLAGS.replace('--eval-samples 0', '--eval-samples 20')} --updates 2 --out run")
+    code, _, err = command(f"symbol_vector digits {FLAGS} --updates 2 --out run")
     assert code == 0, err
     assert (tmp_path / "run" / "samples" / "classes.png").exists()
 
@@ -69,6 +69,8 @@ def test_runs_that_cannot_be_compared_are_said(command, flags, said):
 
 def test_a_table_is_learned(command, tmp_path):
     features_in(tmp_path)
-    code, _, err = command(f"symbol_vector table --data table.parquet {FLAGS} --updates 60 --labels-per-class 3 --out run")
+    code, _, err = command(
+        f"symbol_vector table --data table.parquet {FLAGS} --updates 60 --labels-per-class 3 --out run"
+    )
     assert code == 0, err
     assert json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]["accuracy"]["value"] > 0.8

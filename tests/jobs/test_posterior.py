@@ -36,7 +36,10 @@ def test_the_divergence_at_every_checkpoint_and_a_bound(command, inferred):
     assert (Path("run") / "step_size-4/step_size.png").read_bytes().startswith(PNG)
     assert "run/step_size-4/step_size.png" in out
     code, _, err = command(f"studies.step_size {inferred}")
-    assert (code, err) == (2, "error: --out run/step_size-4: exists: results are never overwritten; choose another folder\n")
+    assert (code, err) == (
+        2,
+        "error: --out run/step_size-4: exists: results are never overwritten; choose another folder\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,9 @@ def test_another_table_is_not_read_by_its_own_statistics(command, tmp_path):
     assert command(f"alternating_backprop digits --data {table} {flags} --out run")[0] == 0
     code, _, err = command(f"complete run --hide random --data {table} --out found")
     assert code == 2
-    assert err.endswith("features and texts are encoded with statistics of the training data: hold some out in the run\n")
+    assert err.endswith(
+        "features and texts are encoded with statistics of the training data: hold some out in the run\n"
+    )
 
 
 def test_labels_that_nothing_learns_from_are_refused(command):

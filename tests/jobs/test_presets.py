@@ -5,39 +5,15 @@ from dataclasses import replace
 import pytest
 from running import features_in, run, sentences_in
 
-from jobs import (
-    alternating_backprop,
-    anatomy,
-    anomaly,
-    flow,
-    flow_contrastive,
-    joint_vae,
-    latent_prior,
-    neural_transport,
-    short_run,
-    short_run_inference,
-    symbol_vector,
-)
+from jobs import EXPERIMENTS, anatomy, latent_prior, short_run, symbol_vector
+from jobs.cli.experiment import load_experiment, named_presets
 from pipeline.batch import Spec
 from pipeline.data.sources import DENSITIES
 from pipeline.nets.layered import StepSize
 from pipeline.runs.job import check_job, override
 from pipeline.runs.job_json import from_json, to_json
 
-JOBS = (
-    short_run,
-    anatomy,
-    latent_prior,
-    short_run_inference,
-    joint_vae,
-    alternating_backprop,
-    anomaly,
-    symbol_vector,
-    flow,
-    neural_transport,
-    flow_contrastive,
-)
-PRESETS = {preset.name: preset for job in JOBS for preset in job.PRESETS.values()}
+PRESETS = {job.name: job for name in EXPERIMENTS for job in named_presets(load_experiment(name)).values()}
 TOYS = ("digits", *DENSITIES)
 
 
@@ -52,8 +28,8 @@ def test_the_numbers_of_short_run(name, width):
     recipe = short_run.PRESETS[name].recipe
     langevin = recipe.langevin
     assert (langevin.steps, langevin.drift, langevin.noise, recipe.data_noise) == (100, 1.0, 0.01, 0.03)
-    assert (recipe.width, recipe.lr, recipe.slope, recipe.start_from) == (width, 1e-4, 0.2, "uniform")
-    assert (short_run.PRESETS[name].updates, short_run.PRESETS[name].limit) == (200_000, 40_000)
+    assert (recipe.width, recipe.lr, recipe.leaky_slope, recipe.start_from) == (width, 1e-4, 0.2, "uniform")
+    assert (short_run.PRESETS[name].updates, short_run.PRESETS[name].data.max_items) == (200_000, 40_000)
 
 
 def test_the_numbers_of_anatomy():
@@ -67,11 +43,11 @@ def test_the_numbers_of_anatomy():
         assert (one.updates, other.updates) == (200_000, 100_000)
         assert (one.recipe.langevin.steps, one.recipe.langevin.noise, one.recipe.data_noise) == (500, 7.5e-3, 1.5e-2)
         assert (one.recipe.optimizer, one.recipe.lr, one.recipe.final_lr) == ("sgd", 0.1, 5e-4)
-        assert (one.recipe.lr_decay, one.recipe.bank, one.recipe.net) == (0.99995, bank, "nonlocal")
+        assert (one.recipe.lr_decay, one.recipe.bank, one.recipe.architecture) == (0.99995, bank, "nonlocal")
         assert (other.recipe.langevin.steps, other.recipe.langevin.noise, other.recipe.data_noise) == (150, 1e-2, 3e-2)
         assert (other.recipe.optimizer, other.recipe.lr, other.recipe.bank) == ("adam", 1e-4, 0)
         for recipe in (one.recipe, other.recipe):
-            assert (recipe.batch_size, recipe.width, recipe.slope, recipe.restart_prob) == (100, 32, 0.05, 0.0)
+            assert (recipe.batch_size, recipe.width, recipe.leaky_slope, recipe.restart_prob) == (100, 32, 0.05, 0.0)
             assert (recipe.langevin.drift, recipe.start_from) == (1.0, "uniform")
 
 
@@ -81,7 +57,7 @@ def test_the_numbers_of_latent_prior():
         recipe = job.recipe
         assert job.updates == batches * epochs
         assert recipe.lr_decay**batches == pytest.approx(0.998)
-        assert (recipe.batch_size, recipe.sigma, recipe.energy_width, recipe.decoder) == (100, 0.3, 200, "conv")
+        assert (recipe.batch_size, recipe.sigma, recipe.energy_width, recipe.architecture) == (100, 0.3, 200, "conv")
         assert (recipe.prior_steps, recipe.prior_step_size, recipe.posterior_step_size) == (60, 0.4, 0.1)
         assert (recipe.energy_lr, recipe.generator_lr) == (2e-5, 1e-4)
     assert [job.recipe.latent_dim for job in (svhn, cifar10, celeba)] == [100, 128, 100]
@@ -103,7 +79,7 @@ def test_the_numbers_of_symbol_vector():
         200.0,
         0.5,
     )
-    assert (recipe.energy_lr, recipe.rate, recipe.information, recipe.tilt) == (1e-5, 1e-4, 0.0, 1.0)
+    assert (recipe.energy_lr, recipe.autoencoder_lr, recipe.information, recipe.tilt) == (1e-5, 1e-4, 0.0, 1.0)
     nets = recipe.nets(Spec("counts", (30_000,), 4, (1 / 30_000,) * 30_000))
     assert [layer.out_features for layer in list(nets["energy"])[::2]] == [200, 200, 4]
     decays = {name: optimizer.param_groups[0]["weight_decay"] for name, optimizer in recipe.optimizers(nets).items()}
@@ -129,5 +105,7 @@ def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
     if hasattr(recipe, "langevin"):
         recipe = replace(recipe, langevin=replace(recipe.langevin, steps=3))
     few = override(job, recipe=recipe, updates=2, eval_samples=0, learners=0, actors=0, out=str(tmp_path / "run"))
-    per_update = [8 * recipe.sampler(chain, {"step_size": StepSize(0.1)}, 0).gradient_evaluations for chain in recipe.chains]
+    per_update = [
+        8 * recipe.sampler(chain, {"step_size": StepSize(0.1)}, 0).gradient_evaluations for chain in recipe.chains
+    ]
     assert run(few)["gradient_evaluations"] == 2 * sum(per_update)

@@ -16,12 +16,14 @@ from pipeline.search.budgets import gradients_per_update
 from pipeline.search.objectives import OBJECTIVES
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-PRESETS = [(name, preset) for name, module in search.RECIPES.items() for preset in module.PRESETS]
+MODULES = {name: load_experiment(name) for name in EXPERIMENTS}
+SEARCHABLE = {name: module for name, module in MODULES.items() if hasattr(module, "space")}
+PRESETS = [(name, preset) for name, module in SEARCHABLE.items() for preset in module.PRESETS]
 
 
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
 def test_whatever_a_space_suggests_is_a_job(name, preset):
-    module = search.RECIPES[name]
+    module = SEARCHABLE[name]
     job = module.PRESETS[preset]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
@@ -46,14 +48,17 @@ def _fields(recipe):
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("short-run --preset mnits", "--preset mnits: there are digits, digits-40, mnist, "),
-        ("short-run --trials 0", "--trials 0: it must be 1 or more"),
+        ("short-run --preset mnits", "preset mnits: not one of digits, digits-K40, mnist, "),
+        ("short-run --trials 0", "--trials 0: must be greater than or equal to 1"),
         ("short-run --objective kl", "--objective kl: the density of digits is not known"),
-        ("anatomy --preset rings-convergent --objective frechet", "it needs images with labels"),
-        ("latent-prior --objective auprc", "--objective auprc: it needs a label that is held out (--held-out)"),
-        ("short-run --validation-share 0", "--objective frechet: it needs items held back (--validation-share"),
+        ("anatomy --preset rings-convergent --objective frechet", "--objective frechet: needs images with labels"),
+        ("latent-prior --objective auprc", "--objective auprc: needs a held_out_class"),
+        ("short-run --validation-share 0", "--objective frechet: needs held-out items: a validation_share"),
         ("short-run --cpus-per-trial 500", "a trial needs 500 CPU"),
-        ("short-run --trial-actors 3", "cannot be dealt to 3 lanes"),
+        ("flow", "experiment flow: it has no space to search; these have: short_run, anatomy, "),
+        ("short-runs", "experiment short-runs: not one of short_run, "),
+        ("short-run --objective fretchet", "objective fretchet: not one of frechet, "),
+        ("short-run --trial-actors 3", "cannot be split into 3 lanes"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(command, line, why, ray_session):
@@ -69,13 +74,13 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
     code, out, err = command(f"{line} --seeds 1 --cpus-per-trial .25 --out found")
     assert code == 0, err
     result = json.loads(Path("found/result.json").read_text())
-    assert sum(result["counts"][name] for name in ("whole", "stopped_early", "diverged", "failed")) == 2
+    assert sum(result["counts"][name] for name in ("complete", "stopped_early", "diverged", "failed")) == 2
     assert set(result["confirmed"]) == {"preset", "best-1"}
     assert all(len(one["quality"]) == 1 for one in result["confirmed"].values())
     means = {name: sum(one["quality"]) for name, one in result["confirmed"].items()}
     assert result["best"] == min(means, key=means.get)
     trial = result["trials"][0]
-    tried, written = load_run(f"found/trials/{trial['name']}").recipe, search.RECIPES["short-run"].PRESETS
+    tried, written = load_run(f"found/trials/{trial['name']}").recipe, SEARCHABLE["short_run"].PRESETS
     changed = changes(written["eight-gaussians"].recipe, tried)
     assert changed["noise"] == trial["settings"]["noise"]
     assert result["confirmed"]["best-1"]["settings"] == changed
@@ -85,15 +90,17 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
     pasted = Path("found/preset.py").read_text()
     assert 'replace(PRESETS["eight-gaussians"], updates=' in pasted
     command_line = next(row for row in pasted.splitlines() if row.startswith("# python -m jobs."))
-    code, _, err = command(f"{command_line.removeprefix('# python -m jobs.')} --samples 0 --updates 2 --out pasted")
+    code, _, err = command(
+        f"{command_line.removeprefix('# python -m jobs.')} --eval-samples 0 --updates 2 --out pasted"
+    )
     assert code == 0, err
     assert command("search short-run --out found")[::2] == (
         2,
-        "error: --out found exists: a search is never overwritten; go on with it by python -m jobs.resume found\n",
+        "error: --out found: exists: a search is never overwritten; continue it with jobs.resume found\n",
     )
     assert command("resume found --updates 7")[::2] == (
         2,
-        "error: --updates: a search goes on as it was begun, without flags\n",
+        "error: --updates: a search continues with its own settings, without flags\n",
     )
     code, _, err = command("resume found")
     assert code == 0, err
@@ -103,23 +110,24 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
 def test_what_is_judged_by_where_nothing_is_said():
     def usual(line, data):
         name, preset, *held_out_class = line.split()
-        job = search.RECIPES[name].PRESETS[preset]
+        module = SEARCHABLE[name]
+        job = module.PRESETS[preset]
         job = override(job, held_out_class=int(held_out_class[0]) if held_out_class else None)
-        return search._objective(search.Search(name), job, load_data(data)).name
+        return search._objective(search.Search(name), module, job, load_data(data)).name
 
-    assert usual("short-run digits", "digits") == "frechet"
-    assert usual("short-run eight-gaussians", "eight-gaussians") == "kl"
+    assert usual("short_run digits", "digits") == "frechet"
+    assert usual("short_run eight-gaussians", "eight-gaussians") == "kl"
     assert usual("anatomy eight-gaussians-convergent", "eight-gaussians") == "grid_kl"
     assert usual("anatomy digits-convergent", "digits") == "frechet_long"
-    assert usual("latent-prior digits 4", "digits") == "auprc"
-    assert usual("symbol-vector digits", "digits") == "accuracy"
+    assert usual("latent_prior digits 4", "digits") == "auprc"
+    assert usual("symbol_vector digits", "digits") == "accuracy"
     assert set(OBJECTIVES) > {"frechet", "kl", "grid_kl", "auprc", "accuracy", "mse"}
 
 
 def test_the_usual_budget_is_what_the_preset_takes():
     from pipeline.recipe import init_networks
 
-    job = search.RECIPES["short-run"].PRESETS["digits-40"]
+    job = SEARCHABLE["short_run"].PRESETS["digits-K40"]
     data = load_data("digits")
     nets = init_networks(job.recipe, data.spec, 0, __import__("torch").device("cpu"))
     assert job.updates * gradients_per_update(job.recipe, nets) == 600 * 64 * 40

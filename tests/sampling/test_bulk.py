@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from running import CPU, sentences_in
-from small_recipes import RECIPES, with_recipe
+from small_recipes import ARCHETYPES, recipe_names, with_recipe
 
 from pipeline.data.dataset import load_data
 from pipeline.errors import InputError
@@ -27,7 +27,7 @@ def source(job, **settings):
     return bulk.BulkSource(job, weights.flatten(nets), 5, None, drawing, f"{job.out}-samples")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipe_names(*ARCHETYPES))
 def test_a_block_is_a_function_of_its_number_and_its_rows_go_on(small, tmp_path, name):
     one = source(with_recipe(small, name, sentences_in(tmp_path)))
     some, all_, other = (one.writer(CPU).sample(i, rows) for i, rows in ((1, 20), (1, 250), (0, 250)))

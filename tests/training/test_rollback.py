@@ -111,7 +111,9 @@ def test_chains_under_way_are_not_handed_to_the_next_attempt(fragile):
 def test_finite_numbers_that_run_away_are_divergence(small):
     recipe = Exploding.like(small.recipe, at=60, attempts=1)
     job = override(small, recipe=recipe, updates=80, patience=5, checkpoint_every=20, log_every=10)
-    with pytest.raises(Diverged, match=r"(chains|energy)/.*, 5 updates far from all before \(median .*\) at update 6[4-8]"):
+    with pytest.raises(
+        Diverged, match=r"(chains|energy)/.*, 5 updates far from all before \(median .*\) at update 6[4-8]"
+    ):
         run(job)
     assert newest(job).path.endswith("update-00000060")
     found = run(override(job, on_divergence="rollback", out=job.out + "-back"))

@@ -118,13 +118,15 @@ def test_an_update_submitted_again_does_not_disturb_which_is_next(bounded):
 
 
 def test_drift_that_is_not_finite_is_beyond_every_bound(bounded, monkeypatch):
-    monkeypatch.setattr(Learner, "staleness", lambda self, update, batches, answers: float("nan" if update == 3 else "inf"))
+    monkeypatch.setattr(
+        Learner, "staleness", lambda self, update, batches, answers: float("nan" if update == 3 else "inf")
+    )
     assert run(bounded)["staleness_waits"] == 8
 
 
 def test_a_bound_needs_a_lag_and_is_a_number(small):
     with pytest.raises(InputError, match=r"max_staleness=0.1: needs a lag"):
         check_job(replace(small, max_staleness=0.1))
-    with pytest.raises(InputError, match="max_staleness=-0.1: must be greater than or equal to 0"):
+    with pytest.raises(InputError, match=r"max_staleness=-0.1: must be greater than or equal to 0"):
         check_job(replace(small, lag=1, max_staleness=-0.1))
     check_job(replace(small, lag=1, max_staleness=0.1))
