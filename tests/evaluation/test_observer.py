@@ -149,25 +149,25 @@ def gather(snapshot, **settings):
 
 
 def test_chains_under_the_datas_own_energy_are_convergent(plane):
-    found, data = gather(snapshot_of(plane, None, plane.recipe.langevin.temperature))
-    assert decide(found).name == "convergent", decide(found).why
-    assert found.reach == REACH
+    result, data = gather(snapshot_of(plane, None, plane.recipe.langevin.temperature))
+    assert decide(result).name == "convergent", decide(result).why
+    assert result.reach == REACH
     assert set(data) == {"noise", "data", "bank"}
 
 
 def test_chains_that_slowly_fall_to_one_place_are_short_run_only(plane):
     job = replace(plane, recipe=replace(plane.recipe, langevin=Langevin(10, 1.0, 0.01)))
-    found, _ = gather(snapshot_of(job, lambda x: x.square().sum(1) / 2, 0.005))
-    assert decide(found).name == "short-run only", decide(found).why
-    assert found.trajectories["data"].energy_shift < -ENERGY_SHIFT
+    result, _ = gather(snapshot_of(job, lambda x: x.square().sum(1) / 2, 0.005))
+    assert decide(result).name == "short-run only", decide(result).why
+    assert result.trajectories["data"].energy_shift < -ENERGY_SHIFT
 
 
 def test_chains_that_blow_up_are_diverging_and_their_numbers_are_reported(plane):
-    found, _ = gather(snapshot_of(plane, lambda x: -(x.square().sum(1) ** 2), 1.0))
-    assert decide(found).name == "diverging"
-    assert not found.finite
-    assert found.reach < REACH
-    assert not np.isfinite(found.trajectories["data"].energy[found.reach])
+    result, _ = gather(snapshot_of(plane, lambda x: -(x.square().sum(1) ** 2), 1.0))
+    assert decide(result).name == "diverging"
+    assert not result.finite
+    assert result.reach < REACH
+    assert not np.isfinite(result.trajectories["data"].energy[result.reach])
 
 
 def stop_after(count):
@@ -178,9 +178,9 @@ def stop_after(count):
 
 def test_evidence_is_a_function_of_the_snapshot_and_says_how_far_stopped_chains_came(plane):
     snapshot = snapshot_of(plane, None, plane.recipe.langevin.temperature)
-    found, _ = gather(snapshot, stop=stop_after(20))
-    assert found.reach == 21
-    assert found == gather(snapshot, stop=stop_after(20))[0]
+    result, _ = gather(snapshot, stop=stop_after(20))
+    assert result.reach == 21
+    assert result == gather(snapshot, stop=stop_after(20))[0]
     assert gather(snapshot, stop=lambda: True) is None
 
 
