@@ -27,7 +27,7 @@ PLAIN = (int, float, bool, str, NoneType)
 
 
 def check_fields(settings: Any) -> None:
-    """Check every field of a dataclass against its type and bounds.
+    """Check every field of a frozen dataclass against its type and bounds; 1 becomes 1.0 where the type is float.
 
     Raises:
         InputError: a field has a value of another type, out of bounds or not finite; it names the field.
@@ -35,9 +35,10 @@ def check_fields(settings: Any) -> None:
     for name, adapter in _adapters(settings.__class__).items():
         value = getattr(settings, name)
         try:
-            adapter.validate_python(value, strict=True)
+            valid = adapter.validate_python(value, strict=True)
         except ValidationError as e:
             raise InputError(_reason(e), name, value) from None
+        object.__setattr__(settings, name, valid)  # else 1 and 1.0 would have two protocol hashes
 
 
 def _reason(error: ValidationError) -> str:

@@ -272,17 +272,16 @@ def _long_run(
     snapshot, data = setup.snapshot, setup.snapshot.data
     n = options.long_run_chains or (300 if data.spec.kind == "image" else 1000)
     starts = _starts(snapshot, options.starts)
-    multiples = tuple(map(float, options.multiples))  # 1 and 1.0 would have protocols of different hashes
-    found, trajectories = long_run_metrics(setup, way, starts, n, multiples, bars("long runs"))
+    found, trajectories = long_run_metrics(setup, way, starts, n, options.multiples, bars("long runs"))
     result.measurements += found
     result.more["energies"] = {start: one.energy.tolist() for start, one in trajectories.items()}
     floor, curves = distance_curves(found, trajectories)
-    every, steps = stride(snapshot, multiples), snapshot.sampler.steps
+    every, steps = stride(snapshot, options.multiples), snapshot.sampler.steps
     result.figures["energies"] = lambda: figures.energy_figure(trajectories, every)
     result.figures["distances"] = lambda: figures.distance_figure(curves, floor, way.name, steps)
     if data.density is not None or data.spec.kind == "image":
         by_name = {f"{start}, {m:g} K": x for start, one in trajectories.items() for m, x in sorted(one.data.items())}
-        result.figures["long_runs"] = lambda: figures.samples_figure(snapshot, by_name, len(multiples))
+        result.figures["long_runs"] = lambda: figures.samples_figure(snapshot, by_name, len(options.multiples))
 
 
 def _mixing(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions, bars: Callable[[str], Any]) -> None:
