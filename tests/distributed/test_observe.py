@@ -35,8 +35,8 @@ def plane(small):
 
 def rows(out, name):
     """The rows of a file of a run, without times."""
-    found = [json.loads(line) for line in (Path(out) / name).read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in found]
+    lines = [json.loads(line) for line in (Path(out) / name).read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in lines]
 
 
 def check_unchanged(job, result):
