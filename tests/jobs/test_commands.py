@@ -2,6 +2,8 @@
 
 import io
 import json
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,11 @@ import pytest
 from PIL import Image
 from running import SMALL, sentences_in
 
+from jobs.cli.launch import start_run
 from pipeline.data.dataset import load_data
+from pipeline.runs.job import DataSettings, Job, override
 from pipeline.runs.job_json import FORMAT
+from pipeline.samplers.langevin import Langevin
 from pipeline.sampling.draw import CHAINS_PER_TASK
 
 BAD = {
@@ -29,7 +34,7 @@ BAD = {
     "anatomy digits-convergent --noise 0": "--noise 0.0: ",
     "anatomy digits-convergent --drift 0": "--drift 0.0: ",
     "anatomy digits-convergent --lr-decay 2": "--lr-decay 2.0: must be less than or equal to 1",
-    "short_run digits --keep-checkpoints 1 --on-divergence rollback": "--keep-checkpoints 1: on_divergence=rollback needs",
+    "short_run digits --keep-checkpoints 1 --on-divergence rollback": "--keep-checkpoints 1: on_divergence=rollback",
     "short_run digits --patience 501": "--patience 501: must be less than or equal to 500",
     "anatomy digits-convergent --data tiny.npz": "too small for the ConvNet",
     "anatomy digits-convergent --data tiny.npz --architecture nonlocal": "too small for the non-local energy",
@@ -199,6 +204,32 @@ def test_resume_refuses_a_checkpoint_of_another_recipe(command, a_run):
     assert json.loads(path.read_text())["updates"] == 2
     assert command(f"sample {a_run} --out a.npy")[0] == 2
     assert err.count("error:") == 1
+
+
+OWN_RECIPE = """
+from dataclasses import dataclass
+from pipeline.recipes.short_run import ShortRun
+
+@dataclass(frozen=True)
+class Own(ShortRun):
+    pass
+"""
+
+
+def test_a_recipe_outside_the_package_is_opened_only_by_its_module(command, capsys, tmp_path, monkeypatch):
+    Path("own_recipe.py").write_text(OWN_RECIPE)
+    monkeypatch.syspath_prepend(tmp_path)
+    own, data = import_module("own_recipe").Own(Langevin(3, 1.0, 0.01), batch_size=8, width=4), DataSettings("digits")
+    start_run(override(Job(own, data, 2, "own", out="run"), learners=0, actors=0, eval_samples=0))
+    capsys.readouterr()
+    out = {"sample": "--out a.npy", "resume": "--updates 3"}
+    for line in [f"{name} run {out.get(name, '')}" for name in ("sample", "reconstruct", "interpolate", "resume")]:
+        monkeypatch.delitem(sys.modules, "own_recipe")
+        why = "--recipe-module own_recipe: the run's recipe is in this module: name it, if you trust it"
+        assert command(line)[::2] == (2, f"error: {why}\n")
+        assert "own_recipe" not in sys.modules
+        code, _, err = command(f"{line} --recipe-module own_recipe")
+        assert code == 0, err
 
 
 def test_samples_are_the_runs_own_in_both_formats(command, a_run):

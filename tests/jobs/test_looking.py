@@ -10,7 +10,7 @@ from running import SMALL
 PNG = b"\x89PNG"
 
 
-def found(folder):
+def read_result(folder):
     return json.loads((Path(folder) / "result.json").read_text())
 
 
@@ -25,10 +25,10 @@ def test_long_chains_from_noise_data_and_bank(command, persistent):
     code, out, err = command(line)
     assert code == 0, err
     folder = Path(persistent) / "evaluate-8"
-    metrics = found(folder)["metrics"]
+    metrics = read_result(folder)["metrics"]
     assert {f"frechet_{start}_{k}K" for start in ("noise", "data", "bank") for k in (1, 4)} <= set(metrics)
     assert all(one["value"] > 0 for one in metrics.values())
-    assert {start: len(e) for start, e in found(folder)["energies"].items()} == {"noise": 4, "data": 4, "bank": 4}
+    assert {start: len(e) for start, e in read_result(folder)["energies"].items()} == {"noise": 4, "data": 4, "bank": 4}
     for name in ("energies.png", "distances.png", "long_runs.png"):
         assert (folder / name).read_bytes().startswith(PNG)
         assert name in out
@@ -36,7 +36,7 @@ def test_long_chains_from_noise_data_and_bank(command, persistent):
     assert command(line)[::2] == (2, exists)
     again = command(f"{line} --out again")
     assert again[0] == 0
-    assert found("again")["metrics"] == metrics
+    assert read_result("again")["metrics"] == metrics
 
 
 def test_long_chains_in_the_plane(command, train):
@@ -44,7 +44,7 @@ def test_long_chains_in_the_plane(command, train):
     train(f"anatomy rings-nonconvergent {flags}")
     code, _, err = command("evaluate run --metrics long-run --multiples 1 2 --long-run-chains 50 --out found")
     assert code == 0, err
-    assert {"kl_noise_1K", "kl_noise_2K", "kl_data_1K", "kl_data_2K"} <= set(found("found")["metrics"])
+    assert {"kl_noise_1K", "kl_noise_2K", "kl_data_1K", "kl_data_2K"} <= set(read_result("found")["metrics"])
     code, _, err = command("evaluate run --metrics long-run --starts bank --out other")
     assert (code, err) == (2, "error: --starts bank: the run has noise, data\n")
     assert not Path("other").exists()
@@ -54,7 +54,7 @@ def test_long_chains_in_the_plane(command, train):
 def test_reconstruction_gets_nearer_and_says_how_near(command, a_run):
     code, _, err = command(f"reconstruct {a_run} --n 12 --iterations 30 --lr .2")
     assert code == 0, err
-    said = found(Path(a_run) / "reconstruct-2")
+    said = read_result(Path(a_run) / "reconstruct-2")
     assert len(said["errors"]) == 31
     assert said["metrics"]["mse_start"] == pytest.approx(said["errors"][0])
     assert said["metrics"]["mse"] <= min(said["errors"]) < said["errors"][0]
@@ -70,7 +70,7 @@ def test_reconstruction_gets_nearer_and_says_how_near(command, a_run):
 def test_interpolation_is_drawn(command, a_run):
     code, _, err = command(f"interpolate {a_run} --pairs 3 --n 5")
     assert code == 0, err
-    metrics = found(Path(a_run) / "interpolate-2")["metrics"]
+    metrics = read_result(Path(a_run) / "interpolate-2")["metrics"]
     assert 0 < metrics["largest_step"] < metrics["end_to_end"]
     assert (Path(a_run) / "interpolate-2/interpolation.png").read_bytes().startswith(PNG)
 
@@ -82,11 +82,11 @@ def test_a_run_that_diverges_goes_back_with_a_smaller_rate(command):
     assert code == 0, err
     assert "diverged: chain states not finite at update 1" in err
     assert "continuing from update 0, attempt 1" in err
-    assert len(found("run")["rollbacks"]) == 1
+    assert len(read_result("run")["rollbacks"]) == 1
     assert "rollbacks" in out
     assert command(f"{diverging} --out stopped")[0] == 1
     assert command(f"resume stopped {back}")[0] == 0
-    assert found("stopped")["weights_sha256"] == found("run")["weights_sha256"]
+    assert read_result("stopped")["weights_sha256"] == read_result("run")["weights_sha256"]
 
 
 def test_chains_of_latent_vectors_are_decoded_and_may_stop_early(command, train):
@@ -95,8 +95,8 @@ def test_chains_of_latent_vectors_are_decoded_and_may_stop_early(command, train)
     few = "--metrics long-run --long-run-chains 20"
     code, _, err = command(f"evaluate run {few} --starts noise --multiples 0 .5 2 --out found")
     assert code == 0, err
-    assert {f"frechet_noise_{m}K" for m in ("0", "0.5", "2")} <= set(found("found")["metrics"])
-    assert len(found("found")["energies"]["noise"]) == 4
+    assert {f"frechet_noise_{m}K" for m in ("0", "0.5", "2")} <= set(read_result("found")["metrics"])
+    assert len(read_result("found")["energies"]["noise"]) == 4
     error = "error: --starts data: the run has noise\n"
     assert command(f"evaluate run {few} --starts data --out other")[::2] == (2, error)
     train(f"joint_vae digits {flags}", "none")

@@ -11,7 +11,7 @@ PNG = b"\x89PNG"
 FLAGS = "--learners 0 --actors 0 --width 16 --batch-size 8 --steps 3 --eval-samples 0 --updates 4 --test-share .1"
 
 
-def found(folder):
+def read_result(folder):
     return json.loads((Path(folder) / "result.json").read_text())
 
 
@@ -24,7 +24,7 @@ def inferred(train):
 def test_the_divergence_at_every_checkpoint_and_a_bound(command, inferred):
     code, out, err = command(f"studies.step_size {inferred} --sizes 5 --n 12 --bound-samples 4")
     assert code == 0, err
-    said = found("run/step_size-4")
+    said = read_result("run/step_size-4")
     assert said["items"] == "held out"
     assert said["step_sizes"] == pytest.approx([0.01 * 20 ** (i / 4) for i in range(5)])
     assert set(said["curves"]) == set(said["own"]) == {"2", "4"}
@@ -50,7 +50,7 @@ def test_every_recipe_with_chains_of_the_posterior_completes(command, recipe):
     assert command(f"{recipe} {flags} --out run")[0] == 0
     code, out, err = command("complete run --n 120 --multiples 1 2 --average 2")
     assert code == 0, err
-    metrics = found("run/complete-4")["metrics"]
+    metrics = read_result("run/complete-4")["metrics"]
     guesses = [f"{part}_{name}" for name in ("1K", "2K", "average", "mean", "pca") for part in ("hidden", "observed")]
     assert list(metrics) == [f"mse_{name}" for name in guesses]
     assert all(0 < value < 4 for value in metrics.values())
@@ -64,7 +64,7 @@ def test_items_of_ones_own_are_completed_and_others_refused(command, inferred):
     np.savez("others.npz", images=pixels)
     code, _, err = command(f"complete {inferred} --data others.npz --hide random --share .25 --average 0 --n 7")
     assert code == 0, err
-    assert (found("run/complete-4")["items"], found("run/complete-4")["components"]) == ("others.npz", 5)
+    assert (read_result("run/complete-4")["items"], read_result("run/complete-4")["components"]) == ("others.npz", 5)
     np.savez("larger.npz", images=np.zeros((20, 9, 9), np.uint8))
     code, _, err = command(f"complete {inferred} --data larger.npz --out o")
     assert code == 2
@@ -73,7 +73,11 @@ def test_items_of_ones_own_are_completed_and_others_refused(command, inferred):
 
 def test_nothing_hidden_is_reconstruction(command, inferred):
     assert command(f"complete {inferred} --share 0 --average 0 --multiples 1")[0] == 0
-    assert list(found("run/complete-4")["metrics"]) == ["mse_observed_1K", "mse_observed_mean", "mse_observed_pca"]
+    assert list(read_result("run/complete-4")["metrics"]) == [
+        "mse_observed_1K",
+        "mse_observed_mean",
+        "mse_observed_pca",
+    ]
 
 
 def test_runs_without_chains_of_the_posterior_are_refused(command, a_run):

@@ -7,7 +7,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from jobs import search
+from jobs import EXPERIMENTS, search
+from jobs.cli.experiment import load_experiment
 from jobs.cli.search_report import changes
 from pipeline.data.dataset import load_data
 from pipeline.runs.job import check_job, override

@@ -110,7 +110,7 @@ class At:
 
 
 @pytest.fixture
-def begun(small):
+def runner(small):
     Storage.at(small.out).write_json("job.json", to_json(small))
     return lambda act, command="": run_whole(small, CPU, local_pool(small), lambda **settings: At(act), command)
 
@@ -118,7 +118,7 @@ def begun(small):
 def test_the_older_of_two_that_work_on_a_run_stops_and_harms_nothing(small, begun, tmp_path):
     whole = run(replace(small, out=str(tmp_path / "whole")))
     with pytest.raises(LeaseLost, match=r"process \d+ on .* since .* works on the run, so this command stops"):
-        begun(lambda: run(small))
+        runner(lambda: run(small))
     for job in (small, replace(small, out=str(tmp_path / "whole"))):
         rows = [json.loads(line) for line in (Path(job.out) / "metrics.jsonl").read_text().splitlines()]
         assert [row["update"] for row in rows] == list(range(6))
@@ -128,7 +128,7 @@ def test_the_older_of_two_that_work_on_a_run_stops_and_harms_nothing(small, begu
 
 def test_a_run_that_is_taken_over_writes_no_checkpoint(small, begun, tmp_path):
     with pytest.raises(LeaseLost):
-        begun(lambda: lease.acquire(Storage.at(small.out)))
+        runner(lambda: lease.acquire(Storage.at(small.out)))
     assert newest(small).path.endswith("update-00000002")
     assert run(small)["weights_sha256"] == run(replace(small, out=str(tmp_path / "whole")))["weights_sha256"]
 
@@ -137,7 +137,7 @@ def test_learners_of_a_command_that_was_taken_over_begin_nothing(small, begun):
     old = lease.acquire(Storage.at(small.out))
     lease.acquire(Storage.at(small.out))
     with pytest.raises(LeaseLost):
-        begun(lambda: None, old)
+        runner(lambda: None, old)
     assert not Storage.at(small.out).exists("checkpoints")
 
 

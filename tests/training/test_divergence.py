@@ -10,7 +10,7 @@ def jitter(n):
     return np.exp(0.1 * np.random.default_rng(0).normal(size=n))
 
 
-def told(values, patience=10, name="chains/grad_norm", scale=1.0):
+def divergence_updates(values, patience=10, name="chains/grad_norm", scale=1.0):
     """The updates at which a watch over one metric calls divergence."""
     watch = DivergenceMonitor(patience)
     return [i for i, value in enumerate(values) if watch.update({name: scale * value, "time/update": 1e9})]
@@ -20,19 +20,19 @@ def told(values, patience=10, name="chains/grad_norm", scale=1.0):
 def test_noise_about_a_level_is_health_in_any_units(scale):
     for seed in range(2):
         steady = np.random.default_rng(seed).normal(size=3000)  # as d is: about zero
-        assert not told(steady, scale=scale, name="energy/gap")
-        assert not told(np.exp(0.3 * steady), scale=scale)
+        assert not divergence_updates(steady, scale=scale, name="energy/gap")
+        assert not divergence_updates(np.exp(0.3 * steady), scale=scale)
 
 
 def test_growth_at_the_start_is_health():
     early = 1e-2 * np.exp(np.minimum(np.arange(300), 20) / 4)  # a hundredfold in twenty updates, then level
-    assert not told(early * jitter(300))
+    assert not divergence_updates(early * jitter(300))
 
 
 def test_gradients_that_take_off_late_are_health_and_extents_that_do_are_not():
     late = np.exp(np.clip(np.arange(300) - 60, 0, 20) / 5)  # fiftyfold in twenty updates, after sixty of nothing
-    assert not told(late * jitter(300))
-    assert told(late * jitter(300), name="chains/rms")
+    assert not divergence_updates(late * jitter(300))
+    assert divergence_updates(late * jitter(300), name="chains/rms")
 
 
 @pytest.mark.parametrize("name", ["energy/gap", "chains/posterior/grad_norm", "chains/rms"])
@@ -41,26 +41,26 @@ def test_what_stays_away_is_divergence_after_as_many_updates(name, scale):
     level = jitter(200)
     level[150:] *= 20 if name == "chains/rms" else 400
     for patience in (1, 10):
-        assert told(level, patience, name, scale)[0] == 150 + patience - 1
-    assert not told(level, 0, name, scale)
+        assert divergence_updates(level, patience, name, scale)[0] == 150 + patience - 1
+    assert not divergence_updates(level, 0, name, scale)
 
 
 def test_one_update_outside_is_none():
     level = np.ones(200)
     level[150:159] = 1e9
-    assert not told(level, 10)
-    assert told(level, 9) == [158]
+    assert not divergence_updates(level, 10)
+    assert divergence_updates(level, 9) == [158]
 
 
 def test_chains_that_stop_moving_are_divergence_and_those_that_move_on_are_not():
     level = np.ones(200)
-    assert told(np.where(np.arange(200) < 150, level, 0.0), name="chains/rms_displacement")[0] == 159
-    assert not told(np.where(np.arange(200) < 150, level, 9.0), name="chains/rms_displacement")
-    assert not told(np.where(np.arange(200) < 150, level, 0.0), name="chains/grad_norm")
+    assert divergence_updates(np.where(np.arange(200) < 150, level, 0.0), name="chains/rms_displacement")[0] == 159
+    assert not divergence_updates(np.where(np.arange(200) < 150, level, 9.0), name="chains/rms_displacement")
+    assert not divergence_updates(np.where(np.arange(200) < 150, level, 0.0), name="chains/grad_norm")
 
 
 def test_nothing_is_said_before_there_is_a_history():
-    assert not told(10.0 ** np.arange(SETTLED))
+    assert not divergence_updates(10.0 ** np.arange(SETTLED))
     assert not DivergenceMonitor(10).update({"chains/staleness": 1e30, "energy/grad_norm": 1e30})
 
 
@@ -88,7 +88,7 @@ def test_a_run_that_diverges_early_is_not_its_own_measure():
     jump = np.where(np.arange(300) < 20, 1.0, 1e6) * jitter(300)
     growth = 1.02 ** np.arange(1000)
     for values in (jump, growth):
-        assert told(values)
+        assert divergence_updates(values)
 
 
 def test_nothing_is_outside_before_there_is_a_history_whatever_the_patience():

@@ -98,7 +98,7 @@ def test_it_begins_again_where_its_only_checkpoint_was_never_judged_and_fails_tw
 
 
 def test_chains_under_way_are_not_handed_to_the_next_attempt(fragile):
-    rank = Worker(replace(fragile, lag=1), load_data(fragile.data), CPU, local_pool(fragile))
+    rank = Worker(replace(fragile, lag=1), load_data(fragile.data.source), CPU, local_pool(fragile))
     for update in range(2):
         rank.step(update)
     rank.save(2)

@@ -12,7 +12,7 @@ FEW = "--n 40 --multiples 1 3 --long-run-chains 20 --chains 2 --draws 8 --warm-u
 PNG = b"\x89PNG"
 
 
-def found(folder):
+def read_result(folder):
     return json.loads((Path(folder) / "result.json").read_text())
 
 
@@ -28,7 +28,7 @@ def test_everything_of_a_run_of_images_with_its_protocol(command, persistent):
     line = f"evaluate {persistent} {FEW} --split test"
     code, out, err = command(f"{line} --export chains.nc")
     assert code == 0, err
-    said = found("run/evaluate-8")
+    said = read_result("run/evaluate-8")
     metrics, protocols = said["metrics"], said["protocols"]
     assert {"frechet", "kernel_distance", "class_score", "frechet_floor"} <= metrics.keys()
     assert {f"frechet_{start}_{k}K" for start in ("noise", "data", "bank") for k in (1, 3)} <= metrics.keys()
@@ -46,7 +46,7 @@ def test_everything_of_a_run_of_images_with_its_protocol(command, persistent):
     assert metrics["frechet"]["protocol"] in out
     again = command(f"{line} --metrics samples --out again")
     assert again[0] == 0
-    assert all(metrics[name] == value for name, value in found("again")["metrics"].items())
+    assert all(metrics[name] == value for name, value in read_result("again")["metrics"].items())
     assert command(line)[::2] == (
         2,
         "error: --out run/evaluate-8: exists: results are never overwritten; choose another folder\n",
@@ -72,8 +72,8 @@ def test_actors_find_the_same_numbers(command, persistent, ray_session):
     assert command(f"evaluate {persistent} {FEW} --out here")[0] == 0
     code, _, err = command(f"evaluate {persistent} {FEW} --actors 2 --cpus-per-actor .25 --out there")
     assert code == 0, err
-    assert found("here")["metrics"] == found("there")["metrics"]
-    assert found("here")["mixing"] == found("there")["mixing"]
+    assert read_result("here")["metrics"] == read_result("there")["metrics"]
+    assert read_result("here")["mixing"] == read_result("there")["mixing"]
 
 
 def test_a_run_that_is_looked_at_on_its_way_ends_as_any_other(command):
@@ -83,9 +83,9 @@ def test_a_run_that_is_looked_at_on_its_way_ends_as_any_other(command):
     assert command(f"evaluate looked-at {FEW}")[0] == 0
     assert command("resume looked-at --updates 4")[0] == 0
     assert command(f"evaluate looked-at {FEW}")[0] == 0
-    assert found("looked-at")["weights_sha256"] == found("undisturbed")["weights_sha256"]
-    assert found("looked-at/evaluate-2")["update"] == 2
-    one, other = (found(f"looked-at/evaluate-{update}") for update in (2, 4))
+    assert read_result("looked-at")["weights_sha256"] == read_result("undisturbed")["weights_sha256"]
+    assert read_result("looked-at/evaluate-2")["update"] == 2
+    one, other = (read_result(f"looked-at/evaluate-{update}") for update in (2, 4))
     assert one["protocols"] == other["protocols"]
     assert one["metrics"] != other["metrics"]
 
@@ -95,7 +95,7 @@ def test_points_are_compared_with_the_truth(command):
     assert command(f"anatomy rings-nonconvergent {flags} --out run")[0] == 0
     code, out, err = command(f"evaluate run {FEW} --out found --features coordinates")
     assert code == 0, err
-    metrics = found("found")["metrics"]
+    metrics = read_result("found")["metrics"]
     assert {
         "kl",
         "kl_floor",
@@ -112,7 +112,8 @@ def test_points_are_compared_with_the_truth(command):
         "--starts bank": "--starts bank: the run has noise, data",
         "--features squeezenet": "--features squeezenet: only images have these features, not data of kind vector",
         "--export chains": "--export chains: its name must end in .nc",
-        "--metrics samples --export c.nc": "--export c.nc: only the chains of mixing can be exported, and they are not measured",
+        "--metrics samples --export c.nc": "--export c.nc: only the chains of mixing can be exported, "
+        "and they are not measured",
         "--n 1": "--n 1: must be 2 or more",
     }
     for flags, error in errors.items():
@@ -128,11 +129,11 @@ def test_latent_vectors_and_what_no_chain_moves(command):
     few = f"{FEW} --items 4 --item-chains 5"
     code, out, err = command(f"evaluate run {few} --out found")
     assert code == 0, err
-    metrics = found("found")["metrics"]
+    metrics = read_result("found")["metrics"]
     assert {"frechet", "frechet_noise_3K", "rhat_energy", "log_likelihood_ais", "mse_train"} <= metrics.keys()
-    assert set(found("found")["mixing"]) == {"energy", "z0", "z1", "z2"}
+    assert set(read_result("found")["mixing"]) == {"energy", "z0", "z1", "z2"}
     assert command(f"joint_vae digits {flags.replace('--prior-steps 4', '')} --out none")[0] == 0
     code, out, err = command(f"evaluate none {few} --out other")
     assert code == 0, err
     assert "mixing                   none: no chain moves its samples" in out
-    assert {"frechet", "mse_train"} <= found("other")["metrics"].keys()
+    assert {"frechet", "mse_train"} <= read_result("other")["metrics"].keys()
