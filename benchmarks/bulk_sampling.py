@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.timing import Row, faster, smaller
-from jobs.short_run import DIGITS_40
+from jobs.short_run import DIGITS_K40
 from pipeline.data.dataset import load_data
 from pipeline.distributed.bulk import write_blocks
 from pipeline.distributed.cluster import connected
@@ -25,10 +25,10 @@ SIZE, BLOCKS, ALONE = 500, 60, 8
 
 def rows() -> list[Row]:
     configure_process(1)
-    nets = init_networks(DIGITS_40.recipe, load_data("digits").spec, 0, torch.device("cpu"))
+    nets = init_networks(DIGITS_K40.recipe, load_data("digits").spec, 0, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder, connected():
         source = bulk.BulkSource(
-            DIGITS_40, weights.flatten(nets), 0, None, bulk.BlockSettings(0, SIZE), f"{folder}/many"
+            DIGITS_K40, weights.flatten(nets), 0, None, bulk.BlockSettings(0, SIZE), f"{folder}/many"
         )
         began = time.perf_counter()
         done = [time.perf_counter() for _ in write_blocks(source, bulk.blocks(SIZE * BLOCKS, SIZE), 2, 1.0, 0.0, 1)]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from benchmarks import plain_short_run
 from benchmarks.timing import Row, smaller
-from jobs.short_run import DIGITS_40
+from jobs.short_run import DIGITS_K40
 from pipeline.chains.local_pool import LocalPool
 from pipeline.chains.task import advance
 from pipeline.data.dataset import load_data
@@ -37,7 +37,7 @@ CPU = torch.device("cpu")
 def of_pipeline(seed: int, folder: Path, distance) -> list[tuple[float, float]]:
     """(CPU seconds, Fréchet distance) at each checkpoint."""
     job = override(
-        DIGITS_40, learners=0, actors=0, lanes=1, seed=seed, updates=UPDATES, eval_samples=0, keep_checkpoints=1000
+        DIGITS_K40, learners=0, actors=0, lanes=1, seed=seed, updates=UPDATES, eval_samples=0, keep_checkpoints=1000
     )
     job = override(job, checkpoint_every=EVERY, out=str(folder / str(seed)))
     data = load_data("digits")

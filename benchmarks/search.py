@@ -27,7 +27,7 @@ BUDGET = 1_500_000
 
 
 def plan(folder: str, trials: int) -> SearchPlan:
-    preset = PRESETS["eight-gaussians-100"]
+    preset = PRESETS["eight-gaussians-K100"]
     recipe = replace(preset.recipe, langevin=replace(preset.recipe.langevin, steps=50))
     job = override(preset, recipe=recipe, eval_samples=0, learners=0, actors=0)
     budget = TrialBudget("kl", BUDGET, report_count=3, sample_count=200)

@@ -71,8 +71,8 @@ def _word(value: object) -> str:
 def find_name(word: str, names: Iterable[str], what: str) -> str:
     """The name that a word means, with - or _ and in any case. Raises InputError where there is none."""
     by_word = {name.replace("-", "_").lower(): name for name in names}
-    if found := by_word.get(word.replace("-", "_").lower()):
-        return found
+    if name := by_word.get(word.replace("-", "_").lower()):
+        return name
     close = get_close_matches(word, by_word.values(), n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise InputError(f"{what} {word}: not one of {', '.join(by_word.values())}{hint}")

@@ -82,7 +82,7 @@ def _plain(panels: str) -> str:
     """tyro's panels without rules, with short titles: `recipe.langevin options` becomes `Recipe, langevin`."""
     lines = [line.rstrip() for line in panels.splitlines() if not RULE.search(line)]
     title = re.compile(r"^ (\w\S*)( options| arguments)?$")
-    plain = [title.sub(lambda found: found[1].replace(".", ", ").capitalize(), line) for line in lines]
+    plain = [title.sub(lambda match: match[1].replace(".", ", ").capitalize(), line) for line in lines]
     return "\n".join(plain).strip("\n")
 
 

@@ -1,4 +1,4 @@
-"""The folder of a command's results: a result.json that says what was asked, and figures."""
+"""The folder of a command's results: a result.json with the arguments, and figures."""
 
 import dataclasses
 import io

@@ -115,7 +115,7 @@ def runner(small):
     return lambda act, command="": run_whole(small, CPU, local_pool(small), lambda **settings: At(act), command)
 
 
-def test_the_older_of_two_that_work_on_a_run_stops_and_harms_nothing(small, begun, tmp_path):
+def test_the_older_of_two_that_work_on_a_run_stops_and_harms_nothing(small, runner, tmp_path):
     whole = run(replace(small, out=str(tmp_path / "whole")))
     with pytest.raises(LeaseLost, match=r"process \d+ on .* since .* works on the run, so this command stops"):
         runner(lambda: run(small))
@@ -126,14 +126,14 @@ def test_the_older_of_two_that_work_on_a_run_stops_and_harms_nothing(small, begu
     assert newest(small).path.endswith("update-00000006")
 
 
-def test_a_run_that_is_taken_over_writes_no_checkpoint(small, begun, tmp_path):
+def test_a_run_that_is_taken_over_writes_no_checkpoint(small, runner, tmp_path):
     with pytest.raises(LeaseLost):
         runner(lambda: lease.acquire(Storage.at(small.out)))
     assert newest(small).path.endswith("update-00000002")
     assert run(small)["weights_sha256"] == run(replace(small, out=str(tmp_path / "whole")))["weights_sha256"]
 
 
-def test_learners_of_a_command_that_was_taken_over_begin_nothing(small, begun):
+def test_learners_of_a_command_that_was_taken_over_begin_nothing(small, runner):
     old = lease.acquire(Storage.at(small.out))
     lease.acquire(Storage.at(small.out))
     with pytest.raises(LeaseLost):

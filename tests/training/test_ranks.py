@@ -69,7 +69,7 @@ def recipe_job(name, folder):
     return with_recipe(job("adam", 4), name, f"{folder}/text.parquet")
 
 
-def start_run(job):
+def make_worker(job):
     """What carries a job here, on whatever rank this process is."""
     data = load_dataset(job)
     return Worker(job, data, CPU, LocalPool(job.recipe, init_networks(job.recipe, data.spec, 1, CPU)))
@@ -77,7 +77,7 @@ def start_run(job):
 
 def updated(job):
     """The weights after three updates, on whatever rank this process is."""
-    rank = start_run(job)
+    rank = make_worker(job)
     for update in range(3):
         rank.step(update)
     return flatten(rank.learner.nets)
@@ -85,7 +85,7 @@ def updated(job):
 
 def waited(job):
     """The weights after six updates, and which of them waited for fresh chains."""
-    rank = start_run(job)
+    rank = make_worker(job)
     fresh = [rank.step(update)[0]["chains/fresh"] for update in range(6)]
     return np.array([*flatten(rank.learner.nets), *fresh])
 
