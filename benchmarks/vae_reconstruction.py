@@ -8,7 +8,6 @@ images that it draws with the same seed.
 """
 
 import json
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +15,9 @@ import torch
 from torch import nn
 from tqdm import trange
 
-from jobs.cli.parsing import parse, run_command
-from jobs.cli.results import random_items
+from jobs.cli.command import run_command
+from jobs.cli.open_run import random_items
+from jobs.cli.parsing import parse
 from pipeline.data.dataset import load_data
 from pipeline.rng import fold, generator, seeded
 
@@ -69,23 +69,23 @@ class VAE(nn.Module):
         return x[0].numel() / 2 * error.log() + kl
 
 
-def main():
-    asked = parse(Settings, sys.argv[1:], "python -m benchmarks.vae_reconstruction", __doc__)
-    data, test = load_data(asked.data), load_data(asked.test)
-    with seeded(asked.seed):
-        vae = VAE(data.spec.shape, asked.width, asked.latent_dim)
-    optimizer, rng = torch.optim.Adam(vae.parameters(), 1e-3), generator(asked.seed)
-    for _ in trange(asked.updates, unit="update"):
+def main(argv):
+    args = parse(Settings, argv, "python -m benchmarks.vae_reconstruction", __doc__)
+    data, test = load_data(args.data), load_data(args.test)
+    with seeded(args.seed):
+        vae = VAE(data.spec.shape, args.width, args.latent_dim)
+    optimizer, rng = torch.optim.Adam(vae.parameters(), 1e-3), generator(args.seed)
+    for _ in trange(args.updates, unit="update"):
         loss = vae.loss(data.batch(torch.randint(data.size, (128,), generator=rng).numpy())["x"], rng)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    x = random_items(test, asked.n, fold(asked.seed, "items"))
+    x = random_items(test, args.n, fold(args.seed, "items"))
     with torch.no_grad():
         mean = vae.encoder(x).chunk(2, 1)[0]
         error = (vae.decoder(mean) - x).square().mean()
     size = sum(p.numel() for p in vae.parameters())
-    print(json.dumps({"parameters": size, "latent": asked.latent_dim, "mse": error.item(), "variance": x.var().item()}))
+    print(json.dumps({"parameters": size, "latent": args.latent_dim, "mse": error.item(), "variance": x.var().item()}))
 
 
 if __name__ == "__main__":
