@@ -18,7 +18,7 @@ from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.rng import generator, seeded
 
 SHAPE = (1, 28, 28)
-GENERATORS = {"MLP of 256": LatentPrior(decoder="mlp", width=256), "convolutions of 16": LatentPrior(width=16)}
+GENERATORS = {"MLP of 256": LatentPrior(architecture="mlp", width=256), "convolutions of 16": LatentPrior(width=16)}
 ROUNDS = {"MLP of 256": 10, "convolutions of 16": 3}
 CHAINS = (16, 100)
 

@@ -24,7 +24,7 @@ from pipeline.process import configure_process
 from pipeline.recipe import init_networks
 from pipeline.recipes.short_run import ShortRun
 from pipeline.run import run as run_whole
-from pipeline.runs.job import Job, load_dataset
+from pipeline.runs.job import DataSettings, Job, load_dataset, override
 from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
@@ -36,20 +36,20 @@ FEW, MANY = 50, 350
 
 
 def job(folder: Path, number: int, **settings) -> Job:
-    common = {"name": "update", "recipe": RECIPE, "data": str(folder / "data.npz"), "updates": UPDATES, "lanes": 2}
-    quiet = {"samples": 0, "log_every": 1, "checkpoint_every": 10**6, "out": str(folder / f"run-{number}")}
-    shares = {"cpus_per_learner": 0.5, "cpus_per_actor": 0.5}
-    return Job(**{**common, **quiet, **shares, **settings})
+    plain = Job(name="update", recipe=RECIPE, data=DataSettings(str(folder / "data.npz")), updates=UPDATES, lanes=2)
+    quiet = {"eval_samples": 0, "log_every": 1, "checkpoint_every": 10**6, "out": str(folder / f"run-{number}")}
+    return override(plain, **{**quiet, **settings})
 
 
 def run(one: Job) -> list[dict]:
     """The metrics of each update but the first two, which warm up."""
     Storage.at(one.out).write_json("job.json", to_json(one))
     cpu, spec = torch.device("cpu"), load_dataset(one).spec
-    if one.learners or one.actors:
+    resources = one.resources
+    if resources.learners or resources.actors:
         distributed.run_on_ray(one, spec, cpu)
     else:
-        configure_process(one.threads)
+        configure_process(resources.threads)
         run_whole(one, cpu, LocalPool(one.recipe, init_networks(one.recipe, spec, 0, cpu)), partial(tqdm, disable=True))
         torch.set_num_threads(1)
     return [json.loads(line) for line in (Path(one.out) / "metrics.jsonl").read_text().splitlines()][2:]
