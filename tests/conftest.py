@@ -12,7 +12,7 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
 from jaxtyping import install_import_hook
 
 MATHEMATICS = [f"pipeline.{name}" for name in ("energies", "samplers", "nets", "evaluation.metrics")]
-install_import_hook(["pipeline"] if os.environ.get("EBM_CHECK_SHAPES") else MATHEMATICS, "beartype.beartype")
+install_import_hook(["pipeline"] if os.environ.get("EBM_CHECK_SHAPES") else MATHEMATICS, "type_checker.check_types")
 
 import pytest
 import torch

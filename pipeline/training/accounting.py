@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults
@@ -48,14 +49,14 @@ class Accounting:
         self.latest = Counters(wall_seconds=wall, staleness_waits=waits, **sums)
         return self.latest
 
-    def restore(self, state: Mapping[str, float], same_command: bool) -> None:
+    def restore(self, state: Mapping[str, Any], same_command: bool) -> None:
         """Continue from the counters of a checkpoint.
 
         Args:
-            state: as `total` returned them, and `restarts_of_command`.
+            state: a checkpoint's, which holds what `total` returned, and `restarts_of_command`.
             same_command: whether the command that wrote them is this one, whose restarts they include.
         """
-        self.before = Counters(**{f.name: state.get(f.name, 0) for f in dataclasses.fields(Counters)})  # type: ignore[arg-type]
+        self.before = Counters(**{f.name: state.get(f.name, 0) for f in dataclasses.fields(Counters)})
         self.latest = self.before
         if same_command:
             self.offset["actor_restarts"] = int(state["restarts_of_command"])
