@@ -1,4 +1,4 @@
-"""The commands as a user types them: what they write, and what they say to bad input."""
+"""Commands as a user types them: what they write, and how they refuse bad input."""
 
 import io
 import json
@@ -137,15 +137,15 @@ def test_a_device_that_is_not_there_is_refused(command):
 
 
 @pytest.mark.parametrize("preset", ["digits", "eight-gaussians"])
-def test_a_run_leaves_what_the_readme_says(command, preset):
+def test_a_run_leaves_the_files_that_the_documentation_lists(command, preset):
     code, out, err = command(f"short_run {preset} {SMALL} --updates 4 --checkpoint-every 2 --log-every 1 --out run")
     assert code == 0, err
     folder = Path("run")
     assert {"job.json", "metrics.jsonl", "result.json", "checkpoints"} <= {p.name for p in folder.iterdir()}
     assert list(folder.glob("events.out.tfevents.*"))
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 4
-    found = json.loads((folder / "result.json").read_text())
-    assert found["weights_sha256"] in out
+    result = json.loads((folder / "result.json").read_text())
+    assert result["weights_sha256"] in out
     settings = json.loads((folder / "job.json").read_text())
     assert settings["recipe"]["langevin"]["steps"] == 3
     assert settings["provenance"]["torch"]
@@ -163,7 +163,7 @@ def test_two_dimensions_end_in_divergences_and_a_figure(command):
     assert "run/figures/densities.png" in out
 
 
-def test_resume_goes_on_and_is_the_whole_run(command, a_run):
+def test_a_run_and_its_resumption_are_the_whole_run(command, a_run):
     code, _, err = command(f"short_run digits {SMALL} --updates 4 --out whole")
     assert code == 0, err
     code, _, err = command(f"resume {a_run} --updates 4")
@@ -174,7 +174,7 @@ def test_resume_goes_on_and_is_the_whole_run(command, a_run):
     assert json.loads(Path(a_run, "job.json").read_text())["updates"] == 4
 
 
-def test_resume_says_what_it_passes_over(command, a_run):
+def test_resume_reports_the_checkpoints_that_it_ignores(command, a_run):
     (Path(a_run) / "checkpoints/update-00000002/manifest.json").unlink()
     code, _, err = command(f"resume {a_run} --updates 3")
     assert code == 0
@@ -182,14 +182,14 @@ def test_resume_says_what_it_passes_over(command, a_run):
     assert "warning: there is no checkpoint, so the run starts from the beginning" in err
 
 
-def test_samples_further_off_than_noise_are_warned_of(command):
+def test_a_run_warns_of_samples_that_are_further_from_the_data_than_noise(command):
     flags = SMALL.replace("--eval-samples 0", "--eval-samples 50").replace("--steps 3", "--steps 20")
     code, _, err = command(f"short_run digits {flags} --updates 20 --drift 100 --out run")
     assert code == 0
     assert "warning: the samples are further from the data than the noise they start from" in err
 
 
-def test_resume_refuses_less_than_was_made(command, a_run):
+def test_resume_refuses_fewer_updates_than_the_run_has_made(command, a_run):
     assert command(f"resume {a_run} --updates 1")[::2] == (2, "error: --updates 1: the run has made 2 already\n")
 
 
@@ -233,10 +233,10 @@ def test_a_recipe_outside_the_package_is_opened_only_by_its_module(command, caps
 
 
 def test_samples_are_the_runs_own_in_both_formats(command, a_run):
-    for out in ("a.npy", "a.parquet"):
-        code, said, err = command(f"sample {a_run} --n 130 --seed 3 --out {out}")
+    for name in ("a.npy", "a.parquet"):
+        code, out, err = command(f"sample {a_run} --n 130 --seed 3 --out {name}")
         assert code == 0, err
-        assert f"130 in {out}" in said
+        assert f"130 in {name}" in out
     x = np.load("a.npy")
     assert x.shape == (130, 1, 8, 8)
     assert x.dtype == np.float32
@@ -266,7 +266,7 @@ def test_a_diverging_run_is_one_line_and_exit_code_1(command):
     assert not Path("run/result.json").exists()
 
 
-def test_a_run_on_text_tells_perplexities_likelihood_and_sentences(command, tmp_path):
+def test_a_run_on_text_has_perplexities_likelihood_and_sentences(command, tmp_path):
     flags = (
         "--learners 0 --actors 0 --updates 2 --eval-samples 60 --latent-dim 3 --batch-size 8 --width 8 --prior-steps 2"
     )
@@ -282,14 +282,14 @@ def test_a_run_on_text_tells_perplexities_likelihood_and_sentences(command, tmp_
     assert "run/samples/final.txt" in out
     for name in ("a.parquet", "a.npy"):
         assert command(f"sample run --n 60 --out {name}")[0] == 0
-    drawn = pq.read_table("a.parquet")["text"].to_pylist()
-    assert len(drawn) == 60
-    assert {word for sentence in drawn for word in sentence.split()} <= set(words[2:])
+    sampled = pq.read_table("a.parquet")["text"].to_pylist()
+    assert len(sampled) == 60
+    assert {word for sentence in sampled for word in sentence.split()} <= set(words[2:])
     assert np.load("a.npy").dtype == np.int64
     assert load_data("a.parquet").spec.kind == "text"
 
 
-def test_text_is_refused_by_what_has_no_use_for_it(command, tmp_path):
+def test_text_is_refused_by_recipes_that_do_not_learn_from_it(command, tmp_path):
     text = sentences_in(tmp_path)
     for job, name in {
         "short_run": "ShortRun",

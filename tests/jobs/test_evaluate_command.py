@@ -28,18 +28,18 @@ def test_everything_of_a_run_of_images_with_its_protocol(command, persistent):
     line = f"evaluate {persistent} {FEW} --split test"
     code, out, err = command(f"{line} --export chains.nc")
     assert code == 0, err
-    said = read_result("run/evaluate-8")
-    metrics, protocols = said["metrics"], said["protocols"]
+    result = read_result("run/evaluate-8")
+    metrics, protocols = result["metrics"], result["protocols"]
     assert {"frechet", "kernel_distance", "class_score", "frechet_floor"} <= metrics.keys()
     assert {f"frechet_{start}_{k}K" for start in ("noise", "data", "bank") for k in (1, 3)} <= metrics.keys()
     assert {"rhat_max", "ess_bulk_min", "log_z_ais", "bits_per_dim_ais"} <= metrics.keys()
     assert not any("fid" in name or "inception" in name for name in metrics)
     assert {one["protocol"] for one in metrics.values()} == protocols.keys()
-    drawn = protocols[metrics["frechet"]["protocol"]]
-    assert drawn["start"] == ["noise"]
-    assert [drawn[name] for name in ("steps", "noise", "n", "seed", "weights")] == [3, 0.1, 40, 0, "last"]
-    assert drawn["reference"].startswith("test, 180 items")
-    assert drawn["features"].startswith("classifier")
+    of_samples = protocols[metrics["frechet"]["protocol"]]
+    assert of_samples["start"] == ["noise"]
+    assert [of_samples[name] for name in ("steps", "noise", "n", "seed", "weights")] == [3, 0.1, 40, 0, "last"]
+    assert of_samples["reference"].startswith("test, 180 items")
+    assert of_samples["features"].startswith("classifier")
     assert metrics["kernel_distance"]["standard_error"] > 0
     for name in ("samples", "energies", "distances", "long_runs", "mixing"):
         assert (Path("run/evaluate-8") / f"{name}.png").read_bytes().startswith(PNG)
@@ -51,19 +51,19 @@ def test_everything_of_a_run_of_images_with_its_protocol(command, persistent):
         2,
         "error: --out run/evaluate-8: exists: results are never overwritten; choose another folder\n",
     )
-    _opened_by_arviz(said)
+    _opened_by_arviz(result)
 
 
-def _opened_by_arviz(said):
+def _opened_by_arviz(result):
     data = arviz.from_netcdf("chains.nc")
     assert dict(data.posterior.sizes) == {"chain": 6, "draw": 8, "quantity": 8}
     assert data.warmup_posterior.sizes["draw"] == 2
     summary = arviz.summary(data, round_to="none")
-    by = {name: summary.loc["energy" if name == "energy" else f"x[{name}]"] for name in said["mixing"]}
-    for name, own in said["mixing"].items():
+    by = {name: summary.loc["energy" if name == "energy" else f"x[{name}]"] for name in result["mixing"]}
+    for name, own in result["mixing"].items():
         np.testing.assert_allclose([own["rhat"], own["ess_bulk"]], [by[name]["r_hat"], by[name]["ess_bulk"]])
     protocol = json.loads(data.attrs["protocol"])
-    assert said["protocols"][protocol.pop("hash")] == protocol
+    assert result["protocols"][protocol.pop("hash")] == protocol
     arviz.plot_trace(data)
     arviz.plot_autocorr(data, var_names=["energy"])
 

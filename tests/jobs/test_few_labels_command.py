@@ -1,4 +1,4 @@
-"""Samples of a class, and what few labels are worth, as commands."""
+"""Samples of a class, and the study of few labels, as a user types them."""
 
 import json
 
@@ -33,16 +33,16 @@ def test_samples_of_a_class(command, two_runs, tmp_path):
 def test_few_labels_compares_runs_that_differ_in_their_seed(command, two_runs, tmp_path):
     code, _, err = command("studies.few_labels run-0 run-1 --updates 40 --out found")
     assert code == 0, err
-    found = json.loads((tmp_path / "found" / "result.json").read_text())
-    assert [(row["labels"], row["seed"]) for row in found["runs"]] == [(2, 0), (2, 1)]
+    result = json.loads((tmp_path / "found" / "result.json").read_text())
+    assert [(row["labels"], row["seed"]) for row in result["runs"]] == [(2, 0), (2, 1)]
     names = {"symbol_vector-digits": "accuracy", "labels only": "labels_only", "label spreading": "label_spreading"}
     for name, method in names.items():
-        values = [row[method] for row in found["runs"]]
-        assert found["metrics"][f"{name}-2"] == pytest.approx(np.mean(values))
-        assert found["metrics"][f"{name}-2-sd"] == pytest.approx(np.std(values))
-    assert found["metrics"]["labels only-2"] > 0.25
-    told = json.loads((tmp_path / "run-0" / "result.json").read_text())["metrics"]["accuracy"]["value"]
-    assert found["runs"][0]["accuracy"] == pytest.approx(told, abs=1e-6)
+        values = [row[method] for row in result["runs"]]
+        assert result["metrics"][f"{name}-2"] == pytest.approx(np.mean(values))
+        assert result["metrics"][f"{name}-2-sd"] == pytest.approx(np.std(values))
+    assert result["metrics"]["labels only-2"] > 0.25
+    own = json.loads((tmp_path / "run-0" / "result.json").read_text())["metrics"]["accuracy"]["value"]
+    assert result["runs"][0]["accuracy"] == pytest.approx(own, abs=1e-6)
     assert (tmp_path / "found" / "few_labels.png").exists()
 
 
@@ -53,18 +53,18 @@ def test_images_have_a_row_of_samples_for_each_class(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "why"),
     [
         ("--labels-per-class 0 --labelled-batch-size 0", "did not learn to classify from a stream of labelled items"),
         ("--test-share 0", "it held out no items to compare on (test_share)"),
     ],
 )
-def test_runs_that_cannot_be_compared_are_said(command, flags, said):
+def test_runs_that_cannot_be_compared_are_refused(command, flags, why):
     code, _, err = command(f"symbol_vector digits {FLAGS} --updates 2 --labels-per-class 2 {flags} --out run")
     assert code == 0, err
     code, _, err = command("studies.few_labels run")
     assert code == 2
-    assert said in err
+    assert why in err
 
 
 def test_a_table_is_learned(command, tmp_path):

@@ -1,4 +1,4 @@
-"""A flow, and what learns with it, as a user types it."""
+"""A flow, and the experiments that start with one, as a user types them."""
 
 import json
 from pathlib import Path

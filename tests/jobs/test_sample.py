@@ -21,23 +21,23 @@ def hashes(folder):
 
 @pytest.fixture
 def alone(command, a_run):
-    code, said, err = command(f"sample {a_run} --n 90 --block 20 --out alone/")
+    code, out, err = command(f"sample {a_run} --n 90 --block 20 --out alone/")
     assert code == 0, err
-    assert "90 in alone/, 90 of them new" in said
+    assert "90 in alone/, 90 of them new" in out
     return hashes("alone")
 
 
 def test_any_number_of_actors_writes_the_same_files(command, a_run, alone, ray_session):
     assert [name for name in alone if name.endswith(".parquet")] == [f"block-00000{i}.parquet" for i in range(5)]
-    code, said, err = command(f"sample {a_run} --n 90 --block 20 --out both/ --actors 1:2 --cpus-per-actor .5")
+    code, out, err = command(f"sample {a_run} --n 90 --block 20 --out both/ --actors 1:2 --cpus-per-actor .5")
     assert code == 0, err
     assert hashes("both") == alone
     Path("both/block-000003.parquet").unlink()
-    kept = Path("both/block-000002.parquet").stat().st_mtime_ns
-    code, said, err = command(f"sample {a_run} --n 90 --block 20 --out both/ --actors 1 --cpus-per-actor .5")
-    assert (code, "20 of them new" in said) == (0, True), err
+    written = Path("both/block-000002.parquet").stat().st_mtime_ns
+    code, out, err = command(f"sample {a_run} --n 90 --block 20 --out both/ --actors 1 --cpus-per-actor .5")
+    assert (code, "20 of them new" in out) == (0, True), err
     assert hashes("both") == alone
-    assert Path("both/block-000002.parquet").stat().st_mtime_ns == kept
+    assert Path("both/block-000002.parquet").stat().st_mtime_ns == written
 
 
 def test_more_actors_than_there_is_room_for_are_refused(command, a_run, ray_session):
@@ -69,7 +69,7 @@ def test_what_cannot_be_drawn_is_refused_and_nothing_written(command, a_run, alo
     assert not Path("new").exists()
 
 
-def test_a_killed_command_leaves_whole_files_and_is_gone_on_with(command, a_run, tmp_path):
+def test_a_killed_command_leaves_whole_files_and_can_be_continued(command, a_run, tmp_path):
     line = f"sample {a_run} --n 200 --block 20 --steps 200"
     assert command(f"{line} --out whole/")[0] == 0
     args = [sys.executable, "-m", "jobs.sample", *line.split()[1:], "--out", "killed/"]

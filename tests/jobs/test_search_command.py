@@ -1,4 +1,4 @@
-"""`python -m jobs.search`: its spaces, its complaints, and what it ends with."""
+"""`python -m jobs.search`: its spaces, how it refuses bad input, and its results."""
 
 import json
 from dataclasses import replace
@@ -81,8 +81,8 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
     means = {name: sum(one["quality"]) for name, one in result["confirmed"].items()}
     assert result["best"] == min(means, key=means.get)
     trial = result["trials"][0]
-    tried, written = load_run(f"found/trials/{trial['name']}").recipe, SEARCHABLE["short_run"].PRESETS
-    changed = changes(written["eight-gaussians"].recipe, tried)
+    recipe, written = load_run(f"found/trials/{trial['name']}").recipe, SEARCHABLE["short_run"].PRESETS
+    changed = changes(written["eight-gaussians"].recipe, recipe)
     assert changed["noise"] == trial["settings"]["noise"]
     assert result["confirmed"]["best-1"]["settings"] == changed
     for name in ("costs.png", "slices.png"):
@@ -108,7 +108,7 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
     assert json.loads(Path("found/result.json").read_text()) == result
 
 
-def test_what_is_judged_by_where_nothing_is_said():
+def test_the_default_objective_suits_experiment_and_data():
     def usual(line, data):
         name, preset, *held_out_class = line.split()
         module = SEARCHABLE[name]
@@ -125,7 +125,7 @@ def test_what_is_judged_by_where_nothing_is_said():
     assert set(OBJECTIVES) > {"frechet", "kl", "grid_kl", "auprc", "accuracy", "mse"}
 
 
-def test_the_usual_budget_is_what_the_preset_takes():
+def test_the_default_budget_is_that_of_the_preset():
     from pipeline.recipe import init_networks
 
     job = SEARCHABLE["short_run"].PRESETS["digits-K40"]

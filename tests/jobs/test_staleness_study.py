@@ -1,4 +1,4 @@
-"""The study of staleness, tiny: it has every arm, goes on where it was left, and says what diverged."""
+"""The study of staleness, tiny: its arms, its continuation, and divergence as a result."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def results(folder):
     return [{k: v for k, v in one.items() if k != "seconds"} for one in runs]
 
 
-def test_a_study_has_every_arm_and_goes_on_where_it_was_left(command):
+def test_a_study_has_every_arm_and_continues_where_it_stopped(command):
     line = f"studies.staleness {TINY} --samples 20 --out study"
     code, out, err = command(line)
     assert code == 0, err
@@ -55,24 +55,24 @@ def test_a_study_has_every_arm_and_goes_on_where_it_was_left(command):
     assert "is a run with other settings: choose another folder" in err
 
 
-def test_a_run_that_diverges_is_found_to_and_is_not_run_again(tmp_path, monkeypatch, small):
+def test_a_run_that_diverges_is_reported_and_not_repeated(tmp_path, monkeypatch, small):
     args = Staleness(actors=0, updates=18, out=str(tmp_path / "study"))
     job = _job(args, "digits-short-run", 0, Arm(1, False))
     job = override(job, recipe=replace(small.recipe, lr=1e30, bank=0, restart_prob=0.0), checkpoint_every=18)
     why = _run(job)
     assert "not finite at update" in why
-    monkeypatch.setattr(launch, "run_job", lambda *_: pytest.fail("it was run again"))
+    monkeypatch.setattr(launch, "run_job", lambda *_: pytest.fail("it is repeated"))
     assert _run(job) == why
     qualities = _qualities(job, 20)
     assert qualities["quality"] == []
     one = {"case": "digits-short-run", "arm": "lag 1", "max_staleness": 0.0, "seed": 0, "diverged": why}
-    found = [{**one, **_costs(job), **qualities}]
-    assert table(found, ["lag 1"]).splitlines()[2].endswith("1 of 1 |")
-    assert "1 of 1 diverged" in figure(found, ["lag 1"]).axes[0].get_legend_handles_labels()[1][0]
+    rows = [{**one, **_costs(job), **qualities}]
+    assert table(rows, ["lag 1"]).splitlines()[2].endswith("1 of 1 |")
+    assert "1 of 1 diverged" in figure(rows, ["lag 1"]).axes[0].get_legend_handles_labels()[1][0]
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "why"),
     [
         ("--updates 20", "--updates 20: must be a multiple of 6"),
         ("--updates 12 --lags 0 1", "and 18 or more at these lags"),
@@ -81,9 +81,9 @@ def test_a_run_that_diverges_is_found_to_and_is_not_run_again(tmp_path, monkeypa
         ("--actors 3", "--actors 3: at most one per lane (2)"),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_is_written(command, flags, said):
+def test_bad_input_is_one_line_and_nothing_is_written(command, flags, why):
     code, _, err = command(f"studies.staleness {flags} --out study")
     assert code == 2
-    assert said in err
+    assert why in err
     assert len(err.splitlines()) == 1
     assert not Path("study").exists()

@@ -1,4 +1,4 @@
-"""The commands that look at a run's posterior chains, as a user types them."""
+"""Commands on the posterior chains of a finished run, as a user types them."""
 
 import json
 from pathlib import Path
@@ -24,13 +24,13 @@ def inferred(train):
 def test_the_divergence_at_every_checkpoint_and_a_bound(command, inferred):
     code, out, err = command(f"studies.step_size {inferred} --sizes 5 --n 12 --bound-samples 4")
     assert code == 0, err
-    said = read_result("run/step_size-4")
-    assert said["items"] == "held out"
-    assert said["step_sizes"] == pytest.approx([0.01 * 20 ** (i / 4) for i in range(5)])
-    assert set(said["curves"]) == set(said["own"]) == {"2", "4"}
-    curve, metrics = said["curves"]["4"], said["metrics"]
+    result = read_result("run/step_size-4")
+    assert result["items"] == "held out"
+    assert result["step_sizes"] == pytest.approx([0.01 * 20 ** (i / 4) for i in range(5)])
+    assert set(result["curves"]) == set(result["own"]) == {"2", "4"}
+    curve, metrics = result["curves"]["4"], result["metrics"]
     assert metrics["divergence_best"] == min(curve["divergence"])
-    assert metrics["step_size_best"] == said["step_sizes"][curve["divergence"].index(metrics["divergence_best"])]
+    assert metrics["step_size_best"] == result["step_sizes"][curve["divergence"].index(metrics["divergence_best"])]
     assert metrics["nll_bound"] < metrics["nll_bound_1"]
     assert curve["stiffness"] == sorted(curve["stiffness"])
     assert (Path("run") / "step_size-4/step_size.png").read_bytes().startswith(PNG)
@@ -59,7 +59,7 @@ def test_every_recipe_with_chains_of_the_posterior_completes(command, recipe):
     assert "completion.png" in out
 
 
-def test_items_of_ones_own_are_completed_and_others_refused(command, inferred):
+def test_a_users_own_items_are_completed_and_other_shapes_refused(command, inferred):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
     np.savez("others.npz", images=pixels)
     code, _, err = command(f"complete {inferred} --data others.npz --hide random --share .25 --average 0 --n 7")

@@ -1,4 +1,4 @@
-"""The commands that look at a run, and the run that goes back, as a user types them."""
+"""Commands on a finished run, and a run that rolls back, as a user types them."""
 
 import json
 from pathlib import Path
@@ -51,13 +51,13 @@ def test_long_chains_in_the_plane(command, train):
     assert command("interpolate run")[::2] == (2, "error: run run: it did not learn from images\n")
 
 
-def test_reconstruction_gets_nearer_and_says_how_near(command, a_run):
+def test_reconstruction_reduces_the_error_and_reports_it(command, a_run):
     code, _, err = command(f"reconstruct {a_run} --n 12 --iterations 30 --lr .2")
     assert code == 0, err
-    said = read_result(Path(a_run) / "reconstruct-2")
-    assert len(said["errors"]) == 31
-    assert said["metrics"]["mse_start"] == pytest.approx(said["errors"][0])
-    assert said["metrics"]["mse"] <= min(said["errors"]) < said["errors"][0]
+    result = read_result(Path(a_run) / "reconstruct-2")
+    assert len(result["errors"]) == 31
+    assert result["metrics"]["mse_start"] == pytest.approx(result["errors"][0])
+    assert result["metrics"]["mse"] <= min(result["errors"]) < result["errors"][0]
     assert (Path(a_run) / "reconstruct-2/reconstructions.png").read_bytes().startswith(PNG)
     np.savez("others.npz", images=np.zeros((20, 8, 8), np.uint8))
     assert command(f"reconstruct {a_run} --n 12 --iterations 2 --data others.npz --out o")[0] == 0
@@ -75,7 +75,7 @@ def test_interpolation_is_drawn(command, a_run):
     assert (Path(a_run) / "interpolate-2/interpolation.png").read_bytes().startswith(PNG)
 
 
-def test_a_run_that_diverges_goes_back_with_a_smaller_rate(command):
+def test_a_run_that_diverges_rolls_back_with_a_smaller_rate(command):
     diverging = f"short_run digits {SMALL} --updates 5 --lr 1e30"
     back = "--on-divergence rollback --rollback-lr-factor 1e-34"
     code, out, err = command(f"{diverging} {back} --out run")
