@@ -42,7 +42,12 @@ def load_run(run: str, modules: Collection[str] = ()) -> Job[Any]:
         settings = storage.read_json("job.json")
     except ValueError as e:
         raise InputError(f"job.json is not JSON: {e}", "run", run) from e
-    job = from_json(settings, modules)
+    try:
+        job = from_json(settings, modules)
+    except InputError as e:
+        if e.field:
+            raise
+        raise InputError(e.why, "run", run) from e
     return dataclasses.replace(job, out=storage.path if storage.local else run)
 
 
@@ -56,10 +61,8 @@ def from_json(settings: dict[str, Any], modules: Collection[str] = ()) -> Job[An
         InputError: it is no job of this format, or of a recipe in another module.
     """
     if settings.get("format") != FORMAT:
-        was = settings.get("format", "older")
-        raise InputError(
-            f"it has the run folder format {was}, this version reads {FORMAT}: train again, or use that version"
-        )
+        was = f"has format {settings['format']}" if "format" in settings else "has an older format"
+        raise InputError(f"it {was}, this version reads {FORMAT}: train again, or use the version before")
     try:
         settings = {k: v for k, v in settings.items() if k not in ("format", "provenance")}
         recipe = dict(settings["recipe"])
