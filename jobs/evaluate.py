@@ -19,9 +19,10 @@ from jobs.cli.parsing import parse
 from jobs.cli.results import ResultFolder
 from pipeline.chains.local_pool import LocalPool, Pool
 from pipeline.errors import InputError
-from pipeline.evaluation.evaluate import Evaluation, evaluate, plan_evaluation
+from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.metrics.mixing_trajectories import to_netcdf
 from pipeline.evaluation.options import EvaluationOptions, Group
+from pipeline.evaluation.plan import plan_evaluation
 from pipeline.evaluation.protocol import MapFunction
 from pipeline.nets.weights import device_of
 from pipeline.runs.job import override

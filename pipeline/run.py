@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from pipeline.chains.local_pool import Pool
-from pipeline.evaluation.evaluate import Evaluation, default_groups, evaluate
+from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.options import EvaluationOptions
+from pipeline.evaluation.plan import default_groups
 from pipeline.evaluation.protocol import to_json as measurements_to_json
 from pipeline.nets.weights import digest
 from pipeline.runs.job import Job

@@ -6,30 +6,26 @@ A run ends with it and `jobs.evaluate` calls it, so the same name under the same
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from torch import Tensor
 
 from pipeline.chains.local_pool import Pool
-from pipeline.data.dataset import Dataset
-from pipeline.errors import InputError
 from pipeline.evaluation import figures
-from pipeline.evaluation.comparison import Comparison, compare_samples, comparisons, default_features, measurements
-from pipeline.evaluation.judges.features import Features, select_features
+from pipeline.evaluation.comparison import Comparison, compare_samples, comparisons, measurements
 from pipeline.evaluation.metrics.items import detection_metrics, is_held_out, item_metrics
-from pipeline.evaluation.metrics.log_likelihood import grid_metrics, likelihood_metrics, why_no_likelihood
+from pipeline.evaluation.metrics.log_likelihood import grid_metrics, likelihood_metrics
 from pipeline.evaluation.metrics.long_run import distance_curves, long_run_metrics, stride
 from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory, mixing_metrics, mixing_trajectory
 from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.evaluation.options import EvaluationOptions, Group
+from pipeline.evaluation.plan import available_starts, dataset_of_split, plan_evaluation
 from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Split
-from pipeline.nets.weights import device_of
-from pipeline.recipe import Recipe
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
-from pipeline.sampling.draw import ChainStart, class_tasks, decode_states, final_states, run_tasks
-from pipeline.sampling.long_chains import Observation, has_start
+from pipeline.sampling.draw import class_tasks, decode_states, final_states, run_tasks
+from pipeline.sampling.long_chains import Observation
 from pipeline.sampling.posterior import posterior_tasks
 from pipeline.training.loop import ProgressBar
 
@@ -93,8 +89,7 @@ def evaluate(
     """
     seed = snapshot.job.seed if seed is None else seed
     plan = plan_evaluation(snapshot, groups, options)
-    setups = {split: EvaluationSetup(snapshot, pool, split, _split(snapshot, split), seed, map_function)
-              for split in get_args(Split) if _split(snapshot, split).size}  # fmt: skip
+    setups = _setups(snapshot, pool, seed, map_function)
     bars = _bars(progress)
     main = setups[options.split or "data"]
     items = setups[options.split or ("test" if "test" in setups else "data")]
@@ -113,77 +108,13 @@ def evaluate(
     return result
 
 
-class EvaluationPlan(NamedTuple):
-    """What an evaluation will measure."""
-
-    groups: list[Group]
-    features: list[Features]
-    unavailable: dict[Group, str]
-    """Why the model has no metrics of a group; empty where it has some."""
-
-
-def plan_evaluation(
-    snapshot: Snapshot, groups: Sequence[Group] = (), options: EvaluationOptions = EvaluationOptions()
-) -> EvaluationPlan:
-    """The groups that `evaluate` with the same arguments measures.
-
-    Raises:
-        InputError: a group that is asked for is impossible, or the options do not fit the run.
-    """
-    features = _features(snapshot, options)
-    missing = unavailable(snapshot, features)
-    for group in groups:
-        if missing[group]:
-            raise InputError(missing[group], "metrics", group)
-    starts = _starts(snapshot, ())
-    for start in options.starts:
-        if start not in starts:
-            raise InputError(f"the run has {', '.join(starts)}", "starts", start)
-    if options.split and not _split(snapshot, options.split).size:
-        raise InputError("the run held out no such items", "split", options.split)
-    wanted = [group for group in get_args(Group) if group in (groups or missing) and not missing[group]]
-    return EvaluationPlan(wanted, features, missing)
-
-
-def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group, str]:
-    """Why the model has no metrics of each group; empty where it has some."""
-    kind, density = snapshot.data.spec.kind, snapshot.data.density
-    no_chain = "" if snapshot.sampler.gradient_evaluations else "no chain moves its samples"
-    no_distance = "" if features or density is not None else f"there are no features of {kind}"
-    if no_distance and kind == "image":
-        no_distance = "images without labels need the features squeezenet or inception"
-    has_items = type(snapshot.job.recipe).item_metrics is not Recipe.item_metrics
+def _setups(snapshot: Snapshot, pool: Pool, seed: int, map_function: MapFunction) -> dict[Split, EvaluationSetup]:
+    datasets = {split: dataset_of_split(snapshot, split) for split in get_args(Split)}
     return {
-        "samples": "" if kind in ("image", "text") else no_distance,  # images are looked at even without a distance
-        "grid": "" if snapshot.data.spec.shape == (2,) and kind == "vector" else "the data are not in the plane",
-        "items": "" if has_items else f"{type(snapshot.job.recipe).__name__} has no metrics of single items",
-        "long-run": no_chain or no_distance,
-        "mixing": no_chain,
-        "likelihood": why_no_likelihood(snapshot),
+        split: EvaluationSetup(snapshot, pool, split, data, seed, map_function)
+        for split, data in datasets.items()
+        if data.size
     }
-
-
-def default_groups(snapshot: Snapshot, long_run_steps: int = 0) -> list[Group]:
-    """The groups of a run's final evaluation."""
-    missing = unavailable(snapshot, default_features(snapshot.data, device_of(snapshot.nets)))
-    groups: tuple[Group, ...] = ("samples", "grid", "items", *(("long-run",) if long_run_steps else ()))
-    return [group for group in groups if not missing[group]]
-
-
-def _split(snapshot: Snapshot, split: Split) -> Dataset:
-    return {"data": snapshot.data, "test": snapshot.data.test, "validation": snapshot.data.validation}[split]
-
-
-def _features(snapshot: Snapshot, options: EvaluationOptions) -> list[Features]:
-    device = device_of(snapshot.nets)
-    if not options.features:
-        return default_features(snapshot.data, device)
-    files = options.inception_weights, options.squeezenet
-    return [select_features(kind, snapshot.data, *files, device) for kind in dict.fromkeys(options.features)]
-
-
-def _starts(snapshot: Snapshot, starts: Sequence[ChainStart]) -> list[ChainStart]:
-    return list(dict.fromkeys(starts)) or [start for start in get_args(ChainStart) if has_start(snapshot, start)]
 
 
 def _bars(
@@ -271,7 +202,7 @@ def _long_run(
 ) -> None:
     snapshot, data = setup.snapshot, setup.snapshot.data
     n = options.long_run_chains or (300 if data.spec.kind == "image" else 1000)
-    starts = _starts(snapshot, options.starts)
+    starts = available_starts(snapshot, options.starts)
     found, trajectories = long_run_metrics(setup, way, starts, n, options.multiples, bars("long runs"))
     result.measurements += found
     result.more["energies"] = {start: one.energy.tolist() for start, one in trajectories.items()}
@@ -285,7 +216,7 @@ def _long_run(
 
 
 def _mixing(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions, bars: Callable[[str], Any]) -> None:
-    every, starts = options.every or setup.snapshot.sampler.steps, _starts(setup.snapshot, options.starts)
+    every, starts = options.every or setup.snapshot.sampler.steps, available_starts(setup.snapshot, options.starts)
     lengths = options.chains, options.draws, options.warm_up, every
     trajectory = mixing_trajectory(setup, starts, *lengths, bars("mixing"))
     found, each = mixing_metrics(setup, trajectory)

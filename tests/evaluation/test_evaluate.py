@@ -14,9 +14,10 @@ from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.train import chain_actors
 from pipeline.evaluation.comparison import comparisons, default_comparison, default_features
 from pipeline.evaluation.convergence.evidence import gather_evidence
-from pipeline.evaluation.evaluate import default_groups, evaluate
+from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.judges import classifier
 from pipeline.evaluation.options import EvaluationOptions
+from pipeline.evaluation.plan import default_groups
 from pipeline.evaluation.protocol import EvaluationSetup, to_json
 from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import newest_snapshot

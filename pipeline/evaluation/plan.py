@@ -1,0 +1,92 @@
+"""What an evaluation will measure: the groups of metrics that a model allows, and why it has no others."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, get_args
+
+from pipeline.data.dataset import Dataset
+from pipeline.errors import InputError
+from pipeline.evaluation.comparison import default_features
+from pipeline.evaluation.judges.features import Features, select_features
+from pipeline.evaluation.metrics.log_likelihood import why_no_likelihood
+from pipeline.evaluation.options import EvaluationOptions, Group
+from pipeline.evaluation.protocol import Split
+from pipeline.nets.weights import device_of
+from pipeline.recipe import Recipe
+from pipeline.runs.snapshot import Snapshot
+from pipeline.sampling.draw import ChainStart
+from pipeline.sampling.long_chains import has_start
+
+
+class EvaluationPlan(NamedTuple):
+    """What an evaluation will measure."""
+
+    groups: list[Group]
+    features: list[Features]
+    unavailable: dict[Group, str]
+    """Why the model has no metrics of a group; empty where it has some."""
+
+
+def plan_evaluation(
+    snapshot: Snapshot, groups: Sequence[Group] = (), options: EvaluationOptions = EvaluationOptions()
+) -> EvaluationPlan:
+    """The groups that `evaluate` with the same arguments measures.
+
+    Raises:
+        InputError: a group that is asked for is impossible, or the options do not fit the run.
+    """
+    features = _features(snapshot, options)
+    missing = unavailable(snapshot, features)
+    for group in groups:
+        if missing[group]:
+            raise InputError(missing[group], "metrics", group)
+    starts = available_starts(snapshot, ())
+    for start in options.starts:
+        if start not in starts:
+            raise InputError(f"the run has {', '.join(starts)}", "starts", start)
+    if options.split and not dataset_of_split(snapshot, options.split).size:
+        raise InputError("the run held out no such items", "split", options.split)
+    wanted = [group for group in get_args(Group) if group in (groups or missing) and not missing[group]]
+    return EvaluationPlan(wanted, features, missing)
+
+
+def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group, str]:
+    """Why the model has no metrics of each group; empty where it has some."""
+    kind, density = snapshot.data.spec.kind, snapshot.data.density
+    no_chain = "" if snapshot.sampler.gradient_evaluations else "no chain moves its samples"
+    no_distance = "" if features or density is not None else f"there are no features of {kind}"
+    if no_distance and kind == "image":
+        no_distance = "images without labels need the features squeezenet or inception"
+    has_items = type(snapshot.job.recipe).item_metrics is not Recipe.item_metrics
+    return {
+        "samples": "" if kind in ("image", "text") else no_distance,  # images are looked at even without a distance
+        "grid": "" if snapshot.data.spec.shape == (2,) and kind == "vector" else "the data are not in the plane",
+        "items": "" if has_items else f"{type(snapshot.job.recipe).__name__} has no metrics of single items",
+        "long-run": no_chain or no_distance,
+        "mixing": no_chain,
+        "likelihood": why_no_likelihood(snapshot),
+    }
+
+
+def default_groups(snapshot: Snapshot, long_run_steps: int = 0) -> list[Group]:
+    """The groups of a run's final evaluation."""
+    missing = unavailable(snapshot, default_features(snapshot.data, device_of(snapshot.nets)))
+    groups: tuple[Group, ...] = ("samples", "grid", "items", *(("long-run",) if long_run_steps else ()))
+    return [group for group in groups if not missing[group]]
+
+
+def dataset_of_split(snapshot: Snapshot, split: Split) -> Dataset:
+    """The training items, or those held out for evaluation or for model selection; it may have none."""
+    return {"data": snapshot.data, "test": snapshot.data.test, "validation": snapshot.data.validation}[split]
+
+
+def _features(snapshot: Snapshot, options: EvaluationOptions) -> list[Features]:
+    device = device_of(snapshot.nets)
+    if not options.features:
+        return default_features(snapshot.data, device)
+    files = options.inception_weights, options.squeezenet
+    return [select_features(kind, snapshot.data, *files, device) for kind in dict.fromkeys(options.features)]
+
+
+def available_starts(snapshot: Snapshot, starts: Sequence[ChainStart]) -> list[ChainStart]:
+    """The starts that are asked for; without any, all that the run has."""
+    return list(dict.fromkeys(starts)) or [start for start in get_args(ChainStart) if has_start(snapshot, start)]
