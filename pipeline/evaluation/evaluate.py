@@ -20,7 +20,7 @@ from pipeline.evaluation.metrics.long_run import distance_curves, long_run_metri
 from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory, mixing_metrics, mixing_trajectory
 from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.evaluation.options import EvaluationOptions, Group
-from pipeline.evaluation.plan import available_starts, dataset_of_split, plan_evaluation
+from pipeline.evaluation.plan import EvaluationPlan, available_starts, dataset_of_split, plan_evaluation
 from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Split
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
@@ -89,8 +89,12 @@ def evaluate(
     """
     seed = snapshot.job.seed if seed is None else seed
     plan = plan_evaluation(snapshot, groups, options)
-    setups = _setups(snapshot, pool, seed, map_function)
-    bars = _bars(progress)
+    return _measure(plan, _setups(snapshot, pool, seed, map_function), options, _bars(progress))
+
+
+def _measure(
+    plan: EvaluationPlan, setups: dict[Split, EvaluationSetup], options: EvaluationOptions, bars: Callable[[str], Any]
+) -> Evaluation:
     main = setups[options.split or "data"]
     items = setups[options.split or ("test" if "test" in setups else "data")]
     ways = comparisons(main, plan.features, options.reference) if {"samples", "long-run"} & set(plan.groups) else []

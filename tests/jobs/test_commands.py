@@ -291,11 +291,8 @@ def test_a_run_on_text_has_perplexities_likelihood_and_sentences(command, tmp_pa
 
 def test_text_is_refused_by_recipes_that_do_not_learn_from_it(command, tmp_path):
     text = sentences_in(tmp_path)
-    for job, name in {
-        "short_run": "ShortRun",
-        "joint_vae": "JointVAE",
-        "short_run_inference": "ShortRunInference",
-    }.items():
+    recipes = {"short_run": "ShortRun", "joint_vae": "JointVAE", "short_run_inference": "ShortRunInference"}
+    for job, name in recipes.items():
         code, _, err = command(f"{job} digits --data {text} --learners 0 --actors 0")
         expected = f"error: --data: {name} does not learn from text, only from counts, image, vector\n"
         assert (code, err) == (2, expected)
