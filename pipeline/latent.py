@@ -1,12 +1,15 @@
 """What recipes with a generator share: states are latent vectors z (n, d), and the generator makes data of them."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from pipeline.batch import Batch, Spec
+from pipeline.energies.energy import gaussian
 from pipeline.nets.generator import decoder_of
 from pipeline.nets.weights import Nets
-from pipeline.recipe import LatentLikelihood, Recipe
+from pipeline.recipe import ChainStates, LatentLikelihood, Recipe
 from pipeline.rng import standard_normal
 
 ALL_KINDS = frozenset({"image", "vector", "counts", "text"})
@@ -29,6 +32,14 @@ class LatentRecipe(Recipe):
     ) -> Tensor:
         """N(0, I)."""
         return standard_normal((n, self.latent_dim), rng)
+
+    def item_metrics(
+        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """At posterior states, for the prior N(0, I): the decoder's metrics, and `energy`, -log p(x, z) up to log Z."""
+        items, z = batch["data"], chains["posterior"].x
+        loss = decoder_of(nets).loss(z, items, self.sigma)
+        return {**decoder_of(nets).metrics(loss, items, self.sigma), "energy": loss + gaussian()(z)}
 
     def likelihood(self, nets: Nets) -> LatentLikelihood:
         """The generator, with `sigma`."""

@@ -82,14 +82,6 @@ class AlternatingBackprop(LatentRecipe):
             return gaussian()
         return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), gaussian())
 
-    def item_metrics(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
-    ) -> dict[str, Tensor]:
-        """At fresh posterior states: the decoder's metrics, and `energy`, -log p(x, z) without normaliser."""
-        items, z = batch["data"], chains["posterior"].x
-        loss = decoder_of(nets).loss(z, items, self.sigma)
-        return {**decoder_of(nets).metrics(loss, items, self.sigma), "energy": loss + gaussian()(z)}
-
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -118,14 +118,6 @@ class ShortRunInference(LatentRecipe):
         kl = torch.stack([short_run_divergence(target, k, z, generator(seed, z.device)).mean() for k in kernels])
         return grid[int(torch.where(kl.isfinite(), kl, torch.inf).argmin())]  # KL is not finite where chains diverge
 
-    def item_metrics(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
-    ) -> dict[str, Tensor]:
-        """At posterior states: the decoder's metrics, and `energy`, -log p(x, z) without normaliser."""
-        items, z = batch["data"], chains["posterior"].x
-        loss = decoder_of(nets).loss(z, items, self.sigma)
-        return {**decoder_of(nets).metrics(loss, items, self.sigma), "energy": loss + gaussian()(z)}
-
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

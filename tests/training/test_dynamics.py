@@ -38,7 +38,7 @@ def test_d_is_not_centred_and_v_is():
 def test_a_dead_series_has_no_correlation_and_is_drawn():
     found = correlations(np.zeros(50), np.ones(50))
     assert np.isfinite(np.concatenate(found)).all()
-    assert len(dynamics_figure(np.zeros(50), np.ones(50), end=100).axes) == 4
+    assert len(dynamics_figure([0.0] * 50, [1.0] * 50, end=100).axes) == 4
 
 
 def test_an_overshooting_optimizer_shows_as_oscillation():
