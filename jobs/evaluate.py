@@ -1,9 +1,10 @@
-"""Measure a run, finished or still at work, at its newest checkpoint.
+"""Measure a run, finished or still at work, at its newest checkpoint, or at an older one (--checkpoint).
 
 Groups of metrics: samples (distances of fresh samples), grid (densities in the plane), items (metrics of single items),
-long-run (distances of long chains, and their energies), mixing (R-hat and effective sample sizes), likelihood (by
-annealed importance sampling). Beside every number stands the hash of its protocol, which result.json spells out: two
-numbers are comparable where the hashes are equal. A run's own final evaluation has the same names and protocols.
+long-run (distances of long chains, and their energies), convergence (what an observer would say: convergent, short-run
+only, diverging or undecided), mixing (R-hat and effective sample sizes), likelihood (by annealed importance sampling).
+Beside every number stands the hash of its protocol, which result.json spells out: two numbers are comparable where the
+hashes are equal. A run's own final evaluation has the same names and protocols.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from jobs.cli.parsing import parse
 from jobs.cli.results import ResultFolder
 from pipeline.chains.local_pool import LocalPool, Pool
 from pipeline.errors import InputError
+from pipeline.evaluation.convergence.verdict import verdict_line
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.metrics.mixing_trajectories import to_netcdf
 from pipeline.evaluation.options import EvaluationOptions, Group
@@ -93,6 +95,8 @@ def _write(args: Evaluate, folder: ResultFolder, evaluation: Evaluation) -> None
         Storage.at(parent or ".").write(name, data)
         print(f"{'chains':24} {args.export}")
     folder.measurements(args, evaluation.measurements, **evaluation.more)
+    if row := evaluation.more.get("convergence"):
+        print(f"{'verdict':32} {verdict_line(row)}")
 
 
 def _check_export(args: Evaluate) -> None:

@@ -1,4 +1,4 @@
-"""Draw samples from a run, finished or not, at its newest checkpoint.
+"""Draw samples from a run, finished or not, at its newest checkpoint, or at an older one (--checkpoint).
 
 The chains are the run's own: initial distribution, steps, drift and noise are part of the model. Into a folder samples
 are written in blocks, one Parquet file each. Block i depends on (run, seed, i) alone: any number of actors writes the

@@ -16,6 +16,7 @@ from pipeline.chains.local_pool import LocalPool
 from pipeline.data.sources import resolve_source
 from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.evaluation.convergence import observer
+from pipeline.evaluation.convergence.verdict import verdict_line
 from pipeline.process import configure_process, pick_device
 from pipeline.recipe import init_networks
 from pipeline.run import run
@@ -118,7 +119,7 @@ def _print_result(job: Job[Any], result: Mapping[str, Any], seconds: float) -> N
 def _print_verdict(job: Job[Any]) -> None:
     """The newest verdict of the run's observers."""
     if job.resources.observers and (rows := observer.read_rows(Storage.at(job.out))):
-        _print_row("verdict", observer.verdict_line(rows[-1]))
+        _print_row("verdict", verdict_line(rows[-1]))
 
 
 def _print_row(name: str, value: object) -> None:

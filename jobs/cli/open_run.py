@@ -1,4 +1,4 @@
-"""Opening a run: the arguments that name it, and its newest snapshot."""
+"""Opening a run: the arguments that name it, and its snapshot."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.process import configure_process, pick_device
 from pipeline.runs.job import Settings
 from pipeline.runs.job_json import load_run
-from pipeline.runs.snapshot import Snapshot, newest_snapshot
+from pipeline.runs.snapshot import Snapshot, newest_snapshot, snapshot_at
 from pipeline.settings import Count, PositiveInt
 
 
@@ -22,6 +22,8 @@ class RunArgs(Settings):
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
+    checkpoint: Count | None = None
+    """Update of the checkpoint to open; None: the newest."""
     seed: Count | None = None
     """Seed of everything random; None: the run's own."""
     threads: PositiveInt = 1
@@ -46,18 +48,20 @@ class SnapshotArgs(RunArgs):
 
 
 def open_snapshot(args: RunArgs, needs_energy: bool = True) -> Snapshot:
-    """The newest snapshot of a run, on the device and with the threads that the arguments say.
+    """The snapshot of a run, on the device and with the threads that the arguments say.
 
     Args:
         args: the run.
         needs_energy: whether the model must have an energy of data.
 
     Raises:
-        InputError: there is no run or no checkpoint, the data are others, or the model has no energy of data.
+        InputError: there is no run or no such checkpoint, the data are others, or the model has no energy of data.
     """
     job = load_run(args.run, args.modules)
     configure_process(args.threads)
-    snapshot = newest_snapshot(job, pick_device(args.device))
+    device = pick_device(args.device)
+    at = args.checkpoint
+    snapshot = newest_snapshot(job, device) if at is None else snapshot_at(job, device, at)
     if needs_energy and job.recipe.energy(snapshot.nets) is None:
         raise InputError(f"{type(job.recipe).__name__} has no energy of data", "run", args.run)
     return snapshot

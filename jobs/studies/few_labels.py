@@ -21,6 +21,7 @@ from jobs.cli.results import ResultFolder
 from pipeline.batch import LABELLED
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.few_labels import (
+    SPREAD_ITEMS,
     ClassifierRecipe,
     accuracy,
     calibration,
@@ -46,7 +47,7 @@ class FewLabels(Settings):
     """New folder of the results; empty: <first run>/few-labels-<update>."""
     updates: PositiveInt = 200
     """Updates of (a), with as many items each as the run had labelled ones per update."""
-    items: PositiveInt = 10_000
+    items: PositiveInt = SPREAD_ITEMS
     """Unlabelled items in the graph of (b), drawn with the run's seed, at most."""
     threads: PositiveInt = 1
     """CPU threads of this process."""

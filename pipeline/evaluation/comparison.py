@@ -25,6 +25,8 @@ FEWEST_ITEMS = 2 * PARTS
 """Items that a kernel distance or a class score needs on each side: two in each of its parts."""
 REFERENCE_ITEMS = 10_000
 """Items that samples are compared with, at most, unless asked otherwise."""
+FLOOR_DRAWS = 4
+"""Draws of data over which a floor over features is averaged."""
 
 
 class Comparison(NamedTuple):
@@ -39,7 +41,11 @@ class Comparison(NamedTuple):
     all: Callable[[Tensor], dict[str, Number]]
     """Samples -> the distance and every other number over the same features, by name."""
     floor: Callable[[int], dict[str, Number]]
-    """The same for data: the reference's even items against its odd ones, or n exact draws; names end in `_floor`."""
+    """What n samples of the data's own distribution would have; names end in `_floor`."""
+
+    def distance_floor(self, n: int) -> float:
+        """The distance that n samples of the data's own distribution would have."""
+        return _value(self.floor(n).get(f"{self.name}_floor", math.nan))
 
 
 def density_comparison(truth: ToyDensity) -> Comparison:
@@ -50,7 +56,7 @@ def density_comparison(truth: ToyDensity) -> Comparison:
         return grid_kl(truth, kde_log_density(x, points), points) if torch.isfinite(x).all() else math.nan
 
     def floor(n: int) -> dict[str, Number]:
-        return {"kl_floor": distance(truth.sample(n, generator(0)))}
+        return {"kl_floor": distance(truth.sample(n, generator(0)))}  # one draw: the grid takes seconds
 
     return Comparison("kl", "", distance, lambda x: {"kl": distance(x)}, floor)
 
@@ -60,8 +66,9 @@ def feature_comparison(
 ) -> Comparison:
     """Distances over features to at most `most` items of the reference.
 
-    The kernel distance and the class score are left out where there are fewer than FEWEST_ITEMS samples or items, and
-    the floor where either half of the items is a single one.
+    The kernel distance and the class score are left out where there are fewer than FEWEST_ITEMS samples or items. The
+    floor compares n items with as many as the reference has, both drawn from the reference with replacement (the
+    bootstrap): so it has the share of either number in the distance of n samples.
     """
     index = np.arange(reference.size)
     if reference.size > most:
@@ -89,10 +96,28 @@ def feature_comparison(
         return {features.frechet: math.nan}
 
     def floor(n: int) -> dict[str, Number]:
-        even, odd = (FeatureBatch(*(None if t is None else t[i::2] for t in real)) for i in range(2))  # type: ignore[arg-type]
-        return {f"{name}_floor": value for name, value in numbers(even, odd.features).items()}
+        rng, items = np.random.default_rng(0), len(real.features)
+        draws = [[rng.integers(items, size=size) for size in (n, items)] for _ in range(FLOOR_DRAWS)]
+        return _floor([numbers(_rows(real, some), real.features[others]) for some, others in draws])
 
     return Comparison(features.frechet, features.name, distance, all_, floor)
+
+
+def _rows(batch: FeatureBatch, rows: np.ndarray) -> FeatureBatch:
+    return FeatureBatch(batch.features[rows], None if batch.logits is None else batch.logits[rows])
+
+
+def _value(number: Number) -> float:
+    return number if isinstance(number, float) else number.value
+
+
+def _floor(draws: Sequence[Mapping[str, Number]]) -> dict[str, Number]:
+    """The mean of each number over the draws, and its standard error."""
+    floors = dict[str, Number]()
+    for name in draws[0]:
+        values = np.array([_value(one[name]) for one in draws])
+        floors[f"{name}_floor"] = MeanEstimate(float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5))
+    return floors
 
 
 def default_features(data: Dataset, device: torch.device | str) -> list[Features]:
@@ -152,9 +177,8 @@ def compare_samples(setup: EvaluationSetup, ways: Sequence[Comparison], n: int) 
         result += measurements(way.all(x), setup.protocol("samples", ("noise",), n, way.features))
         result += measurements(way.floor(n), setup.protocol("samples floor", (), n, way.features))
         for origin, other in origins.items():
-            protocol = setup.protocol(
-                f"samples, {origin}", ("noise" if origin == "start" else origin,), n, way.features
-            )
+            start = "noise" if origin == "start" else origin
+            protocol = setup.protocol(f"samples, {origin}", (start,), len(other), way.features)
             result.append(Measurement(f"{way.name}_{origin}", way.distance(other), protocol))
     if snapshot.data.spec.kind == "text":
         numbers = sample_perplexities(snapshot.data, {"short_run": x, **origins}, device_of(nets))

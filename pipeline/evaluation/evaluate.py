@@ -13,7 +13,17 @@ from torch import Tensor
 
 from pipeline.chains.local_pool import Pool
 from pipeline.evaluation import figures
-from pipeline.evaluation.comparison import Comparison, compare_samples, comparisons, measurements
+from pipeline.evaluation.comparison import (
+    Comparison,
+    compare_samples,
+    comparisons,
+    default_comparison,
+    measurements,
+)
+from pipeline.evaluation.convergence import figures as convergence_figures
+from pipeline.evaluation.convergence import verdict
+from pipeline.evaluation.convergence.evidence import default_chains, gather_evidence
+from pipeline.evaluation.metrics.few_labels import SPREAD_ITEMS, label_spreading_accuracy, majority_share
 from pipeline.evaluation.metrics.items import detection_metrics, is_held_out, item_metrics
 from pipeline.evaluation.metrics.log_likelihood import grid_metrics, likelihood_metrics
 from pipeline.evaluation.metrics.long_run import distance_curves, long_run_metrics, stride
@@ -22,6 +32,7 @@ from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.evaluation.plan import EvaluationPlan, available_starts, dataset_of_split, plan_evaluation
 from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Split
+from pipeline.nets.weights import device_of
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import class_tasks, decode_states, final_states, run_tasks
@@ -104,6 +115,7 @@ def _measure(
         "grid": lambda: result.measurements.extend(grid_metrics(main, options.n)),
         "items": lambda: _items(result, items, options),
         "long-run": lambda: _long_run(result, main, ways[0], options, bars),
+        "convergence": lambda: _convergence(result, main, bars),
         "mixing": lambda: _mixing(result, main, options, bars),
         "likelihood": lambda: _likelihood(result, main, options),
     }
@@ -183,9 +195,22 @@ def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOption
     if data.spec.kind == "text":
         numbers = {f"{name}{suffix}": value for name, value in sentence_nll(recipe, snapshot.nets, data).items()}
         result.measurements += measurements(numbers, setup.protocol("sentences", (), n))
+    if snapshot.job.data.labels_per_class and "accuracy" in by_name and setup.split != "data":
+        _baselines(result, setup, n)
     energies = {name: values for name, values in by_name.items() if name.startswith("energy")}
     if energies and snapshot.job.data.held_out_class is not None and setup.split != "data":
         _detection(result, setup, energies, n)
+
+
+def _baselines(result: Evaluation, setup: EvaluationSetup, n: int) -> None:
+    """What the accuracy of a run with few labels stands beside."""
+    data, items, protocol = setup.snapshot.data, setup.reference, setup.protocol("accuracy without the model", (), n)
+    spread = label_spreading_accuracy(data, items, SPREAD_ITEMS, fold(setup.seed, "few labels"))
+    note = "the best of its settings, chosen on these items"
+    result.measurements += [
+        Measurement("accuracy_majority", majority_share(items), protocol),
+        Measurement("accuracy_label_spreading", spread, protocol, note=note),
+    ]
 
 
 def _detection(result: Evaluation, setup: EvaluationSetup, energies: dict[str, Tensor], n: int) -> None:
@@ -217,6 +242,22 @@ def _long_run(
     if data.density is not None or data.spec.kind == "image":
         by_name = {f"{start}, {m:g} K": x for start, one in trajectories.items() for m, x in sorted(one.data.items())}
         result.figures["long_runs"] = lambda: figures.samples_figure(snapshot, by_name, len(options.multiples))
+
+
+def _convergence(result: Evaluation, setup: EvaluationSetup, bars: Callable[[str], Any]) -> None:
+    """What an observer of the run would say at this checkpoint."""
+    snapshot = setup.snapshot
+    comparison, chains = (
+        default_comparison(snapshot.data, device_of(snapshot.nets)),
+        default_chains(snapshot, setup.seed),
+    )
+    observed = gather_evidence(snapshot, setup.pool, comparison, *chains, progress=bars("convergence"))
+    assert observed is not None  # nothing stops these chains
+    evidence, data = observed
+    result.more["convergence"] = verdict.to_json(evidence, verdict.decide(evidence))
+    result.figures["convergence"] = lambda: convergence_figures.convergence_figure(evidence)
+    if snapshot.data.density is not None or snapshot.data.spec.kind == "image":
+        result.figures["convergence_chains"] = lambda: convergence_figures.chains_figure(snapshot, data)
 
 
 def _mixing(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions, bars: Callable[[str], Any]) -> None:

@@ -11,9 +11,9 @@ from pipeline.runs.job import Settings
 from pipeline.sampling.draw import ChainStart
 from pipeline.settings import Count, NonNegative, PositiveInt
 
-Group: TypeAlias = Literal["samples", "grid", "items", "long-run", "mixing", "likelihood"]
-"""Distances of fresh samples; densities on a grid in the plane; metrics of single items; distances of long runs; R-hat
-and effective sample sizes; likelihood by annealed importance sampling."""
+Group: TypeAlias = Literal["samples", "grid", "items", "long-run", "convergence", "mixing", "likelihood"]
+"""Distances of fresh samples; densities on a grid in the plane; metrics of single items; distances of long runs; the
+observer's verdict; R-hat and effective sample sizes; likelihood by annealed importance sampling."""
 
 
 @dataclass(frozen=True)

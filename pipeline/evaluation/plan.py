@@ -62,6 +62,7 @@ def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group,
         "grid": "" if snapshot.data.spec.shape == (2,) and kind == "vector" else "the data are not in the plane",
         "items": "" if has_items else f"{type(snapshot.job.recipe).__name__} has no metrics of single items",
         "long-run": no_chain or no_distance,
+        "convergence": no_chain,
         "mixing": no_chain,
         "likelihood": why_no_likelihood(snapshot),
     }

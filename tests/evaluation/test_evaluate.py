@@ -8,19 +8,23 @@ import numpy as np
 import pytest
 import torch
 from running import CPU, local_pool, run, sentences_in
-from small_recipes import LATENT, with_recipe
+from small_recipes import LATENT, SYMBOL, with_recipe
 
 from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.train import chain_actors
 from pipeline.evaluation.comparison import comparisons, default_comparison, default_features
-from pipeline.evaluation.convergence.evidence import gather_evidence
+from pipeline.evaluation.convergence.evidence import CHAINS_PER_START, gather_evidence
+from pipeline.evaluation.convergence.observer import Observer
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.judges import classifier
+from pipeline.evaluation.metrics.few_labels import true_labels
 from pipeline.evaluation.options import EvaluationOptions
 from pipeline.evaluation.plan import default_groups
 from pipeline.evaluation.protocol import EvaluationSetup, to_json
+from pipeline.runs import lease
 from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import newest_snapshot
+from pipeline.runs.storage import Storage
 from pipeline.sampling import long_chains
 
 N, STEPS = 30, 10
@@ -123,9 +127,36 @@ def test_few_images_are_evaluated_without_the_metrics_that_need_more(small, monk
     run(job)
     metrics = result(job)["metrics"]
     assert np.isfinite([one["value"] for one in metrics.values()]).all()
-    assert {"frechet", "frechet_start", "frechet_bank"} <= metrics.keys()
-    assert ("frechet_floor" in metrics) == (items >= 4)
+    assert {"frechet", "frechet_start", "frechet_bank", "frechet_floor"} <= metrics.keys()
     assert not {"kernel_distance", "class_score"} & metrics.keys()
+
+
+@pytest.mark.slow
+def test_an_evaluation_gives_the_verdict_of_an_observer(small, monkeypatch):
+    monkeypatch.setitem(CHAINS_PER_START, "image", 4)
+    run(small)
+    observer = Observer(small, 0, CPU, local_pool(small), lease.acquire(Storage.at(small.out)))
+    row = observer.observe()
+    observer.close()
+    evaluation = evaluated(small, groups=["convergence"])
+    content = json.loads(json.dumps(evaluation.more["convergence"]))  # keys become strings
+    assert content == {k: v for k, v in row.items() if k not in ("seconds", "cpu_seconds")}
+    assert evaluation.figures.keys() == {"convergence", "convergence_chains"}
+
+
+@pytest.mark.slow
+def test_the_accuracy_of_few_labels_stands_beside_methods_without_the_model(small):
+    job = override(small, recipe=SYMBOL, updates=2, test_share=0.2, labels_per_class=2)
+    run(job)
+    metrics = {one.name: one for one in evaluated(job, groups=["items"]).measurements}
+    labels = true_labels(load_dataset(job).test)
+    assert metrics["accuracy_majority"].value == max((labels == k).float().mean() for k in range(10))
+    assert metrics["accuracy_majority"].value < metrics["accuracy_label_spreading"].value <= 1
+    all_labels = override(job, labels_per_class=0, out=f"{job.out}-all")
+    run(all_labels)
+    assert not {"accuracy_majority", "accuracy_label_spreading"} & {
+        one.name for one in evaluated(all_labels, groups=["items"]).measurements
+    }
 
 
 def test_an_observer_compares_as_an_evaluation_does(small):

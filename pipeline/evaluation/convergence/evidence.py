@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainTask
 from pipeline.evaluation.comparison import Comparison
+from pipeline.evaluation.metrics.long_run import Progress
 from pipeline.evaluation.metrics.mixing import mixing
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
@@ -76,7 +77,7 @@ class Evidence(NamedTuple):
     metric: str
     """Name of the distance: `frechet`, `kl`; empty where there is none."""
     floor: float
-    """The distance of as many training items."""
+    """The distance that as many samples of the data's own distribution would have."""
     trajectories: dict[str, StartTrajectory]
     """By start."""
     rhat: float
@@ -93,6 +94,11 @@ class Evidence(NamedTuple):
     """Median of the recent |d| over that of as many updates before."""
 
 
+def default_chains(snapshot: Snapshot, seed: int) -> tuple[int, int]:
+    """How many long chains per start an observer runs, and their seed."""
+    return CHAINS_PER_START[snapshot.data.spec.kind], fold(seed, "observe")
+
+
 def gather_evidence(
     snapshot: Snapshot,
     pool: Pool,
@@ -100,6 +106,7 @@ def gather_evidence(
     chains: int,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
+    progress: Progress = lambda observations, total: observations,
 ) -> tuple[Evidence, dict[ChainStart, dict[int, Tensor]]] | None:
     """Run the long chains of a model: the evidence, and the chains' data by start and multiple of K.
 
@@ -110,9 +117,10 @@ def gather_evidence(
         chains: per start.
         seed: of the chains.
         stop: called after every K steps; True ends the chains, and there is no evidence if they are still short.
+        progress: shows the progress of the chains.
     """
     by_start = tasks_by_start(snapshot, get_args(ChainStart), chains, seed)
-    run = _run_chains(snapshot, pool, [task for tasks in by_start.values() for task in tasks], stop)
+    run = _run_chains(snapshot, pool, [task for tasks in by_start.values() for task in tasks], stop, progress)
     if run.finite and len(run.observations) < SHORTEST_REACH:
         return None
     rows = {start: slice(i * chains, (i + 1) * chains) for i, start in enumerate(by_start)}
@@ -121,7 +129,8 @@ def gather_evidence(
         start: {multiple: decode_states(recipe, nets, x[own], seed) for multiple, x in run.states.items()}
         for start, own in rows.items()
     }
-    return _evidence(snapshot, run, rows, data, comparison, _floor(snapshot, comparison, chains, seed)), data
+    floor = comparison.distance_floor(chains) if comparison else float("nan")
+    return _evidence(snapshot, run, rows, data, comparison, floor), data
 
 
 class _LongRun(NamedTuple):
@@ -134,9 +143,11 @@ class _LongRun(NamedTuple):
     finite: bool
 
 
-def _run_chains(snapshot: Snapshot, pool: Pool, tasks: list[ChainTask], stop: Callable[[], bool]) -> _LongRun:
+def _run_chains(
+    snapshot: Snapshot, pool: Pool, tasks: list[ChainTask], stop: Callable[[], bool], progress: Progress
+) -> _LongRun:
     states, observations, finite = {0: start_states(tasks)}, list[Observation](), True
-    for observation in advance_repeatedly(pool, snapshot, tasks, snapshot.sampler.steps, REACH):
+    for observation in progress(advance_repeatedly(pool, snapshot, tasks, snapshot.sampler.steps, REACH), REACH):
         observations.append(observation)
         finite = bool(observation.x.isfinite().all() and observation.energy.isfinite().all())
         ends = not finite or stop()
@@ -192,14 +203,6 @@ def _gradient_to_noise(snapshot: Snapshot, grad_norm: Tensor, dimensions: int) -
     """Not a number for a kernel without such noise."""
     kernel = snapshot.sampler
     return float(kernel.gradient_to_noise(grad_norm, dimensions)) if isinstance(kernel, Langevin) else float("nan")
-
-
-def _floor(snapshot: Snapshot, comparison: Comparison | None, n: int, seed: int) -> float:
-    """The distance of n training items, averaged over four random draws."""
-    if comparison is None:
-        return float("nan")
-    index = np.random.default_rng(fold(seed, "floor")).integers(snapshot.data.size, size=(4, n))
-    return float(np.mean([comparison.distance(snapshot.data.batch(i)["x"]) for i in index]))
 
 
 def _trajectory(

@@ -21,10 +21,9 @@ from pipeline.chains.local_pool import Pool
 from pipeline.errors import InputError
 from pipeline.evaluation.comparison import Comparison, default_comparison
 from pipeline.evaluation.convergence import figures
-from pipeline.evaluation.convergence.evidence import CHAINS_PER_START, REACH, Evidence, gather_evidence
-from pipeline.evaluation.convergence.verdict import Verdict, decide
+from pipeline.evaluation.convergence.evidence import REACH, Evidence, default_chains, gather_evidence
+from pipeline.evaluation.convergence.verdict import Verdict, decide, to_json
 from pipeline.recipe import init_networks
-from pipeline.rng import fold
 from pipeline.runs import lease
 from pipeline.runs.job import Job
 from pipeline.runs.snapshot import Snapshot, newest_snapshot
@@ -70,11 +69,6 @@ def truncate_rows(out: Storage, update: int) -> None:
 
 def _write(out: Storage, rows: list[dict[str, Any]]) -> None:
     out.write(ROWS_FILE, "".join(json.dumps(row) + "\n" for row in rows).encode())
-
-
-def verdict_line(row: dict[str, Any]) -> str:
-    """The verdict of an observation, in one line."""
-    return f"{row['verdict']}, at update {row['update']}: {row['why']}"
 
 
 class Observer:
@@ -129,16 +123,13 @@ class Observer:
             return None
         if not self.has_comparison:
             self.comparison, self.has_comparison = default_comparison(snapshot.data, self.device), True
-        chains, seed = CHAINS_PER_START[snapshot.data.spec.kind], fold(self.job.seed, "observe")
-        result = gather_evidence(snapshot, self.pool, self.comparison, chains, seed, stop)
+        result = gather_evidence(snapshot, self.pool, self.comparison, *default_chains(snapshot, self.job.seed), stop)
         if result is None or (result[0].finite and result[0].reach < REACH and self.has_news()):
             return None
         evidence, data = result
         verdict = decide(evidence)
         cost = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu_start}
-        trajectories = {name: one._asdict() for name, one in evidence.trajectories.items()}
-        row = {**evidence._asdict(), "trajectories": trajectories, "verdict": verdict.name, "why": verdict.why, **cost}
-        self._report(snapshot, evidence, verdict, data, row)
+        self._report(snapshot, evidence, verdict, data, {**to_json(evidence, verdict), **cost})
         return dict(self.rows[-1])
 
     def record_divergence(self, why: str) -> None:

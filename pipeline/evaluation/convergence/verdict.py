@@ -1,7 +1,8 @@
 """The verdict on a run's convergence, from the evidence of one checkpoint (Nijkamp et al., 1903.12370, section 3)."""
 
 import math
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pipeline.evaluation.convergence.evidence import Evidence, StartTrajectory
 
@@ -39,6 +40,17 @@ def decide(evidence: Evidence) -> Verdict:
     if not short.near:
         return Verdict("undecided", f"{short.why}; {long or _stability(evidence)}")
     return Verdict("short-run only", f"{short.why}; {long}") if long else Verdict("convergent", _stability(evidence))
+
+
+def to_json(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
+    """Verdict and evidence, as a line of observe.jsonl has them."""
+    trajectories = {name: one._asdict() for name, one in evidence.trajectories.items()}
+    return {**evidence._asdict(), "trajectories": trajectories, "verdict": verdict.name, "why": verdict.why}
+
+
+def verdict_line(row: Mapping[str, Any]) -> str:
+    """The verdict of `to_json`, in one line."""
+    return f"{row['verdict']}, at update {row['update']}: {row['why']}"
 
 
 def _divergence(evidence: Evidence) -> str:

@@ -20,6 +20,8 @@ NEIGHBOURS = 7
 """Neighbours in the graph that labels spread over (scikit-learn's default)."""
 MAX_DENSE_ITEMS = 3000
 """Items of a graph of all pairs, at most."""
+SPREAD_ITEMS = 10_000
+"""Unlabelled items that labels spread over, at most, unless asked otherwise."""
 PIECE = 1000
 """Items that the networks process in one call."""
 
@@ -60,6 +62,11 @@ def calibration(scores: Tensor, data: Dataset, bins: int = 15) -> float:
 def true_labels(data: Dataset) -> Tensor:
     """(n,) labels of all items."""
     return torch.from_numpy(data.table.column("label")[data.rows])
+
+
+def majority_share(data: Dataset) -> float:
+    """Share of the items that are of the most frequent class."""
+    return float(true_labels(data).unique(return_counts=True)[1].max()) / data.size
 
 
 def train_on_labels_only(

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -76,11 +75,9 @@ def long_run_metrics(
     multiples: Sequence[float],
     progress: Progress,
 ) -> tuple[list[Measurement], dict[ChainStart, LongRunTrajectory]]:
-    """`<distance>_<start>_<multiple>K` of n chains per start, `<distance>_data` of n training items; and the chains."""
-    seed, data = fold(setup.seed, "drift"), setup.snapshot.data
-    items = data.batch(np.random.default_rng(seed).permutation(data.size)[:n])["x"]
-    protocol = setup.protocol("long runs: data", (), n, way.features)
-    result = [Measurement(f"{way.name}_data", way.distance(items), protocol)]
+    """`<distance>_<start>_<multiple>K` of n chains per start, `<distance>_data`: the floor of n; and the chains."""
+    seed, protocol = fold(setup.seed, "drift"), setup.protocol("long runs: data", (), n, way.features)
+    result = [Measurement(f"{way.name}_data", way.distance_floor(n), protocol)]
     trajectories = long_run_trajectories(setup.pool, setup.snapshot, starts, n, multiples, seed, progress)
     for start, trajectory in trajectories.items():
         for m, x in trajectory.data.items():
