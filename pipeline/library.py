@@ -26,7 +26,7 @@ from pipeline.run import run
 from pipeline.runs.job import DataSettings, Job, check_job, load_dataset, override
 from pipeline.runs.job_json import load_run, to_json
 from pipeline.runs.journal import provenance
-from pipeline.runs.snapshot import Snapshot, newest_snapshot
+from pipeline.runs.snapshot import Snapshot, newest_snapshot, open_snapshot
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import ChainStart, class_tasks, decode_states, draw_tasks, final_states, run_tasks
 from pipeline.training.pretrained import check_pretrained
@@ -167,15 +167,16 @@ def _make_job(recipe: Recipe, dataset: Dataset, updates: int, settings: dict[str
     return check_pretrained(job, init_networks(recipe, dataset.spec, job.seed, torch.device("cpu")))
 
 
-def load_model(run: str, modules: Collection[str] = ()) -> TrainedModel:
-    """The model of a run folder, at its newest checkpoint.
+def load_model(run: str, modules: Collection[str] = (), checkpoint: int | None = None) -> TrainedModel:
+    """The model of a run folder.
 
     Args:
         run: the folder.
         modules: modules outside this package that may hold the run's recipe.
+        checkpoint: update of the checkpoint; None: the newest.
 
     Raises:
-        InputError: there is no run, or no checkpoint.
+        InputError: there is no run, or no such checkpoint.
 
     >>> from pipeline import ShortRun
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +185,7 @@ def load_model(run: str, modules: Collection[str] = ()) -> TrainedModel:
     True
     """
     job = load_run(run, modules)
-    return TrainedModel(newest_snapshot(job, pick_device(job.resources.device)))
+    return TrainedModel(open_snapshot(job, pick_device(job.resources.device), checkpoint))
 
 
 def _as_dataset(data: Dataset | Array | str) -> Dataset:

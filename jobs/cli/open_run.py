@@ -10,9 +10,10 @@ from torch import Tensor
 from pipeline.data.dataset import Dataset, load_data
 from pipeline.errors import InputError
 from pipeline.process import configure_process, pick_device
+from pipeline.runs import snapshot as snapshots
 from pipeline.runs.job import Settings
 from pipeline.runs.job_json import load_run
-from pipeline.runs.snapshot import Snapshot, newest_snapshot, snapshot_at
+from pipeline.runs.snapshot import Snapshot
 from pipeline.settings import Count, PositiveInt
 
 
@@ -59,9 +60,7 @@ def open_snapshot(args: RunArgs, needs_energy: bool = True) -> Snapshot:
     """
     job = load_run(args.run, args.modules)
     configure_process(args.threads)
-    device = pick_device(args.device)
-    at = args.checkpoint
-    snapshot = newest_snapshot(job, device) if at is None else snapshot_at(job, device, at)
+    snapshot = snapshots.open_snapshot(job, pick_device(args.device), args.checkpoint)
     if needs_energy and job.recipe.energy(snapshot.nets) is None:
         raise InputError(f"{type(job.recipe).__name__} has no energy of data", "run", args.run)
     return snapshot

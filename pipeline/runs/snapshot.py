@@ -60,25 +60,6 @@ class Snapshot(NamedTuple):
         return sampler
 
 
-def snapshot_at(job: Job[Any], device: torch.device, update: int) -> Snapshot:
-    """A run's model at one of its checkpoints.
-
-    Args:
-        job: the run.
-        device: of the networks.
-        update: of the checkpoint.
-
-    Raises:
-        InputError: there is no such checkpoint, the data cannot be read, or either belongs to another run.
-    """
-    checkpoints = Storage.at(job.out) / "checkpoints"
-    updates = [checkpoint.update_of(name) for name in checkpoint.whole_names(checkpoints)]
-    if update not in updates:
-        has = f"the run has {', '.join(map(str, updates))}" if updates else "there is no checkpoint yet"
-        raise InputError(f"{has} (a run removes old ones: keep_checkpoints)", "checkpoint", update)
-    return _at(_initial(job, device), checkpoint.checkpoint_folder(checkpoints, update))
-
-
 def newest_snapshot(job: Job[Any], device: torch.device) -> Snapshot:
     """A run's model at its newest whole checkpoint; the run may still be at work.
 
@@ -97,6 +78,22 @@ def newest_snapshot(job: Job[Any], device: torch.device) -> Snapshot:
             if checkpoint.newest_name(checkpoints) == name:
                 raise
     raise InputError("there is no checkpoint yet", "run", job.out)
+
+
+def open_snapshot(job: Job[Any], device: torch.device, update: int | None = None) -> Snapshot:
+    """A run's model at the checkpoint of an update; None: at the newest.
+
+    Raises:
+        InputError: there is no such checkpoint, the data cannot be read, or either belongs to another run.
+    """
+    if update is None:
+        return newest_snapshot(job, device)
+    checkpoints = Storage.at(job.out) / "checkpoints"
+    updates = [checkpoint.update_of(name) for name in checkpoint.whole_names(checkpoints)]
+    if update not in updates:
+        has = f"the run has {', '.join(map(str, updates))}" if updates else "there is no checkpoint yet"
+        raise InputError(f"{has} (a run keeps its keep_checkpoints newest ones)", "checkpoint", update)
+    return _at(_initial(job, device), checkpoint.checkpoint_folder(checkpoints, update))
 
 
 def all_snapshots(snapshot: Snapshot) -> Iterator[Snapshot]:

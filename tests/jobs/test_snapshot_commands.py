@@ -102,3 +102,19 @@ def test_chains_of_latent_vectors_are_decoded_and_may_stop_early(command, train)
     train(f"joint_vae digits {flags}", "none")
     error = "error: --metrics long-run: no chain moves its samples\n"
     assert command(f"evaluate none {few} --starts noise --out other")[::2] == (2, error)
+
+
+def test_an_older_checkpoint_is_sampled_and_evaluated_by_name(command, a_run):
+    assert command(f"sample {a_run} --n 8 --out before.npy")[0] == 0
+    assert command(f"resume {a_run} --updates 4 --checkpoint-every 2")[0] == 0
+    assert command(f"sample {a_run} --n 8 --checkpoint 2 --out older.npy")[0] == 0
+    assert command(f"sample {a_run} --n 8 --out newest.npy")[0] == 0
+    before, older, newest = (np.load(f"{name}.npy") for name in ("before", "older", "newest"))
+    assert (before == older).all()
+    assert (before != newest).any()
+    code, _, err = command(f"evaluate {a_run} --metrics samples --n 20 --checkpoint 2")
+    assert code == 0, err
+    assert read_result(Path(a_run) / "evaluate-2")["update"] == 2
+    refused = command(f"sample {a_run} --n 8 --checkpoint 3 --out none.npy")
+    why = "the run has 2, 4 (a run keeps its keep_checkpoints newest ones)"
+    assert refused[::2] == (2, f"error: --checkpoint 3: {why}\n")
