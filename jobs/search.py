@@ -4,8 +4,8 @@ Trials start from a preset and differ in what the experiment's `space` suggests.
 <out>/trials: `jobs.evaluate`, `jobs.sample` and TensorBoard read it. Trials are compared by a quality on held-out
 items, never by the loss, after equal shares of a budget of gradient evaluations, so that a long chain has to pay for
 itself. ASHA stops trials that fall behind. At the end the best ones, and the preset, run again with new seeds, and are
-compared on other held-out items: <out>/preset.py has the winner, costs.png and slices.png show all trials. A search
-that was killed continues with `python -m jobs.resume <out>`.
+compared on other held-out items: <out>/preset.py has the winner, which the experiment takes by --preset-file; costs.png
+and slices.png show all trials. A search that was killed continues with `python -m jobs.resume <out>`.
 """
 
 import dataclasses
@@ -150,10 +150,15 @@ def _searchable(args: Search) -> ModuleType:
     return module
 
 
+def _preset(args: Search, module: ModuleType) -> Job[Any]:
+    """The preset that trials start from. Raises InputError where there is no such preset."""
+    presets = named_presets(module)
+    return presets[find_name(args.preset, presets, "preset")] if args.preset else next(iter(presets.values()))
+
+
 def _job(args: Search, module: ModuleType) -> Job[Any]:
     """The preset with the settings that every trial starts from. Raises InputError where there is no such preset."""
-    presets = named_presets(module)
-    preset = presets[find_name(args.preset, presets, "preset")] if args.preset else next(iter(presets.values()))
+    preset = _preset(args, module)
     source = args.data or preset.data.source
     changed = {f.name: getattr(args, f.name) for f in dataclasses.fields(args) if f.name in FROM_PRESET
                and getattr(args, f.name) != f.default}  # fmt: skip
@@ -223,7 +228,7 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
                 for name, recipe in recipes.items() for seed in seeds}  # fmt: skip
         if runs:
             tune.confirm(plan, runs)
-    search_report.conclude(plan, objective, data, recipes, seeds)
+    search_report.conclude(plan, _preset(args, module), objective, data, recipes, seeds)
 
 
 def _plan(args: Search, module: ModuleType, data: Dataset) -> Any:

@@ -1,6 +1,7 @@
 """The command line of an experiment: its presets, its help, and the job that the flags describe."""
 
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentError, ArgumentParser
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -10,7 +11,9 @@ from typing import Any
 from jobs import EXPERIMENTS
 from jobs.cli.command import find_name, run_command
 from jobs.cli.parsing import parse
+from pipeline.errors import InputError
 from pipeline.runs.job import Job, check_job
+from pipeline.runs.storage import Storage
 
 
 def experiment(name: str) -> None:
@@ -21,17 +24,20 @@ def experiment(name: str) -> None:
 def run_experiment(name: str, args: Sequence[str]) -> None:
     """Run the preset that the first argument names (default: the first one), with the settings that flags change.
 
+    The presets are the experiment's or, with --preset-file, those of a file.
+
     Raises:
         InputError: there is no such preset, or settings do not fit.
     """
     module = load_experiment(name)
-    presets = named_presets(module)
-    chosen, flags = next(iter(presets)), list(args)
+    file, flags = _split_preset_file(args)
+    presets = named_presets(module, read_presets(file, module)) if file else named_presets(module)
+    chosen = next(iter(presets))
     if flags and not flags[0].startswith("-"):
         chosen = find_name(flags.pop(0), presets, "preset")
     kind: Any = Job[type(presets[chosen].recipe)]  # type: ignore[misc]  # its fields are the flags
-    prog, claims = f"python -m jobs.{name} {chosen}", f"Measured:\n{module.CLAIMS}"
-    job: Job[Any] = parse(kind, flags, prog, _description(module, chosen), presets[chosen], claims)
+    prog, claims = f"python -m jobs.{name} {chosen}", "" if file else f"Measured:\n{module.CLAIMS}"
+    job: Job[Any] = parse(kind, flags, prog, _description(module, presets, chosen), presets[chosen], claims)
     check_job(job)
     from jobs.cli.launch import start_run  # here: refusing flags and showing help do not need the rest
 
@@ -43,18 +49,51 @@ def load_experiment(name: str) -> ModuleType:
     return import_module(f"jobs.{find_name(name, EXPERIMENTS, 'experiment')}")
 
 
-def named_presets(module: ModuleType) -> dict[str, Job[Any]]:
-    """The presets of an experiment's module; each job is named <module>-<preset>."""
+def named_presets(module: ModuleType, presets: Mapping[str, Job[Any]] | None = None) -> dict[str, Job[Any]]:
+    """Presets of an experiment, by default those of its module; each job is named <module>-<preset>."""
     short = module.__name__.rpartition(".")[2]
-    presets: Mapping[str, Job[Any]] = module.PRESETS
-    return {preset: replace(job, name=f"{short}-{preset}") for preset, job in presets.items()}
+    own: Mapping[str, Job[Any]] = module.PRESETS
+    return {preset: replace(job, name=f"{short}-{preset}") for preset, job in (presets or own).items()}
 
 
-def _description(module: ModuleType, chosen: str) -> str:
+def read_presets(file: str, module: ModuleType) -> Mapping[str, Job[Any]]:
+    """`PRESETS` of a Python file, local or remote, which is run; `jobs.search` writes such a file.
+
+    Raises:
+        InputError: it cannot be read or run, or has no presets of this experiment.
+    """
+    place, namespace = Storage.at(file), dict[str, Any]()
+    try:
+        with place.fs.open_input_stream(place.path) as stream:
+            exec(compile(stream.read(), file, "exec"), namespace)
+    except Exception as e:
+        why = " ".join(str(e).split())
+        raise InputError(f"it cannot be read: {type(e).__name__}: {why}", "preset_file", file) from e
+    presets, kinds = namespace.get("PRESETS"), {type(job.recipe) for job in module.PRESETS.values()}
+    if not (isinstance(presets, dict) and presets and all(isinstance(job, Job) for job in presets.values())):
+        raise InputError("it has no PRESETS, a dictionary of jobs", "preset_file", file)
+    if others := {type(job.recipe) for job in presets.values()} - kinds:
+        why = f"it has a {others.pop().__name__}, not a {' or '.join(sorted(kind.__name__ for kind in kinds))}"
+        raise InputError(why, "preset_file", file)
+    return presets
+
+
+def _split_preset_file(args: Sequence[str]) -> tuple[str, list[str]]:
+    """The value of --preset-file ("": there is none), and the other words."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset-file", default="")
+    try:
+        known, others = parser.parse_known_args(list(args))
+    except ArgumentError as e:
+        raise InputError("name a file", "preset_file") from e
+    return known.preset_file, others
+
+
+def _description(module: ModuleType, presets: Collection[str], chosen: str) -> str:
     """What the experiment is, and its presets with what each costs."""
-    width = max(map(len, module.PRESETS))
-    lines = ["Presets, with CPU minutes as measured:"]
-    for preset in module.PRESETS:
+    width = max(map(len, presets))
+    lines = ["Presets, with CPU minutes as measured (--preset-file FILE: those of a file, as jobs.search writes one):"]
+    for preset in presets:
         cost = f"{module.COSTS[preset]:.2g}" if preset in module.COSTS else "not measured"
         mark = "  <- the flags below show its settings" if preset == chosen else ""
         lines.append(f"  {preset:{width}}  {cost:>12}{mark}")

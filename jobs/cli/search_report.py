@@ -1,4 +1,4 @@
-"""What a search ends with: its results, figures, and a preset to paste."""
+"""What a search ends with: its results, figures, and a preset."""
 
 import dataclasses
 import shlex
@@ -9,10 +9,12 @@ from typing import Any
 import torch
 
 from jobs.cli.command import flag_of
+from jobs.cli.python_source import source_fields, source_imports
 from jobs.cli.results import png
 from pipeline.data.dataset import Dataset
 from pipeline.distributed.tune import SearchPlan, suggested_recipe
 from pipeline.recipe import init_networks
+from pipeline.runs.job import Job
 from pipeline.runs.storage import Storage
 from pipeline.search import figures
 from pipeline.search.budgets import report_updates
@@ -42,12 +44,18 @@ def read_trials(folder: str, plan: SearchPlan, data: Dataset) -> list[TrialOutco
 
 
 def conclude(
-    plan: SearchPlan, objective: Objective, data: Dataset, recipes: Mapping[str, Any], seeds: Sequence[int]
+    plan: SearchPlan,
+    preset: Job[Any],
+    objective: Objective,
+    data: Dataset,
+    recipes: Mapping[str, Any],
+    seeds: Sequence[int],
 ) -> None:
     """Write and print the results of a search.
 
     Args:
         plan: what was searched.
+        preset: the preset that it started from.
         objective: what trials were compared by.
         data: of the trials.
         recipes: the preset's, and those of the best trials, by name, best first.
@@ -59,7 +67,7 @@ def conclude(
     out.write("costs.png", png(figures.cost_figure(trials, objective)))
     out.write("slices.png", png(figures.slice_figure(trials, objective)))
     if result["best"]:
-        out.write("preset.py", preset(plan, recipes[result["best"]]).encode())
+        out.write("preset.py", preset_module(plan, preset, recipes[result["best"]], result).encode())
     _print(plan, objective, result)
 
 
@@ -143,29 +151,32 @@ def changes(before: Any, after: Any) -> dict[str, Any]:
     return changed
 
 
-def preset(plan: SearchPlan, recipe: Any) -> str:
-    """A recipe as a preset to paste, and as a command."""
-    job = dataclasses.replace(plan.job, recipe=recipe)
-    experiment, _, name = job.name.partition("-")
-    updates = report_updates(job, plan.trial_budget)[-1]
-    flags = _flags({**changes(plan.job.recipe, recipe), "updates": updates})
+def preset_module(plan: SearchPlan, preset: Job[Any], recipe: Any, result: Mapping[str, Any]) -> str:
+    """A module with the preset that the search ends with: recipe, budget, data and labels as they were searched."""
+    name = plan.job.name.partition("-")[2]
+    updates = report_updates(dataclasses.replace(plan.job, recipe=recipe), plan.trial_budget)[-1]
+    own = {f: getattr(preset, f) for f in ("seed", "resources", "divergence", "logging", "evaluation")}
+    job = dataclasses.replace(plan.job, recipe=recipe, updates=updates, name="", out="", **own)
+    fields = "".join(f"        {field},\n" for field in source_fields(job))
+    objective = f"{plan.trials} trials, objective {plan.trial_budget.objective}"
     return (
-        f'"""Found by jobs.search, {plan.trials} trials, objective {plan.trial_budget.objective}."""\n\n'
-        f"# python -m jobs.{experiment} {name} {flags}\n"
-        f'replace(PRESETS["{name}"], updates={updates}, recipe={literal(recipe)})\n'
+        f'"""{_verdict(result)} (jobs.search, {objective}).\n\n    {preset_command(plan)}\n"""\n\n'
+        f'{source_imports(job)}\n\nPRESETS = {{\n    "{name}-searched": Job(\n{fields}    )\n}}\n'
     )
 
 
-def literal(value: Any, digits: int = 4) -> str:
-    """Python source of a value: of dataclasses, the fields that differ from the default; floats to some digits."""
-    if dataclasses.is_dataclass(value):
-        parts = [
-            f"{f.name}={literal(v, digits)}"
-            for f in dataclasses.fields(value)
-            if (v := getattr(value, f.name)) != f.default
-        ]
-        return f"{type(value).__name__}({', '.join(parts)})"
-    return f"{value:.{digits}g}" if isinstance(value, float) else repr(value)
+def preset_command(plan: SearchPlan) -> str:
+    """The command that runs the preset that a search ends with."""
+    return f"python -m jobs.{plan.job.name.partition('-')[0]} --preset-file {shlex.quote(f'{plan.out}/preset.py')}"
+
+
+def _verdict(result: Mapping[str, Any]) -> str:
+    """Which candidate is the best, in one sentence."""
+    if not result["confirmed"]:
+        return "The best trial, which was not compared with the preset"
+    if result["best"] == "preset":
+        return "The preset itself: no candidate is better with new seeds"
+    return f"{result['best']}, which is better than the preset with new seeds"
 
 
 def _flags(settings: Mapping[str, Any]) -> str:
@@ -184,7 +195,8 @@ def _print(plan: SearchPlan, objective: Objective, result: Mapping[str, Any]) ->
         values = [float("inf") if value is None else value for value in one["quality"]]
         print(f"{name:24} {mean_and_sd(values)}  {_flags(one['settings']) or '(as the preset)'}")
     if result["best"]:
-        print(f"{'best':24} {result['best']}: {plan.out}/preset.py")
+        print(f"{'best':24} {_verdict(result)}")
+        print(f"{'train it':24} {preset_command(plan)}")
     for name in ("costs.png", "slices.png", "result.json"):
         print(f"{name:24} {plan.out}/{name}")
     print(f"{'curves, HParams':24} {sys.executable} -m tensorboard.main --logdir {shlex.quote(plan.out)}")

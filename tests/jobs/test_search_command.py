@@ -8,12 +8,13 @@ import optuna
 import pytest
 
 from jobs import EXPERIMENTS, search
-from jobs.cli.experiment import load_experiment
-from jobs.cli.search_report import changes
+from jobs.cli.experiment import load_experiment, named_presets, read_presets
+from jobs.cli.search_report import changes, preset_module
 from pipeline.data.dataset import load_data
+from pipeline.distributed.tune import SearchPlan
 from pipeline.runs.job import check_job, override
 from pipeline.runs.job_json import load_run
-from pipeline.search.budgets import gradients_per_update
+from pipeline.search.budgets import TrialBudget, gradients_per_update
 from pipeline.search.objectives import OBJECTIVES
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -87,14 +88,15 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
     assert result["confirmed"]["best-1"]["settings"] == changed
     for name in ("costs.png", "slices.png"):
         assert Path("found", name).read_bytes().startswith(b"\x89PNG")
-    assert f"best                     {result['best']}" in out
-    pasted = Path("found/preset.py").read_text()
-    assert 'replace(PRESETS["eight-gaussians"], updates=' in pasted
-    command_line = next(row for row in pasted.splitlines() if row.startswith("# python -m jobs."))
-    code, _, err = command(
-        f"{command_line.removeprefix('# python -m jobs.')} --eval-samples 0 --updates 2 --out pasted"
-    )
+    won = "The preset itself" if result["best"] == "preset" else "best-1, which is better than the preset"
+    assert f"best                     {won}" in out
+    printed = next(row for row in out.splitlines() if row.startswith("train it"))
+    line = printed.partition("python -m jobs.")[2]
+    assert line in Path("found/preset.py").read_text()
+    code, _, err = command(f"{line} --seed 1 --learners 0 --actors 0 --eval-samples 0 --out again")
     assert code == 0, err
+    confirmed = json.loads(Path(f"found/confirm/{result['best']}-seed-1/result.json").read_text())
+    assert json.loads(Path("again/result.json").read_text())["weights_sha256"] == confirmed["weights_sha256"]
     assert command("search short-run --out found")[::2] == (
         2,
         "error: --out found: exists: a search is never overwritten; continue it with jobs.resume found\n",
@@ -106,6 +108,53 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
     code, _, err = command("resume found")
     assert code == 0, err
     assert json.loads(Path("found/result.json").read_text()) == result
+
+
+def test_the_preset_of_a_search_has_its_data_and_labels(tmp_path):
+    module = SEARCHABLE["symbol_vector"]
+    preset = override(named_presets(module)["digits"], seed=3)
+    changed = {"max_items": 900, "labels_per_class": 7, "test_share": 0.3, "validation_share": 0.1}
+    job = override(preset, **changed, learners=0, eval_samples=0, seed=0, out=str(tmp_path))
+    plan = SearchPlan(job, module.space, TrialBudget("accuracy", 10**5), 4, "tpe", "asha", 0, str(tmp_path), 1.0, 0.0)
+    recipe = replace(job.recipe, tilt=0.125 + 1e-12)
+    text = preset_module(plan, preset, recipe, {"confirmed": {}, "best": "best-1"})
+    (tmp_path / "preset.py").write_text(text)
+    ((name, read),) = read_presets(str(tmp_path / "preset.py"), module).items()
+    assert name == "digits-searched"
+    assert (read.recipe, read.data, read.lanes) == (recipe, job.data, job.lanes)
+    assert (read.seed, read.resources, read.evaluation) == (3, preset.resources, preset.evaluation)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it has no PRESETS, a dictionary of jobs"),
+        ("PRESETS = {'a': 3}", "it has no PRESETS, a dictionary of jobs"),
+        ("PRESETS = {", "it cannot be read: SyntaxError: '{' was never closed (preset.py, line 1)"),
+        ("import nothing_of_this_name", "it cannot be read: ModuleNotFoundError: No module named"),
+        ("from jobs.flow import PRESETS", "it has a MaximumLikelihoodFlow, not a ShortRun"),
+        (None, "it cannot be read: FileNotFoundError: "),
+    ],
+)
+def test_a_file_without_presets_is_one_line(command, text, why):
+    command("--help")  # in the command's folder from here on
+    if text is not None:
+        Path("preset.py").write_text(text)
+    code, _, err = command("short_run --preset-file preset.py --out run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(f"error: --preset-file preset.py: {why}")
+    assert command("short_run --preset-file")[::2] == (2, "error: --preset-file: name a file\n")
+
+
+def test_the_presets_of_a_file_take_flags_and_show_help(command):
+    command("--help")
+    Path("own.py").write_text("from jobs.short_run import PRESETS\nPRESETS = {'my-own': PRESETS['digits']}")
+    code, out, _ = command("short_run --preset-file=own.py my-own --help")
+    assert code == 0
+    assert "my-own" in out
+    assert "digits-K40" not in out
+    code, _, err = command("short_run my-own --preset-file own.py --updates 0")
+    assert (code, err) == (2, "error: --updates 0: must be greater than or equal to 1\n")
 
 
 def test_the_default_objective_suits_experiment_and_data():
