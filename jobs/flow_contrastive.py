@@ -1,16 +1,17 @@
 """An energy and a flow that learn to tell data from the flow's samples, without chains (1912.00589).
 
-It starts with a flow: `python -m jobs.flow PRESET`, then `python -m jobs.flow_contrastive PRESET --init-from RUN`;
-without --init-from, with an untrained one. In the plane `grid_kl` is the energy's, `flow_grid_kl` the flow's, and
-`log_z_grid` is log Z - c. `bits_per_dim` is the energy's, as good as its c; `flow_bits_per_dim` is the flow's. With
-`--labels-per-class N --labelled-batch-size M` the energy has a head per class. `--family gaussian` is noise contrastive
-estimation: a fixed Gaussian in place of the flow. For images and the checkerboard the energy is a tilt of the initial
-flow (--base flow).
+It has two stages: first it trains a flow, as `python -m jobs.flow PRESET` does, in the folder `flow` of the run. With
+--init-from RUN it starts with the flow of that run; digits-few-labels starts with an untrained one. In the plane
+`grid_kl` is the energy's, `flow_grid_kl` the flow's, and `log_z_grid` is log Z - c. `bits_per_dim` is the energy's, as
+good as its c; `flow_bits_per_dim` is the flow's. With `--labels-per-class N --labelled-batch-size M` the energy has a
+head per class. `--family gaussian` is noise contrastive estimation: a fixed Gaussian in place of the flow. For images
+and the checkerboard the energy is a tilt of the initial flow (--base flow).
 """
 
 from dataclasses import replace
 from typing import Any
 
+from jobs import flow
 from jobs.cli.experiment import experiment
 from jobs.flow import DIGITS_FLOW, MNIST_FLOW, PLANE
 from pipeline.nets.flow import FlowSettings
@@ -77,6 +78,8 @@ mnist: energy 1.243, 1.253, 1.247 bits per dimension, Fréchet 206, 208, 209: th
 
 digits-few-labels: accuracy .80 +- .02 over three draws of the labels, without --init-from.
 """
+FIRST_STAGE = flow.PRESETS
+"""How the flow is trained that a preset of the same name starts with."""
 OBJECTIVE = ("grid_kl", "frechet")
 
 

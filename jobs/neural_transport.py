@@ -1,14 +1,16 @@
 """An energy on a flow backbone, learned with chains that move in the flow's latent space (2006.06897).
 
-It starts with a flow: `python -m jobs.flow PRESET`, then `python -m jobs.neural_transport PRESET --init-from RUN`. The
-flow is fixed, and is sent to chain actors once. In the plane `grid_kl` is the model's and `flow_grid_kl` the flow's;
-`log_z_grid` and `log_z` are log Z on a grid and by draws of N(0, I), whose effective share is `log_z_ess`. How the
-chains mix, beside chains that move in x: `python -m jobs.studies.transport RUN`.
+It has two stages: first it trains a flow, as `python -m jobs.flow PRESET` does, in the folder `flow` of the run. With
+--init-from RUN it starts with the flow of that run. The flow is fixed then, and is sent to chain actors once. In the
+plane `grid_kl` is the model's and `flow_grid_kl` the flow's; `log_z_grid` and `log_z` are log Z on a grid and by draws
+of N(0, I), whose effective share is `log_z_ess`. How the chains mix, beside chains that move in x: `python -m
+jobs.studies.transport RUN`.
 """
 
 from dataclasses import replace
 from typing import Any
 
+from jobs import flow
 from jobs.cli.experiment import experiment
 from jobs.flow import DIGITS_FLOW, MNIST_FLOW, PLANE
 from pipeline.recipes.neural_transport import NeuralTransport
@@ -58,6 +60,8 @@ digits: Fréchet 8.4, 7.4, 7.6 on flows of 14.3, 12.1, 15.9. mnist: 109, 116, 12
 KL(truth, model) in the plane falls by a tenth: eight-gaussians .100, .097, .107 on flows of .110, .108, .130;
 checkerboard .213, .202, .244 on .235, .219, .270; spirals .824, .493, .555 on .84, .50, .60.
 """
+FIRST_STAGE = flow.PRESETS
+"""How the flow is trained that a preset of the same name starts with."""
 OBJECTIVE = ("grid_kl", "frechet")
 
 

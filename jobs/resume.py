@@ -60,9 +60,9 @@ def main(args: Sequence[str]) -> None:
     data = load_dataset(job)
     update = _find_checkpoint(job, data.fingerprint)
     print(f"continuing {job.out} from update {update} to {job.updates}", file=sys.stderr)
-    from jobs.cli.launch import run_job  # here: refusing settings does not need the rest
+    from jobs.cli.launch import run_stages  # here: refusing settings does not need the rest
 
-    run_job(job, data.spec)
+    run_stages(job, data.spec)
 
 
 def _parse(args: Sequence[str], default: Any = tyro.MISSING_NONPROP) -> Resume:

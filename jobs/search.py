@@ -21,6 +21,7 @@ import tyro
 from jobs import EXPERIMENTS
 from jobs.cli.command import find_name, run_command
 from jobs.cli.experiment import load_experiment, named_presets
+from jobs.cli.first_stage import awaits_first_stage, begin_first_stage, flow_preset
 from jobs.cli.parsing import parse
 from pipeline.data.dataset import Dataset
 from pipeline.data.sources import resolve_source
@@ -113,10 +114,8 @@ def main(argv: Sequence[str]) -> None:
     out = args.out or f"runs/search-{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if (storage := Storage.at(out)).check_exists():
         raise InputError(f"exists: a search is never overwritten; continue it with jobs.resume {out}", "out", out)
-    out, init_from = (
-        storage.path if storage.local else out,
-        resolve_checkpoint(args.init_from) if args.init_from else "",
-    )
+    out = storage.path if storage.local else out
+    init_from = resolve_checkpoint(args.init_from) if args.init_from else ""
     args = replace(args, out=out, data=resolve_source(job.data.source), init_from=init_from)
     _run(args, module, data, new=True)
 
@@ -136,7 +135,7 @@ def resume(out: str) -> None:
     args = replace(args, out=storage.path if storage.local else out)
     module = _searchable(args)
     job = _job(args, module)
-    if to_json(job) != content["job"]:
+    if to_json(replace(job, out="")) != content["job"]:
         raise InputError(f"the preset {args.preset or job.name} has changed since the search began", "run", out)
     _run(args, module, _check(args, module, job), new=False)
 
@@ -178,7 +177,7 @@ def _job(args: Search, module: ModuleType) -> Job[Any]:
         gpus_per_actor=args.gpus_per_actor,
         eval_samples=0,
         eval_long_run_steps=0,
-        out="",
+        out=args.out,
     )
 
 
@@ -187,8 +186,14 @@ def _check(args: Search, module: ModuleType, job: Job[Any]) -> Dataset:
     check_job(job)
     data = load_dataset(job)
     check_objective(_objective(args, module, job, data), job, data)
-    check_pretrained(job, init_networks(job.recipe, data.spec, job.seed, torch.device("cpu")))
+    if not (awaits_first_stage(job) or flow_preset(module, _short_name(job), job)):
+        check_pretrained(job, init_networks(job.recipe, data.spec, job.seed, torch.device("cpu")))
     return data
+
+
+def _short_name(job: Job[Any]) -> str:
+    """The preset's name in its experiment."""
+    return job.name.partition("-")[2]
 
 
 def _objective(args: Search, module: ModuleType, job: Job[Any], data: Dataset) -> Objective:
@@ -206,7 +211,7 @@ def _objective(args: Search, module: ModuleType, job: Job[Any], data: Dataset) -
 
 def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
     """Search, confirm, and print the results; every part continues where it stopped."""
-    from jobs.cli import search_report  # here: refusing flags and showing help do not need Ray
+    from jobs.cli import launch, search_report  # here: refusing flags and showing help do not need Ray
     from pipeline.distributed import cluster, tune
     from pipeline.evaluation.comparison import default_comparison
     from pipeline.search.summary import rank_trials
@@ -216,7 +221,9 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
     with cluster.connected():
         tune.check_room(plan)
         if new:
-            _record(args, plan.job)
+            args = _begin(args, module)
+        job = launch.finish_first_stage(_job(args, module), data.spec)
+        plan = _plan(replace(args, init_from=job.init_from), module, data)
         default_comparison(data, torch.device("cpu"))  # trains its classifier once, before all trials would
         tune.search(plan)
         trials = rank_trials(search_report.read_trials(f"{args.out}/trials", plan, data), objective)
@@ -242,15 +249,20 @@ def _plan(args: Search, module: ModuleType, data: Dataset) -> Any:
     return SearchPlan(job, module.space, budget, *how, args.cpus_per_trial, args.gpus_per_trial)
 
 
-def _record(args: Search, job: Job[Any]) -> None:
+def _begin(args: Search, module: ModuleType) -> Search:
     """Write the search's arguments. Raises InputError where its folder cannot be written to."""
     from pipeline.runs.journal import provenance
 
-    content = {"args": dataclasses.asdict(args), "job": to_json(job), "provenance": provenance()}
+    job = _job(args, module)
+    if flow := flow_preset(module, _short_name(job), job):
+        job = begin_first_stage(job, flow)
+        args = replace(args, init_from=job.init_from)
+    content = {"args": dataclasses.asdict(args), "job": to_json(replace(job, out="")), "provenance": provenance()}
     try:
         Storage.at(args.out).write_json(SEARCH_FILE, content)
     except RunWriteError as e:
         raise InputError(str(e)) from e
+    return args
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def run_experiment(name: str, args: Sequence[str]) -> None:
         InputError: there is no such preset, or settings do not fit.
     """
     module = load_experiment(name)
-    file, flags = _split_preset_file(args)
+    file, flow_updates, flags = _split_flags(args, hasattr(module, "FIRST_STAGE"))
     presets = named_presets(module, read_presets(file, module)) if file else named_presets(module)
     chosen = next(iter(presets))
     if flags and not flags[0].startswith("-"):
@@ -39,9 +39,10 @@ def run_experiment(name: str, args: Sequence[str]) -> None:
     prog, claims = f"python -m jobs.{name} {chosen}", "" if file else f"Measured:\n{module.CLAIMS}"
     job: Job[Any] = parse(kind, flags, prog, _description(module, presets, chosen), presets[chosen], claims)
     check_job(job)
-    from jobs.cli.launch import start_run  # here: refusing flags and showing help do not need the rest
+    from jobs.cli.first_stage import flow_preset  # here: refusing flags and showing help do not need the rest
+    from jobs.cli.launch import start_run
 
-    start_run(job)
+    start_run(job, None if file else flow_preset(module, chosen, job, flow_updates))
 
 
 def load_experiment(name: str) -> ModuleType:
@@ -78,23 +79,32 @@ def read_presets(file: str, module: ModuleType) -> Mapping[str, Job[Any]]:
     return presets
 
 
-def _split_preset_file(args: Sequence[str]) -> tuple[str, list[str]]:
-    """The value of --preset-file ("": there is none), and the other words."""
+def _split_flags(args: Sequence[str], two_stages: bool) -> tuple[str, int | None, list[str]]:
+    """The values of --preset-file ("": there is none) and of --flow-updates, and the other words."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset-file", default="")
+    if two_stages:
+        parser.add_argument("--flow-updates", type=int)
     try:
         known, others = parser.parse_known_args(list(args))
     except ArgumentError as e:
-        raise InputError("name a file", "preset_file") from e
-    return known.preset_file, others
+        raise InputError(f"{e.argument_name}: {e.message}") from e
+    updates = getattr(known, "flow_updates", None)
+    if updates is not None and updates < 0:
+        raise InputError("must be 0 or more", "flow_updates", updates)
+    return known.preset_file, updates, others
 
 
 def _description(module: ModuleType, presets: Collection[str], chosen: str) -> str:
     """What the experiment is, and its presets with what each costs."""
     width = max(map(len, presets))
     lines = ["Presets, with CPU minutes as measured (--preset-file FILE: those of a file, as jobs.search writes one):"]
+    first: Mapping[str, Job[Any]] = getattr(module, "FIRST_STAGE", {})
     for preset in presets:
         cost = f"{module.COSTS[preset]:.2g}" if preset in module.COSTS else "not measured"
         mark = "  <- the flags below show its settings" if preset == chosen else ""
         lines.append(f"  {preset:{width}}  {cost:>12}{mark}")
+    if chosen in first:
+        stage = "--flow-updates N: updates of the flow that is trained first, unless there is --init-from (default:"
+        lines += ["", f"{stage} {first[chosen].updates}); 0: the run starts with an untrained flow."]
     return f"{module.__doc__}\n" + "\n".join(lines)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from jobs.cli.first_stage import FOLDER, begin_first_stage, resolve_first_stage, unfinished_first_stage
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool
 from pipeline.data.sources import resolve_source
@@ -19,6 +20,7 @@ from pipeline.evaluation.convergence import observer
 from pipeline.evaluation.convergence.verdict import verdict_line
 from pipeline.process import configure_process, pick_device
 from pipeline.recipe import init_networks
+from pipeline.recipes.flow import MaximumLikelihoodFlow
 from pipeline.run import run
 from pipeline.runs import lease
 from pipeline.runs.job import Job, check_job, load_dataset, override
@@ -28,8 +30,12 @@ from pipeline.runs.storage import PART_SUFFIX, Storage
 from pipeline.training.pretrained import check_pretrained
 
 
-def start_run(job: Job[Any]) -> None:
+def start_run(job: Job[Any], flow: Job[MaximumLikelihoodFlow] | None = None) -> None:
     """Check a job, make its run folder, run it, and print the results.
+
+    Args:
+        job: the run.
+        flow: how the flow that it starts with is trained first; None: it starts with what `init_from` says.
 
     Raises:
         InputError: settings, data or machines do not fit; nothing is written then.
@@ -39,14 +45,32 @@ def start_run(job: Job[Any]) -> None:
     if not job.name:
         raise InputError("must not be empty: it becomes part of a folder's name", "name", "''")
     spec = load_dataset(job).spec
-    job = check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
+    if not flow:
+        job = check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
     started = f"job.json{PART_SUFFIX}"  # all that a command leaves which dies before there is a run
-    if storage.check_exists() and storage.names() != [started]:
+    if storage.check_exists() and not {*storage.names()} <= {started, FOLDER}:
         raise InputError(f"exists: a run is never overwritten; continue it with jobs.resume {out}", "out", out)
     job = override(job, out=storage.path if storage.local else out, source=resolve_source(job.data.source))
-    run_job(job, spec)
+    if flow:
+        job = begin_first_stage(job, flow)
+        _record(job)
+    run_stages(job, spec)
+
+
+def run_stages(job: Job[Any], spec: Spec) -> None:
+    """Run a checked job in its folder, new or not, after the first stage that it may have, and print the results."""
+    run_job(finish_first_stage(job, spec), spec)
+
+
+def finish_first_stage(job: Job[Any], spec: Spec) -> Job[Any]:
+    """Run the first stage that a job may have, unless it is finished; the job with the checkpoint to start with."""
+    if stage := unfinished_first_stage(job):
+        print(f"first stage: {stage.name}, in {stage.out}", file=sys.stderr)
+        run_job(stage, spec)
+        print(f"second stage: {job.name}, in {job.out}", file=sys.stderr)
+    return resolve_first_stage(job, spec)
 
 
 def run_job(job: Job[Any], spec: Spec) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.recipes.flow import MaximumLikelihoodFlow
+
 FLAGS = "eight-gaussians --learners 0 --actors 0 --couplings 2 --hidden 4 --batch-size 8 --updates 2 --log-every 1"
 TINY = f"{FLAGS} --width 4"
 
@@ -18,11 +20,61 @@ def result(folder):
     return json.loads((Path(folder) / "result.json").read_text())
 
 
-def test_neural_transport_without_a_flow_is_one_line_and_nothing_is_written(command, tmp_path):
-    code, out, err = command("neural_transport eight-gaussians")
+def weights(folder):
+    return result(folder)["weights_sha256"]
+
+
+def test_neural_transport_with_an_untrained_flow_is_one_line_and_nothing_is_written(command, tmp_path):
+    code, out, err = command("neural_transport eight-gaussians --flow-updates 0")
     assert (code, out) == (2, "")
     assert err == ("error: --init-from '': NeuralTransport needs a trained flow: name a run of jobs.flow\n")
+    assert command("neural_transport eight-gaussians --flow-updates -1")[2].startswith("error: --flow-updates -1: ")
+    assert command("neural_transport eight-gaussians --flow-updates x")[2].startswith("error: --flow-updates: ")
+    assert command("short_run digits --flow-updates 3")[0] == 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("experiment", ["neural_transport", "flow_contrastive"])
+def test_two_stages_in_one_command_are_those_of_two_commands(command, experiment):
+    settings = "eight-gaussians --learners 0 --actors 0 --couplings 2 --hidden 4 --seed 2 --eval-samples 0"
+    chains = "--width 4 --batch-size 8 --updates 2" + (" --steps 2" if experiment == "neural_transport" else "")
+    assert command(f"{experiment} {settings} {chains} --flow-updates 3 --out one")[0] == 0
+    assert command(f"flow {settings} --updates 3 --out flow")[0] == 0
+    assert command(f"{experiment} {settings} {chains} --init-from flow --out two")[0] == 0
+    assert weights("one/flow") == weights("flow")
+    assert weights("one") == weights("two")
+
+
+def test_a_killed_first_stage_goes_on_and_the_second_follows(command, monkeypatch):
+    line = f"neural_transport {TINY} --steps 2 --eval-samples 0 --flow-updates 3 --checkpoint-every 1"
+    assert command(f"{line} --out whole")[0] == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(MaximumLikelihoodFlow, "losses", killed_at_update(2))
+        with pytest.raises(Killed):
+            command(f"{line} --out killed")
+    assert not Path("killed/flow/result.json").exists()
+    assert not Path("killed/checkpoints").exists()
+    code, _, err = command("resume killed")
+    assert code == 0, err
+    assert weights("killed") == weights("whole")
+    assert command("resume killed --updates 3")[0] == 0
+    assert command(f"{line} --updates 3 --out longer")[0] == 0
+    assert weights("killed") == weights("longer")
+
+
+class Killed(BaseException):
+    """Ends a command anywhere, as a kill does."""
+
+
+def killed_at_update(at):
+    losses = MaximumLikelihoodFlow.losses
+
+    def killed(self, nets, batch, chains, rng, update):
+        if update == at:
+            raise Killed
+        return losses(self, nets, batch, chains, rng, update)
+
+    return killed
 
 
 @pytest.mark.parametrize(
@@ -59,7 +111,8 @@ def test_a_flow_then_neural_transport_then_its_resumption(command, a_flow):
 def test_flow_contrastive_begins_with_a_flow_or_without(command, a_flow):
     for init_from in (f"--init-from {a_flow}", ""):
         out = "with" if init_from else "without"
-        code, _, err = command(f"flow_contrastive {TINY} --eval-samples 20 {init_from} --out {out}")
+        start = init_from or "--flow-updates 0"
+        code, _, err = command(f"flow_contrastive {TINY} --eval-samples 20 {start} --out {out}")
         assert code == 0, err
         metrics = result(out)["metrics"]
         assert {"grid_kl", "flow_grid_kl", "log_z_grid"} <= set(metrics)

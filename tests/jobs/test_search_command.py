@@ -125,6 +125,30 @@ def test_the_preset_of_a_search_has_its_data_and_labels(tmp_path):
     assert (read.seed, read.resources, read.evaluation) == (3, preset.resources, preset.evaluation)
 
 
+@pytest.mark.slow
+def test_a_search_of_two_stages_trains_the_flow_once(command, monkeypatch, ray_session):
+    module = SEARCHABLE["neural_transport"]
+    first = override(module.FIRST_STAGE["eight-gaussians"], updates=3)
+    monkeypatch.setattr(module, "FIRST_STAGE", {"eight-gaussians": first})
+    line = "search neural-transport --preset eight-gaussians --budget 20000 --reports 1 --samples 30 --trials 2"
+    code, out, err = command(f"{line} --confirm 1 --seeds 1 --cpus-per-trial .25 --out found")
+    assert code == 0, err
+    flow = str(Path("found/flow/checkpoints/update-00000003").resolve())
+    runs = [*Path("found/trials").iterdir(), *Path("found/confirm").iterdir()]
+    assert {load_run(str(run)).init_from for run in runs if (run / "job.json").exists()} == {flow}
+    assert len(runs) >= 4
+    result = Path("found/result.json").read_text()
+    code, _, err = command("resume found")
+    assert code == 0, err
+    assert Path("found/result.json").read_text() == result
+    line = out.partition("python -m jobs.")[2].splitlines()[0]
+    code, _, err = command(f"{line} --seed 1 --learners 0 --actors 0 --eval-samples 0 --out again")
+    assert code == 0, err
+    winner = Path("found/confirm", f"{json.loads(result)['best']}-seed-1", "result.json")
+    weights = [json.loads(path.read_text())["weights_sha256"] for path in (winner, Path("again/result.json"))]
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
