@@ -5,7 +5,6 @@ beside those of two baselines: the mean of the run's data, and probabilistic pri
 vector has dimensions, fitted to at most 10,000 items. Items are those held out by --test-share, or training items.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from jobs.cli.command import run_command
-from jobs.cli.open_run import SnapshotArgs, load_other_data, open_snapshot, random_items, seed_of
+from jobs.cli.open_run import SnapshotArgs, load_other_data, open_snapshot, own_items, random_items, seed_of
 from jobs.cli.parsing import parse
 from jobs.cli.results import ResultFolder
 from pipeline.chains.task import ChainTask, advance
@@ -26,6 +25,7 @@ from pipeline.nets.generator import GaussianDecoder
 from pipeline.rng import fold, generator
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import decode_states
+from pipeline.sampling.long_chains import with_steps
 from pipeline.sampling.posterior import item_pieces, posterior_chains, posterior_tasks
 from pipeline.settings import Count, PositiveInt, Share
 
@@ -90,8 +90,7 @@ def _items(snapshot: Snapshot, args: Complete) -> tuple[Dataset, str]:
         raise InputError("its p(x|z) is not a Gaussian density, whose coordinates could be hidden", "run", args.run)
     if args.data:
         return load_other_data(snapshot, args.data), args.data
-    held_out = len(snapshot.data.test_rows) > 0
-    return (snapshot.data.test, "held out") if held_out else (snapshot.data, "training")
+    return own_items(snapshot)
 
 
 def _completions(snapshot: Snapshot, args: Complete, data: Dataset, observed: Tensor, seed: int) -> dict[str, Tensor]:
@@ -118,10 +117,8 @@ def _tasks(snapshot: Snapshot, data: Dataset, observed: Tensor, seed: int) -> li
 
 def _decode_ends(snapshot: Snapshot, tasks: list[ChainTask], multiple: int) -> Tensor:
     """The decoded ends of chains that take `multiple` times their steps."""
-    recipe, longer = snapshot.job.recipe, []
-    for task in tasks:
-        sampler = cast(Any, task.sampler)
-        longer.append(task._replace(sampler=dataclasses.replace(sampler, steps=multiple * sampler.steps)))
+    recipe, steps = snapshot.job.recipe, multiple * cast(Any, tasks[0].sampler).steps
+    longer = with_steps(tasks, steps)
     ends = torch.from_numpy(np.concatenate([advance(recipe, snapshot.nets, task).x for task in longer]))
     return decode_states(recipe, snapshot.nets, ends, tasks[0].seed)
 

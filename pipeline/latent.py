@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies.energy import gaussian
-from pipeline.nets.generator import decoder_of
+from pipeline.energies.energy import Energy, gaussian, tilt
+from pipeline.nets.generator import ReconstructionEnergy, decoder_of
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainStates, LatentLikelihood, Recipe
 from pipeline.rng import standard_normal
@@ -32,6 +32,12 @@ class LatentRecipe(Recipe):
     ) -> Tensor:
         """N(0, I)."""
         return standard_normal((n, self.latent_dim), rng)
+
+    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """For the prior N(0, I), |z|^2/2; of chains whose context are items, -log p(x|z) + |z|^2/2."""
+        if context is None:
+            return gaussian()
+        return tilt(ReconstructionEnergy(context, decoder_of(nets), self.sigma), gaussian())
 
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator

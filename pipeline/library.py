@@ -164,7 +164,7 @@ def _make_job(recipe: Recipe, dataset: Dataset, updates: int, settings: dict[str
     check_job(job)
     if load_dataset(job).fingerprint != dataset.fingerprint:
         raise InputError("the data set's known labels were drawn with another seed", "seed", job.seed)
-    return check_pretrained(job, init_networks(recipe, dataset.spec, job.seed, torch.device("cpu")))
+    return check_pretrained(job, dataset.spec)
 
 
 def load_model(run: str, modules: Collection[str] = ()) -> TrainedModel:

@@ -15,11 +15,11 @@ from pipeline.nets.generator import Decoder
 from pipeline.nets.weights import Nets
 from pipeline.rng import fold, seeded
 from pipeline.samplers.kernel import Sampler, Stats
-from pipeline.settings import Count, PositiveInt, Probability, check_fields
+from pipeline.settings import Count, PositiveInt, Probability, Settings, check_fields
 
 
 @dataclass(frozen=True)
-class ChainSettings:
+class ChainSettings(Settings):
     """How many chains of one name move per update, and where they start.
 
     >>> from pipeline import Anatomy
@@ -38,9 +38,6 @@ class ChainSettings:
     """Probability that a chain drawn from the bank starts anew."""
     starts_from: str | None = None
     """Stream whose part of the batch is passed to `initial_states`; None: the context."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 class ChainStates(NamedTuple):
@@ -258,10 +255,3 @@ def init_networks(recipe: Recipe, spec: Spec, seed: int, device: torch.device) -
         raise InputError(f"{type(recipe).__name__} does not learn from {spec.kind}, only from {kinds}", "data")
     with seeded(fold(seed, "nets")):
         return {name: net.to(device) for name, net in recipe.nets(spec).items()}
-
-
-def stream_context(recipe: Recipe, chain: str, batch: dict[str, Batch]) -> Batch | None:
-    """The part of a batch that `initial_states` of a chain receives."""
-    settings = recipe.chains[chain]
-    stream = settings.starts_from or settings.context
-    return batch[stream] if stream else None

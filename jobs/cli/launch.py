@@ -38,7 +38,7 @@ def start_run(job: Job[Any]) -> None:
     if not job.name:
         raise InputError("must not be empty: it becomes part of a folder's name", "name", "''")
     spec = load_dataset(job).spec
-    job = check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
+    job = check_pretrained(job, spec)
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
     started = f"job.json{PART_SUFFIX}"  # all that a command leaves which dies before there is a run

@@ -31,9 +31,8 @@ from pipeline.evaluation.metrics.few_labels import (
 from pipeline.nets.weights import device_of
 from pipeline.recipe import init_networks
 from pipeline.rng import fold
-from pipeline.runs.job import Settings
 from pipeline.runs.snapshot import Snapshot
-from pipeline.settings import PositiveInt
+from pipeline.settings import PositiveInt, Settings
 
 
 @dataclass(frozen=True)

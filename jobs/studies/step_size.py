@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from jobs.cli.command import run_command
-from jobs.cli.open_run import SnapshotArgs, open_snapshot, seed_of
+from jobs.cli.open_run import SnapshotArgs, open_snapshot, own_items, seed_of
 from jobs.cli.parsing import parse
 from jobs.cli.results import ResultFolder
 from pipeline.batch import Batch
@@ -67,8 +67,7 @@ def main(argv: Sequence[str]) -> None:
     snapshot = open_snapshot(args, needs_energy=False)
     _check(args, snapshot)
     folder, seed = ResultFolder(args, snapshot, "step_size"), seed_of(args, snapshot)
-    held_out = len(snapshot.data.test_rows) > 0
-    data = snapshot.data.test if held_out else snapshot.data
+    data, origin = own_items(snapshot)
     batch = data.batch(np.arange(min(args.n, data.size)), device_of(snapshot.nets))
     sizes = np.geomspace(args.smallest, args.largest, args.sizes).tolist()
     curves, own = dict[int, Curve](), dict[int, float]()
@@ -78,8 +77,7 @@ def main(argv: Sequence[str]) -> None:
     metrics = {"step_size": own[snapshot.update], **_best(sizes, curves[snapshot.update])}
     if args.bound_samples:
         metrics |= _bound(snapshot, batch, args.bound_samples, seed)
-    items = "held out" if held_out else "training"
-    folder.result(args, metrics, items=items, step_sizes=sizes, own=own, curves=curves)
+    folder.result(args, metrics, items=origin, step_sizes=sizes, own=own, curves=curves)
     folder.figure("step_size", _figure(sizes, curves, own))
 
 

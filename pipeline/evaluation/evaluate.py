@@ -6,6 +6,7 @@ A run ends with it and `jobs.evaluate` calls it, so the same name under the same
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.evaluation import figures
 from pipeline.evaluation.comparison import Comparison, compare_samples, comparisons, measurements
 from pipeline.evaluation.metrics.items import detection_metrics, is_held_out, item_metrics
 from pipeline.evaluation.metrics.log_likelihood import grid_metrics, likelihood_metrics
-from pipeline.evaluation.metrics.long_run import distance_curves, long_run_metrics, stride
+from pipeline.evaluation.metrics.long_run import Progress, long_run_metrics, stride
 from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory, mixing_metrics, mixing_trajectory
 from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.evaluation.options import EvaluationOptions, Group
@@ -89,11 +90,14 @@ def evaluate(
     """
     seed = snapshot.job.seed if seed is None else seed
     plan = plan_evaluation(snapshot, groups, options)
-    return _measure(plan, _setups(snapshot, pool, seed, map_function), options, _bars(progress))
+    return _measure(plan, _setups(snapshot, pool, seed, map_function), options, partial(_watch, progress))
 
 
 def _measure(
-    plan: EvaluationPlan, setups: dict[Split, EvaluationSetup], options: EvaluationOptions, bars: Callable[[str], Any]
+    plan: EvaluationPlan,
+    setups: dict[Split, EvaluationSetup],
+    options: EvaluationOptions,
+    watch: Callable[..., Iterator[Observation]],
 ) -> Evaluation:
     main = setups[options.split or "data"]
     items = setups[options.split or ("test" if "test" in setups else "data")]
@@ -103,8 +107,8 @@ def _measure(
         "samples": lambda: _samples(result, main, ways, options),
         "grid": lambda: result.measurements.extend(grid_metrics(main, options.n)),
         "items": lambda: _items(result, items, options),
-        "long-run": lambda: _long_run(result, main, ways[0], options, bars),
-        "mixing": lambda: _mixing(result, main, options, bars),
+        "long-run": lambda: _long_run(result, main, ways[0], options, partial(watch, "long runs")),
+        "mixing": lambda: _mixing(result, main, options, partial(watch, "mixing")),
         "likelihood": lambda: _likelihood(result, main, options),
     }
     for group in plan.groups:
@@ -121,24 +125,17 @@ def _setups(snapshot: Snapshot, pool: Pool, seed: int, map_function: MapFunction
     }
 
 
-def _bars(
-    progress: Callable[..., ProgressBar] | None,
-) -> Callable[[str], Callable[[Iterable[Observation], int], Iterator[Observation]]]:
-    """Progress of long chains, by description."""
-
-    def described(description: str) -> Callable[[Iterable[Observation], int], Iterator[Observation]]:
-        def watch(observations: Iterable[Observation], total: int) -> Iterator[Observation]:
-            if progress is None:
-                yield from observations
-                return
-            with closing(progress(total=total, desc=description, unit="stretch")) as bar:
-                for observation in observations:
-                    yield observation
-                    bar.update(1)
-
-        return watch
-
-    return described
+def _watch(
+    progress: Callable[..., ProgressBar] | None, description: str, observations: Iterable[Observation], total: int
+) -> Iterator[Observation]:
+    """The observations of long chains, while a bar shows how many there are."""
+    if progress is None:
+        yield from observations
+        return
+    with closing(progress(total=total, desc=description, unit="stretch")) as bar:
+        for observation in observations:
+            yield observation
+            bar.update(1)
 
 
 def _samples(
@@ -202,27 +199,26 @@ def _detection(result: Evaluation, setup: EvaluationSetup, energies: dict[str, T
 
 
 def _long_run(
-    result: Evaluation, setup: EvaluationSetup, way: Comparison, options: EvaluationOptions, bars: Callable[[str], Any]
+    result: Evaluation, setup: EvaluationSetup, way: Comparison, options: EvaluationOptions, progress: Progress
 ) -> None:
     snapshot, data = setup.snapshot, setup.snapshot.data
     n = options.long_run_chains or (300 if data.spec.kind == "image" else 1000)
     starts = available_starts(snapshot, options.starts)
-    found, trajectories = long_run_metrics(setup, way, starts, n, options.multiples, bars("long runs"))
+    found, trajectories, curves = long_run_metrics(setup, way, starts, n, options.multiples, progress)
     result.measurements += found
     result.more["energies"] = {start: one.energy.tolist() for start, one in trajectories.items()}
-    floor, curves = distance_curves(found, trajectories)
     every, steps = stride(snapshot, options.multiples), snapshot.sampler.steps
     result.figures["energies"] = lambda: figures.energy_figure(trajectories, every)
-    result.figures["distances"] = lambda: figures.distance_figure(curves, floor, way.name, steps)
+    result.figures["distances"] = lambda: figures.distance_figure(curves, found[0].value, way.name, steps)
     if data.density is not None or data.spec.kind == "image":
         by_name = {f"{start}, {m:g} K": x for start, one in trajectories.items() for m, x in sorted(one.data.items())}
         result.figures["long_runs"] = lambda: figures.samples_figure(snapshot, by_name, len(options.multiples))
 
 
-def _mixing(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions, bars: Callable[[str], Any]) -> None:
+def _mixing(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions, progress: Progress) -> None:
     every, starts = options.every or setup.snapshot.sampler.steps, available_starts(setup.snapshot, options.starts)
     lengths = options.chains, options.draws, options.warm_up, every
-    trajectory = mixing_trajectory(setup, starts, *lengths, bars("mixing"))
+    trajectory = mixing_trajectory(setup, starts, *lengths, progress)
     found, each = mixing_metrics(setup, trajectory)
     result.measurements += found
     result.more["mixing"], result.trajectory = each, trajectory

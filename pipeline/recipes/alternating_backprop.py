@@ -20,9 +20,8 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies.energy import Energy, gaussian, tilt
 from pipeline.latent import ALL_KINDS, LatentRecipe
-from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
+from pipeline.nets.generator import build_decoder, decoder_of
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates
 from pipeline.samplers.langevin import Langevin
@@ -75,12 +74,6 @@ class AlternatingBackprop(LatentRecipe):
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
         """Posterior: l steps of size s. Prior: no steps."""
         return Langevin.textbook(self.steps if chain == "posterior" else 0, self.step_size)
-
-    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """Prior: |z|^2/2. Posterior: |x - g(z)|^2 / (2 sigma^2) + |z|^2/2."""
-        if context is None:
-            return gaussian()
-        return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), gaussian())
 
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int

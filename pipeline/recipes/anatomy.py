@@ -135,8 +135,4 @@ class Anatomy(Recipe):
         x, temperature = batch["data"]["x"], self.langevin.temperature
         x = x + self.data_noise * standard_normal(tuple(x.shape), rng)
         data, model = (nets["energy"](states).mean() / temperature for states in (x, chains["model"].x))
-        return {"energy": data - model}, {
-            "energy/gap": data - model,
-            "energy/data": data,
-            "energy/model": model,
-        }
+        return {"energy": data - model}, {"energy/gap": data - model, "energy/data": data, "energy/model": model}

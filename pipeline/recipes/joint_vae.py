@@ -24,7 +24,7 @@ from torch.nn.functional import softplus
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies.energy import Energy, gaussian
+from pipeline.energies.energy import gaussian
 from pipeline.latent import LatentRecipe
 from pipeline.nets.encoder import GaussianEncoder
 from pipeline.nets.generator import MLPGenerator, decoder_of
@@ -83,10 +83,6 @@ class JointVAE(LatentRecipe):
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
         """No steps."""
         return Langevin.textbook(0, 0.1)
-
-    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """|z|^2/2."""
-        return gaussian()
 
     def joint(self, nets: Nets, x: Tensor, z: Tensor) -> Tensor:
         """U(x, z) of n pairs, bounded below by softplus."""

@@ -23,7 +23,7 @@ from torch.optim import Adam, Optimizer
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, gaussian, tilt
 from pipeline.latent import ALL_KINDS, LatentRecipe
-from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
+from pipeline.nets.generator import ReconstructionEnergy, build_decoder, decoder_of
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates
@@ -109,7 +109,7 @@ class LatentPrior(LatentRecipe):
         prior = tilt(nets["energy"], gaussian())
         if context is None:
             return prior
-        return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), prior)
+        return tilt(ReconstructionEnergy(context, decoder_of(nets), self.sigma), prior)
 
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator

@@ -24,9 +24,8 @@ from torch.optim import Adam, Optimizer
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, gaussian, tilt
 from pipeline.flow_latent import FlowLatentRecipe
-from pipeline.nets.conv import ConvEnergy
+from pipeline.nets.conv import build_energy
 from pipeline.nets.flow import FlowSettings, build_flow, flow_energy, flow_of
-from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates
 from pipeline.rng import standard_normal
@@ -91,10 +90,7 @@ class NeuralTransport(FlowLatentRecipe):
 
     def nets(self, spec: Spec) -> Nets:
         """The energy U, a ConvNet for images or an MLP for vectors, and the flow g."""
-        if spec.kind == "image":
-            energy: torch.nn.Module = ConvEnergy(spec.shape, self.width, self.leaky_slope)
-        else:
-            energy = MLPEnergy(spec.shape[0], (self.width,) * 3, self.leaky_slope)
+        energy = build_energy(spec, self.width, self.leaky_slope)
         return {"energy": energy, "flow": build_flow(self.flow, spec).requires_grad_(False)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:

@@ -22,8 +22,7 @@ from torch.optim import Adam, Optimizer
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
-from pipeline.nets.conv import ConvEnergy
-from pipeline.nets.mlp import MLPEnergy
+from pipeline.nets.conv import build_energy
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates, Recipe
 from pipeline.rng import initial_noise, standard_normal
@@ -70,9 +69,7 @@ class ShortRun(Recipe):
 
     def nets(self, spec: Spec) -> Nets:
         """The energy U: a ConvNet for images, an MLP for vectors."""
-        if spec.kind == "image":
-            return {"energy": ConvEnergy(spec.shape, self.width, self.leaky_slope)}
-        return {"energy": MLPEnergy(spec.shape[0], (self.width,) * 3, self.leaky_slope)}
+        return {"energy": build_energy(spec, self.width, self.leaky_slope)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with its default betas."""
@@ -107,8 +104,4 @@ class ShortRun(Recipe):
         x = batch["data"]["x"]
         x = x + self.data_noise * standard_normal(tuple(x.shape), rng)
         data, model = nets["energy"](x).mean(), nets["energy"](chains["model"].x).mean()
-        return {"energy": data - model}, {
-            "energy/gap": data - model,
-            "energy/data": data,
-            "energy/model": model,
-        }
+        return {"energy": data - model}, {"energy/gap": data - model, "energy/data": data, "energy/model": model}

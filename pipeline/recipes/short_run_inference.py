@@ -21,10 +21,9 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies.energy import Energy, gaussian, tilt
 from pipeline.errors import InputError
 from pipeline.latent import LatentRecipe
-from pipeline.nets.generator import decoder_of, reconstruction_energy
+from pipeline.nets.generator import decoder_of
 from pipeline.nets.layered import LayeredGenerator, StepSize
 from pipeline.nets.weights import Nets
 from pipeline.recipe import ChainSettings, ChainStates
@@ -102,12 +101,6 @@ class ShortRunInference(LatentRecipe):
     def sampler(self, chain: str, nets: Nets, update: int) -> Langevin:
         """Posterior: K steps of size s. Prior: no steps."""
         return Langevin.textbook(self.steps if chain == "posterior" else 0, float(nets["step_size"]().detach()))
-
-    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """Prior: |z|^2/2. Posterior: |x - g(z)|^2 / (2 sigma^2) + |z|^2/2."""
-        if context is None:
-            return gaussian()
-        return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), gaussian())
 
     def best_step_size(self, nets: Nets, items: Batch, rng: torch.Generator) -> float:
         """The step size of the grid with the smallest KL, averaged over items, under the same noise for all sizes."""

@@ -17,7 +17,6 @@ from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, ChainTask
 from pipeline.data.dataset import Dataset
 from pipeline.errors import Diverged, InputError, RunWriteError
-from pipeline.recipe import stream_context
 from pipeline.rng import fold, generator
 from pipeline.runs import checkpoint
 from pipeline.runs.job import Job
@@ -95,7 +94,8 @@ class Worker:
     ) -> ChainTask:
         recipe, nets, chain = self.job.recipe, self.learner.nets, self.job.recipe.chains[name]
         rng = generator(self.learner.fold(f"{prefix}start {name}", update, lane), self.device)
-        initial_context = stream_context(recipe, name, batch)
+        stream = chain.starts_from or chain.context
+        initial_context = batch[stream] if stream else None
 
         @torch.no_grad()
         def initial_states(n: int) -> ndarray:
@@ -197,7 +197,7 @@ class Worker:
         own = {**self.learner.state_dict(), "monitor": self.monitor.state_dict()}
         parts = [checkpoint.write_part(place, "learner", own)] if self.rank == 0 else []
         for lane in self.lanes:
-            banks = {name: checkpoint.to_tensors(bank.state_dict(lane)) for name, bank in self.banks.items()}
+            banks = {name: bank.state_dict(lane) for name, bank in self.banks.items()}
             results = {
                 u: {chain: checkpoint.pack(result) for (chain, p), result in some.items() if p == lane.index}
                 for u, some in in_flight.items()

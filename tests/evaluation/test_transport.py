@@ -56,7 +56,7 @@ def make_snapshot(small):
 
 
 def trajectories_of(snapshot, steps=500):
-    return space_trajectories(snapshot, 16, steps, 1, 2, 0.8, 0, lambda draws, total: draws)
+    return space_trajectories(snapshot, 16, steps, 1, 2, 0.8, 0, lambda draws: draws)
 
 
 @pytest.fixture

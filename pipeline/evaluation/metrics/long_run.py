@@ -75,24 +75,20 @@ def long_run_metrics(
     n: int,
     multiples: Sequence[float],
     progress: Progress,
-) -> tuple[list[Measurement], dict[ChainStart, LongRunTrajectory]]:
-    """`<distance>_<start>_<multiple>K` of n chains per start, `<distance>_data` of n training items; and the chains."""
+) -> tuple[list[Measurement], dict[ChainStart, LongRunTrajectory], dict[ChainStart, dict[float, float]]]:
+    """`<distance>_data` of n training items, and `<distance>_<start>_<multiple>K` of n chains per start.
+
+    Returns:
+        The measurements, that of the data first; the chains; and their distances, by start and multiple.
+    """
     seed, data = fold(setup.seed, "drift"), setup.snapshot.data
     items = data.batch(np.random.default_rng(seed).permutation(data.size)[:n])["x"]
     protocol = setup.protocol("long runs: data", (), n, way.features)
     result = [Measurement(f"{way.name}_data", way.distance(items), protocol)]
     trajectories = long_run_trajectories(setup.pool, setup.snapshot, starts, n, multiples, seed, progress)
-    for start, trajectory in trajectories.items():
-        for m, x in trajectory.data.items():
+    curves = {start: {m: way.distance(x) for m, x in one.data.items()} for start, one in trajectories.items()}
+    for start, curve in curves.items():
+        for m, distance in curve.items():
             protocol = setup.protocol("long runs", (start,), n, way.features, multiple=m)
-            result.append(Measurement(f"{way.name}_{start}_{m:g}K", way.distance(x), protocol))
-    return result, trajectories
-
-
-def distance_curves(
-    measurements: Sequence[Measurement], trajectories: dict[ChainStart, LongRunTrajectory]
-) -> tuple[float, dict[ChainStart, dict[float, float]]]:
-    """The distance of the data, and the others by start and multiple, as `long_run_metrics` returns them."""
-    floor, *values = (one.value for one in measurements)
-    rest = iter(values)
-    return floor, {start: {m: next(rest) for m in chains.data} for start, chains in trajectories.items()}
+            result.append(Measurement(f"{way.name}_{start}_{m:g}K", distance, protocol))
+    return result, trajectories, curves
