@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from pipeline.batch import Batch, Spec
+from pipeline.batch import Spec
 from pipeline.latent import ALL_KINDS, LatentRecipe
 from pipeline.nets.generator import build_decoder, decoder_of
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates
+from pipeline.recipe import Batches, Chains, ChainSettings, LossesAndMetrics
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import NonNegative, Positive, PositiveInt
 
@@ -75,9 +74,7 @@ class AlternatingBackprop(LatentRecipe):
         """Posterior: l steps of size s. Prior: no steps."""
         return Langevin.textbook(self.steps if chain == "posterior" else 0, self.step_size)
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """The reconstruction at posterior states."""
         items = batch["data"]
         loss = decoder_of(nets).loss(chains["posterior"].x, items, self.sigma)

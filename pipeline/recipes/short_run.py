@@ -24,7 +24,7 @@ from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
 from pipeline.nets.conv import build_energy
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates, Recipe
+from pipeline.recipe import Batches, Chains, ChainSettings, LossesAndMetrics, Recipe
 from pipeline.rng import initial_noise, standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, NonNegative, PositiveInt
@@ -97,9 +97,7 @@ class ShortRun(Recipe):
         """U."""
         return nets["energy"]
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """U(x + sigma xi) - U(x_K), whose gradient is that of section 3.1."""
         x = batch["data"]["x"]
         x = x + self.data_noise * standard_normal(tuple(x.shape), rng)

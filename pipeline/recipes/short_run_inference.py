@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
@@ -26,7 +25,7 @@ from pipeline.latent import LatentRecipe
 from pipeline.nets.generator import decoder_of
 from pipeline.nets.layered import LayeredGenerator, StepSize
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates
+from pipeline.recipe import Batches, Chains, ChainSettings, LossesAndMetrics
 from pipeline.rng import fold, generator, standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.samplers.short_run_density import short_run_divergence
@@ -111,9 +110,7 @@ class ShortRunInference(LatentRecipe):
         kl = torch.stack([short_run_divergence(target, k, z, generator(seed, z.device)).mean() for k in kernels])
         return grid[int(torch.where(kl.isfinite(), kl, torch.inf).argmin())]  # KL is not finite where chains diverge
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """Generator: the reconstruction at posterior states (eq. 9). Step size: squared log distance to the best."""
         items = batch["data"]
         loss = decoder_of(nets).loss(chains["posterior"].x, items, self.sigma)

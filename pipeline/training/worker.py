@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from numpy import ndarray
 
-from pipeline.batch import Batch
 from pipeline.chains.bank import Bank
 from pipeline.chains.lanes import Lane, batch_indices, lanes_of_rank
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, ChainTask
 from pipeline.data.dataset import Dataset
 from pipeline.errors import Diverged, InputError, RunWriteError
+from pipeline.recipe import Batches
 from pipeline.rng import fold, generator
 from pipeline.runs import checkpoint
 from pipeline.runs.job import Job
@@ -68,7 +68,7 @@ class Worker:
         self.rollbacks: list[Rollback] = []
         self.accounting = Accounting(pool, restart_count if self.rank == 0 else lambda: 0)
 
-    def batch(self, update: int, lane: Lane) -> dict[str, Batch]:
+    def batch(self, update: int, lane: Lane) -> Batches:
         """The lane's part of each stream."""
         seed, parts = fold(self.job.seed, self.learner.attempt, "data"), {}
         for stream, size in self.job.recipe.streams.items():
@@ -89,9 +89,7 @@ class Worker:
             tasks += [self._task(name, update, version, lane, batch, "fresh " if again else "") for name in chains]
         return tasks
 
-    def _task(
-        self, name: str, update: int, version: int, lane: Lane, batch: dict[str, Batch], prefix: str
-    ) -> ChainTask:
+    def _task(self, name: str, update: int, version: int, lane: Lane, batch: Batches, prefix: str) -> ChainTask:
         recipe, nets, chain = self.job.recipe, self.learner.nets, self.job.recipe.chains[name]
         rng = generator(self.learner.fold(f"{prefix}start {name}", update, lane), self.device)
         stream = chain.starts_from or chain.context
