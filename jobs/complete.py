@@ -108,7 +108,7 @@ def _tasks(snapshot: Snapshot, data: Dataset, observed: Tensor, seed: int) -> li
     """The posterior's chains for the first items of the data, which see 0 for what is hidden."""
     recipe, tasks, pieces = snapshot.job.recipe, [], iter(item_pieces(len(observed)))
     chain = posterior_chains(recipe)[0]
-    for task in posterior_tasks(recipe, snapshot.nets, data, len(observed), snapshot.update, seed):
+    for task in posterior_tasks(snapshot, data, len(observed), seed):
         if task.chain == chain and task.context is not None:
             mask = observed[next(pieces)].numpy()
             tasks.append(task._replace(context={**task.context, "x": mask * task.context["x"], "observed": mask}))
@@ -117,10 +117,9 @@ def _tasks(snapshot: Snapshot, data: Dataset, observed: Tensor, seed: int) -> li
 
 def _decode_ends(snapshot: Snapshot, tasks: list[ChainTask], multiple: int) -> Tensor:
     """The decoded ends of chains that take `multiple` times their steps."""
-    recipe, steps = snapshot.job.recipe, multiple * cast(Any, tasks[0].sampler).steps
-    longer = with_steps(tasks, steps)
-    ends = torch.from_numpy(np.concatenate([advance(recipe, snapshot.nets, task).x for task in longer]))
-    return decode_states(recipe, snapshot.nets, ends, tasks[0].seed)
+    longer = with_steps(tasks, multiple * cast(Any, tasks[0].sampler).steps)
+    ends = [advance(snapshot.job.recipe, snapshot.nets, task).x for task in longer]
+    return decode_states(snapshot, torch.from_numpy(np.concatenate(ends)), tasks[0].seed)
 
 
 def _draw(folder: ResultFolder, x: Tensor, observed: Tensor, completions: dict[str, Tensor]) -> None:

@@ -236,7 +236,7 @@ def _samples(snapshot: Snapshot, n: int) -> torch.Tensor:
     recipe, nets = snapshot.job.recipe, snapshot.nets
     if snapshot.bank is not None:
         return snapshot.bank
-    tasks = draw_tasks(recipe, nets, snapshot.data, n, snapshot.update, seed=0)
+    tasks = draw_tasks(snapshot, n, seed=0)
     results = {(task.chain, task.lane.index): advance(recipe, nets, task) for task in tasks}
     return final_states(results, recipe.sample_chain)
 

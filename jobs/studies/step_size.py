@@ -21,7 +21,6 @@ from pipeline.batch import Batch
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.importance_bound import gaussian_log_normalizer, importance_bound, log_weights
 from pipeline.nets.generator import GaussianDecoder
-from pipeline.nets.weights import device_of
 from pipeline.recipe import LatentLikelihood
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.short_run_inference import ShortRunInference
@@ -68,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
     _check(args, snapshot)
     folder, seed = ResultFolder(args, snapshot, "step_size"), seed_of(args, snapshot)
     data, origin = own_items(snapshot)
-    batch = data.batch(np.arange(min(args.n, data.size)), device_of(snapshot.nets))
+    batch = data.batch(np.arange(min(args.n, data.size)), snapshot.device)
     sizes = np.geomspace(args.smallest, args.largest, args.sizes).tolist()
     curves, own = dict[int, Curve](), dict[int, float]()
     for one in all_snapshots(snapshot):

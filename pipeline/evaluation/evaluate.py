@@ -161,18 +161,18 @@ def _class_images(result: Evaluation, setup: EvaluationSetup) -> None:
     snapshot, recipe = setup.snapshot, setup.snapshot.job.recipe
     if count := recipe.num_classes(snapshot.data.spec):
         labels = np.repeat(np.arange(count), CLASS_SAMPLES)
-        tasks = class_tasks(recipe, snapshot.nets, snapshot.data, labels, snapshot.update, setup.seed)
+        tasks = class_tasks(snapshot, labels, setup.seed)
         states = final_states(run_tasks(setup.pool, snapshot.nets, tasks), recipe.class_chain or "")
-        result.images["classes"] = decode_states(recipe, snapshot.nets, states, setup.seed), CLASS_SAMPLES
+        result.images["classes"] = decode_states(snapshot, states, setup.seed), CLASS_SAMPLES
 
 
 def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions) -> None:
     """Means over items; names end in `_train` where the items are training items."""
     snapshot, recipe, data = setup.snapshot, setup.snapshot.job.recipe, setup.reference
     n, suffix = (min(options.n, data.size), "_train") if setup.split == "data" else (data.size, "")
-    tasks = posterior_tasks(recipe, snapshot.nets, data, n, snapshot.update, fold(setup.seed, "items"))
+    tasks = posterior_tasks(snapshot, data, n, fold(setup.seed, "items"))
     results = run_tasks(setup.pool, snapshot.nets, tasks) if tasks else {}
-    by_name = item_metrics(recipe, snapshot.nets, data, n, results)
+    by_name = item_metrics(snapshot, data, n, results)
     protocol = setup.protocol("items", (), n, chains=", ".join(dict.fromkeys(task.chain for task in tasks)))
     for name, values in by_name.items():
         error = float(values.std() / max(n, 1) ** 0.5)

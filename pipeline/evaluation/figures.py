@@ -13,7 +13,6 @@ from pipeline.evaluation.metrics.long_run import LongRunTrajectory
 from pipeline.evaluation.metrics.mixing import autocorrelation, mixing
 from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory
 from pipeline.evaluation.metrics.transport import SpaceTrajectory, first_draws, second_half
-from pipeline.nets.weights import device_of
 from pipeline.runs.image_grid import image_grid
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import ChainStart
@@ -72,7 +71,7 @@ def samples_figure(snapshot: Snapshot, by_name: Mapping[str, Tensor], columns: i
 
 def plane_figure(snapshot: Snapshot, samples: Mapping[str, Tensor]) -> "Figure":
     """The truth, the model's normalised energies and its samples, as densities in the plane."""
-    truth, recipe, device = snapshot.data.density, snapshot.job.recipe, device_of(snapshot.nets)
+    truth, recipe, device = snapshot.data.density, snapshot.job.recipe, snapshot.device
     assert truth is not None
     points, temperature, planes = grid_points(truth.half_width), snapshot.sampler.temperature, {}
     energy = recipe.energy(snapshot.nets)

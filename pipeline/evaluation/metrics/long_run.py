@@ -59,10 +59,9 @@ def long_run_trajectories(
             energies[start].append(energy.mean() / (sampler.temperature or 1.0))
             if i in wanted:
                 states[start][wanted[i]] = x
-    recipe, nets = snapshot.job.recipe, snapshot.nets
     return {
         start: LongRunTrajectory(
-            {m: decode_states(recipe, nets, x, seed) for m, x in by_multiple.items()}, torch.stack(energies[start])
+            {m: decode_states(snapshot, x, seed) for m, x in by_multiple.items()}, torch.stack(energies[start])
         )
         for start, by_multiple in states.items()
     }
