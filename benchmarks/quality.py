@@ -25,6 +25,7 @@ from pipeline.run import run as run_whole
 from pipeline.runs import checkpoint
 from pipeline.runs.job import override
 from pipeline.runs.job_json import to_json
+from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import draw_tasks
 
@@ -49,7 +50,7 @@ def of_pipeline(seed: int, folder: Path, distance) -> list[tuple[float, float]]:
     for name in checkpoint.whole_names(checkpoints):
         for net, weights in checkpoint.read_part(checkpoints / name, "learner")["networks"].items():
             nets[net].load_state_dict(weights)
-        tasks = draw_tasks(job.recipe, nets, data, SHOWN, checkpoint.update_of(name), seed)
+        tasks = draw_tasks(Snapshot(job, data, nets, checkpoint.update_of(name)), SHOWN, seed)
         x = torch.from_numpy(np.concatenate([advance(job.recipe, nets, task).x for task in tasks]))
         found.append((checkpoint.read_state(checkpoints / name)["cpu_seconds"], distance.distance(x)))
     return found

@@ -5,7 +5,6 @@ beside those of two baselines: the mean of the run's data, and probabilistic pri
 vector has dimensions, fitted to at most 10,000 items. Items are those held out by --test-share, or training items.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from jobs.cli.command import run_command
-from jobs.cli.open_run import SnapshotArgs, load_other_data, open_snapshot, random_items, seed_of
+from jobs.cli.open_run import SnapshotArgs, load_other_data, open_snapshot, own_items, random_items, seed_of
 from jobs.cli.parsing import parse
 from jobs.cli.results import ResultFolder
 from pipeline.chains.task import ChainTask, advance
@@ -26,6 +25,7 @@ from pipeline.nets.generator import GaussianDecoder
 from pipeline.rng import fold, generator
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import decode_states
+from pipeline.sampling.long_chains import with_steps
 from pipeline.sampling.posterior import item_pieces, posterior_chains, posterior_tasks
 from pipeline.settings import Count, PositiveInt, Share
 
@@ -90,8 +90,7 @@ def _items(snapshot: Snapshot, args: Complete) -> tuple[Dataset, str]:
         raise InputError("its p(x|z) is not a Gaussian density, whose coordinates could be hidden", "run", args.run)
     if args.data:
         return load_other_data(snapshot, args.data), args.data
-    held_out = len(snapshot.data.test_rows) > 0
-    return (snapshot.data.test, "held out") if held_out else (snapshot.data, "training")
+    return own_items(snapshot)
 
 
 def _completions(snapshot: Snapshot, args: Complete, data: Dataset, observed: Tensor, seed: int) -> dict[str, Tensor]:
@@ -109,7 +108,7 @@ def _tasks(snapshot: Snapshot, data: Dataset, observed: Tensor, seed: int) -> li
     """The posterior's chains for the first items of the data, which see 0 for what is hidden."""
     recipe, tasks, pieces = snapshot.job.recipe, [], iter(item_pieces(len(observed)))
     chain = posterior_chains(recipe)[0]
-    for task in posterior_tasks(recipe, snapshot.nets, data, len(observed), snapshot.update, seed):
+    for task in posterior_tasks(snapshot, data, len(observed), seed):
         if task.chain == chain and task.context is not None:
             mask = observed[next(pieces)].numpy()
             tasks.append(task._replace(context={**task.context, "x": mask * task.context["x"], "observed": mask}))
@@ -118,12 +117,9 @@ def _tasks(snapshot: Snapshot, data: Dataset, observed: Tensor, seed: int) -> li
 
 def _decode_ends(snapshot: Snapshot, tasks: list[ChainTask], multiple: int) -> Tensor:
     """The decoded ends of chains that take `multiple` times their steps."""
-    recipe, longer = snapshot.job.recipe, []
-    for task in tasks:
-        sampler = cast(Any, task.sampler)
-        longer.append(task._replace(sampler=dataclasses.replace(sampler, steps=multiple * sampler.steps)))
-    ends = torch.from_numpy(np.concatenate([advance(recipe, snapshot.nets, task).x for task in longer]))
-    return decode_states(recipe, snapshot.nets, ends, tasks[0].seed)
+    longer = with_steps(tasks, multiple * cast(Any, tasks[0].sampler).steps)
+    ends = [advance(snapshot.job.recipe, snapshot.nets, task).x for task in longer]
+    return decode_states(snapshot, torch.from_numpy(np.concatenate(ends)), tasks[0].seed)
 
 
 def _draw(folder: ResultFolder, x: Tensor, observed: Tensor, completions: dict[str, Tensor]) -> None:

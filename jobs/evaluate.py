@@ -26,7 +26,6 @@ from pipeline.evaluation.metrics.mixing_trajectories import to_netcdf
 from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.evaluation.plan import plan_evaluation
 from pipeline.evaluation.protocol import MapFunction
-from pipeline.nets.weights import device_of
 from pipeline.runs.job import override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
@@ -132,7 +131,7 @@ def _workers(args: Evaluate, snapshot: Snapshot) -> Iterator[tuple[Pool, MapFunc
     with cluster.connected():
         cluster.wait_for_resources(job)
         with chain_actors(job, snapshot.data.spec) as handles:
-            on_gpu = device_of(snapshot.nets).type != "cpu"
+            on_gpu = snapshot.device.type != "cpu"
             yield ActorPool(handles), map if on_gpu else RayMap(args.actors, args.threads)
 
 

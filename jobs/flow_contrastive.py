@@ -16,24 +16,18 @@ from jobs.cli.experiment import experiment
 from jobs.flow import DIGITS_FLOW, MNIST_FLOW, PLANE
 from pipeline.nets.flow import FlowSettings
 from pipeline.recipes.flow_contrastive import FlowContrastive
-from pipeline.runs.job import DataSettings, EvaluationSettings, Job, ResourceSettings, override
+from pipeline.runs.job import Job, override
 
-TOY = Job(
+TOY = override(
+    flow.TOY,
     recipe=FlowContrastive(
         flow=PLANE, batch_size=500, energy_lr=3e-3, flow_lr=1e-4, constant_lr=1e-2, lr_decay=0.999, width=128
     ),
-    data=DataSettings("eight-gaussians"),
     updates=2000,
-    lanes=1,
-    evaluation=EvaluationSettings(eval_samples=5000),
-    resources=ResourceSettings(actors=0, learners=0),
 )
-DIGITS = Job(
+DIGITS = override(
+    flow.DIGITS,
     recipe=FlowContrastive(flow=DIGITS_FLOW, base="flow", energy_lr=3e-4, flow_lr=1e-4, lr_decay=0.999),
-    data=DataSettings("digits", test_share=0.1),
-    updates=1000,
-    lanes=1,
-    resources=ResourceSettings(actors=0, learners=0),
 )
 
 PRESETS: dict[str, Job[FlowContrastive]] = {

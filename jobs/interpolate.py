@@ -14,7 +14,6 @@ from jobs.cli.open_run import SnapshotArgs, open_snapshot, seed_of
 from jobs.cli.parsing import parse
 from jobs.cli.results import ResultFolder
 from pipeline.errors import InputError
-from pipeline.nets.weights import device_of
 from pipeline.sampling.draw import draw_tasks, start_states
 from pipeline.sampling.short_run_map import generate, interpolate_starts
 from pipeline.settings import PositiveInt
@@ -41,11 +40,9 @@ def main(argv: Sequence[str]) -> None:
     snapshot = open_snapshot(args)
     if snapshot.data.spec.kind != "image":
         raise InputError("it did not learn from images", "run", args.run)
-    energy, langevin, nets = snapshot.energy, snapshot.langevin, snapshot.nets
+    energy, langevin = snapshot.energy, snapshot.langevin
     folder = ResultFolder(args, snapshot, "interpolate")
-    seed, count = seed_of(args, snapshot), 2 * args.pairs
-    tasks = draw_tasks(snapshot.job.recipe, nets, snapshot.data, count, snapshot.update, seed)
-    ends = start_states(tasks).to(device_of(nets))
+    ends = start_states(draw_tasks(snapshot, 2 * args.pairs, seed_of(args, snapshot))).to(snapshot.device)
     z = torch.cat([interpolate_starts(a, b, args.n) for a, b in zip(ends[::2], ends[1::2], strict=True)])
     with torch.no_grad():
         x = generate(energy, langevin, z)

@@ -14,9 +14,10 @@ from jobs import flow
 from jobs.cli.experiment import experiment
 from jobs.flow import DIGITS_FLOW, MNIST_FLOW, PLANE
 from pipeline.recipes.neural_transport import NeuralTransport
-from pipeline.runs.job import DataSettings, EvaluationSettings, Job, ResourceSettings, override
+from pipeline.runs.job import DataSettings, Job, override
 
-TOY = Job(
+TOY = override(
+    flow.TOY,
     recipe=NeuralTransport(
         flow=PLANE,
         steps=8,
@@ -27,11 +28,7 @@ TOY = Job(
         lr_decay=0.99,
         width=128,
     ),
-    data=DataSettings("eight-gaussians"),
     updates=400,
-    lanes=1,
-    resources=ResourceSettings(learners=0, actors=0),
-    evaluation=EvaluationSettings(eval_samples=5000),
 )
 DIGITS = Job(
     recipe=NeuralTransport(flow=DIGITS_FLOW, steps=5, step_size=0.2, energy_lr=3e-4, lr_decay=0.993),

@@ -15,7 +15,6 @@ from jobs.cli.command import run_command
 from jobs.cli.open_run import SnapshotArgs, load_other_data, open_snapshot, random_items, seed_of
 from jobs.cli.parsing import parse
 from jobs.cli.results import ResultFolder
-from pipeline.nets.weights import device_of
 from pipeline.rng import fold
 from pipeline.sampling.draw import draw_tasks, start_states
 from pipeline.sampling.short_run_map import generate, reconstruct
@@ -48,11 +47,9 @@ def main(argv: Sequence[str]) -> None:
     snapshot = open_snapshot(args)
     energy, langevin, seed = snapshot.energy, snapshot.langevin, seed_of(args, snapshot)
     data = load_other_data(snapshot, args.data) if args.data else snapshot.data
-    folder, device = ResultFolder(args, snapshot, "reconstruct"), device_of(snapshot.nets)
+    folder, device = ResultFolder(args, snapshot, "reconstruct"), snapshot.device
     x = random_items(data, args.n, fold(seed, "items")).to(device)
-    z = start_states(draw_tasks(snapshot.job.recipe, snapshot.nets, snapshot.data, len(x), snapshot.update, seed)).to(
-        device
-    )
+    z = start_states(draw_tasks(snapshot, len(x), seed)).to(device)
     with tqdm(total=args.iterations, desc="inferring z", unit="step") as bar:
         z, errors = reconstruct(energy, langevin, x, z, args.iterations, args.lr, lambda: bar.update())
     with torch.no_grad():

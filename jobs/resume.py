@@ -23,13 +23,12 @@ from pipeline.runs.job import (
     Job,
     LoggingSettings,
     ResourceSettings,
-    Settings,
     check_job,
     load_dataset,
 )
 from pipeline.runs.job_json import check_identity, load_run
 from pipeline.runs.storage import Storage
-from pipeline.settings import PositiveInt
+from pipeline.settings import PositiveInt, Settings
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
     args = parse(Sample, argv, "python -m jobs.sample", __doc__ or "")
     _check_out(args)
     snapshot = open_snapshot(args, needs_energy=False)
-    writer = bulk.BlockWriter(_source(args, snapshot), snapshot.data, snapshot.nets)
+    writer = bulk.BlockWriter(_source(args, snapshot), snapshot)
     writer.sample(0, 1)  # what cannot be drawn is reported before anything is written
     if _is_file(args):
         _write_file(args, writer)

@@ -26,13 +26,12 @@ from jobs.cli.parsing import parse
 from pipeline.data.dataset import Dataset
 from pipeline.data.sources import resolve_source
 from pipeline.errors import InputError, RunWriteError
-from pipeline.recipe import init_networks
-from pipeline.runs.job import Job, Settings, check_job, load_dataset, override
+from pipeline.runs.job import Job, check_job, load_dataset, override
 from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
-from pipeline.search.budgets import TrialBudget, gradients_per_update
+from pipeline.search.budgets import TrialBudget, job_gradients_per_update
 from pipeline.search.objectives import OBJECTIVES, Objective, check_objective
-from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Share
+from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Settings, Share
 from pipeline.training.pretrained import check_pretrained, resolve_checkpoint
 
 SEARCH_FILE = "search.json"
@@ -187,7 +186,7 @@ def _check(args: Search, module: ModuleType, job: Job[Any]) -> Dataset:
     data = load_dataset(job)
     check_objective(_objective(args, module, job, data), job, data)
     if not (awaits_first_stage(job) or flow_preset(module, _short_name(job), job)):
-        check_pretrained(job, init_networks(job.recipe, data.spec, job.seed, torch.device("cpu")))
+        check_pretrained(job, data.spec)
     return data
 
 
@@ -242,8 +241,7 @@ def _plan(args: Search, module: ModuleType, data: Dataset) -> Any:
     from pipeline.distributed.tune import SearchPlan
 
     job = _job(args, module)
-    nets = init_networks(job.recipe, data.spec, job.seed, torch.device("cpu"))
-    evaluations = args.budget or job.updates * gradients_per_update(job.recipe, nets)
+    evaluations = args.budget or job.updates * job_gradients_per_update(job)
     budget = TrialBudget(_objective(args, module, job, data).name, evaluations, args.reports, args.samples)
     how = args.trials, args.suggestions, args.early_stopping, args.seed, args.out
     return SearchPlan(job, module.space, budget, *how, args.cpus_per_trial, args.gpus_per_trial)

@@ -10,9 +10,10 @@ latent_prior's snli is compared with, with the same decoder.
 from dataclasses import replace
 from typing import Any
 
+from jobs import latent_prior
 from jobs.cli.experiment import experiment
 from pipeline.recipes.symbol_vector import SymbolVector
-from pipeline.runs.job import DataSettings, EvaluationSettings, Job, LoggingSettings, ResourceSettings, override
+from pipeline.runs.job import DataSettings, Job, override
 
 DIGITS = Job(
     recipe=SymbolVector(
@@ -31,15 +32,16 @@ DIGITS = Job(
     updates=300,
 )
 TABLE = replace(DIGITS.recipe, latent_dim=8, prior_steps=10, sigma=0.5, information=0.0, width=128)
-SVHN = Job(
+SVHN = override(
+    latent_prior.SVHN,
     recipe=SymbolVector(lr_decay=0.998 ** (1 / 330)),
-    data=DataSettings("svhn", test_share=0.1, labels_per_class=100),
+    test_share=0.1,
+    labels_per_class=100,
     updates=200 * 330,
-    resources=ResourceSettings(actors=1, gpus_per_learner=0.5, gpus_per_actor=0.5),
-    logging=LoggingSettings(checkpoint_every=1000, log_every=100),
 )
 AG_NEWS = {"source": "ag-news.parquet", "text_as": "counts", "labels_per_class": 50, "eval_samples": 0}
-SNLI_VAE = Job(
+SNLI_VAE = override(
+    latent_prior.SNLI,
     recipe=SymbolVector(
         latent_dim=32,
         symbols=1,
@@ -51,10 +53,6 @@ SNLI_VAE = Job(
         width=128,
         dropout=0.3,
     ),
-    data=DataSettings("snli.parquet", test_share=0.2),
-    updates=750,
-    evaluation=EvaluationSettings(eval_samples=3000),
-    logging=LoggingSettings(checkpoint_every=250),
 )
 
 PRESETS: dict[str, Job[SymbolVector]] = {

@@ -1,15 +1,13 @@
 """What recipes with a generator share: states are latent vectors z (n, d), and the generator makes data of them."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies.energy import gaussian
-from pipeline.nets.generator import decoder_of
+from pipeline.energies.energy import Energy, gaussian, tilt
+from pipeline.nets.generator import ReconstructionEnergy, decoder_of
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainStates, LatentLikelihood, Recipe
+from pipeline.recipe import Batches, Chains, LatentLikelihood, Metrics, Recipe
 from pipeline.rng import standard_normal
 
 ALL_KINDS = frozenset({"image", "vector", "counts", "text"})
@@ -33,9 +31,13 @@ class LatentRecipe(Recipe):
         """N(0, I)."""
         return standard_normal((n, self.latent_dim), rng)
 
-    def item_metrics(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
+        """For the prior N(0, I), |z|^2/2; of chains whose context are items, -log p(x|z) + |z|^2/2."""
+        if context is None:
+            return gaussian()
+        return tilt(ReconstructionEnergy(context, decoder_of(nets), self.sigma), gaussian())
+
+    def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
         """At posterior states, for the prior N(0, I): the decoder's metrics, and `energy`, -log p(x, z) up to log Z."""
         items, z = batch["data"], chains["posterior"].x
         loss = decoder_of(nets).loss(z, items, self.sigma)

@@ -80,14 +80,14 @@ class TrainedModel:
         """
         if n < 1:
             raise InputError("must be 1 or more", "n", n)
-        snapshot, recipe, nets = self.snapshot, self.snapshot.job.recipe, self.snapshot.nets
+        snapshot, recipe = self.snapshot, self.snapshot.job.recipe
         if label is not None:
             chain = recipe.class_chain or ""
-            tasks = class_tasks(recipe, nets, snapshot.data, np.full(n, label), snapshot.update, seed)
+            tasks = class_tasks(snapshot, np.full(n, label), seed)
         else:
             chain = recipe.sample_chain
-            tasks = draw_tasks(recipe, nets, snapshot.data, n, snapshot.update, seed, start, snapshot.bank)
-        return decode_states(recipe, nets, final_states(run_tasks(self._pool, nets, tasks), chain), seed)
+            tasks = draw_tasks(snapshot, n, seed, start)
+        return decode_states(snapshot, final_states(run_tasks(self._pool, snapshot.nets, tasks), chain), seed)
 
     def evaluate(
         self, groups: Sequence[Group] = (), options: EvaluationOptions = EvaluationOptions(), *, seed: int | None = None
@@ -164,7 +164,7 @@ def _make_job(recipe: Recipe, dataset: Dataset, updates: int, settings: dict[str
     check_job(job)
     if load_dataset(job).fingerprint != dataset.fingerprint:
         raise InputError("the data set's known labels were drawn with another seed", "seed", job.seed)
-    return check_pretrained(job, init_networks(recipe, dataset.spec, job.seed, torch.device("cpu")))
+    return check_pretrained(job, dataset.spec)
 
 
 def load_model(run: str, modules: Collection[str] = (), checkpoint: int | None = None) -> TrainedModel:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,11 +15,11 @@ from pipeline.nets.generator import Decoder
 from pipeline.nets.weights import Nets
 from pipeline.rng import fold, seeded
 from pipeline.samplers.kernel import Sampler, Stats
-from pipeline.settings import Count, PositiveInt, Probability, check_fields
+from pipeline.settings import Count, PositiveInt, Probability, Settings, check_fields
 
 
 @dataclass(frozen=True)
-class ChainSettings:
+class ChainSettings(Settings):
     """How many chains of one name move per update, and where they start.
 
     >>> from pipeline import Anatomy
@@ -39,9 +39,6 @@ class ChainSettings:
     starts_from: str | None = None
     """Stream whose part of the batch is passed to `initial_states`; None: the context."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 class ChainStates(NamedTuple):
     """One lane's chains after their steps, as passed to `Recipe.losses`.
@@ -56,6 +53,16 @@ class ChainStates(NamedTuple):
     x: Tensor
     """(n, *d) states."""
     stats: Stats
+
+
+Batches: TypeAlias = dict[str, Batch]
+"""A lane's part of each stream, by the stream's name."""
+Chains: TypeAlias = Mapping[str, ChainStates]
+"""A lane's chains, by name."""
+Metrics: TypeAlias = dict[str, Tensor]
+"""Metrics by name: (n,) of single items, or scalars."""
+LossesAndMetrics: TypeAlias = tuple[dict[str, Tensor], Metrics]
+"""Scalar losses by network, and scalar metrics."""
 
 
 class LatentLikelihood(NamedTuple):
@@ -144,9 +151,7 @@ class Recipe(Protocol):
         """The networks, initialised from torch's global generator. Raises InputError for data they cannot take."""
         ...
 
-    def data_dependent_init(
-        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, pretrained: frozenset[str]
-    ) -> None:
+    def data_dependent_init(self, nets: Nets, batch: Batches, rng: torch.Generator, pretrained: frozenset[str]) -> None:
         """Set, in place, what depends on data before learning begins; default: nothing.
 
         Args:
@@ -226,9 +231,7 @@ class Recipe(Protocol):
 
     # Learning and evaluation
 
-    def item_metrics(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
         """(n,) metrics of single items of data, by name, for evaluation; default: none.
 
         Some names mean the same for all recipes: `mse` (squared reconstruction error per coordinate); `accuracy`
@@ -237,9 +240,7 @@ class Recipe(Protocol):
         """
         return {}
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """On one lane's part: a scalar loss per learning network, and scalar metrics, the same names every time.
 
         Loss k is differentiated with respect to network k only.
@@ -258,10 +259,3 @@ def init_networks(recipe: Recipe, spec: Spec, seed: int, device: torch.device) -
         raise InputError(f"{type(recipe).__name__} does not learn from {spec.kind}, only from {kinds}", "data")
     with seeded(fold(seed, "nets")):
         return {name: net.to(device) for name, net in recipe.nets(spec).items()}
-
-
-def stream_context(recipe: Recipe, chain: str, batch: dict[str, Batch]) -> Batch | None:
-    """The part of a batch that `initial_states` of a chain receives."""
-    settings = recipe.chains[chain]
-    stream = settings.starts_from or settings.context
-    return batch[stream] if stream else None

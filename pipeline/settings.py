@@ -1,7 +1,7 @@
 """Settings: frozen dataclasses whose fields carry their bounds.
 
-A field's type states its bounds (`batch_size: PositiveInt`), and `check_fields`, called after initialisation, turns a
-violation into one InputError. So a notebook, a preset, a command line and job.json are all held to the same bounds.
+A field's type states its bounds (`batch_size: PositiveInt`), and `Settings`, or `check_fields` after initialisation,
+turns a violation into one InputError. So a notebook, a preset, a command line and job.json are held to the same bounds.
 """
 
 import dataclasses
@@ -24,6 +24,13 @@ Decay: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 """A factor that is applied again and again, and so must not let a quantity grow."""
 
 PLAIN = (int, float, bool, str, NoneType)
+
+
+class Settings:
+    """A frozen dataclass whose fields are checked against their bounds."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def check_fields(settings: Any) -> None:

@@ -4,11 +4,8 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from pipeline.batch import Spec
 from pipeline.errors import InputError, RunWriteError
-from pipeline.recipe import init_networks
 from pipeline.recipes.flow import MaximumLikelihoodFlow
 from pipeline.runs.job import Job, ResourceSettings, check_job
 from pipeline.runs.job_json import load_run, to_json
@@ -77,7 +74,7 @@ def resolve_first_stage(job: Job[Any], spec: Spec) -> Job[Any]:
     """The job with the checkpoint of its first stage, if it has one, as `check_pretrained` does."""
     if not awaits_first_stage(job):
         return job
-    return check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
+    return check_pretrained(job, spec)
 
 
 def awaits_first_stage(job: Job[Any]) -> bool:

@@ -46,7 +46,7 @@ def start_run(job: Job[Any], flow: Job[MaximumLikelihoodFlow] | None = None) -> 
         raise InputError("must not be empty: it becomes part of a folder's name", "name", "''")
     spec = load_dataset(job).spec
     if not flow:
-        job = check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
+        job = check_pretrained(job, spec)
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
     started = f"job.json{PART_SUFFIX}"  # all that a command leaves which dies before there is a run

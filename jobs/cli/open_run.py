@@ -11,10 +11,9 @@ from pipeline.data.dataset import Dataset, load_data
 from pipeline.errors import InputError
 from pipeline.process import configure_process, pick_device
 from pipeline.runs import snapshot as snapshots
-from pipeline.runs.job import Settings
 from pipeline.runs.job_json import load_run
 from pipeline.runs.snapshot import Snapshot
-from pipeline.settings import Count, PositiveInt
+from pipeline.settings import Count, PositiveInt, Settings
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,12 @@ def open_snapshot(args: RunArgs, needs_energy: bool = True) -> Snapshot:
 def seed_of(args: RunArgs, snapshot: Snapshot) -> int:
     """The seed that the arguments name, or the run's own."""
     return snapshot.job.seed if args.seed is None else args.seed
+
+
+def own_items(snapshot: Snapshot) -> tuple[Dataset, str]:
+    """The items that the run held out, or those it learned from where it held out none; and which of them."""
+    held_out = len(snapshot.data.test_rows) > 0
+    return (snapshot.data.test, "held out") if held_out else (snapshot.data, "training")
 
 
 def load_other_data(snapshot: Snapshot, data: str) -> Dataset:

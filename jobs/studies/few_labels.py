@@ -29,12 +29,10 @@ from pipeline.evaluation.metrics.few_labels import (
     label_spreading_accuracy,
     train_on_labels_only,
 )
-from pipeline.nets.weights import device_of
 from pipeline.recipe import init_networks
 from pipeline.rng import fold
-from pipeline.runs.job import Settings
 from pipeline.runs.snapshot import Snapshot
-from pipeline.settings import PositiveInt
+from pipeline.settings import PositiveInt, Settings
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def _compare(run: str, snapshot: Snapshot, args: FewLabels) -> dict[str, Any]:
     """Accuracies on the items that a run held out."""
     job, data, recipe = snapshot.job, snapshot.data, snapshot.job.recipe
     own = class_scores(recipe, snapshot.nets, data.test)
-    nets = init_networks(recipe, data.spec, job.seed, device_of(snapshot.nets))
+    nets = init_networks(recipe, data.spec, job.seed, snapshot.device)
     size, seed = recipe.streams[LABELLED], fold(job.seed, "few labels")
     train_on_labels_only(recipe, nets, data, args.updates, size, seed)
     labels_only = class_scores(recipe, nets, data.test)

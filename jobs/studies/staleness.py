@@ -32,12 +32,12 @@ from jobs.short_run import PRESETS as SHORT_RUN
 from pipeline.chains.task import advance
 from pipeline.errors import Diverged, InputError
 from pipeline.runs import checkpoint
-from pipeline.runs.job import Job, Settings, check_job, load_dataset, override
+from pipeline.runs.job import Job, check_job, load_dataset, override
 from pipeline.runs.job_json import load_run, to_json
 from pipeline.runs.snapshot import Snapshot, all_snapshots
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import draw_tasks, final_states
-from pipeline.settings import Count, PositiveInt
+from pipeline.settings import Count, PositiveInt, Settings
 
 CHECKPOINTS = 6
 """Checkpoints of each run, evenly spaced, at which quality is measured."""
@@ -236,7 +236,7 @@ def _samples(snapshot: Snapshot, n: int) -> torch.Tensor:
     recipe, nets = snapshot.job.recipe, snapshot.nets
     if snapshot.bank is not None:
         return snapshot.bank
-    tasks = draw_tasks(recipe, nets, snapshot.data, n, snapshot.update, seed=0)
+    tasks = draw_tasks(snapshot, n, seed=0)
     results = {(task.chain, task.lane.index): advance(recipe, nets, task) for task in tasks}
     return final_states(results, recipe.sample_chain)
 

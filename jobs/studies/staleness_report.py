@@ -30,16 +30,9 @@ def _spread(values: Sequence[float | None], form: str) -> str:
 def table(results: Sequence[RunResult], arms: Sequence[str]) -> str:
     """Markdown; means over seeds, with their range."""
     columns = (
-        "data, chains",
-        "arm",
-        "quality at the end",
-        "staleness",
-        "waited",
-        "seconds per update",
-        "times as fast",
+        "data, chains | arm | quality at the end | staleness | waited | seconds per update | times as fast | diverged"
     )
-    head = (*columns, "diverged")
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = [f"| {columns} |", "|---" * len(columns.split("|")) + "|"]
     first = {(one["case"], one["seed"]): one["seconds"] for one in results if one["arm"] == arms[0]}
     for case, arm, runs in _groups(results, arms):
         ended = [one["quality"][-1] for one in runs if not one["diverged"]]

@@ -14,26 +14,26 @@ import torch
 from tqdm import tqdm
 
 from jobs.cli.command import run_command
-from jobs.cli.open_run import SnapshotArgs, open_snapshot, seed_of
+from jobs.cli.open_run import SnapshotArgs, open_snapshot, own_items, seed_of
 from jobs.cli.parsing import parse
 from jobs.cli.results import ResultFolder
 from pipeline.batch import Batch
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.importance_bound import gaussian_log_normalizer, importance_bound, log_weights
 from pipeline.nets.generator import GaussianDecoder
-from pipeline.nets.weights import device_of
-from pipeline.recipe import LatentLikelihood
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import fold, generator
 from pipeline.runs.snapshot import Snapshot, all_snapshots
 from pipeline.samplers.langevin import Langevin
 from pipeline.samplers.short_run_density import push_forward
-from pipeline.sampling.posterior import posterior_chains
 from pipeline.settings import Count, Positive, PositiveInt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+CHAIN = "posterior"
+"""The chain that both recipes infer latent vectors with."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,8 @@ def main(argv: Sequence[str]) -> None:
     snapshot = open_snapshot(args, needs_energy=False)
     _check(args, snapshot)
     folder, seed = ResultFolder(args, snapshot, "step_size"), seed_of(args, snapshot)
-    held_out = len(snapshot.data.test_rows) > 0
-    data = snapshot.data.test if held_out else snapshot.data
-    batch = data.batch(np.arange(min(args.n, data.size)), device_of(snapshot.nets))
+    data, origin = own_items(snapshot)
+    batch = data.batch(np.arange(min(args.n, data.size)), snapshot.device)
     sizes = np.geomspace(args.smallest, args.largest, args.sizes).tolist()
     curves, own = dict[int, Curve](), dict[int, float]()
     for one in all_snapshots(snapshot):
@@ -78,8 +77,7 @@ def main(argv: Sequence[str]) -> None:
     metrics = {"step_size": own[snapshot.update], **_best(sizes, curves[snapshot.update])}
     if args.bound_samples:
         metrics |= _bound(snapshot, batch, args.bound_samples, seed)
-    items = "held out" if held_out else "training"
-    folder.result(args, metrics, items=items, step_sizes=sizes, own=own, curves=curves)
+    folder.result(args, metrics, items=origin, step_sizes=sizes, own=own, curves=curves)
     folder.figure("step_size", _figure(sizes, curves, own))
 
 
@@ -92,27 +90,16 @@ def _check(args: StepSize, snapshot: Snapshot) -> None:
 
 
 def _kernel(snapshot: Snapshot) -> Langevin:
-    kernel = snapshot.job.recipe.sampler(_chain(snapshot), snapshot.nets, snapshot.update)
-    assert isinstance(kernel, Langevin)
-    return kernel
-
-
-def _chain(snapshot: Snapshot) -> str:
-    return posterior_chains(snapshot.job.recipe)[0]
-
-
-def _likelihood(snapshot: Snapshot) -> LatentLikelihood:
-    model = snapshot.job.recipe.likelihood(snapshot.nets)
-    assert model is not None
-    return model
+    """The posterior's, with the run's own step size."""
+    return snapshot.job.recipe.sampler(CHAIN, snapshot.nets, snapshot.update)
 
 
 def _curve(snapshot: Snapshot, batch: Batch, sizes: list[float], seed: int) -> Curve:
     """The same starts and noise at every step size."""
-    recipe, nets, x, chain = snapshot.job.recipe, snapshot.nets, batch["x"], _chain(snapshot)
-    target, steps, decoder = recipe.target(chain, nets, batch), _kernel(snapshot).steps, _likelihood(snapshot).decoder
+    recipe, nets, x = snapshot.job.recipe, snapshot.nets, batch["x"]
+    target, steps, decoder = recipe.target(CHAIN, nets, batch), _kernel(snapshot).steps, recipe.likelihood(nets).decoder
     rng = generator(fold(seed, "start"), x.device)
-    z = recipe.initial_states(chain, len(x), rng, nets, snapshot.data.spec, batch)
+    z = recipe.initial_states(CHAIN, len(x), rng, nets, snapshot.data.spec, batch)
     curve: Curve = {"divergence": [], "mse": [], "stiffness": []}
     for size in tqdm(sizes, desc=f"update {snapshot.update}", unit="step size"):
         rng = generator(fold(seed, "noise"), x.device)
@@ -126,7 +113,7 @@ def _curve(snapshot: Snapshot, batch: Batch, sizes: list[float], seed: int) -> C
 
 
 def _log_normalizer(snapshot: Snapshot) -> float:
-    return gaussian_log_normalizer(snapshot.data.spec.size, _likelihood(snapshot).sigma)
+    return gaussian_log_normalizer(snapshot.data.spec.size, snapshot.job.recipe.sigma)
 
 
 def _best(sizes: list[float], curve: Curve) -> dict[str, float]:
@@ -138,9 +125,9 @@ def _best(sizes: list[float], curve: Curve) -> dict[str, float]:
 
 def _bound(snapshot: Snapshot, batch: Batch, samples: int, seed: int) -> dict[str, float]:
     """The bound on -log p(x) in nats, averaged over items; that of one sample; and the stiffness of such chains."""
-    recipe, nets, x, chain = snapshot.job.recipe, snapshot.nets, batch["x"], _chain(snapshot)
-    target, kernel, rng = recipe.target(chain, nets, batch), _kernel(snapshot), generator(fold(seed, "bound"), x.device)
-    start = recipe.initial_states(chain, len(x), rng, nets, snapshot.data.spec, batch)
+    recipe, nets, x = snapshot.job.recipe, snapshot.nets, batch["x"]
+    target, kernel, rng = recipe.target(CHAIN, nets, batch), _kernel(snapshot), generator(fold(seed, "bound"), x.device)
+    start = recipe.initial_states(CHAIN, len(x), rng, nets, snapshot.data.spec, batch)
     stiffness = push_forward(kernel, target, start, rng).stiffness
     with tqdm(total=samples, desc="bound", unit="sample") as bar:
         log_w = log_weights(target, kernel, tuple(start.shape), samples, rng, lambda: bar.update())

@@ -9,8 +9,9 @@ changes between them. `stuck_chains`, whose proposals were all rejected in the s
 ESS. ESS is that of all chains together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -53,17 +54,14 @@ def main(argv: Sequence[str]) -> None:
     args = parse(Transport, argv, "python -m jobs.studies.transport", __doc__ or "")
     snapshot = open_snapshot(args)
     lengths = args.chains, args.steps, args.every, args.leapfrog_steps
-    trajectories = space_trajectories(snapshot, *lengths, args.acceptance_rate, seed_of(args, snapshot), _bar)
+    progress = partial(tqdm, desc="chains", unit="draw")
+    trajectories = space_trajectories(snapshot, *lengths, args.acceptance_rate, seed_of(args, snapshot), progress)
     folder, density = ResultFolder(args, snapshot, "transport"), snapshot.data.density
     modes = density.modes if isinstance(density, EightGaussians) else None
     from pipeline.evaluation.figures import transport_figure  # here: matplotlib is slow to import
 
     folder.figure("transport", transport_figure(snapshot, trajectories))
     folder.result(args, mixing_by_space(trajectories, modes))
-
-
-def _bar(draws: Iterable[int], total: int) -> Iterable[int]:
-    return tqdm(draws, total=total, desc="chains", unit="draw")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,8 @@
 
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float32
-from numpy import ndarray
-
 from pipeline.chains.task import ChainResults, ChainTask, advance
-from pipeline.nets.weights import Nets, eval_copy, load, partition
+from pipeline.nets.weights import FlatWeights, Nets, eval_copy, load, partition
 from pipeline.recipe import Recipe
 
 
@@ -23,13 +20,7 @@ class Pool(Protocol):
     faults: dict[str, int]
     """Number of tasks `resent` because they were late or lost, and of tries that `died` with an actor for good."""
 
-    def submit(
-        self,
-        update: int,
-        tasks: list[ChainTask],
-        flat: Float32[ndarray, " p"],
-        frozen: Float32[ndarray, " q"] | None = None,
-    ) -> None:
+    def submit(self, update: int, tasks: list[ChainTask], flat: FlatWeights, frozen: FlatWeights | None = None) -> None:
         """Start the tasks whose results `update` will use; also again, after it was collected.
 
         Args:
@@ -59,15 +50,9 @@ class LocalPool:
     def __init__(self, recipe: Recipe, nets: Nets):
         self.recipe, self.nets, self.next, self.ready = recipe, eval_copy(nets), 0, dict[int, ChainResults]()
         self.faults = {"resent": 0, "died": 0}
-        self.frozen: ndarray | None = None
+        self.frozen: FlatWeights | None = None
 
-    def submit(
-        self,
-        update: int,
-        tasks: list[ChainTask],
-        flat: Float32[ndarray, " p"],
-        frozen: Float32[ndarray, " q"] | None = None,
-    ) -> None:
+    def submit(self, update: int, tasks: list[ChainTask], flat: FlatWeights, frozen: FlatWeights | None = None) -> None:
         """Move the chains that `update` will use, before the call returns."""
         learning, others = partition(self.nets, self.recipe.frozen if frozen is not None else ())
         load(learning, flat)

@@ -1,15 +1,21 @@
 """ChainActor: networks, the weights they hold now, and the pure step that moves chains."""
 
 import os
+from typing import Any
 
 import ray
 import torch
+from ray.actor import ActorHandle
 
 from pipeline.batch import Spec
 from pipeline.chains.task import ChainResult, ChainTask, advance
 from pipeline.nets.weights import eval_copy, load, partition
 from pipeline.process import configure_process
 from pipeline.recipe import Recipe, init_networks
+from pipeline.runs.job import Job
+
+MAX_DEATHS = 3
+"""Deaths of its actor that a task or an observer survives. Tasks are pure, so Ray may simply run them again."""
 
 
 class ChainActor:
@@ -40,3 +46,12 @@ class ChainActor:
     def pid(self) -> int:
         """The actor's process id."""
         return os.getpid()
+
+
+def start_chain_actors(
+    job: Job[Any], spec: Spec, count: int, cpus: float, gpus: float, kind: type[ChainActor] = ChainActor
+) -> list[ActorHandle]:
+    """Start `count` actors that move the job's chains, each with its CPUs and GPUs; who starts them ends them."""
+    options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": MAX_DEATHS}
+    remote = ray.remote(**options)(kind)
+    return [remote.remote(job.recipe, spec, job.resources.threads) for _ in range(count)]

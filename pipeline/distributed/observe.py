@@ -17,7 +17,7 @@ from ray.actor import ActorHandle
 
 from pipeline.batch import Spec
 from pipeline.distributed.actor_pool import ActorPool
-from pipeline.distributed.actors import ChainActor
+from pipeline.distributed.actors import MAX_DEATHS, ChainActor, start_chain_actors
 from pipeline.distributed.ray_private import restart_count
 from pipeline.errors import Diverged
 from pipeline.evaluation.convergence.observer import Observer, truncate_rows
@@ -33,8 +33,6 @@ LAST_LOOK_SECONDS, LAST_LOOK_SHARE = 120.0, 0.1
 """Time for the last look, after the run: seconds, or this share of the run's time where that is longer."""
 GRACE_SECONDS = 30.0
 """Time in which an observer that has run out of time may still report."""
-MAX_DEATHS = 3
-"""Deaths that an observer survives."""
 
 
 class ObserverChainActor(ChainActor):
@@ -123,13 +121,8 @@ def observers(job: Job[Any], spec: Spec, command: str) -> Iterator[None]:
 def _start(job: Job[Any], spec: Spec, command: str, handles: list[ActorHandle]) -> tuple[ActorHandle, ray.ObjectRef]:
     """Start the actors, adding them to `handles`; returns the ObserverActor, and its faults to come."""
     settings = job.resources
-    chain_actor = ray.remote(
-        num_cpus=settings.cpus_per_observer,
-        num_gpus=settings.gpus_per_observer,
-        max_restarts=-1,
-        max_task_retries=MAX_DEATHS,
-    )(ObserverChainActor)
-    chain_actors = [chain_actor.remote(job.recipe, spec, settings.threads) for _ in range(settings.observers)]
+    amounts = settings.observers, settings.cpus_per_observer, settings.gpus_per_observer
+    chain_actors = start_chain_actors(job, spec, *amounts, ObserverChainActor)
     handles += chain_actors
     options = {"num_cpus": 0, "max_restarts": MAX_DEATHS, "max_task_retries": MAX_DEATHS, "max_concurrency": 2}
     observer = ray.remote(**options)(ObserverActor).remote(job, _first_update(job), command)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool, Pool
 from pipeline.distributed.actor_pool import ActorPool
-from pipeline.distributed.actors import ChainActor
+from pipeline.distributed.actors import start_chain_actors
 from pipeline.distributed.observe import observers
 from pipeline.distributed.ray_private import restart_count
 from pipeline.distributed.status import RemoteProgress, status_actor
@@ -35,21 +35,13 @@ MAX_LEARNER_DEATHS = 3
 """Deaths of learners that a run survives without a new checkpoint in between; with one, any number."""
 RESIZE_SECONDS = 60.0
 """Between two checks whether there is room for more learners, where their number may change."""
-MAX_ACTOR_DEATHS = 3
-"""Deaths of its actor that a task survives. Tasks are pure, so Ray may simply run them again."""
 
 
 @contextmanager
 def chain_actors(job: Job[Any], spec: Spec) -> Iterator[list[ActorHandle]]:
     """The job's chain actors, for the length of the block."""
     resources = job.resources
-    remote = ray.remote(
-        num_cpus=resources.cpus_per_actor,
-        num_gpus=resources.gpus_per_actor,
-        max_restarts=-1,
-        max_task_retries=MAX_ACTOR_DEATHS,
-    )(ChainActor)
-    handles = [remote.remote(job.recipe, spec, resources.threads) for _ in range(resources.actors)]
+    handles = start_chain_actors(job, spec, resources.actors, resources.cpus_per_actor, resources.gpus_per_actor)
     try:
         yield handles
     finally:

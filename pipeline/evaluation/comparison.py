@@ -15,7 +15,6 @@ from pipeline.evaluation.metrics.frechet import PARTS, MeanEstimate, class_score
 from pipeline.evaluation.metrics.grid import grid_kl, grid_points, kde_log_density
 from pipeline.evaluation.metrics.perplexity import sample_perplexities
 from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Protocol
-from pipeline.nets.weights import device_of
 from pipeline.rng import fold, generator
 from pipeline.sampling.draw import decode_states, draw_tasks, final_states, run_tasks, start_states
 
@@ -164,14 +163,13 @@ def compare_samples(setup: EvaluationSetup, ways: Sequence[Comparison], n: int) 
     Names: `<distance>` and the other numbers over the same features; `<distance>_start` of what the chains start from;
     `<distance>_bank` of (at most n) states of the run's bank; `<name>_floor` of data.
     """
-    snapshot, recipe, nets = setup.snapshot, setup.snapshot.job.recipe, setup.snapshot.nets
-    tasks = draw_tasks(recipe, nets, snapshot.data, n, snapshot.update, fold(setup.seed, "samples"))
-    ends = final_states(run_tasks(setup.pool, nets, tasks), recipe.sample_chain)
-    x, starts = decode_states(recipe, nets, ends, setup.seed), start_states(tasks)
-    origins = {} if torch.equal(starts, ends) else {"start": decode_states(recipe, nets, starts, setup.seed)}
+    snapshot, tasks = setup.snapshot, draw_tasks(setup.snapshot, n, fold(setup.seed, "samples"))
+    ends = final_states(run_tasks(setup.pool, snapshot.nets, tasks), snapshot.job.recipe.sample_chain)
+    x, starts = decode_states(snapshot, ends, setup.seed), start_states(tasks)
+    origins = {} if torch.equal(starts, ends) else {"start": decode_states(snapshot, starts, setup.seed)}
     if snapshot.bank is not None and len(snapshot.bank) > 1:
         chosen = np.random.default_rng(fold(setup.seed, "bank samples")).permutation(len(snapshot.bank))[:n]
-        origins["bank"] = decode_states(recipe, nets, snapshot.bank[chosen], setup.seed)
+        origins["bank"] = decode_states(snapshot, snapshot.bank[chosen], setup.seed)
     result = list[Measurement]()
     for way in ways:
         result += measurements(way.all(x), setup.protocol("samples", ("noise",), n, way.features))
@@ -181,7 +179,7 @@ def compare_samples(setup: EvaluationSetup, ways: Sequence[Comparison], n: int) 
             protocol = setup.protocol(f"samples, {origin}", (start,), len(other), way.features)
             result.append(Measurement(f"{way.name}_{origin}", way.distance(other), protocol))
     if snapshot.data.spec.kind == "text":
-        numbers = sample_perplexities(snapshot.data, {"short_run": x, **origins}, device_of(nets))
+        numbers = sample_perplexities(snapshot.data, {"short_run": x, **origins}, snapshot.device)
         result += measurements(numbers, setup.protocol("samples", ("noise",), n, "language model"))
     return ComparedSamples(result, x, origins)
 

@@ -6,6 +6,7 @@ A run ends with it and `jobs.evaluate` calls it, so the same name under the same
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -26,13 +27,12 @@ from pipeline.evaluation.convergence.evidence import default_chains, gather_evid
 from pipeline.evaluation.metrics.few_labels import SPREAD_ITEMS, label_spreading_accuracy, majority_share
 from pipeline.evaluation.metrics.items import detection_metrics, is_held_out, item_metrics
 from pipeline.evaluation.metrics.log_likelihood import grid_metrics, likelihood_metrics
-from pipeline.evaluation.metrics.long_run import distance_curves, long_run_metrics, stride
+from pipeline.evaluation.metrics.long_run import Progress, long_run_metrics, stride
 from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory, mixing_metrics, mixing_trajectory
 from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.evaluation.plan import EvaluationPlan, available_starts, dataset_of_split, plan_evaluation
 from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Split
-from pipeline.nets.weights import device_of
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import class_tasks, decode_states, final_states, run_tasks
@@ -100,11 +100,14 @@ def evaluate(
     """
     seed = snapshot.job.seed if seed is None else seed
     plan = plan_evaluation(snapshot, groups, options)
-    return _measure(plan, _setups(snapshot, pool, seed, map_function), options, _bars(progress))
+    return _measure(plan, _setups(snapshot, pool, seed, map_function), options, partial(_watch, progress))
 
 
 def _measure(
-    plan: EvaluationPlan, setups: dict[Split, EvaluationSetup], options: EvaluationOptions, bars: Callable[[str], Any]
+    plan: EvaluationPlan,
+    setups: dict[Split, EvaluationSetup],
+    options: EvaluationOptions,
+    watch: Callable[..., Iterator[Observation]],
 ) -> Evaluation:
     main = setups[options.split or "data"]
     items = setups[options.split or ("test" if "test" in setups else "data")]
@@ -114,9 +117,9 @@ def _measure(
         "samples": lambda: _samples(result, main, ways, options),
         "grid": lambda: result.measurements.extend(grid_metrics(main, options.n)),
         "items": lambda: _items(result, items, options),
-        "long-run": lambda: _long_run(result, main, ways[0], options, bars),
-        "convergence": lambda: _convergence(result, main, bars),
-        "mixing": lambda: _mixing(result, main, options, bars),
+        "long-run": lambda: _long_run(result, main, ways[0], options, partial(watch, "long runs")),
+        "convergence": lambda: _convergence(result, main, partial(watch, "convergence")),
+        "mixing": lambda: _mixing(result, main, options, partial(watch, "mixing")),
         "likelihood": lambda: _likelihood(result, main, options),
     }
     for group in plan.groups:
@@ -133,24 +136,17 @@ def _setups(snapshot: Snapshot, pool: Pool, seed: int, map_function: MapFunction
     }
 
 
-def _bars(
-    progress: Callable[..., ProgressBar] | None,
-) -> Callable[[str], Callable[[Iterable[Observation], int], Iterator[Observation]]]:
-    """Progress of long chains, by description."""
-
-    def described(description: str) -> Callable[[Iterable[Observation], int], Iterator[Observation]]:
-        def watch(observations: Iterable[Observation], total: int) -> Iterator[Observation]:
-            if progress is None:
-                yield from observations
-                return
-            with closing(progress(total=total, desc=description, unit="stretch")) as bar:
-                for observation in observations:
-                    yield observation
-                    bar.update(1)
-
-        return watch
-
-    return described
+def _watch(
+    progress: Callable[..., ProgressBar] | None, description: str, observations: Iterable[Observation], total: int
+) -> Iterator[Observation]:
+    """The observations of long chains, while a bar shows how many there are."""
+    if progress is None:
+        yield from observations
+        return
+    with closing(progress(total=total, desc=description, unit="stretch")) as bar:
+        for observation in observations:
+            yield observation
+            bar.update(1)
 
 
 def _samples(
@@ -176,18 +172,18 @@ def _class_images(result: Evaluation, setup: EvaluationSetup) -> None:
     snapshot, recipe = setup.snapshot, setup.snapshot.job.recipe
     if count := recipe.num_classes(snapshot.data.spec):
         labels = np.repeat(np.arange(count), CLASS_SAMPLES)
-        tasks = class_tasks(recipe, snapshot.nets, snapshot.data, labels, snapshot.update, setup.seed)
+        tasks = class_tasks(snapshot, labels, setup.seed)
         states = final_states(run_tasks(setup.pool, snapshot.nets, tasks), recipe.class_chain or "")
-        result.images["classes"] = decode_states(recipe, snapshot.nets, states, setup.seed), CLASS_SAMPLES
+        result.images["classes"] = decode_states(snapshot, states, setup.seed), CLASS_SAMPLES
 
 
 def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions) -> None:
     """Means over items; names end in `_train` where the items are training items."""
     snapshot, recipe, data = setup.snapshot, setup.snapshot.job.recipe, setup.reference
     n, suffix = (min(options.n, data.size), "_train") if setup.split == "data" else (data.size, "")
-    tasks = posterior_tasks(recipe, snapshot.nets, data, n, snapshot.update, fold(setup.seed, "items"))
+    tasks = posterior_tasks(snapshot, data, n, fold(setup.seed, "items"))
     results = run_tasks(setup.pool, snapshot.nets, tasks) if tasks else {}
-    by_name = item_metrics(recipe, snapshot.nets, data, n, results)
+    by_name = item_metrics(snapshot, data, n, results)
     protocol = setup.protocol("items", (), n, chains=", ".join(dict.fromkeys(task.chain for task in tasks)))
     for name, values in by_name.items():
         error = float(values.std() / max(n, 1) ** 0.5)
@@ -227,31 +223,28 @@ def _detection(result: Evaluation, setup: EvaluationSetup, energies: dict[str, T
 
 
 def _long_run(
-    result: Evaluation, setup: EvaluationSetup, way: Comparison, options: EvaluationOptions, bars: Callable[[str], Any]
+    result: Evaluation, setup: EvaluationSetup, way: Comparison, options: EvaluationOptions, progress: Progress
 ) -> None:
     snapshot, data = setup.snapshot, setup.snapshot.data
     n = options.long_run_chains or (300 if data.spec.kind == "image" else 1000)
     starts = available_starts(snapshot, options.starts)
-    found, trajectories = long_run_metrics(setup, way, starts, n, options.multiples, bars("long runs"))
+    found, trajectories, curves = long_run_metrics(setup, way, starts, n, options.multiples, progress)
     result.measurements += found
     result.more["energies"] = {start: one.energy.tolist() for start, one in trajectories.items()}
-    floor, curves = distance_curves(found, trajectories)
     every, steps = stride(snapshot, options.multiples), snapshot.sampler.steps
     result.figures["energies"] = lambda: figures.energy_figure(trajectories, every)
-    result.figures["distances"] = lambda: figures.distance_figure(curves, floor, way.name, steps)
+    result.figures["distances"] = lambda: figures.distance_figure(curves, found[0].value, way.name, steps)
     if data.density is not None or data.spec.kind == "image":
         by_name = {f"{start}, {m:g} K": x for start, one in trajectories.items() for m, x in sorted(one.data.items())}
         result.figures["long_runs"] = lambda: figures.samples_figure(snapshot, by_name, len(options.multiples))
 
 
-def _convergence(result: Evaluation, setup: EvaluationSetup, bars: Callable[[str], Any]) -> None:
+def _convergence(result: Evaluation, setup: EvaluationSetup, progress: Progress) -> None:
     """What an observer of the run would say at this checkpoint."""
     snapshot = setup.snapshot
-    comparison, chains = (
-        default_comparison(snapshot.data, device_of(snapshot.nets)),
-        default_chains(snapshot, setup.seed),
-    )
-    observed = gather_evidence(snapshot, setup.pool, comparison, *chains, progress=bars("convergence"))
+    comparison = default_comparison(snapshot.data, snapshot.device)
+    chains = default_chains(snapshot, setup.seed)
+    observed = gather_evidence(snapshot, setup.pool, comparison, *chains, progress=progress)
     assert observed is not None  # nothing stops these chains
     evidence, data = observed
     result.more["convergence"] = verdict.to_json(evidence, verdict.decide(evidence))
@@ -260,10 +253,10 @@ def _convergence(result: Evaluation, setup: EvaluationSetup, bars: Callable[[str
         result.figures["convergence_chains"] = lambda: convergence_figures.chains_figure(snapshot, data)
 
 
-def _mixing(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions, bars: Callable[[str], Any]) -> None:
+def _mixing(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions, progress: Progress) -> None:
     every, starts = options.every or setup.snapshot.sampler.steps, available_starts(setup.snapshot, options.starts)
     lengths = options.chains, options.draws, options.warm_up, every
-    trajectory = mixing_trajectory(setup, starts, *lengths, bars("mixing"))
+    trajectory = mixing_trajectory(setup, starts, *lengths, progress)
     found, each = mixing_metrics(setup, trajectory)
     result.measurements += found
     result.more["mixing"], result.trajectory = each, trajectory

@@ -13,7 +13,6 @@ from pipeline.evaluation.metrics.long_run import LongRunTrajectory
 from pipeline.evaluation.metrics.mixing import autocorrelation, mixing
 from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory
 from pipeline.evaluation.metrics.transport import SpaceTrajectory, first_draws, second_half
-from pipeline.nets.weights import device_of
 from pipeline.runs.image_grid import image_grid
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import ChainStart
@@ -72,7 +71,7 @@ def samples_figure(snapshot: Snapshot, by_name: Mapping[str, Tensor], columns: i
 
 def plane_figure(snapshot: Snapshot, samples: Mapping[str, Tensor]) -> "Figure":
     """The truth, the model's normalised energies and its samples, as densities in the plane."""
-    truth, recipe, device = snapshot.data.density, snapshot.job.recipe, device_of(snapshot.nets)
+    truth, recipe, device = snapshot.data.density, snapshot.job.recipe, snapshot.device
     assert truth is not None
     points, temperature, planes = grid_points(truth.half_width), snapshot.sampler.temperature, {}
     energy = recipe.energy(snapshot.nets)
@@ -185,19 +184,19 @@ def transport_figure(snapshot: Snapshot, trajectories: Mapping[str, SpaceTraject
     return figure
 
 
-def dynamics_figure(d: Sequence[float], v: Sequence[float], end: int, lags: int = LAGS) -> "Figure":
+def dynamics_figure(d: Sequence[float], v: Sequence[float], end: int) -> "Figure":
     """Energy gap d_t, gradient v_t and their correlations, for the updates before `end`."""
     figure = new_figure(10, 6)
     (top, right), (cross, auto) = figure.subplots(2, 2)
-    updates, result = np.arange(end - len(d), end), correlations(d, v, lags)
+    updates, result = np.arange(end - len(d), end), correlations(d, v)
     top.plot(updates, d, linewidth=0.6)
     top.set(title="d: energy gap, data minus chains", xlabel="update")
     right.plot(updates, v, linewidth=0.6)
     right.set(title="v: gradient along the chains", xlabel="update")
-    cross.bar(np.arange(-lags, lags + 1), result.cross)
+    cross.bar(np.arange(-LAGS, LAGS + 1), result.cross)
     cross.set(title="cross-correlation of d(t + lag) and v(t)", xlabel="lag")
-    auto.bar(np.arange(lags + 1) - 0.2, result.d, 0.4, label="d")
-    auto.bar(np.arange(lags + 1) + 0.2, result.v, 0.4, label="v")
+    auto.bar(np.arange(LAGS + 1) - 0.2, result.d, 0.4, label="d")
+    auto.bar(np.arange(LAGS + 1) + 0.2, result.v, 0.4, label="v")
     auto.set(title="autocorrelations", xlabel="lag")
     auto.legend()
     for axes in (top, cross, auto):

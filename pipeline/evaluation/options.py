@@ -7,9 +7,8 @@ from pipeline.errors import InputError
 from pipeline.evaluation.judges.features import FeatureKind
 from pipeline.evaluation.metrics.mixing_trajectories import FEWEST_DRAWS
 from pipeline.evaluation.protocol import Split
-from pipeline.runs.job import Settings
 from pipeline.sampling.draw import ChainStart
-from pipeline.settings import Count, NonNegative, PositiveInt
+from pipeline.settings import Count, NonNegative, PositiveInt, Settings
 
 Group: TypeAlias = Literal["samples", "grid", "items", "long-run", "convergence", "mixing", "likelihood"]
 """Distances of fresh samples; densities on a grid in the plane; metrics of single items; distances of long runs; the

@@ -10,7 +10,6 @@ from pipeline.evaluation.judges.features import Features, select_features
 from pipeline.evaluation.metrics.log_likelihood import why_no_likelihood
 from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.evaluation.protocol import Split
-from pipeline.nets.weights import device_of
 from pipeline.recipe import Recipe
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import ChainStart
@@ -70,7 +69,7 @@ def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group,
 
 def default_groups(snapshot: Snapshot, long_run_steps: int = 0) -> list[Group]:
     """The groups of a run's final evaluation."""
-    missing = unavailable(snapshot, default_features(snapshot.data, device_of(snapshot.nets)))
+    missing = unavailable(snapshot, default_features(snapshot.data, snapshot.device))
     groups: tuple[Group, ...] = ("samples", "grid", "items", *(("long-run",) if long_run_steps else ()))
     return [group for group in groups if not missing[group]]
 
@@ -81,7 +80,7 @@ def dataset_of_split(snapshot: Snapshot, split: Split) -> Dataset:
 
 
 def _features(snapshot: Snapshot, options: EvaluationOptions) -> list[Features]:
-    device = device_of(snapshot.nets)
+    device = snapshot.device
     if not options.features:
         return default_features(snapshot.data, device)
     files = options.inception_weights, options.squeezenet

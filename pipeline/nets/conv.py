@@ -1,4 +1,4 @@
-"""The ConvNet energy of 1904.09770 and 1903.12370."""
+"""The ConvNet energy of 1904.09770 and 1903.12370, and the choice between it and an MLP by the kind of data."""
 
 from functools import partial
 
@@ -6,9 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pipeline.batch import Spec
 from pipeline.energies.energy import Gradient, autograd_gradient
 from pipeline.errors import InputError
 from pipeline.nets.input_gradient import input_gradient
+from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.sizes import require_at_least
 
 PIECE = 32
@@ -72,3 +74,14 @@ class ConvEnergy(nn.Sequential):
             return torch.cat([by_layers(part) for part in pieces]).to(x.dtype)
 
         return gradient
+
+
+def build_energy(spec: Spec, width: int, leaky_slope: float) -> nn.Module:
+    """The energy for a kind of data: the ConvNet for images, otherwise an MLP with three layers of `width` units.
+
+    Raises:
+        InputError: images are smaller than 4x4, or `width` is below 1.
+    """
+    if spec.kind == "image":
+        return ConvEnergy(spec.shape, width, leaky_slope)
+    return MLPEnergy(spec.size, (width,) * 3, leaky_slope)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.batch import Spec
 from pipeline.nets.conv import halving_layers
+from pipeline.nets.mlp import MLP
 from pipeline.nets.sizes import require_at_least
 from pipeline.nets.text import SentenceEncoder
 from pipeline.rng import standard_normal
@@ -25,13 +26,8 @@ class GaussianEncoder(nn.Module):
 
     def __init__(self, spec: Spec, latent_dim: int, widths: tuple[int, ...], leaky_slope: float, dropout: float = 0.0):
         super().__init__()
-        require_at_least(1, latent_dim=latent_dim, width=min(widths))
-        layers: list[nn.Module] = [nn.Flatten()]
-        inputs = spec.size
-        for width in widths:
-            layers += [nn.Linear(inputs, width), nn.LeakyReLU(leaky_slope), *_dropout(dropout)]
-            inputs = width
-        self.layers = nn.Sequential(*layers, nn.Linear(inputs, 2 * latent_dim))
+        require_at_least(1, latent_dim=latent_dim)
+        self.layers = nn.Sequential(nn.Flatten(), *MLP(spec.size, widths, 2 * latent_dim, leaky_slope, dropout))
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         """Mean and log standard deviation."""
@@ -50,8 +46,8 @@ class ConvEncoder(GaussianEncoder):
         nn.Module.__init__(self)
         require_at_least(1, latent_dim=latent_dim)
         layers, end = halving_layers(spec.shape, width, leaky_slope)
-        last = nn.Linear(math.prod(end), 2 * latent_dim)
-        self.layers = nn.Sequential(*layers, nn.Flatten(), *_dropout(dropout), last)
+        layers += [nn.Flatten(), *([nn.Dropout(dropout)] if dropout else []), nn.Linear(math.prod(end), 2 * latent_dim)]
+        self.layers = nn.Sequential(*layers)
 
 
 def build_encoder(
@@ -79,7 +75,3 @@ def reparameterize(
     mean, log_sd = encoder(x)
     z = mean + log_sd.exp() * standard_normal(tuple(mean.shape), rng)
     return z, ((mean.square() + (2 * log_sd).exp() - 1) / 2 - log_sd).sum(1)
-
-
-def _dropout(share: float) -> list[nn.Module]:
-    return [nn.Dropout(share)] if share else []

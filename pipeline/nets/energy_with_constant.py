@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Spec
-from pipeline.nets.conv import ConvEnergy, halving_layers
-from pipeline.nets.mlp import MLP, MLPEnergy
+from pipeline.nets.conv import build_energy, halving_layers
+from pipeline.nets.mlp import MLP
 
 
 class EnergyWithConstant(nn.Module):
@@ -23,16 +23,8 @@ class EnergyWithConstant(nn.Module):
     def __init__(self, spec: Spec, classes: int, width: int, leaky_slope: float):
         super().__init__()
         self.classes = classes
-        if spec.kind == "image":
-            net: nn.Module = (
-                _conv_heads(spec, classes, width, leaky_slope)
-                if classes
-                else ConvEnergy(spec.shape, width, leaky_slope)
-            )
-        else:
-            widths = (width,) * 3
-            net = MLP(spec.size, widths, classes, leaky_slope) if classes else MLPEnergy(spec.size, widths, leaky_slope)
-        self.net, self.constant = net, nn.Parameter(torch.zeros(()))
+        self.net = _heads(spec, classes, width, leaky_slope) if classes else build_energy(spec, width, leaky_slope)
+        self.constant = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
         """U(x) + c."""
@@ -43,6 +35,8 @@ class EnergyWithConstant(nn.Module):
         return self.net(x)
 
 
-def _conv_heads(spec: Spec, classes: int, width: int, leaky_slope: float) -> nn.Sequential:
+def _heads(spec: Spec, classes: int, width: int, leaky_slope: float) -> nn.Sequential:
+    if spec.kind != "image":
+        return MLP(spec.size, (width,) * 3, classes, leaky_slope)
     layers, (inner, *end) = halving_layers(spec.shape, width, leaky_slope)
     return nn.Sequential(*layers, nn.Conv2d(inner, classes, (end[0], end[1])), nn.Flatten())

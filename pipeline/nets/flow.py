@@ -18,14 +18,14 @@ from pipeline.batch import Spec
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
 from pipeline.nets.glow import Glow
-from pipeline.settings import NonNegative, PositiveInt, check_fields
+from pipeline.settings import NonNegative, PositiveInt, Settings
 
 EDGE = 2**-14
 """Margin of an interval of dequantisation noise, so that rounding cannot move a pixel into the next interval."""
 
 
 @dataclass(frozen=True)
-class FlowSettings:
+class FlowSettings(Settings):
     """Settings of a flow; a run that starts from another run's flow needs the same ones."""
 
     family: Literal["spline", "affine", "gaussian", "glow"] = "glow"
@@ -41,9 +41,6 @@ class FlowSettings:
     """For images: pixels are first mapped by log (1 + margin + x) / (1 + margin - x); 0: they are not."""
     levels: Annotated[int, Field(ge=2)] = 256
     """Number of values of a pixel, k / (levels - 1); dequantisation makes an interval of each."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def dequantize(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Data as flows and energies take them: pixels become (k + u) / levels, scaled to [-1, 1], with uniform u.

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies.energy import Energy, Gradient, autograd_gradient
+from pipeline.energies.energy import Gradient, autograd_gradient
 from pipeline.nets.counts import CountsDecoder
 from pipeline.nets.input_gradient import layer_passes
+from pipeline.nets.mlp import MLP
 from pipeline.nets.sizes import require_at_least
 from pipeline.nets.text import SentenceDecoder
 
@@ -42,7 +43,7 @@ class GaussianDecoder(nn.Module):
         x, mean = items["x"], self(z)
         if "observed" in items:
             x, mean = items["observed"] * x, items["observed"] * mean
-        return squared_error(x, mean) / (2 * sigma**2)
+        return (x - mean).flatten(1).square().sum(1) / (2 * sigma**2)
 
     def metrics(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
         """`mse`, the squared error per coordinate."""
@@ -92,19 +93,9 @@ class MLPGenerator(nn.Sequential, GaussianDecoder):
     """
 
     def __init__(self, latent_dim: int, spec: Spec, widths: tuple[int, ...], leaky_slope: float):
-        require_at_least(1, latent_dim=latent_dim, width=min(widths))
-        layers: list[nn.Module] = []
-        inputs = latent_dim
-        for width in widths:
-            layers += [nn.Linear(inputs, width), nn.LeakyReLU(leaky_slope)]
-            inputs = width
-        layers += [nn.Linear(inputs, spec.size), nn.Unflatten(1, spec.shape)]
+        require_at_least(1, latent_dim=latent_dim)
+        layers = [*MLP(latent_dim, widths, spec.size, leaky_slope), nn.Unflatten(1, spec.shape)]
         super().__init__(*layers, *([nn.Tanh()] if spec.kind == "image" else []))
-
-
-def squared_error(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
-    """|x - y|^2 of each item, summed over its coordinates."""
-    return (x - y).flatten(1).square().sum(1)
 
 
 def build_decoder(
@@ -132,14 +123,9 @@ def decoder_of(nets: Mapping[str, nn.Module]) -> Decoder:
     return cast(Decoder, nets["generator"])
 
 
-def reconstruction_energy(items: Batch, decoder: Decoder, sigma: float) -> Energy:
-    """-log p(x|z) of these items, as an energy of z."""
-    return ReconstructionEnergy(items, decoder, sigma)
-
-
 @dataclass(frozen=True)
 class ReconstructionEnergy:
-    """-log p(x|z) of n items, up to terms that do not depend on z."""
+    """-log p(x|z) of n items, as an energy of z, up to terms that do not depend on z."""
 
     items: Batch
     decoder: Decoder

@@ -11,17 +11,17 @@ from pipeline.nets.sizes import require_at_least
 
 
 class MLP(nn.Sequential):
-    """Vectors (n, d) -> vectors (n, outputs): hidden layers of `widths` units with LeakyReLU.
+    """Vectors (n, d) -> vectors (n, outputs): hidden layers of `widths` units with LeakyReLU and, if asked, dropout.
 
     Raises:
         InputError: a width is below 1.
     """
 
-    def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int, leaky_slope: float):
+    def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int, leaky_slope: float, dropout: float = 0.0):
         require_at_least(1, width=min(widths))
         layers: list[nn.Module] = []
         for width in widths:
-            layers += [nn.Linear(inputs, width), nn.LeakyReLU(leaky_slope)]
+            layers += [nn.Linear(inputs, width), nn.LeakyReLU(leaky_slope), *([nn.Dropout(dropout)] if dropout else [])]
             inputs = width
         super().__init__(*layers, nn.Linear(inputs, outputs))
 

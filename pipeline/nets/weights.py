@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 Nets: TypeAlias = dict[str, nn.Module]
 """The networks of a recipe by name; frozen ones have requires_grad False."""
+FlatWeights: TypeAlias = Float32[ndarray, " _"]
+"""The weights of networks as one array."""
 
 
 def device_of(nets: Nets) -> torch.device:
@@ -28,13 +30,13 @@ def partition(nets: Nets, names: Collection[str]) -> tuple[Nets, Nets]:
     return {k: v for k, v in nets.items() if k not in names}, {k: v for k, v in nets.items() if k in names}
 
 
-def flatten(nets: Nets) -> Float32[ndarray, " p"]:
+def flatten(nets: Nets) -> FlatWeights:
     """All floating parameters and buffers, by name of the network, as a new float32 array."""
     return torch.cat([t.detach().flatten().float() for t in _floating(nets)]).cpu().numpy()
 
 
 @torch.no_grad()
-def load(nets: Nets, flat: Float32[ndarray, " p"]) -> None:
+def load(nets: Nets, flat: FlatWeights) -> None:
     """Copy a flat array into the networks, in place. Raises ValueError where the sizes differ."""
     size = sum(t.numel() for t in _floating(nets))
     if flat.size != size:

@@ -16,15 +16,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from pipeline.batch import Batch, Spec
-from pipeline.energies.energy import Energy, gaussian, tilt
+from pipeline.batch import Spec
 from pipeline.latent import ALL_KINDS, LatentRecipe
-from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
+from pipeline.nets.generator import build_decoder, decoder_of
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates
+from pipeline.recipe import Batches, Chains, ChainSettings, LossesAndMetrics
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import NonNegative, Positive, PositiveInt
 
@@ -76,15 +74,7 @@ class AlternatingBackprop(LatentRecipe):
         """Posterior: l steps of size s. Prior: no steps."""
         return Langevin.textbook(self.steps if chain == "posterior" else 0, self.step_size)
 
-    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """Prior: |z|^2/2. Posterior: |x - g(z)|^2 / (2 sigma^2) + |z|^2/2."""
-        if context is None:
-            return gaussian()
-        return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), gaussian())
-
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """The reconstruction at posterior states."""
         items = batch["data"]
         loss = decoder_of(nets).loss(chains["posterior"].x, items, self.sigma)

@@ -28,7 +28,7 @@ from pipeline.nets.conv import ConvEnergy
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.nonlocal_conv import NonLocalEnergy
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates, Recipe
+from pipeline.recipe import Batches, Chains, ChainSettings, LossesAndMetrics, Recipe
 from pipeline.rng import initial_noise, standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, Decay, NonNegative, PositiveInt, Probability
@@ -128,15 +128,9 @@ class Anatomy(Recipe):
         """F."""
         return nets["energy"]
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """The energy gap d = U(x + sigma xi) - U(x_K) (eq. 6), with U = F / T."""
         x, temperature = batch["data"]["x"], self.langevin.temperature
         x = x + self.data_noise * standard_normal(tuple(x.shape), rng)
         data, model = (nets["energy"](states).mean() / temperature for states in (x, chains["model"].x))
-        return {"energy": data - model}, {
-            "energy/gap": data - model,
-            "energy/data": data,
-            "energy/model": model,
-        }
+        return {"energy": data - model}, {"energy/gap": data - model, "energy/data": data, "energy/model": model}

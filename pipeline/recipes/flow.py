@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from pipeline.batch import Batch, Spec
+from pipeline.batch import Spec
 from pipeline.energies.energy import Energy
 from pipeline.flow_latent import FlowLatentRecipe
 from pipeline.nets.flow import FlowSettings, build_flow, flow_energy, flow_of
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainStates
+from pipeline.recipe import Batches, Chains, LossesAndMetrics, Metrics
 from pipeline.settings import Count, Decay, NonNegative, PositiveInt
 
 
@@ -43,9 +42,7 @@ class MaximumLikelihoodFlow(FlowLatentRecipe):
         """The flow g."""
         return {"flow": build_flow(self.flow, spec)}
 
-    def data_dependent_init(
-        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, pretrained: frozenset[str]
-    ) -> None:
+    def data_dependent_init(self, nets: Nets, batch: Batches, rng: torch.Generator, pretrained: frozenset[str]) -> None:
         """Initialise the flow from the batch, unless it is pretrained."""
         if "flow" not in pretrained:
             flow_of(nets).init_from_data(self.flow.dequantize(batch["data"]["x"], rng))
@@ -66,17 +63,13 @@ class MaximumLikelihoodFlow(FlowLatentRecipe):
         """None beside the energy."""
         return {}
 
-    def item_metrics(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
         """`nll_nats` or `bits_per_dim` (a bound, from one draw of dequantisation noise), and `energy`, -log q(x)."""
         x = batch["data"]["x"]
         energy = self.energy(nets)(self.flow.dequantize(x, rng))
         return {**self.flow.metrics(energy, x), "energy": energy}
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """-log q(x) per dimension."""
         x = batch["data"]["x"]
         energy = self.energy(nets)(self.flow.dequantize(x, rng))

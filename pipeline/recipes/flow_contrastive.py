@@ -18,18 +18,17 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 from torch.optim import Adam, Optimizer
 
-from pipeline.batch import LABELLED, Batch, Spec
+from pipeline.batch import LABELLED, Spec
 from pipeline.energies.energy import Energy, tilt
 from pipeline.flow_latent import FlowLatentRecipe
 from pipeline.nets.energy_with_constant import EnergyWithConstant
 from pipeline.nets.flow import Flow, FlowSettings, build_flow, flow_energy, flow_of, sample_with_energy
 from pipeline.nets.symbols import classification_metrics, labelled_classes
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainStates
+from pipeline.recipe import Batches, Chains, LossesAndMetrics, Metrics
 from pipeline.rng import standard_normal
 from pipeline.settings import Count, Decay, NonNegative, PositiveInt, Probability
 
@@ -84,9 +83,7 @@ class FlowContrastive(FlowLatentRecipe):
         base = {"base": build_flow(self.flow, spec).requires_grad_(False)} if self.frozen else {}
         return {"energy": energy, "flow": build_flow(self.flow, spec), **base}
 
-    def data_dependent_init(
-        self, nets: Nets, batch: dict[str, Batch], rng: torch.Generator, pretrained: frozenset[str]
-    ) -> None:
+    def data_dependent_init(self, nets: Nets, batch: Batches, rng: torch.Generator, pretrained: frozenset[str]) -> None:
         """Initialise, unless pretrained, the flow from the batch, its copy, and c."""
         x = self.flow.dequantize(batch["data"]["x"], rng)
         if "flow" not in pretrained:
@@ -117,9 +114,7 @@ class FlowContrastive(FlowLatentRecipe):
         """The estimate of -log p(x): U(x) + c, minus log q_0(x) where there is a base."""
         return tilt(nets["energy"], flow_energy(cast(Flow, nets["base"]))) if self.frozen else nets["energy"]
 
-    def item_metrics(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
         """`bits_per_dim` or `nll_nats` of p, as good as c, and of the flow; both energies; `accuracy` with heads."""
         x = batch["data"]["x"]
         dequantized, net = self.flow.dequantize(x, rng), cast(EnergyWithConstant, nets["energy"])
@@ -129,9 +124,7 @@ class FlowContrastive(FlowLatentRecipe):
             metrics |= classification_metrics(net.heads(dequantized), batch["data"]["label"])
         return {**self.flow.metrics(energy, x), **metrics, "energy": energy, "energy_flow": flow}
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """Energy: -V, and the cross entropy of labels. Flow: V (eqs. 8, 9)."""
         x, net = self.flow.dequantize(batch["data"]["x"], rng), cast(EnergyWithConstant, nets["energy"])
         samples, sample_energy = sample_with_energy(flow_of(nets), standard_normal((len(x), x[0].numel()), rng))

@@ -15,7 +15,6 @@ Deviations from the paper:
 4. No weight decay, and constant learning rates.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,14 +22,14 @@ from torch import Tensor
 from torch.nn.functional import softplus
 from torch.optim import Adam, Optimizer
 
-from pipeline.batch import Batch, Spec
-from pipeline.energies.energy import Energy, gaussian
+from pipeline.batch import Spec
+from pipeline.energies.energy import gaussian
 from pipeline.latent import LatentRecipe
 from pipeline.nets.encoder import GaussianEncoder
 from pipeline.nets.generator import MLPGenerator, decoder_of
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainStates
+from pipeline.recipe import Batches, Chains, LossesAndMetrics, Metrics
 from pipeline.rng import standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import NonNegative, Positive, PositiveInt
@@ -84,26 +83,18 @@ class JointVAE(LatentRecipe):
         """No steps."""
         return Langevin.textbook(0, 0.1)
 
-    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """|z|^2/2."""
-        return gaussian()
-
     def joint(self, nets: Nets, x: Tensor, z: Tensor) -> Tensor:
         """U(x, z) of n pairs, bounded below by softplus."""
         return softplus(nets["energy"](torch.cat([x.flatten(1), z], 1)))
 
-    def item_metrics(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
         """At the encoder's mean z: `mse`, `energy` U(x, z) (section 4.3), and `energy_vae` -log p(x, z) of the VAE."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
         loss = decoder_of(nets).loss(mean, items, self.sigma)
         energies = {"energy": self.joint(nets, items["x"], mean), "energy_vae": loss + gaussian()(mean)}
         return {**decoder_of(nets).metrics(loss, items, self.sigma), **energies}
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """Each network's part of the divergence triangle (eqs. 9-11)."""
         items, x = batch["data"], batch["data"]["x"]
         (mean, log_sd), prior = nets["encoder"](x), standard_normal((len(x), self.latent_dim), rng)

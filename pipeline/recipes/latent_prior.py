@@ -17,16 +17,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, gaussian, tilt
 from pipeline.latent import ALL_KINDS, LatentRecipe
-from pipeline.nets.generator import build_decoder, decoder_of, reconstruction_energy
+from pipeline.nets.generator import ReconstructionEnergy, build_decoder, decoder_of
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates
+from pipeline.recipe import Batches, Chains, ChainSettings, LossesAndMetrics, Metrics
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt
 
@@ -109,11 +108,9 @@ class LatentPrior(LatentRecipe):
         prior = tilt(nets["energy"], gaussian())
         if context is None:
             return prior
-        return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), prior)
+        return tilt(ReconstructionEnergy(context, decoder_of(nets), self.sigma), prior)
 
-    def item_metrics(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
         """At posterior states: the decoder's metrics; `energy`, -log p(x, z) without normalisers (section 4.4); and
         `energy_prior`, its part f(z) + |z|^2/2.
         """
@@ -122,9 +119,7 @@ class LatentPrior(LatentRecipe):
         prior = self.target("prior", nets, None)(z)
         return {**decoder_of(nets).metrics(loss, items, self.sigma), "energy": loss + prior, "energy_prior": prior}
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """Energy: f(z+) - f(z-) (eq. 6). Generator: the reconstruction at z+ (eq. 7)."""
         items, z = batch["data"], chains["posterior"].x
         posterior, prior = nets["energy"](z).mean(), nets["energy"](chains["prior"].x).mean()

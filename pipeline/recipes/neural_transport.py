@@ -24,11 +24,10 @@ from torch.optim import Adam, Optimizer
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, gaussian, tilt
 from pipeline.flow_latent import FlowLatentRecipe
-from pipeline.nets.conv import ConvEnergy
+from pipeline.nets.conv import build_energy
 from pipeline.nets.flow import FlowSettings, build_flow, flow_energy, flow_of
-from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates
+from pipeline.recipe import Batches, Chains, ChainSettings, LossesAndMetrics, Metrics
 from pipeline.rng import standard_normal
 from pipeline.samplers.hmc import HMC
 from pipeline.samplers.langevin import Langevin
@@ -91,10 +90,7 @@ class NeuralTransport(FlowLatentRecipe):
 
     def nets(self, spec: Spec) -> Nets:
         """The energy U, a ConvNet for images or an MLP for vectors, and the flow g."""
-        if spec.kind == "image":
-            energy: torch.nn.Module = ConvEnergy(spec.shape, self.width, self.leaky_slope)
-        else:
-            energy = MLPEnergy(spec.shape[0], (self.width,) * 3, self.leaky_slope)
+        energy = build_energy(spec, self.width, self.leaky_slope)
         return {"energy": energy, "flow": build_flow(self.flow, spec).requires_grad_(False)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
@@ -125,9 +121,7 @@ class NeuralTransport(FlowLatentRecipe):
             log_weight = -nets["energy"](nets["flow"](standard_normal((n, d), rng)))
         return log_weight.logsumexp(0) - math.log(n), 1 / log_weight.softmax(0).square().sum() / n
 
-    def item_metrics(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
         """`bits_per_dim` or `nll_nats` of p, with the estimated log Z, and of the flow; the energies of both."""
         x = batch["data"]["x"]
         dequantized = self.flow.dequantize(x, rng)
@@ -137,9 +131,7 @@ class NeuralTransport(FlowLatentRecipe):
         metrics |= {"log_z": log_z.expand(len(x)), "log_z_ess": share.expand(len(x))}
         return {**self.flow.metrics(energy + log_z, x), **metrics, "energy": energy, "energy_flow": flow}
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """U(x) - U(g(z_K)) (eq. 9)."""
         x = batch["data"]["x"]
         with torch.no_grad():

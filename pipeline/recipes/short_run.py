@@ -22,10 +22,9 @@ from torch.optim import Adam, Optimizer
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
-from pipeline.nets.conv import ConvEnergy
-from pipeline.nets.mlp import MLPEnergy
+from pipeline.nets.conv import build_energy
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates, Recipe
+from pipeline.recipe import Batches, Chains, ChainSettings, LossesAndMetrics, Recipe
 from pipeline.rng import initial_noise, standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, NonNegative, PositiveInt
@@ -70,9 +69,7 @@ class ShortRun(Recipe):
 
     def nets(self, spec: Spec) -> Nets:
         """The energy U: a ConvNet for images, an MLP for vectors."""
-        if spec.kind == "image":
-            return {"energy": ConvEnergy(spec.shape, self.width, self.leaky_slope)}
-        return {"energy": MLPEnergy(spec.shape[0], (self.width,) * 3, self.leaky_slope)}
+        return {"energy": build_energy(spec, self.width, self.leaky_slope)}
 
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam with its default betas."""
@@ -100,15 +97,9 @@ class ShortRun(Recipe):
         """U."""
         return nets["energy"]
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """U(x + sigma xi) - U(x_K), whose gradient is that of section 3.1."""
         x = batch["data"]["x"]
         x = x + self.data_noise * standard_normal(tuple(x.shape), rng)
         data, model = nets["energy"](x).mean(), nets["energy"](chains["model"].x).mean()
-        return {"energy": data - model}, {
-            "energy/gap": data - model,
-            "energy/data": data,
-            "energy/model": model,
-        }
+        return {"energy": data - model}, {"energy/gap": data - model, "energy/data": data, "energy/model": model}

@@ -17,17 +17,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
-from pipeline.energies.energy import Energy, gaussian, tilt
 from pipeline.errors import InputError
 from pipeline.latent import LatentRecipe
-from pipeline.nets.generator import decoder_of, reconstruction_energy
+from pipeline.nets.generator import decoder_of
 from pipeline.nets.layered import LayeredGenerator, StepSize
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates
+from pipeline.recipe import Batches, Chains, ChainSettings, LossesAndMetrics
 from pipeline.rng import fold, generator, standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.samplers.short_run_density import short_run_divergence
@@ -103,12 +101,6 @@ class ShortRunInference(LatentRecipe):
         """Posterior: K steps of size s. Prior: no steps."""
         return Langevin.textbook(self.steps if chain == "posterior" else 0, float(nets["step_size"]().detach()))
 
-    def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """Prior: |z|^2/2. Posterior: |x - g(z)|^2 / (2 sigma^2) + |z|^2/2."""
-        if context is None:
-            return gaussian()
-        return tilt(reconstruction_energy(context, decoder_of(nets), self.sigma), gaussian())
-
     def best_step_size(self, nets: Nets, items: Batch, rng: torch.Generator) -> float:
         """The step size of the grid with the smallest KL, averaged over items, under the same noise for all sizes."""
         z, seed = standard_normal((len(items["x"]), self.latent_dim), rng), fold(rng.initial_seed(), "search")
@@ -118,9 +110,7 @@ class ShortRunInference(LatentRecipe):
         kl = torch.stack([short_run_divergence(target, k, z, generator(seed, z.device)).mean() for k in kernels])
         return grid[int(torch.where(kl.isfinite(), kl, torch.inf).argmin())]  # KL is not finite where chains diverge
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """Generator: the reconstruction at posterior states (eq. 9). Step size: squared log distance to the best."""
         items = batch["data"]
         loss = decoder_of(nets).loss(chains["posterior"].x, items, self.sigma)

@@ -27,7 +27,7 @@ from pipeline.nets.encoder import build_encoder, reparameterize
 from pipeline.nets.generator import build_decoder, decoder_of
 from pipeline.nets.symbols import build_head, joint, label_metrics, labelled_classes, marginal, symbol_usage
 from pipeline.nets.weights import Nets
-from pipeline.recipe import ChainSettings, ChainStates
+from pipeline.recipe import Batches, Chains, ChainSettings, LossesAndMetrics, Metrics
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, Decay, NonNegative, Positive, PositiveInt, Share
 
@@ -125,18 +125,14 @@ class SymbolVector(LatentRecipe):
         """(n, k) scores F(z) of the symbols at the encoder's mean z."""
         return nets["energy"](nets["encoder"](x)[0])
 
-    def item_metrics(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
-    ) -> dict[str, Tensor]:
+    def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
         """At the encoder's mean z: the decoder's metrics, `energy` -log p(x, z) without normalisers, and `accuracy`."""
         items, (mean, _) = batch["data"], nets["encoder"](batch["data"]["x"])
         loss, labels = decoder_of(nets).loss(mean, items, self.sigma), items if self.labelled_batch_size else None
         metrics = {**decoder_of(nets).metrics(loss, items, self.sigma), **label_metrics(nets, labels)}
         return {**metrics, "energy": loss + self.target("prior", nets, None)(mean)}
 
-    def losses(
-        self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """Each network's part of the variational bound and of the cross entropy (algorithm 1)."""
         items, decoder, f = batch["data"], decoder_of(nets), marginal(nets["energy"], self.tilt)
         z, kl = reparameterize(nets["encoder"], items["x"], rng)

@@ -28,7 +28,9 @@ INTEGER = "integer:"
 
 
 def split_tensors(tree: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
-    """A tree whose tensors are replaced by strings that name them, and the tensors by that name."""
+    """A tree whose tensors and arrays are replaced by strings that name them, and the tensors by that name."""
+    if isinstance(tree, ndarray):
+        tree = torch.tensor(tree)
     if isinstance(tree, Tensor):
         return TENSOR + path, {path: tree.detach().contiguous().cpu()}
     if isinstance(tree, Mapping):
@@ -154,16 +156,9 @@ def read_part(place: Storage, name: str) -> Any:
     return join_tensors(place.read_json("state.json")["parts"][name], load_tensors(place.read(f"{name}.safetensors")))
 
 
-def to_tensors(arrays: Mapping[str, ndarray]) -> dict[str, Tensor]:
-    """Arrays as tensors, as a part holds them."""
-    return {name: torch.from_numpy(a) for name, a in arrays.items()}
-
-
 def pack(result: ChainResult) -> dict[str, Any]:
     """A result as the part of its lane holds it."""
-    fields = result._asdict()
-    del fields["lane"]
-    return {k: torch.tensor(v) if isinstance(v, ndarray) else v for k, v in fields.items()}
+    return {name: value for name, value in result._asdict().items() if name != "lane"}
 
 
 def unpack(lane: Lane, fields: Mapping[str, Any]) -> ChainResult:

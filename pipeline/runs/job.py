@@ -12,7 +12,7 @@ from pipeline.data.dataset import Dataset, load_data
 from pipeline.data.encoding import TextAs
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
-from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Share, check_fields
+from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Settings, Share
 
 R = TypeVar("R", bound=Recipe)
 
@@ -25,13 +25,6 @@ class Range(NamedTuple):
 
     least: int
     most: int
-
-
-class Settings:
-    """A group of settings, checked against the bounds of its fields."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -139,7 +132,7 @@ class EvaluationSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Job(Generic[R]):
+class Job(Settings, Generic[R]):
     """What is trained, on what data, for how long, and on which machines.
 
     A resumed run may change `updates`, and the groups `resources`, `divergence`, `logging` and `evaluation`.
@@ -169,16 +162,13 @@ class Job(Generic[R]):
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 GROUPS = ("data", "resources", "divergence", "logging", "evaluation")
 """Fields of a job that are groups of settings."""
 
 
-def override(job: Job[R], **settings: Any) -> Job[R]:
-    """Change settings of a job by their flat names, as flags have them.
+def override(job: Job[Any], **settings: Any) -> Job[Any]:
+    """Change settings of a job, its recipe included, by their flat names, as flags have them.
 
     override(job, updates=10, actors=0) returns a new job.
 
@@ -186,28 +176,11 @@ def override(job: Job[R], **settings: Any) -> Job[R]:
         TypeError: there is no such setting.
         InputError: a value is out of bounds.
     """
-    changes: dict[str, Any] = {}
-    for name, value in settings.items():
-        group = group_of(name)
-        if group:
-            changes.setdefault(group, {})[name] = value
-        else:
-            changes[name] = value
-    for group in GROUPS:
-        if isinstance(changes.get(group), dict):
-            changes[group] = dataclasses.replace(getattr(job, group), **changes[group])
-    return dataclasses.replace(job, **changes)
-
-
-def group_of(setting: str) -> str:
-    """The group that a setting belongs to; empty for the job's own."""
-    kinds = (DataSettings, ResourceSettings, DivergenceSettings, LoggingSettings, EvaluationSettings)
-    found = (
-        group
-        for group, kind in zip(GROUPS, kinds, strict=True)
-        if setting in {f.name for f in dataclasses.fields(kind)}
-    )
-    return next(found, "")
+    for name in GROUPS:
+        group = settings.get(name, getattr(job, name))
+        if own := {f.name: settings.pop(f.name) for f in dataclasses.fields(group) if f.name in settings}:
+            settings[name] = dataclasses.replace(group, **own)
+    return dataclasses.replace(job, **settings)
 
 
 def check_job(job: Job[Any]) -> None:

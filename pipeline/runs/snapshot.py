@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.data.dataset import Dataset
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
-from pipeline.nets.weights import Nets
+from pipeline.nets.weights import Nets, device_of
 from pipeline.recipe import init_networks
 from pipeline.runs import checkpoint
 from pipeline.runs.job import Job, load_dataset
@@ -30,7 +30,6 @@ class Snapshot(NamedTuple):
     nets: Nets
     update: int
     """Updates that the networks have made."""
-    checkpoint: Storage
     bank: Tensor | None = None
     """(n, *d) states of the sample chain's bank, over all lanes, without slots that are still empty; None: no bank."""
     history: Mapping[str, list[float]] = {}
@@ -39,6 +38,11 @@ class Snapshot(NamedTuple):
     """Consecutive updates that each of them has been outside its history."""
     attempt: int = 0
     """Rollbacks that the run has made."""
+
+    @property
+    def device(self) -> torch.device:
+        """Of the networks."""
+        return device_of(self.nets)
 
     @property
     def energy(self) -> Energy:
@@ -108,7 +112,7 @@ def _initial(job: Job[Any], device: torch.device) -> Snapshot:
     nets = init_networks(job.recipe, data.spec, job.seed, device)
     for net in nets.values():
         net.eval().requires_grad_(False)
-    return Snapshot(job, data, nets, 0, Storage.at(job.out))
+    return Snapshot(job, data, nets, 0)
 
 
 def _at(snapshot: Snapshot, place: Storage) -> Snapshot:
@@ -120,7 +124,6 @@ def _at(snapshot: Snapshot, place: Storage) -> Snapshot:
         snapshot.nets[name].load_state_dict(weights)
     return snapshot._replace(
         update=state["update"],
-        checkpoint=place,
         bank=_bank(job, place),
         history={name: values.tolist() for name, values in learner["monitor"]["history"].items()},
         outside={name: int(n) for name, n in learner["monitor"]["outside"].items()},

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from pipeline.energies.energy import Energy, evaluate, gradient
 from pipeline.samplers.kernel import Stats
-from pipeline.settings import Count, Positive, PositiveInt, check_fields
+from pipeline.settings import Count, Positive, PositiveInt, Settings
 
 
 @dataclass(frozen=True)
-class HMC:
+class HMC(Settings):
     """Hamiltonian Monte Carlo at temperature 1, Metropolis-corrected; with one leapfrog step it is MALA.
 
     Momenta are N(0, I). A proposal that is not finite is rejected, which the acceptance rate shows. No graph is kept:
@@ -34,9 +34,6 @@ class HMC:
     """Leapfrog steps per proposal."""
     step_size: Positive
     """Length of a leapfrog step, in units of the state."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def temperature(self) -> float:

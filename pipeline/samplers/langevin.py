@@ -16,11 +16,11 @@ from torch import Tensor
 
 from pipeline.energies.energy import Energy, Gradient, autograd_gradient, evaluate, gradient
 from pipeline.samplers.kernel import Stats
-from pipeline.settings import Count, NonNegative, check_fields
+from pipeline.settings import Count, NonNegative, Settings
 
 
 @dataclass(frozen=True)
-class Langevin:
+class Langevin(Settings):
     """Unadjusted Langevin dynamics, x <- x - drift dU/dx + noise xi (1904.09770 eq. 4; 1903.12370 eq. 4).
 
     A call keeps no graph, whether gradients are enabled or not, and uses an energy's own gradient where it brings one
@@ -46,9 +46,6 @@ class Langevin:
     """Evaluate the network in bfloat16 where autocast allows it; the state stays float32."""
     compile: bool = False
     """Compile the energy's gradient with torch.compile: worth its minute on a GPU and in long runs."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @classmethod
     def textbook(cls, steps: int, step_size: float) -> "Langevin":

@@ -17,10 +17,11 @@ from torch import Tensor
 from pipeline.chains.task import ChainTask, advance
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError, RunWriteError
-from pipeline.nets.weights import Nets, eval_copy, load
+from pipeline.nets.weights import eval_copy, load
 from pipeline.recipe import init_networks
 from pipeline.rng import fold
 from pipeline.runs.job import Job, load_dataset
+from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import CHAINS_PER_TASK, ChainStart, class_tasks, decode_states, draw_tasks
 from pipeline.sampling.long_chains import stretches, with_steps
@@ -72,14 +73,15 @@ class BulkSource:
         data = load_dataset(self.job)
         nets = eval_copy(init_networks(self.job.recipe, data.spec, self.job.seed, device))
         load(nets, self.weights)
-        return BlockWriter(self, data, nets)
+        bank = None if self.bank is None else torch.from_numpy(self.bank)
+        return BlockWriter(self, Snapshot(self.job, data, nets, self.update, bank))
 
 
 class BlockWriter:
     """Samples and writes blocks."""
 
-    def __init__(self, source: BulkSource, data: Dataset, nets: Nets):
-        self.source, self.data, self.nets = source, data, nets
+    def __init__(self, source: BulkSource, snapshot: Snapshot):
+        self.source, self.snapshot, self.data = source, snapshot, snapshot.data
 
     def write(self, i: int, rows: int) -> dict[str, float]:
         """Write the first `rows` rows of block i as a Parquet file; their number, and mean and sd of their energy."""
@@ -91,24 +93,20 @@ class BlockWriter:
 
     def sample(self, i: int, rows: int) -> Block:
         """The first `rows` rows of block i. Raises InputError where the model has no such samples."""
-        recipe, size = self.source.job.recipe, self.source.blocks.size
-        piece, parts = CHAINS_PER_TASK[self.data.spec.kind], []
+        size, piece, parts = self.source.blocks.size, CHAINS_PER_TASK[self.data.spec.kind], []
         for task in self._tasks(
             i, min(size, -(-rows // piece) * piece)
         ):  # whole tasks, even if only part of the last is needed
             states, energy = self._advance(task)
-            x = decode_states(recipe, self.nets, states, task.seed).numpy()
+            x = decode_states(self.snapshot, states, task.seed).numpy()
             parts.append(Block(x, energy, np.full(len(x), task.seed)))
         return Block(*(np.concatenate(column)[:rows] for column in zip(*parts, strict=True)))
 
     def _tasks(self, i: int, n: int) -> list[ChainTask]:
-        source, settings, recipe = self.source, self.source.blocks, self.source.job.recipe
-        seed = fold(settings.seed, "block", i)
+        settings, seed = self.source.blocks, fold(self.source.blocks.seed, "block", i)
         if settings.label is not None:
-            labels = np.full(n, settings.label)
-            return class_tasks(recipe, self.nets, self.data, labels, source.update, seed)
-        bank = None if source.bank is None else torch.from_numpy(source.bank)
-        return draw_tasks(recipe, self.nets, self.data, n, source.update, seed, settings.start, bank)
+            return class_tasks(self.snapshot, np.full(n, settings.label), seed)
+        return draw_tasks(self.snapshot, n, seed, settings.start)
 
     def _advance(self, task: ChainTask) -> tuple[Tensor, ndarray]:
         """States and energies after the task's steps, or after another number of steps, in stretches."""
@@ -116,7 +114,7 @@ class BlockWriter:
         tasks = [with_steps([task], steps)[0] for steps in lengths] or [task]
         for k, part in enumerate(tasks):
             seed = fold(task.seed, "stretch", k) if lengths else task.seed
-            result = advance(self.source.job.recipe, self.nets, part._replace(x=task.x, seed=seed))
+            result = advance(self.source.job.recipe, self.snapshot.nets, part._replace(x=task.x, seed=seed))
             task = task._replace(x=result.x)
         return torch.from_numpy(result.x), result.energy
 

@@ -11,11 +11,10 @@ from torch import Tensor
 from pipeline.chains.lanes import Lane
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, ChainTask
-from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
-from pipeline.nets.weights import Nets, device_of, flatten
-from pipeline.recipe import Recipe
+from pipeline.nets.weights import Nets, flatten
 from pipeline.rng import fold, generator
+from pipeline.runs.snapshot import Snapshot
 
 ChainStart: TypeAlias = Literal["noise", "data", "bank"]
 """Where chains start: from the recipe's initial distribution, from data, or from the run's bank."""
@@ -26,48 +25,34 @@ DECODED_AT_ONCE = 1000
 """States that are decoded in one call."""
 
 
-def draw_tasks(
-    recipe: Recipe,
-    nets: Nets,
-    data: Dataset,
-    n: int,
-    update: int,
-    seed: int,
-    start: ChainStart = "noise",
-    bank: Tensor | None = None,
-) -> list[ChainTask]:
+def draw_tasks(snapshot: Snapshot, n: int, seed: int, start: ChainStart = "noise") -> list[ChainTask]:
     """Tasks that draw n samples with the recipe's sample chain and its own sampler.
 
     Args:
-        recipe: the model's.
-        nets: its networks.
-        data: what it was trained on.
+        snapshot: the model.
         n: number of samples.
-        update: updates that the networks have made.
         seed: of starts and steps; tasks derive seeds of their own.
-        start: "data" needs a recipe that can encode data.
-        bank: (k, *d) states, for the start "bank".
+        start: "data" needs a recipe that can encode data, "bank" a snapshot with a bank.
     """
-    chain, size = recipe.sample_chain, CHAINS_PER_TASK[data.spec.kind]
-    count, device, purpose = -(-n // size), device_of(nets), "long run" if start == "data" else "samples"
-    sampler, tasks = recipe.sampler(chain, nets, update), []
+    data, bank, chain, sampler = snapshot.data, snapshot.bank, snapshot.job.recipe.sample_chain, snapshot.sampler
+    size, purpose = CHAINS_PER_TASK[data.spec.kind], "long run" if start == "data" else "samples"
+    count, tasks = -(-n // size), []
     for i in range(count):
         k, own_seed = min(size, n - i * size), fold(seed, purpose, i)
-        rng = generator(fold(seed, f"{purpose} start", i), device)
+        rng = generator(fold(seed, f"{purpose} start", i), snapshot.device)
         items = np.random.default_rng(fold(seed, f"{purpose} data", i)).integers(data.size, size=k)
         if start == "bank":
             assert bank is not None
             x = bank[np.random.default_rng(fold(own_seed, "bank")).integers(len(bank), size=k)].numpy()
         else:
-            x = _fresh_states(recipe, nets, data, items, rng, start).cpu().numpy()
-        tasks.append(ChainTask(chain, Lane(i, count), np.arange(k), x, None, sampler, own_seed, update))
+            x = _fresh_states(snapshot, items, rng, start).cpu().numpy()
+        tasks.append(ChainTask(chain, Lane(i, count), np.arange(k), x, None, sampler, own_seed, snapshot.update))
     return tasks
 
 
 @torch.no_grad()
-def _fresh_states(
-    recipe: Recipe, nets: Nets, data: Dataset, items: ndarray, rng: torch.Generator, start: ChainStart
-) -> Tensor:
+def _fresh_states(snapshot: Snapshot, items: ndarray, rng: torch.Generator, start: ChainStart) -> Tensor:
+    recipe, nets, data = snapshot.job.recipe, snapshot.nets, snapshot.data
     if start == "data":
         x = recipe.encode(nets, data.batch(items, rng.device)["x"], rng)
         assert x is not None
@@ -78,25 +63,26 @@ def _fresh_states(
     return recipe.initial_states(recipe.sample_chain, len(items), rng, nets, data.spec, context)
 
 
-def class_tasks(recipe: Recipe, nets: Nets, data: Dataset, labels: ndarray, update: int, seed: int) -> list[ChainTask]:
+def class_tasks(snapshot: Snapshot, labels: ndarray, seed: int) -> list[ChainTask]:
     """Tasks that draw one sample of each of the classes `labels` (n,), which may repeat, with the class chain.
 
     Raises:
         InputError: the recipe has no such classes.
     """
-    chain, count, device = recipe.class_chain, recipe.num_classes(data.spec), device_of(nets)
+    recipe, nets, spec = snapshot.job.recipe, snapshot.nets, snapshot.data.spec
+    chain, count = recipe.class_chain, recipe.num_classes(spec)
     if chain is None or not count:
         raise InputError(f"{type(recipe).__name__} cannot sample a given class", "label", labels.max())
     if labels.min() < 0 or labels.max() >= count:
         raise InputError(f"the classes are 0 to {count - 1}", "label", labels.max())
-    size = CHAINS_PER_TASK[data.spec.kind]
+    size = CHAINS_PER_TASK[spec.kind]
     parts = [labels[i : i + size].astype(np.int64) for i in range(0, len(labels), size)]
-    sampler, tasks = recipe.sampler(chain, nets, update), []
+    sampler, tasks = recipe.sampler(chain, nets, snapshot.update), []
     for i, part in enumerate(parts):
-        rng, context = generator(fold(seed, "class start", i), device), {"label": torch.from_numpy(part)}
-        x = recipe.initial_states(chain, len(part), rng, nets, data.spec, context).cpu().numpy()
-        lane, own_seed = Lane(i, len(parts)), fold(seed, "class", i)
-        tasks.append(ChainTask(chain, lane, np.arange(len(part)), x, {"label": part}, sampler, own_seed, update))
+        rng, context = generator(fold(seed, "class start", i), snapshot.device), {"label": torch.from_numpy(part)}
+        x = recipe.initial_states(chain, len(part), rng, nets, spec, context).cpu().numpy()
+        lane, slots, own_seed = Lane(i, len(parts)), np.arange(len(part)), fold(seed, "class", i)
+        tasks.append(ChainTask(chain, lane, slots, x, {"label": part}, sampler, own_seed, snapshot.update))
     return tasks
 
 
@@ -117,13 +103,13 @@ def final_states(results: ChainResults, chain: str) -> Tensor:
 
 
 @torch.no_grad()
-def decode_states(recipe: Recipe, nets: Nets, x: Tensor, seed: int) -> Tensor:
+def decode_states(snapshot: Snapshot, x: Tensor, seed: int) -> Tensor:
     """Data for states (n, *d) of the sample chain, on the CPU; the networks are left in eval mode."""
-    device = device_of(nets)
+    nets, device = snapshot.nets, snapshot.device
     for net in nets.values():
         net.eval()
     parts = [
-        recipe.decode(nets, part.to(device), generator(fold(seed, "decode", i), device)).cpu()
+        snapshot.job.recipe.decode(nets, part.to(device), generator(fold(seed, "decode", i), device)).cpu()
         for i, part in enumerate(x.split(DECODED_AT_ONCE))
     ]
     return torch.cat(parts)

@@ -13,7 +13,6 @@ from torch import Tensor
 from pipeline.chains.lanes import Lane
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainTask
-from pipeline.nets.weights import device_of
 from pipeline.rng import fold, generator
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import ChainStart, draw_tasks, run_tasks
@@ -41,17 +40,15 @@ def has_start(snapshot: Snapshot, start: ChainStart) -> bool:
 
 def can_start_from_data(snapshot: Snapshot) -> bool:
     """Whether data can be encoded to states of the sample chain."""
-    recipe, device = snapshot.job.recipe, device_of(snapshot.nets)
-    x = snapshot.data.batch(np.arange(1), device)["x"]
-    return recipe.encode(snapshot.nets, x, generator(0, device)) is not None
+    x = snapshot.data.batch(np.arange(1), snapshot.device)["x"]
+    return snapshot.job.recipe.encode(snapshot.nets, x, generator(0, snapshot.device)) is not None
 
 
 def start_tasks(snapshot: Snapshot, start: ChainStart, n: int, seed: int) -> list[ChainTask] | None:
     """Tasks of n sample chains; None where the model has no such start."""
     if not has_start(snapshot, start):
         return None
-    recipe, seed = snapshot.job.recipe, fold(seed, start)
-    return draw_tasks(recipe, snapshot.nets, snapshot.data, n, snapshot.update, seed, start, snapshot.bank)
+    return draw_tasks(snapshot, n, fold(seed, start), start)
 
 
 def tasks_by_start(

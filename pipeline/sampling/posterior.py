@@ -7,9 +7,9 @@ from numpy import ndarray
 from pipeline.chains.lanes import Lane
 from pipeline.chains.task import ChainTask
 from pipeline.data.dataset import Dataset
-from pipeline.nets.weights import Nets, device_of
 from pipeline.recipe import Recipe
 from pipeline.rng import fold, generator
+from pipeline.runs.snapshot import Snapshot
 
 ITEMS_PER_TASK = 100
 
@@ -25,16 +25,17 @@ def item_pieces(n: int) -> list[ndarray]:
 
 
 @torch.no_grad()
-def posterior_tasks(recipe: Recipe, nets: Nets, data: Dataset, n: int, update: int, seed: int) -> list[ChainTask]:
+def posterior_tasks(snapshot: Snapshot, data: Dataset, n: int, seed: int) -> list[ChainTask]:
     """Tasks of the recipe's posterior chains for the first n items of the data; all chains start anew."""
-    device, tasks, pieces = device_of(nets), [], item_pieces(n)
+    recipe, nets, device, tasks, pieces = snapshot.job.recipe, snapshot.nets, snapshot.device, [], item_pieces(n)
     for chain in posterior_chains(recipe):
-        sampler = recipe.inference_sampler(chain, nets, update)
+        sampler = recipe.inference_sampler(chain, nets, snapshot.update)
         for i, index in enumerate(pieces):
             batch = data.batch(index, device)
             rng = generator(fold(seed, f"held out {chain}", i), device)
             x = recipe.initial_states(chain, len(index), rng, nets, data.spec, batch).cpu().numpy()
             context = {name: t.cpu().numpy() for name, t in batch.items()}
             lane, own_seed = Lane(i, len(pieces)), fold(seed, f"held out chain {chain}", i)
-            tasks.append(ChainTask(chain, lane, np.arange(len(index)), x, context, sampler, own_seed, update))
+            slots = np.arange(len(index))
+            tasks.append(ChainTask(chain, lane, slots, x, context, sampler, own_seed, snapshot.update))
     return tasks

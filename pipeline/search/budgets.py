@@ -8,8 +8,8 @@ import torch
 
 from pipeline.nets.weights import Nets
 from pipeline.recipe import Recipe, init_networks
-from pipeline.runs.job import Job, Settings, load_dataset
-from pipeline.settings import PositiveInt
+from pipeline.runs.job import Job, load_dataset
+from pipeline.settings import PositiveInt, Settings
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from pipeline.evaluation.comparison import default_comparison
 from pipeline.evaluation.metrics.grid import grid_kl, grid_log_density, grid_points
 from pipeline.evaluation.metrics.items import detection_metrics, is_held_out, item_metrics
 from pipeline.evaluation.metrics.perplexity import sentence_nll
-from pipeline.nets.weights import device_of
 from pipeline.rng import fold
 from pipeline.runs.job import Job
 from pipeline.runs.snapshot import Snapshot
@@ -100,7 +99,7 @@ def measure_quality(snapshot: Snapshot, objective: Objective, items: Dataset, n:
         InputError: the recipe has no such metric.
         Diverged: samples are not finite.
     """
-    name, recipe, device = objective.name, snapshot.job.recipe, device_of(snapshot.nets)
+    name, recipe, device = objective.name, snapshot.job.recipe, snapshot.device
     if name == "grid_kl":
         return _grid_kl(snapshot)
     if name == "nll_nats":
@@ -122,10 +121,9 @@ def _require_finite(snapshot: Snapshot, x: Tensor) -> Tensor:
 
 
 def _fresh_samples(snapshot: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
-    recipe = snapshot.job.recipe
-    tasks = draw_tasks(recipe, snapshot.nets, snapshot.data, n, snapshot.update, seed)
-    states = final_states(run_tasks(pool, snapshot.nets, tasks), recipe.sample_chain)
-    return decode_states(recipe, snapshot.nets, _require_finite(snapshot, states), seed)
+    results = run_tasks(pool, snapshot.nets, draw_tasks(snapshot, n, seed))
+    states = final_states(results, snapshot.job.recipe.sample_chain)
+    return decode_states(snapshot, _require_finite(snapshot, states), seed)
 
 
 def _training_samples(snapshot: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
@@ -133,7 +131,7 @@ def _training_samples(snapshot: Snapshot, n: int, seed: int, pool: Pool) -> Tens
     if snapshot.bank is None or len(snapshot.bank) < 2:
         return _fresh_samples(snapshot, n, seed, pool)
     index = np.random.default_rng(fold(seed, "bank")).permutation(len(snapshot.bank))[:n]
-    return decode_states(snapshot.job.recipe, snapshot.nets, snapshot.bank[index], seed)
+    return decode_states(snapshot, snapshot.bank[index], seed)
 
 
 def _long_run_samples(snapshot: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
@@ -150,20 +148,19 @@ def _grid_kl(snapshot: Snapshot) -> float:
     if energy is None:
         raise InputError("the model has no energy of data", "objective", "grid_kl")
     points = grid_points(truth.half_width)
-    log_p = grid_log_density(energy, points.to(device_of(snapshot.nets)), snapshot.sampler.temperature)
+    log_p = grid_log_density(energy, points.to(snapshot.device), snapshot.sampler.temperature)
     return grid_kl(truth, log_p.cpu(), points)
 
 
 def _item_quality(snapshot: Snapshot, name: str, items: Dataset, n: int, seed: int, pool: Pool) -> float:
-    recipe, nets = snapshot.job.recipe, snapshot.nets
     rows = np.sort(np.random.default_rng(0).permutation(items.rows)[:n])  # the first rows may have few of the labels
     items = items._replace(rows=rows)
-    tasks = posterior_tasks(recipe, nets, items, n, snapshot.update, seed)
-    metrics = item_metrics(recipe, nets, items, n, run_tasks(pool, nets, tasks) if tasks else {})
+    tasks = posterior_tasks(snapshot, items, n, seed)
+    metrics = item_metrics(snapshot, items, n, run_tasks(pool, snapshot.nets, tasks) if tasks else {})
     wanted = "energy" if name == "auprc" else name
     if wanted not in metrics:
-        own = ", ".join(metrics) or "none"
-        raise InputError(f"the metrics of single items of {type(recipe).__name__} are {own}", "objective", name)
+        recipe, own = type(snapshot.job.recipe).__name__, ", ".join(metrics) or "none"
+        raise InputError(f"the metrics of single items of {recipe} are {own}", "objective", name)
     if name != "auprc":
         return float(metrics[name].mean())
     label = snapshot.job.data.held_out_class

@@ -9,12 +9,12 @@ import torch.distributed as dist
 from numpy import ndarray
 from torch import Tensor
 
-from pipeline.batch import Batch, Spec
+from pipeline.batch import Spec
 from pipeline.chains.lanes import Lane
 from pipeline.chains.task import ChainResult, ChainResults, chain_states
 from pipeline.errors import Diverged
 from pipeline.nets.weights import flatten, partition
-from pipeline.recipe import Recipe, init_networks
+from pipeline.recipe import Batches, Recipe, init_networks
 from pipeline.rng import fold, generator, seeded
 from pipeline.samplers.langevin import Langevin
 from pipeline.training.collective import gather
@@ -46,7 +46,7 @@ class Learner:
     def update(
         self,
         update: int,
-        batches: Mapping[int, dict[str, Batch]],
+        batches: Mapping[int, Batches],
         results: ChainResults,
         last: Mapping[str, float],
         fresh: bool = False,
@@ -82,7 +82,7 @@ class Learner:
         return dict.fromkeys(self.optimizers, 1.0) if factors is None else dict(factors)
 
     def _lane(
-        self, update: int, lane: Lane, batch: dict[str, Batch], results: ChainResults, factors: Mapping[str, float]
+        self, update: int, lane: Lane, batch: Batches, results: ChainResults, factors: Mapping[str, float]
     ) -> tuple[list[str], Tensor]:
         """One lane's gradients, metrics and flag, as a vector; and the metrics' names."""
         own = {chain: results[chain, lane.index] for chain in self.recipe.chains}
@@ -112,7 +112,7 @@ class Learner:
             gradient += torch.autograd.grad(loss, own, retain_graph=i + 1 < len(losses), materialize_grads=True)
         return gradient
 
-    def _chain_metrics(self, update: int, chain: str, result: ChainResult, batch: dict[str, Batch]) -> dict[str, Any]:
+    def _chain_metrics(self, update: int, chain: str, result: ChainResult, batch: Batches) -> dict[str, Any]:
         """Metrics of one lane's chains.
 
         `staleness`: sd of U_now(x) - U_then(x) in units of the sd of U_now(x); `staleness_ess`, at temperature 1: the
@@ -139,7 +139,7 @@ class Learner:
                 metrics["staleness_ess"] = 1 / ratio.square().sum() / len(ratio)
         return metrics
 
-    def staleness(self, update: int, batches: Mapping[int, dict[str, Batch]], results: ChainResults) -> float:
+    def staleness(self, update: int, batches: Mapping[int, Batches], results: ChainResults) -> float:
         """How far the weights have left those that moved an update's chains; the same on every rank, and a barrier.
 
         Per chain the mean over all lanes of sd(U_now(x) - U_then(x)) / sd(U_now(x)), as logged; the greatest over the
@@ -156,7 +156,7 @@ class Learner:
         means = [sum(by_lane.get((chain, p), 0.0) for p in range(count)) / count for chain in self.recipe.chains]
         return float(np.max(means, initial=0.0))
 
-    def _energies(self, chain: str, result: ChainResult, batch: dict[str, Batch]) -> tuple[Tensor, Tensor]:
+    def _energies(self, chain: str, result: ChainResult, batch: Batches) -> tuple[Tensor, Tensor]:
         """(n,) energies of a lane's chains: under the present weights, and under those that moved them."""
         context = self.recipe.chains[chain].context
         for net in self.nets.values():

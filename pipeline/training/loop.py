@@ -15,6 +15,7 @@ from pipeline.errors import Diverged, InputError
 from pipeline.runs import lease
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.journal import METRICS_FILE, RunJournal
+from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import decode_states, draw_tasks, final_states
 from pipeline.training.collective import gather, world
@@ -171,10 +172,11 @@ def _log(worker: Worker, journal: RunJournal, update: int, metrics: Mapping[str,
 def _current_samples(worker: Worker, results: ChainResults, update: int) -> Tensor:
     """Samples from this update's sample chains; where learning runs none, they are drawn for the purpose."""
     recipe, nets, seed = worker.job.recipe, worker.learner.nets, worker.job.seed
+    snapshot = Snapshot(worker.job, worker.data, nets, update)
     if recipe.sample_chain not in recipe.chains:
-        tasks = draw_tasks(recipe, nets, worker.data, GRID_SAMPLES, update, seed)
+        tasks = draw_tasks(snapshot, GRID_SAMPLES, seed)
         results = {(task.chain, task.lane.index): advance(recipe, nets, task) for task in tasks}
-    return decode_states(recipe, nets, final_states(results, recipe.sample_chain)[:GRID_SAMPLES], seed)
+    return decode_states(snapshot, final_states(results, recipe.sample_chain)[:GRID_SAMPLES], seed)
 
 
 def _progress_line(job: Job[Any], metrics: Mapping[str, float]) -> str:

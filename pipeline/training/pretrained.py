@@ -3,8 +3,12 @@
 import dataclasses
 from typing import Any
 
+import torch
+
+from pipeline.batch import Spec
 from pipeline.errors import InputError
 from pipeline.nets.weights import Nets
+from pipeline.recipe import init_networks
 from pipeline.runs import checkpoint
 from pipeline.runs.job import Job
 from pipeline.runs.job_json import identity
@@ -28,12 +32,14 @@ def resolve_checkpoint(place: str) -> str:
     return found.path if found.local else f"{place.rstrip('/')}{found.path.removeprefix(storage.path)}"
 
 
-def check_pretrained(job: Job[Any], nets: Nets) -> Job[Any]:
+def check_pretrained(job: Job[Any], spec: Spec) -> Job[Any]:
     """The job with `init_from` resolved to a checkpoint, once it is certain to provide the networks that are required.
 
     Raises:
-        InputError: there is no checkpoint, its networks do not fit, or a required network is missing.
+        InputError: the recipe does not accept such data, there is no checkpoint, its networks do not fit, or a required
+            network is missing.
     """
+    nets = init_networks(job.recipe, spec, job.seed, torch.device("cpu"))
     job = dataclasses.replace(job, init_from=resolve_checkpoint(job.init_from) if job.init_from else "")
     if missing := sorted(job.recipe.requires_pretrained - load_pretrained(job, nets)):
         name = missing[0]
@@ -62,11 +68,8 @@ def load_pretrained(job: Job[Any], nets: Nets) -> frozenset[str]:
         try:
             nets[name].load_state_dict(weights[name])
         except RuntimeError as e:
-            theirs, own = (some.get(f"recipe {name}") for some in (_identity(place), identity(job, "")))
+            there = checkpoint.read_state(place)["identity"]
+            theirs, own = (some.get(f"recipe {name}") for some in (there, identity(job, "")))
             reason = f"it is {theirs}, not {own}" if theirs != own else str(e).splitlines()[-1].strip()
             raise InputError(f"its {name} does not fit: {reason}", "init_from", job.init_from) from e
     return names
-
-
-def _identity(place: Storage) -> dict[str, Any]:
-    return dict(checkpoint.read_state(place)["identity"])

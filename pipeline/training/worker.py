@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from numpy import ndarray
 
-from pipeline.batch import Batch
 from pipeline.chains.bank import Bank
 from pipeline.chains.lanes import Lane, batch_indices, lanes_of_rank
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, ChainTask
 from pipeline.data.dataset import Dataset
 from pipeline.errors import Diverged, InputError, RunWriteError
-from pipeline.recipe import stream_context
+from pipeline.recipe import Batches
 from pipeline.rng import fold, generator
 from pipeline.runs import checkpoint
 from pipeline.runs.job import Job
@@ -69,7 +68,7 @@ class Worker:
         self.rollbacks: list[Rollback] = []
         self.accounting = Accounting(pool, restart_count if self.rank == 0 else lambda: 0)
 
-    def batch(self, update: int, lane: Lane) -> dict[str, Batch]:
+    def batch(self, update: int, lane: Lane) -> Batches:
         """The lane's part of each stream."""
         seed, parts = fold(self.job.seed, self.learner.attempt, "data"), {}
         for stream, size in self.job.recipe.streams.items():
@@ -90,12 +89,11 @@ class Worker:
             tasks += [self._task(name, update, version, lane, batch, "fresh " if again else "") for name in chains]
         return tasks
 
-    def _task(
-        self, name: str, update: int, version: int, lane: Lane, batch: dict[str, Batch], prefix: str
-    ) -> ChainTask:
+    def _task(self, name: str, update: int, version: int, lane: Lane, batch: Batches, prefix: str) -> ChainTask:
         recipe, nets, chain = self.job.recipe, self.learner.nets, self.job.recipe.chains[name]
         rng = generator(self.learner.fold(f"{prefix}start {name}", update, lane), self.device)
-        initial_context = stream_context(recipe, name, batch)
+        stream = chain.starts_from or chain.context
+        initial_context = batch[stream] if stream else None
 
         @torch.no_grad()
         def initial_states(n: int) -> ndarray:
@@ -197,7 +195,7 @@ class Worker:
         own = {**self.learner.state_dict(), "monitor": self.monitor.state_dict()}
         parts = [checkpoint.write_part(place, "learner", own)] if self.rank == 0 else []
         for lane in self.lanes:
-            banks = {name: checkpoint.to_tensors(bank.state_dict(lane)) for name, bank in self.banks.items()}
+            banks = {name: bank.state_dict(lane) for name, bank in self.banks.items()}
             results = {
                 u: {chain: checkpoint.pack(result) for (chain, p), result in some.items() if p == lane.index}
                 for u, some in in_flight.items()

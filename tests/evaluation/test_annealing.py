@@ -25,7 +25,6 @@ from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import generator
 from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import Snapshot
-from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 
 TRUTH = EightGaussians()
@@ -57,7 +56,7 @@ class Linear(torch.nn.Linear, GaussianDecoder):
 def snapshot_of(job, **settings):
     job = override(job, **settings)
     data = load_dataset(job)
-    return Snapshot(job, data, init_networks(job.recipe, data.spec, 3, CPU), 5, Storage.at(job.out))
+    return Snapshot(job, data, init_networks(job.recipe, data.spec, 3, CPU), 5)
 
 
 def pool_of(snapshot):

@@ -9,7 +9,7 @@ from torch import nn
 from pipeline.energies.energy import gaussian, tilt
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.completion import PPCA, fit_ppca, masked_errors, observed_mask, ppca_completion
-from pipeline.nets.generator import GaussianDecoder, reconstruction_energy
+from pipeline.nets.generator import GaussianDecoder, ReconstructionEnergy
 from pipeline.rng import generator
 from pipeline.samplers.langevin import Langevin
 
@@ -56,7 +56,7 @@ def test_posterior_chains_complete_by_the_conditional_mean_and_never_see_hidden_
     x, observed = normal(2, 1, D).expand(n, D), torch.tensor([0, 1, 1, 0, 1, 0]).expand(n, D).float()
     ends = []
     for items in (x, x + 100 * (1 - observed)):
-        target = tilt(reconstruction_energy({"x": items, "observed": observed}, net, MODEL.variance**0.5), gaussian())
+        target = tilt(ReconstructionEnergy({"x": items, "observed": observed}, net, MODEL.variance**0.5), gaussian())
         with torch.no_grad():
             z, _ = Langevin.textbook(200, 0.15)(target, normal(6, n, K), generator(7))
             ends.append(net(z))

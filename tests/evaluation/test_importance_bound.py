@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.batch import Spec
 from pipeline.energies.energy import gaussian, tilt
 from pipeline.evaluation.metrics.importance_bound import gaussian_log_normalizer, importance_bound, log_weights
-from pipeline.nets.generator import GaussianDecoder, reconstruction_energy
+from pipeline.nets.generator import GaussianDecoder, ReconstructionEnergy
 from pipeline.recipe import init_networks
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import generator
@@ -32,7 +32,7 @@ def normal(seed, *shape):
 
 
 def posterior(net, x):
-    return tilt(reconstruction_energy({"x": x}, net, SIGMA), gaussian())
+    return tilt(ReconstructionEnergy({"x": x}, net, SIGMA), gaussian())
 
 
 def normalized_log_weights(energy, langevin, x, samples):

@@ -14,7 +14,8 @@ from pipeline.evaluation.metrics.items import detection_metrics, item_metrics
 from pipeline.recipe import init_networks
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.short_run_inference import ShortRunInference
-from pipeline.runs.job import override
+from pipeline.runs.job import DataSettings, Job, override
+from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.posterior import posterior_tasks
 
 LATENT = LatentPrior(
@@ -47,11 +48,13 @@ def test_all_items_of_the_held_out_class_are_held_out():
 def test_held_out_items_use_the_inference_sampler_and_keep_their_order():
     data = load_data("digits", test_share=0.1).test
     nets = init_networks(LATENT, data.spec, 0, CPU)
-    tasks = posterior_tasks(LATENT, nets, data, 130, 0, seed=1)
+    snapshot = Snapshot(Job(recipe=LATENT, data=DataSettings("digits"), updates=1), data, nets, 0)
+    tasks = posterior_tasks(snapshot, data, 130, seed=1)
     assert {(t.sampler.steps, t.sampler.noise, t.sampler.drift) for t in tasks} == {(5, 0.0, 0.1**2 / 2)}
-    assert posterior_tasks(replace(LATENT, inference_steps=0), nets, data, 9, 0, 1)[0].sampler.noise == 0.1
+    learning = snapshot._replace(job=replace(snapshot.job, recipe=replace(LATENT, inference_steps=0)))
+    assert posterior_tasks(learning, data, 9, 1)[0].sampler.noise == 0.1
     results = {(t.chain, t.lane.index): advance(LATENT, nets, t) for t in tasks}
-    metrics = item_metrics(LATENT, nets, data, 130, results)
+    metrics = item_metrics(snapshot, data, 130, results)
     x = data.batch(np.arange(130))["x"]
     z = torch.from_numpy(np.concatenate([results["posterior", i].x for i in range(len(tasks))]))
     with torch.no_grad():

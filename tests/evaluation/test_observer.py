@@ -134,7 +134,7 @@ def snapshot_of(job, energy, factor):
     data = load_dataset(job)
     nets = {"energy": Scaled(energy or data.density.energy, factor).requires_grad_(False)}
     bank = data.density.sample(300, generator(7)).float()
-    return Snapshot(job, data, nets, 10, Storage.at(job.out), bank)
+    return Snapshot(job, data, nets, 10, bank)
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from pipeline.recipes.short_run import ShortRun
 from pipeline.rng import generator, standard_normal
 from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import Snapshot
-from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 
 GAUSSIAN = replace(COUPLINGS, family="gaussian")
@@ -50,13 +49,13 @@ def make_snapshot(small):
         if "flow" in initial:
             with torch.no_grad():
                 initial["flow"].init_from_data(data.batch(np.arange(1000))["x"])
-        return Snapshot(job, data, initial | nets, 0, Storage.at(job.out))
+        return Snapshot(job, data, initial | nets, 0)
 
     return make
 
 
 def trajectories_of(snapshot, steps=500):
-    return space_trajectories(snapshot, 16, steps, 1, 2, 0.8, 0, lambda draws, total: draws)
+    return space_trajectories(snapshot, 16, steps, 1, 2, 0.8, 0, lambda draws: draws)
 
 
 @pytest.fixture

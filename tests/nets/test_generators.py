@@ -5,7 +5,7 @@ import torch
 
 from pipeline.batch import Spec
 from pipeline.energies.energy import autograd_gradient, gradient
-from pipeline.nets.generator import build_decoder, reconstruction_energy
+from pipeline.nets.generator import ReconstructionEnergy, build_decoder
 from pipeline.nets.input_gradient import layer_passes
 from pipeline.nets.layered import LayeredGenerator
 from pipeline.rng import generator, seeded
@@ -21,7 +21,7 @@ def check(net, spec, hidden):
     z, items = draw(6, 5), {"x": draw(6, *spec.shape, seed=2)}
     if hidden:
         items["observed"] = (draw(6, *spec.shape, seed=3) > 0).float()
-    energy = reconstruction_energy(items, net, 0.3)
+    energy = ReconstructionEnergy(items, net, 0.3)
     exact, copies = autograd_gradient(energy, z), {name: value.clone() for name, value in items.items()}
     with torch.no_grad():
         own_gradient = gradient(energy)

@@ -15,6 +15,7 @@ from pipeline.nets.weights import eval_copy
 from pipeline.recipe import Recipe, init_networks
 from pipeline.rng import generator
 from pipeline.runs.job import load_dataset
+from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import decode_states, draw_tasks, final_states
 from pipeline.training.worker import Worker
 
@@ -87,9 +88,10 @@ def test_losses_name_every_learning_network_and_each_has_an_optimizer(make_worke
 def test_samples_of_the_model_are_data(make_worker):
     worker = make_worker()
     recipe, nets, shape = worker.job.recipe, worker.learner.nets, worker.data.spec.shape
-    tasks = [draw_tasks(recipe, nets, worker.data, 5, 0, seed=7) for _ in range(2)]
+    snapshot = Snapshot(worker.job, worker.data, nets, 0)
+    tasks = [draw_tasks(snapshot, 5, seed=7) for _ in range(2)]
     results = [{(t.chain, t.lane.index): advance(recipe, nets, t) for t in tasks_of_one} for tasks_of_one in tasks]
-    x, again = (decode_states(recipe, nets, final_states(one, recipe.sample_chain), 7) for one in results)
+    x, again = (decode_states(snapshot, final_states(one, recipe.sample_chain), 7) for one in results)
     assert x.shape == (5, *shape)
     assert torch.equal(x, again)
     assert x.isfinite().all()

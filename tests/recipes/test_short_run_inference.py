@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.batch import Spec
 from pipeline.energies.energy import gaussian, tilt
 from pipeline.errors import InputError
-from pipeline.nets.generator import GaussianDecoder, reconstruction_energy
+from pipeline.nets.generator import GaussianDecoder, ReconstructionEnergy
 from pipeline.recipe import ChainStates, init_networks
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import generator
@@ -34,7 +34,7 @@ class Linear(nn.Linear, GaussianDecoder):
 def posterior(net, x, sigma=SIGMA):
     """Energy and precision of the posterior."""
     precision = torch.eye(net.in_features) + net.weight.T @ net.weight / sigma**2
-    return tilt(reconstruction_energy({"x": x}, net, sigma), gaussian()), precision.detach()
+    return tilt(ReconstructionEnergy({"x": x}, net, sigma), gaussian()), precision.detach()
 
 
 def normal(seed, *shape):

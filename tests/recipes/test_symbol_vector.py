@@ -17,7 +17,8 @@ from pipeline.recipe import ChainStates, init_networks
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.symbol_vector import SymbolVector
 from pipeline.rng import generator
-from pipeline.runs.job import load_dataset, override
+from pipeline.runs.job import DataSettings, Job, load_dataset, override
+from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.kernel import Stats
 from pipeline.sampling.draw import class_tasks
 from pipeline.training.worker import Worker
@@ -126,7 +127,8 @@ def test_samples_of_a_class_have_its_density():
     with torch.no_grad():
         scores.weight.copy_(torch.linspace(-1, 1, 50).view(10, 5))
     nets = {"energy": scores.requires_grad_(False)}
-    tasks = class_tasks(recipe, nets, load_data("digits"), labels, 0, seed=1)
+    job = Job(recipe=recipe, data=DataSettings("digits"), updates=1)
+    tasks = class_tasks(Snapshot(job, load_data("digits"), nets, 0), labels, seed=1)
     z = torch.from_numpy(np.concatenate([advance(recipe, nets, task).x for task in tasks]))
     for label, part in ((3, z[:1000]), (7, z[1000:])):
         assert torch.allclose(part.mean(0), scores.weight[label], atol=4 / 1000**0.5)
@@ -136,10 +138,10 @@ def test_samples_of_a_class_have_its_density():
 def test_unknown_classes_are_refused(rank):
     one = rank(SMALL)
     with pytest.raises(InputError, match="label=10: the classes are 0 to 9"):
-        class_tasks(one.job.recipe, one.learner.nets, one.data, np.full(3, 10), 0, 0)
+        class_tasks(Snapshot(one.job, one.data, one.learner.nets, 0), np.full(3, 10), 0)
     other = rank(LatentPrior(latent_dim=5, batch_size=8))
     with pytest.raises(InputError, match="label=1: LatentPrior cannot sample a given class"):
-        class_tasks(other.job.recipe, other.learner.nets, other.data, np.full(3, 1), 0, 0)
+        class_tasks(Snapshot(other.job, other.data, other.learner.nets, 0), np.full(3, 1), 0)
 
 
 @pytest.mark.parametrize(

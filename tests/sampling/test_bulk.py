@@ -41,7 +41,7 @@ def test_a_block_is_a_function_of_its_number_and_its_rows_go_on(small, tmp_path,
 def test_energies_are_those_of_the_rows(small):
     one = source(small)
     writer = one.writer(CPU)
-    block, energy = writer.sample(0, 130), one.job.recipe.energy(writer.nets)
+    block, energy = writer.sample(0, 130), one.job.recipe.energy(writer.snapshot.nets)
     pieces = CHAINS_PER_TASK["image"]
     assert len(set(block.seed[:pieces])) == len(set(block.seed[pieces:])) == 1
     assert block.seed[0] != block.seed[-1]

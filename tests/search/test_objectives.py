@@ -12,7 +12,6 @@ from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import Snapshot
-from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.search.objectives import OBJECTIVES, check_objective, measure_quality
 
@@ -31,7 +30,7 @@ class Truth(torch.nn.Module):
 
 def snapshot_of(job, **nets):
     data = load_dataset(job)
-    return Snapshot(job, data, init_networks(job.recipe, data.spec, 0, CPU) | nets, 0, Storage.at(job.out))
+    return Snapshot(job, data, init_networks(job.recipe, data.spec, 0, CPU) | nets, 0)
 
 
 @pytest.fixture

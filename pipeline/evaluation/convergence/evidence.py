@@ -124,9 +124,8 @@ def gather_evidence(
     if run.finite and len(run.observations) < SHORTEST_REACH:
         return None
     rows = {start: slice(i * chains, (i + 1) * chains) for i, start in enumerate(by_start)}
-    recipe, nets = snapshot.job.recipe, snapshot.nets
     data = {
-        start: {multiple: decode_states(recipe, nets, x[own], seed) for multiple, x in run.states.items()}
+        start: {multiple: decode_states(snapshot, x[own], seed) for multiple, x in run.states.items()}
         for start, own in rows.items()
     }
     floor = comparison.distance_floor(chains) if comparison else float("nan")

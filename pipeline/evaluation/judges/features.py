@@ -147,16 +147,13 @@ def _apply_network(net: nn.Module, device: torch.device | str, x: Tensor) -> tup
 
 
 def _apply_to_bytes(net: nn.Module, device: torch.device | str, x: Tensor) -> tuple[Tensor, Tensor]:
-    return _apply_network(net, device, _to_bytes(x))
+    """The images with three channels of uint8."""
+    pixels = ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return _apply_network(net, device, pixels.expand(-1, 3, -1, -1))
 
 
 def _flatten(x: Tensor) -> tuple[Tensor, None]:
     return x.flatten(1), None
-
-
-def _to_bytes(x: Float[Tensor, "n c h w"]) -> Tensor:
-    """Three channels of uint8."""
-    return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)
 
 
 def _check_weights(path: str) -> None:

@@ -26,7 +26,6 @@ from pipeline.evaluation.metrics.importance_sampling import (
     log_mean_weight,
     weigh,
 )
-from pipeline.nets.weights import device_of
 from pipeline.rng import fold, generator, standard_normal
 from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.hmc import HMC
@@ -120,7 +119,7 @@ def log_normalizer(
     pool: Pool, snapshot: Snapshot, base: GaussianBase, temperature: float, chains: int, temperatures: int, seed: int
 ) -> LogRatios:
     """Log of the integral of exp(-U / temperature), U the sample chain's target, as one ratio by `chains` chains."""
-    rng = generator(fold(seed, "pilot"), device_of(snapshot.nets))
+    rng = generator(fold(seed, "pilot"), snapshot.device)
     sampler = tune_annealing(base, snapshot.energy, temperature, PILOT_CHAINS, temperatures, rng)
     sizes = [len(part) for part in np.array_split(np.arange(chains), -(-chains // _chains_per_task(base)))]
     tasks = [
@@ -155,7 +154,7 @@ def posterior_integrals(
     seed: int,
 ) -> PosteriorIntegrals:
     """Integrals by `chains` annealed chains per item; a task has as many items as fit, but at least one."""
-    n, device, tasks = len(items["x"]), device_of(snapshot.nets), []
+    n, device, tasks = len(items["x"]), snapshot.device, []
     cuts = np.array_split(np.arange(n), -(-n // max(_chains_per_task(base) // chains, 1)))
     for i, index in enumerate(cuts):
         some = {name: t[torch.from_numpy(index).to(t.device)] for name, t in items.items()}

@@ -59,16 +59,16 @@ def _discrepancy(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
     return float(within - 2 * ab.mean())
 
 
-def class_score(logits: Float[Tensor, "n k"], parts: int = PARTS) -> MeanEstimate:
+def class_score(logits: Float[Tensor, "n k"]) -> MeanEstimate:
     """Exp of the mean KL(p(y|x), p(y)): 1 where all items have the same class probabilities, k at most.
 
     With Inception's logits this is the inception score (Salimans et al. 2016, section 4): p(y) is the mean of p(y|x)
-    over a part of n / `parts` items, and the result is the mean over parts. Few items per class bias it down.
+    over a part of n / PARTS items, and the result is the mean over parts. Few items per class bias it down.
     """
     scores = []
-    for part in (logits[i::parts].double() for i in range(parts)):
+    for part in (logits[i::PARTS].double() for i in range(PARTS)):
         log_p = part.log_softmax(1)
         log_mean = log_p.logsumexp(0) - log_p.new_tensor(len(part)).log()
         scores.append((log_p.exp() * (log_p - log_mean)).sum(1).mean().exp())
     values = torch.stack(scores)
-    return MeanEstimate(float(values.mean()), float(values.std() / parts**0.5))
+    return MeanEstimate(float(values.mean()), float(values.std() / PARTS**0.5))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.batch import Batch
 from pipeline.energies.energy import Energy, gaussian, tilt
-from pipeline.nets.generator import Decoder, reconstruction_energy
+from pipeline.nets.generator import Decoder, ReconstructionEnergy
 from pipeline.rng import standard_normal
 from pipeline.samplers.hmc import HMC, warm_up
 
@@ -125,6 +125,6 @@ def log_marginal(
         hmc, _ = warm_up(KERNEL, pilot, standard_normal((n, latent_dim), rng), rng, rounds=PILOT_PROPOSALS)
         return anneal(gaussian(), target, standard_normal((m, n, latent_dim), rng), temperatures, hmc, rng)
 
-    joint, pilot = (tilt(reconstruction_energy(some, decoder, sigma), prior) for some in (repeated, items))
+    joint, pilot = (tilt(ReconstructionEnergy(some, decoder, sigma), prior) for some in (repeated, items))
     posterior, normalizer = ratio(joint, pilot, chains, n), ratio(prior, prior, 1000, 1)
     return posterior._replace(log_ratio=posterior.log_ratio - normalizer.log_ratio)

@@ -7,24 +7,22 @@ from torch import Tensor
 
 from pipeline.chains.task import ChainResults, chain_states
 from pipeline.data.dataset import Dataset
-from pipeline.nets.weights import Nets, device_of
-from pipeline.recipe import Recipe
 from pipeline.rng import fold, generator
+from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.posterior import item_pieces
 
 
 @torch.no_grad()
-def item_metrics(recipe: Recipe, nets: Nets, data: Dataset, n: int, results: ChainResults) -> dict[str, Tensor]:
+def item_metrics(snapshot: Snapshot, data: Dataset, n: int, results: ChainResults) -> dict[str, Tensor]:
     """The recipe's metrics (n,) of the first n items, by name; the networks are left in eval mode.
 
     Args:
-        recipe: the model's.
-        nets: its networks.
+        snapshot: the model.
         data: the items.
         n: how many of them.
         results: of `posterior_tasks` for the same items.
     """
-    device, metrics = device_of(nets), dict[str, list[Tensor]]()
+    recipe, nets, device, metrics = snapshot.job.recipe, snapshot.nets, snapshot.device, dict[str, list[Tensor]]()
     for net in nets.values():
         net.eval()
     for i, index in enumerate(item_pieces(n)):

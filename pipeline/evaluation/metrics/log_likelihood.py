@@ -89,7 +89,7 @@ def grid_metrics(setup: EvaluationSetup, n: int) -> list[Measurement]:
 
 
 def _energies(setup: EvaluationSetup, energy: Energy, x: Tensor) -> Tensor:
-    device = device_of(setup.snapshot.nets)
+    device = setup.snapshot.device
     with torch.no_grad():
         return torch.cat([energy(part.to(device)).double().cpu() for part in x.split(500)])
 

@@ -58,10 +58,9 @@ def long_run_trajectories(
             energies[start].append(energy.mean() / (sampler.temperature or 1.0))
             if i in wanted:
                 states[start][wanted[i]] = x
-    recipe, nets = snapshot.job.recipe, snapshot.nets
     return {
         start: LongRunTrajectory(
-            {m: decode_states(recipe, nets, x, seed) for m, x in by_multiple.items()}, torch.stack(energies[start])
+            {m: decode_states(snapshot, x, seed) for m, x in by_multiple.items()}, torch.stack(energies[start])
         )
         for start, by_multiple in states.items()
     }
@@ -74,22 +73,18 @@ def long_run_metrics(
     n: int,
     multiples: Sequence[float],
     progress: Progress,
-) -> tuple[list[Measurement], dict[ChainStart, LongRunTrajectory]]:
-    """`<distance>_<start>_<multiple>K` of n chains per start, `<distance>_data`: the floor of n; and the chains."""
+) -> tuple[list[Measurement], dict[ChainStart, LongRunTrajectory], dict[ChainStart, dict[float, float]]]:
+    """`<distance>_data`, the floor of n, and `<distance>_<start>_<multiple>K` of n chains per start.
+
+    Returns:
+        The measurements, that of the data first; the chains; and their distances, by start and multiple.
+    """
     seed, protocol = fold(setup.seed, "drift"), setup.protocol("long runs: data", (), n, way.features)
     result = [Measurement(f"{way.name}_data", way.distance_floor(n), protocol)]
     trajectories = long_run_trajectories(setup.pool, setup.snapshot, starts, n, multiples, seed, progress)
-    for start, trajectory in trajectories.items():
-        for m, x in trajectory.data.items():
+    curves = {start: {m: way.distance(x) for m, x in one.data.items()} for start, one in trajectories.items()}
+    for start, curve in curves.items():
+        for m, distance in curve.items():
             protocol = setup.protocol("long runs", (start,), n, way.features, multiple=m)
-            result.append(Measurement(f"{way.name}_{start}_{m:g}K", way.distance(x), protocol))
-    return result, trajectories
-
-
-def distance_curves(
-    measurements: Sequence[Measurement], trajectories: dict[ChainStart, LongRunTrajectory]
-) -> tuple[float, dict[ChainStart, dict[float, float]]]:
-    """The distance of the data, and the others by start and multiple, as `long_run_metrics` returns them."""
-    floor, *values = (one.value for one in measurements)
-    rest = iter(values)
-    return floor, {start: {m: next(rest) for m in chains.data} for start, chains in trajectories.items()}
+            result.append(Measurement(f"{way.name}_{start}_{m:g}K", distance, protocol))
+    return result, trajectories, curves

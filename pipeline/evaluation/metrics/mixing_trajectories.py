@@ -18,7 +18,6 @@ from pipeline.evaluation.judges.features import classifier_features
 from pipeline.evaluation.metrics.long_run import Progress
 from pipeline.evaluation.metrics.mixing import Mixing, import_arviz, mixing
 from pipeline.evaluation.protocol import EvaluationSetup, Measurement
-from pipeline.nets.weights import device_of
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import ChainStart, decode_states
@@ -72,13 +71,13 @@ def mixing_quantities(snapshot: Snapshot) -> Quantities:
     """
     recipe, data, spec = snapshot.job.recipe, snapshot.data, snapshot.data.spec
     if not can_start_from_data(snapshot):
-        rng = torch.Generator(device_of(snapshot.nets)).manual_seed(0)
+        rng = torch.Generator(snapshot.device).manual_seed(0)
         d = min(COORDINATES, recipe.initial_states(recipe.sample_chain, 1, rng, snapshot.nets, spec, None)[0].numel())
         return Quantities([f"z{i}" for i in range(d)], lambda z: z.flatten(1)[:, :d])
     if spec.kind != "image":
         d = min(COORDINATES, spec.size)
         return Quantities([f"x{i}" for i in range(d)], lambda x: x.flatten(1)[:, :d])
-    features = classifier_features(data, device_of(snapshot.nets)) if spec.num_classes else None
+    features = classifier_features(data, snapshot.device) if spec.num_classes else None
 
     def represent(x: Tensor) -> Tensor:
         return features(x).features if features else x.flatten(1).double()
@@ -105,7 +104,7 @@ def mixing_trajectory(
     tasks, energies, values = [task for some in by_start.values() for task in some], [], []
     for draw in progress(advance_repeatedly(setup.pool, snapshot, tasks, every, total), total):
         energies.append(draw.energy.double().numpy() / (snapshot.sampler.temperature or 1.0))
-        x = decode_states(snapshot.job.recipe, snapshot.nets, draw.x, setup.seed) if has_data else draw.x
+        x = decode_states(snapshot, draw.x, setup.seed) if has_data else draw.x
         values.append(quantities.compute(x).double().numpy())
     chain_starts = [start for start in by_start for _ in range(chains)]
     return MixingTrajectory(np.stack(energies, 1), np.stack(values, 1), quantities.names, chain_starts, warm_up, every)

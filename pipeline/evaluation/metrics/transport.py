@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.mixing import mixing
-from pipeline.evaluation.metrics.mixing_trajectories import Quantities, mixing_quantities
+from pipeline.evaluation.metrics.mixing_trajectories import mixing_quantities
 from pipeline.nets.flow import flow_of
 from pipeline.nets.weights import Nets, device_of
 from pipeline.rng import fold, generator, standard_normal
@@ -52,7 +52,7 @@ def space_trajectories(
     leapfrog_steps: int,
     acceptance_rate: float,
     seed: int,
-    progress: Callable[[Iterable[int], int], Iterable[int]],
+    progress: Callable[[range], Iterable[int]],
 ) -> dict[str, SpaceTrajectory]:
     """Chains in `z` and in `x`.
 
@@ -85,9 +85,10 @@ def space_trajectories(
             rng = generator(fold(seed, space, "tuning"), device)
             hmc, _ = warm_up(HMC(1, leapfrog_steps, 0.1), energy, pilot_start, rng, target=acceptance_rate)
             kernel, rng = HMC(every, hmc.leapfrog_steps, hmc.step_size), generator(fold(seed, space, "chains"), device)
-            draws = progress(range(steps // every), steps // every)
+            draws = progress(range(steps // every))
             x, energies, rate = _run(kernel, energy, data_energy, to_data, start, draws, rng)
-            result[space] = SpaceTrajectory(hmc, x.numpy(), energies, _evaluate(quantities, x), rate, every)
+            values = quantities.compute(x.flatten(0, 1)).double().view(chains, steps // every, -1).numpy()
+            result[space] = SpaceTrajectory(hmc, x.numpy(), energies, values, rate, every)
     return result
 
 
@@ -119,10 +120,6 @@ def _run(
         energies.append(data_energy(x).cpu())
         rates.append(float(stats.acceptance_rate.mean()))
     return torch.stack(data, 1), torch.stack(energies, 1).double().numpy(), float(np.mean(rates))
-
-
-def _evaluate(quantities: Quantities, x: Tensor) -> ndarray:
-    return quantities.compute(x.flatten(0, 1)).double().view(*x.shape[:2], -1).numpy()
 
 
 def mixing_by_space(trajectories: Mapping[str, SpaceTrajectory], modes: Tensor | None) -> dict[str, float]:
