@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from running import CPU
-from small_recipes import LATENT
+from running import CPU, sentences_in
+from small_recipes import CONTRASTIVE, FLOW, LATENT, RECIPES, TRANSPORT, with_recipe
 
 from pipeline.chains.local_pool import LocalPool
 from pipeline.distributed import train as distributed
@@ -16,7 +16,7 @@ from pipeline.energies.energy import gaussian, tilt
 from pipeline.energies.toy_densities import EightGaussians
 from pipeline.evaluation.metrics.annealing import GaussianBase, log_normalizer, posterior_integrals
 from pipeline.evaluation.metrics.grid import grid_points, log_integral
-from pipeline.evaluation.metrics.log_likelihood import likelihood_metrics
+from pipeline.evaluation.metrics.log_likelihood import likelihood_metrics, why_no_likelihood
 from pipeline.evaluation.protocol import EvaluationSetup
 from pipeline.nets.generator import GaussianDecoder
 from pipeline.recipe import init_networks
@@ -121,3 +121,19 @@ def test_actors_and_this_process_anneal_alike(small, ray_session):
     assert torch.equal(here.log_integral, there.log_integral)
     assert len(here.log_integral) == 7
     assert torch.equal(prior[0].log_ratio, prior[1].log_ratio)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_likelihood_of_data_needs_chains_that_move_under_the_energy_of_data(small, tmp_path, name):
+    job = with_recipe(small, name, sentences_in(tmp_path))
+    snapshot = snapshot_of(job)
+    energy = job.recipe.energy(snapshot.nets)
+    if why_no_likelihood(snapshot) or energy is None:
+        return
+    x = snapshot.data.batch(np.arange(4))["x"]
+    assert torch.equal(snapshot.energy(x), energy(x))
+
+
+def test_a_flow_has_no_likelihood_by_annealing_in_its_latent_space(small):
+    for recipe in (FLOW, TRANSPORT, CONTRASTIVE):
+        assert "move latent vectors, not data" in why_no_likelihood(snapshot_of(small, recipe=recipe))

@@ -15,6 +15,7 @@ from pipeline.evaluation.protocol import EvaluationSetup, Measurement
 from pipeline.nets.generator import GaussianDecoder
 from pipeline.nets.text import SentenceDecoder
 from pipeline.nets.weights import device_of
+from pipeline.recipe import Recipe
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.posterior import posterior_chains
@@ -29,6 +30,8 @@ def why_no_likelihood(snapshot: Snapshot) -> str:
     """Why the model has no likelihood that AIS can estimate; empty where it has one."""
     recipe = snapshot.job.recipe
     if recipe.energy(snapshot.nets) is not None:
+        if type(recipe).encode is not Recipe.encode:  # annealed chains move under the sample chain's target
+            return f"the chains of {type(recipe).__name__} move latent vectors, not data"
         temperature = snapshot.sampler.temperature
         return "" if 0 < temperature < math.inf else f"its chains have temperature {temperature:g}"
     model = recipe.likelihood(snapshot.nets)
