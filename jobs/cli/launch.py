@@ -43,8 +43,10 @@ def start_run(job: Job[Any]) -> None:
     storage = Storage.at(out)
     started = f"job.json{PART_SUFFIX}"  # all that a command leaves which dies before there is a run
     if storage.check_exists() and storage.names() != [started]:
-        raise InputError(f"exists: a run is never overwritten; continue it with jobs.resume {out}", "out", out)
-    job = override(job, out=storage.path if storage.local else out, source=resolve_source(job.data.source))
+        raise InputError(
+            f"exists: a run is never overwritten; continue it with jobs.resume {shlex.quote(out)}", "out", out
+        )
+    job = override(job, out=storage.uri, source=resolve_source(job.data.source))
     run_job(job, spec)
 
 
@@ -110,9 +112,10 @@ def _print_result(job: Job[Any], result: Mapping[str, Any], seconds: float) -> N
     for folder in ("samples", "figures"):
         for name in (storage / folder).names():
             if not name.startswith("update-"):
-                _print_row(folder, f"{job.out}/{folder}/{name}")
-    _print_row("run folder", job.out)
-    _print_row("curves and pictures", f"{sys.executable} -m tensorboard.main --logdir {shlex.quote(job.out)}")
+                _print_row(folder, storage / folder / name)
+    _print_row("run folder", storage)
+    if storage.local:  # TensorBoard reads object stores by packages and URIs of its own
+        _print_row("curves and pictures", f"{sys.executable} -m tensorboard.main --logdir {shlex.quote(job.out)}")
 
 
 def _print_verdict(job: Job[Any]) -> None:

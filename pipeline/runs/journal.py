@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from pyarrow import fs
 from torch import Tensor
 
 from pipeline.runs.image_grid import image_grid
@@ -51,7 +50,7 @@ def _writes(method: Callable[Concatenate["RunJournal", P], T]) -> Callable[Conca
 
     @functools.wraps(method)
     def guarded(self: "RunJournal", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with write_errors(self.out.path):
+        with write_errors(self.out):
             return method(self, *args, **kwargs)
 
     return guarded
@@ -144,7 +143,7 @@ class RunJournal:
         self.board.flush()
         if not self.out.local:
             self.lease.check()
-            fs.copy_files(str(self.folder), self.out.path, destination_filesystem=self.out.fs)
+            self.out.copy_from(Storage.at(str(self.folder)))
 
     @_writes
     def close(self) -> None:

@@ -228,7 +228,7 @@ class Worker:
             return 0
         place = self.checkpoints / name
         state = checkpoint.read_state(place)
-        check_identity(self.job, self.data.fingerprint, state["identity"], place.path)
+        check_identity(self.job, self.data.fingerprint, state["identity"], str(place))
         if self.rank == 0:
             checkpoint.remove_after(self.checkpoints, name)
         own = checkpoint.read_part(place, "learner")
