@@ -126,8 +126,9 @@ class Storage(NamedTuple):
     def names(self) -> list[str]:
         """Names of the files and folders in it, sorted; [] if it does not exist. Raises RunReadError."""
         with read_errors(self):
-            infos = self.fs.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        return sorted(info.base_name for info in infos)
+            everything = self.fs.type_name == "gcs"  # pyarrow lists only those folders there that have an object
+            infos = self.fs.get_file_info(fs.FileSelector(self.path, recursive=everything, allow_not_found=True))
+        return sorted({info.path.removeprefix(f"{self.path}/").partition("/")[0] for info in infos})
 
     def read(self, name: str) -> bytes:
         """A file's bytes. Raises FileNotFoundError, or RunReadError where it exists."""
@@ -170,7 +171,8 @@ class Storage(NamedTuple):
     def delete(self) -> None:
         """Remove the folder and everything in it, if it exists. Raises RunWriteError."""
         with write_errors(self), contextlib.suppress(FileNotFoundError):  # GCS misses the folder after its objects
-            self.fs.delete_dir(self.path)
+            if self.exists():
+                self.fs.delete_dir(self.path)
 
     def copy_from(self, other: "Storage") -> None:
         """Write all files of another folder, and of the folders in it. Raises RunWriteError and RunReadError."""
