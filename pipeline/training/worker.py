@@ -126,6 +126,7 @@ class Worker:
             version = next((result.version for result in results.values()), update)
             raise Diverged(name, update, version, -1, self.job.seed, self.monitor.explain(name))
         end = time.perf_counter()
+        more |= {f"lr/{name}": rate for name, rate in self.learner.learning_rates.items()}
         more |= {"attempt": float(self.learner.attempt), "time/chains": collected - start}
         return {**self.last, **more, "time/learn": end - collected, "time/update": end - start}, results
 

@@ -212,8 +212,8 @@ def test_keys_in_a_uri_are_used_and_written_nowhere(command, s3_server, tmp_path
         monkeypatch.setenv(name, "other")  # so that it is restored
     key, secret = "AKIAKEYOFURI", "se%2Fcret%2Bword"
     run = f"s3://{key}:{secret}@{BUCKET}/{tmp_path.name}/run"
-    texts = [*command(f"short_run digits {SMALL} --updates 1 --out {run}"), *command(f"evaluate {run} --n 20 --metrics samples"),
-             *command(f"short_run digits {SMALL} --out {run}")]  # fmt: skip
+    train, evaluate = f"short_run digits {SMALL} --updates 1 --out {run}", f"evaluate {run} --n 20 --metrics samples"
+    texts = [text for line in (train, evaluate, train) for text in command(line)]
     assert texts[::3] == [0, 0, 2]
     assert (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]) == (key, "se/cret+word")
     Storage.at(str(tmp_path / "copy")).copy_from(Storage.at(f"s3://{BUCKET}/{tmp_path.name}/run"))
