@@ -89,9 +89,11 @@ def _write(args: Evaluate, folder: ResultFolder, evaluation: Evaluation) -> None
         folder.storage.write(f"{name}.txt", "".join(f"{sentence}\n" for sentence in sentences).encode())
     if args.export and evaluation.trajectory:
         protocol = next(one.protocol for one in evaluation.measurements if one.name == "rhat_max")
-        parent, _, name = args.export.rpartition("/")
-        data = to_netcdf(evaluation.trajectory, {**protocol.content(), "hash": protocol.hash})
-        Storage.at(parent or ".").write(name, data)
+        data, file = (
+            to_netcdf(evaluation.trajectory, {**protocol.content(), "hash": protocol.hash}),
+            Storage.at(args.export),
+        )
+        file.parent.write(file.name, data)
         print(f"{'chains':24} {args.export}")
     folder.measurements(args, evaluation.measurements, **evaluation.more)
     if row := evaluation.more.get("convergence"):
@@ -102,13 +104,12 @@ def _check_export(args: Evaluate) -> None:
     """Raise InputError for a file that cannot be written."""
     if not args.export:
         return
-    parent, _, name = args.export.rpartition("/")
-    if not name.endswith(".nc"):
+    file = Storage.at(args.export)
+    if not file.name.endswith(".nc"):
         raise InputError("its name must end in .nc", "export", args.export)
-    folder = Storage.at(parent or ".")
-    if folder.check_exists(name):
+    if file.check_exists():
         raise InputError("exists already", "export", args.export)
-    if not folder.check_exists():
+    if file.local and not file.parent.exists():
         raise InputError("is in a folder that does not exist", "export", args.export)
 
 

@@ -83,7 +83,7 @@ def _find_checkpoint(job: Job[Any], fingerprint: str) -> int:
     newest = checkpoint.newest_name(checkpoints)
     if newest:
         state = checkpoint.read_state(checkpoints / newest)
-        check_identity(job, fingerprint, state["identity"], f"{job.out}/checkpoints/{newest}")
+        check_identity(job, fingerprint, state["identity"], str(checkpoints / newest))
         update = state["update"]
     if update > job.updates:
         raise InputError(f"the run has made {update} already", "updates", job.updates)

@@ -84,20 +84,20 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _is_file(args: Sample) -> bool:
-    return Path(args.out).suffix in FILES
+    return Path(Storage.at(args.out).name).suffix in FILES
 
 
 def _check_out(args: Sample) -> None:
     """Raise InputError for a file or folder that cannot be written to, whatever the run."""
-    out = Path(args.out).expanduser()
+    out = Storage.at(args.out)
     if _is_file(args):
         if args.actors:
             raise InputError("this process writes a file; name a folder for actors", "out", args.out)
-        if out.exists():
+        if out.check_exists():
             raise InputError("exists", "out", args.out)
-        if not out.absolute().parent.is_dir():
+        if out.local and not out.parent.exists():
             raise InputError("is in a folder that does not exist", "out", args.out)
-    elif out.suffix and "://" not in args.out and not args.out.endswith("/"):
+    elif Path(out.name).suffix and out.local and not args.out.endswith("/"):
         raise InputError("a file must end in .parquet or .npy; a folder with a dot must end in /", "out", args.out)
 
 
@@ -115,9 +115,8 @@ def _source(args: Sample, snapshot: Snapshot) -> bulk.BulkSource:
         raise InputError(f"{args.run} samples from N(0, I), without a chain", "steps", args.steps)
     size = args.block or BLOCK_SIZE[snapshot.data.spec.kind]
     blocks = bulk.BlockSettings(seed_of(args, snapshot), size, args.steps, args.start, args.label)
-    states, storage = None if bank is None else bank.numpy(), Storage.at(args.out)
-    out = storage.path if storage.local else args.out
-    return bulk.BulkSource(snapshot.job, flatten(snapshot.nets), snapshot.update, states, blocks, out)
+    states, out = None if bank is None else bank.numpy(), Storage.at(args.out)
+    return bulk.BulkSource(snapshot.job, flatten(snapshot.nets), snapshot.update, states, blocks, out.uri)
 
 
 def _write_file(args: Sample, writer: bulk.BlockWriter) -> None:
@@ -127,12 +126,14 @@ def _write_file(args: Sample, writer: bulk.BlockWriter) -> None:
             parts.append(writer.sample(i, rows))
             bar.update(rows)
     block = bulk.Block(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    if source.out.endswith(".npy"):
-        np.save(source.out, block.x)
+    out, file = Storage.at(source.out), io.BytesIO()
+    if out.name.endswith(".npy"):
+        np.save(file, block.x)
     else:
         import pyarrow.parquet as pq  # slow to import
 
-        pq.write_table(bulk.block_table(block, writer.data, 0), source.out)
+        pq.write_table(bulk.block_table(block, writer.data, 0), file)
+    out.parent.write(out.name, file.getvalue())
     print(f"{'samples':24} {len(block.x)} in {args.out}")
 
 
@@ -178,8 +179,9 @@ def _print_summary(args: Sample, writer: bulk.BlockWriter, summaries: list[Block
     count = round(sum(one["rows"] for one in summaries))
     if writer.data.spec.kind == "image":
         first = writer.sample(0, min(100, args.n)).x
-        Storage.at(writer.source.out).write("grid.png", _grid(torch.from_numpy(first)))
-        print(f"{'grid of the first':24} {args.out.rstrip('/')}/grid.png")
+        out = Storage.at(writer.source.out)
+        out.write("grid.png", _grid(torch.from_numpy(first)))
+        print(f"{'grid of the first':24} {out / 'grid.png'}")
     if count:
         mean = sum(one["rows"] * one["energy"] for one in summaries) / count
         square = sum(one["rows"] * (one["sd"] ** 2 + one["energy"] ** 2) for one in summaries) / count

@@ -9,6 +9,7 @@ and slices.png show all trials. A search that was killed continues with `python 
 """
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -112,10 +113,11 @@ def main(argv: Sequence[str]) -> None:
     data = _check(args, module, job)
     out = args.out or f"runs/search-{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if (storage := Storage.at(out)).check_exists():
-        raise InputError(f"exists: a search is never overwritten; continue it with jobs.resume {out}", "out", out)
-    out = storage.path if storage.local else out
+        raise InputError(
+            f"exists: a search is never overwritten; continue it with jobs.resume {shlex.quote(out)}", "out", out
+        )
     init_from = resolve_checkpoint(args.init_from) if args.init_from else ""
-    args = replace(args, out=out, data=resolve_source(job.data.source), init_from=init_from)
+    args = replace(args, out=storage.uri, data=resolve_source(job.data.source), init_from=init_from)
     _run(args, module, data, new=True)
 
 
@@ -131,7 +133,7 @@ def resume(out: str) -> None:
         args = Search(**content["args"])
     except (TypeError, ValueError, KeyError) as e:
         raise InputError(f"{SEARCH_FILE} is not a search of this version: {str(e).splitlines()[0]}", "run", out) from e
-    args = replace(args, out=storage.path if storage.local else out)
+    args = replace(args, out=storage.uri)
     module = _searchable(args)
     job = _job(args, module)
     if to_json(replace(job, out="")) != content["job"]:
@@ -225,7 +227,7 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
         plan = _plan(replace(args, init_from=job.init_from), module, data)
         default_comparison(data, torch.device("cpu"))  # trains its classifier once, before all trials would
         tune.search(plan)
-        trials = rank_trials(search_report.read_trials(f"{args.out}/trials", plan, data), objective)
+        trials = rank_trials(search_report.read_trials(plan, data), objective)
         recipes = {"preset": plan.job.recipe}
         for i, trial in enumerate(trials[: args.confirm]):
             recipes[f"best-{i + 1}"] = tune.suggested_recipe(plan, trial.settings)

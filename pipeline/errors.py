@@ -49,6 +49,10 @@ class RunWriteError(RunError, OSError):
     """A file of the run cannot be written: the disk is full, or the folder is gone."""
 
 
+class RunReadError(RunError):
+    """A file of the run cannot be read, though it may exist: the object store does not answer."""
+
+
 class LeaseLost(RunError):
     """Another command, or a newer group of learners, took over the run."""
 

@@ -1,11 +1,9 @@
 """The library: train, sample and evaluate from Python, in memory or in a run folder, with Ray or without."""
 
 import dataclasses
-import shutil
 import tempfile
 from collections.abc import Collection, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,10 +99,10 @@ class TrainedModel:
         Raises:
             InputError: the folder exists.
         """
-        target = Path(folder).expanduser()
-        if target.exists():
+        target = Storage.at(folder)
+        if target.check_exists():
             raise InputError("exists already", "folder", folder)
-        shutil.copytree(self.snapshot.job.out, target)
+        target.copy_from(Storage.at(self.snapshot.job.out))
 
 
 def fit(
@@ -147,7 +145,7 @@ def fit(
     storage = Storage.at(out or f"{folder.name}/run")  # type: ignore[union-attr]
     if storage.check_exists():
         raise InputError("exists: a run is never overwritten", "out", out)
-    job = dataclasses.replace(job, out=storage.path if storage.local else out)
+    job = dataclasses.replace(job, out=storage.uri)
     storage.write_json("job.json", {**to_json(job), "provenance": provenance()})
     _run(job, dataset, device, progress)
     return TrainedModel(newest_snapshot(job, device), folder)

@@ -1,6 +1,6 @@
 """A whole run: training, then the final evaluation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -51,6 +51,8 @@ def run(
         evaluation = Evaluation()
         if evaluates and job.evaluation.eval_samples:
             evaluation = final_evaluation(newest_snapshot(job, device), pool, progress)
+        if evaluates:  # a search writes its own, of the settings that differ
+            journal.hparams(_hparams(job), {f"final/{one.name}": one.value for one in evaluation.measurements})
         return _write_result(worker, journal, evaluation)
 
     return train(job, device, pool, progress, finish, command, restart_count)
@@ -65,6 +67,23 @@ def final_evaluation(snapshot: Snapshot, pool: Pool, progress: Callable[..., Pro
         options = EvaluationOptions(n=settings.eval_samples, starts=("data",), multiples=(multiple,))
     groups = default_groups(snapshot, steps)
     return evaluate(snapshot, pool, groups, options, progress=progress) if groups else Evaluation()
+
+
+def _hparams(job: Job[Any]) -> dict[str, bool | str | float]:
+    """The settings that the numbers of a run depend on, as TensorBoard takes them; nested ones as `langevin/steps`."""
+    settings = to_json(job)
+    own = {name: settings[name] for name in ("updates", "lanes", "lag", "max_staleness", "seed", "init_from")}
+    return _flat({**settings["recipe"], **settings["data"], **own})
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, bool | str | float]:
+    flat: dict[str, bool | str | float] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}/{inner}": one for inner, one in _flat(value).items()}
+        else:
+            flat[name] = value if isinstance(value, bool | int | float) else str(value)
+    return flat
 
 
 def _write_result(worker: Worker, journal: RunJournal, evaluation: Evaluation) -> dict[str, Any]:

@@ -16,6 +16,7 @@ install_import_hook(["pipeline"] if os.environ.get("EBM_CHECK_SHAPES") else MATH
 
 import pytest
 import torch
+from store_servers import PORTS, serve
 
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.runs.job import DataSettings, EvaluationSettings, Job, LoggingSettings, ResourceSettings
@@ -47,6 +48,20 @@ def ray_session(cache):
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The process of an S3 server."""
+    with serve("s3", PORTS["s3"]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gs_server():
+    """The process of a server of Google's store."""
+    with serve("gs", PORTS["gs"]) as server:
+        yield server
 
 
 @pytest.fixture

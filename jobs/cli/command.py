@@ -5,8 +5,10 @@ import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from urllib.parse import unquote
 
 from pipeline.errors import InputError, RunError
+from pipeline.runs.uri import CREDENTIALS, without_secrets
 
 FLAG_NAMES = {"source": "data"}
 """Flags whose name is not that of their field."""
@@ -28,11 +30,11 @@ def run_command(main: Callable[[Sequence[str]], None], args: Sequence[str] | Non
     """
     try:
         try:
-            main(sys.argv[1:] if args is None else args)
+            main(take_credentials(sys.argv[1:] if args is None else args))
         finally:
             sys.stdout.flush()
     except RunError as e:
-        print(f"error: {describe(e)}", file=sys.stderr)
+        print(f"error: {without_secrets(describe(e))}", file=sys.stderr)
         sys.exit(e.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -42,6 +44,24 @@ def run_command(main: Callable[[Sequence[str]], None], args: Sequence[str] | Non
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
         sys.exit(CLOSED_PIPE)
+
+
+def take_credentials(args: Sequence[str]) -> list[str]:
+    """The arguments without the keys in s3:// URIs, so that no run writes them down.
+
+    This process, and those that it starts, find the keys in their environment instead.
+
+    Raises:
+        InputError: the URIs have different keys, or other secrets.
+    """
+    keys = {match.group("user", "password") for arg in args for match in CREDENTIALS.finditer(arg)}
+    bare = [CREDENTIALS.sub(r"\g<scheme>", arg) if "s3://" in arg else arg for arg in args]
+    if len(keys) > 1 or any(without_secrets(arg) != arg for arg in bare):
+        raise InputError("URIs hold different keys, or secrets that only the environment may hold")
+    for user, password in keys:
+        os.environ.update(AWS_ACCESS_KEY_ID=unquote(user), AWS_SECRET_ACCESS_KEY=unquote(password))
+        os.environ.pop("AWS_SESSION_TOKEN", None)
+    return bare
 
 
 def _is_closed(descriptor: int) -> bool:

@@ -65,8 +65,7 @@ def read_presets(file: str, module: ModuleType) -> Mapping[str, Job[Any]]:
     """
     place, namespace = Storage.at(file), dict[str, Any]()
     try:
-        with place.fs.open_input_stream(place.path) as stream:
-            exec(compile(stream.read(), file, "exec"), namespace)
+        exec(compile(place.parent.read(place.name), file, "exec"), namespace)
     except Exception as e:
         why = " ".join(str(e).split())
         raise InputError(f"it cannot be read: {type(e).__name__}: {why}", "preset_file", file) from e

@@ -50,7 +50,7 @@ def begin_first_stage(job: Job[Any], flow: Job[MaximumLikelihoodFlow]) -> Job[An
         recipe=replace(flow.recipe, flow=job.recipe.flow),
         data=replace(job.data, labels_per_class=0),
         seed=job.seed,
-        out=f"{job.out}/{FOLDER}",
+        out=(Storage.at(job.out) / FOLDER).uri,
         resources=_resources(job),
         logging=job.logging,
         evaluation=replace(job.evaluation, eval_long_run_steps=0),
@@ -79,7 +79,7 @@ def resolve_first_stage(job: Job[Any], spec: Spec) -> Job[Any]:
 
 def awaits_first_stage(job: Job[Any]) -> bool:
     """Whether the job is to start with the flow in its own folder, and no checkpoint of it is chosen yet."""
-    return job.init_from == f"{job.out}/{FOLDER}"
+    return bool(job.init_from) and job.init_from == (Storage.at(job.out) / FOLDER).uri
 
 
 def _resources(job: Job[Any]) -> ResourceSettings:

@@ -51,8 +51,10 @@ def start_run(job: Job[Any], flow: Job[MaximumLikelihoodFlow] | None = None) -> 
     storage = Storage.at(out)
     started = f"job.json{PART_SUFFIX}"  # all that a command leaves which dies before there is a run
     if storage.check_exists() and not {*storage.names()} <= {started, FOLDER}:
-        raise InputError(f"exists: a run is never overwritten; continue it with jobs.resume {out}", "out", out)
-    job = override(job, out=storage.path if storage.local else out, source=resolve_source(job.data.source))
+        raise InputError(
+            f"exists: a run is never overwritten; continue it with jobs.resume {shlex.quote(out)}", "out", out
+        )
+    job = override(job, out=storage.uri, source=resolve_source(job.data.source))
     if flow:
         job = begin_first_stage(job, flow)
         _record(job)
@@ -67,9 +69,9 @@ def run_stages(job: Job[Any], spec: Spec) -> None:
 def finish_first_stage(job: Job[Any], spec: Spec) -> Job[Any]:
     """Run the first stage that a job may have, unless it is finished; the job with the checkpoint to start with."""
     if stage := unfinished_first_stage(job):
-        print(f"first stage: {stage.name}, in {stage.out}", file=sys.stderr)
+        print(f"first stage: {stage.name}, in {Storage.at(stage.out)}", file=sys.stderr)
         run_job(stage, spec)
-        print(f"second stage: {job.name}, in {job.out}", file=sys.stderr)
+        print(f"second stage: {job.name}, in {Storage.at(job.out)}", file=sys.stderr)
     return resolve_first_stage(job, spec)
 
 
@@ -135,9 +137,10 @@ def _print_result(job: Job[Any], result: Mapping[str, Any], seconds: float) -> N
     for folder in ("samples", "figures"):
         for name in (storage / folder).names():
             if not name.startswith("update-"):
-                _print_row(folder, f"{job.out}/{folder}/{name}")
-    _print_row("run folder", job.out)
-    _print_row("curves and pictures", f"{sys.executable} -m tensorboard.main --logdir {shlex.quote(job.out)}")
+                _print_row(folder, storage / folder / name)
+    _print_row("run folder", storage)
+    if storage.local:  # TensorBoard reads object stores by packages and URIs of its own
+        _print_row("curves and pictures", f"{sys.executable} -m tensorboard.main --logdir {shlex.quote(job.out)}")
 
 
 def _print_verdict(job: Job[Any]) -> None:

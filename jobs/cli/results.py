@@ -12,6 +12,7 @@ from pipeline.errors import InputError
 from pipeline.runs.image_grid import image_grid
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
+from pipeline.runs.uri import is_uri
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,19 +25,27 @@ class ResultFolder:
 
     def __init__(self, args: SnapshotArgs, snapshot: Snapshot, command: str):
         """Create the folder. Raises InputError where it exists, or cannot be created."""
-        self.snapshot, self.out = snapshot, args.out or f"{args.run.rstrip('/')}/{command}-{snapshot.update}"
-        self.storage = Storage.at(self.out)
+        name = f"{command}-{snapshot.update}"
+        self.snapshot, self.storage = snapshot, Storage.at(args.out) if args.out else Storage.at(args.run) / name
+        typed = (args.out or f"{args.run.rstrip('/')}/{name}").rstrip("/")
+        self.shown = str(self.storage) if is_uri(typed) else typed
         if self.storage.check_exists():
-            raise InputError("exists: results are never overwritten; choose another folder", "out", self.out)
+            raise InputError("exists: results are never overwritten; choose another folder", "out", self.shown)
+        if not self.storage.local:
+            return
         try:
             self.storage.fs.create_dir(self.storage.path, recursive=True)
         except OSError as e:
-            raise InputError(f"cannot be written to: {str(e).splitlines()[0]}", "out", self.out) from e
+            raise InputError(f"cannot be written to: {str(e).splitlines()[0]}", "out", self.shown) from e
+
+    def show(self, name: str) -> str:
+        """The place of a file, relative where the user typed a relative path."""
+        return str(self.storage / name) if is_uri(self.shown) else f"{self.shown}/{name}"
 
     def figure(self, name: str, figure: "Figure") -> None:
         """Write <name>.png."""
         self.storage.write(f"{name}.png", png(figure))
-        print(f"{'figure':24} {self.out}/{name}.png")
+        print(f"{'figure':24} {self.show(f'{name}.png')}")
 
     def images(self, name: str, x: Tensor, columns: int) -> None:
         """Write <name>.png: images (n, c, h, w) in [-1, 1], `columns` per row."""
@@ -47,7 +56,7 @@ class ResultFolder:
         self._write_result(args, metrics=metrics, **more)
         for name, value in metrics.items():
             print(f"{name:24} {value:.4g}")
-        print(f"{'result':24} {self.out}/result.json")
+        print(f"{'result':24} {self.show('result.json')}")
 
     def measurements(self, args: Any, measurements: Sequence["Measurement"], **more: Any) -> None:
         """As `result`, for measurements: `metrics` with a protocol hash each, `protocols` by hash."""
@@ -60,7 +69,7 @@ class ResultFolder:
             ess = f"{one.ess:8.3g}" if one.ess is not None else " " * 8
             note = f"  {one.note}" if one.note else ""
             print(f"{one.name:32} {one.value:10.4g} {error} {ess}  {one.protocol.hash}{note}")
-        print(f"{'result':32} {self.out}/result.json")
+        print(f"{'result':32} {self.show('result.json')}")
 
     def _write_result(self, args: Any, **content: Any) -> None:
         about = {"update": self.snapshot.update, "args": dataclasses.asdict(args)}

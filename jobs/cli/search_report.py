@@ -31,10 +31,10 @@ def confirm_name(name: str, seed: int) -> str:
     return f"{name}-seed-{seed}"
 
 
-def read_trials(folder: str, plan: SearchPlan, data: Dataset) -> list[TrialOutcome]:
-    """The trials in a folder."""
+def read_trials(plan: SearchPlan, data: Dataset) -> list[TrialOutcome]:
+    """The trials in the folder of a search."""
     trials = []
-    for name, record in read_records(folder).items():
+    for name, record in read_records(Storage.at(plan.out) / "trials").items():
         recipe, reports = suggested_recipe(plan, record["settings"]), record["reports"]
         nets = init_networks(recipe, data.spec, plan.job.seed, torch.device("cpu"))
         steps = recipe.sampler(recipe.sample_chain, nets, 0).gradient_evaluations
@@ -61,7 +61,7 @@ def conclude(
         recipes: the preset's, and those of the best trials, by name, best first.
         seeds: of their confirmation runs; empty: there were none.
     """
-    out, trials = Storage.at(plan.out), read_trials(f"{plan.out}/trials", plan, data)
+    out, trials = Storage.at(plan.out), read_trials(plan, data)
     result = _result(plan, objective, trials, recipes, _confirmed(plan, recipes, seeds))
     out.write_json("result.json", result)
     out.write("costs.png", png(figures.cost_figure(trials, objective)))
@@ -75,7 +75,7 @@ def _confirmed(plan: SearchPlan, recipes: Mapping[str, Any], seeds: Sequence[int
     """The last quality of each candidate with each new seed; None where the run has none."""
     if not seeds:
         return {}
-    records = read_records(f"{plan.out}/confirm")
+    records = read_records(Storage.at(plan.out) / "confirm")
     names = {name: [confirm_name(name, seed) for seed in seeds] for name in recipes}
     return {
         name: [float(records[run]["reports"][-1]["quality"]) if run in records else None for run in runs]
@@ -167,7 +167,8 @@ def preset_module(plan: SearchPlan, preset: Job[Any], recipe: Any, result: Mappi
 
 def preset_command(plan: SearchPlan) -> str:
     """The command that runs the preset that a search ends with."""
-    return f"python -m jobs.{plan.job.name.partition('-')[0]} --preset-file {shlex.quote(f'{plan.out}/preset.py')}"
+    file = str(Storage.at(plan.out) / "preset.py")
+    return f"python -m jobs.{plan.job.name.partition('-')[0]} --preset-file {shlex.quote(file)}"
 
 
 def _verdict(result: Mapping[str, Any]) -> str:
@@ -186,6 +187,7 @@ def _flags(settings: Mapping[str, Any]) -> str:
 
 
 def _print(plan: SearchPlan, objective: Objective, result: Mapping[str, Any]) -> None:
+    out = Storage.at(plan.out)
     counts, direction = result["counts"], "lower" if objective.direction == "min" else "higher"
     print(f"{'objective':24} {objective.name} ({direction} is better): {objective.description}")
     print(f"{'trials':24} " + ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in ENDS))
@@ -198,5 +200,6 @@ def _print(plan: SearchPlan, objective: Objective, result: Mapping[str, Any]) ->
         print(f"{'best':24} {_verdict(result)}")
         print(f"{'train it':24} {preset_command(plan)}")
     for name in ("costs.png", "slices.png", "result.json"):
-        print(f"{name:24} {plan.out}/{name}")
-    print(f"{'curves, HParams':24} {sys.executable} -m tensorboard.main --logdir {shlex.quote(plan.out)}")
+        print(f"{name:24} {out / name}")
+    if out.local:
+        print(f"{'curves, HParams':24} {sys.executable} -m tensorboard.main --logdir {shlex.quote(plan.out)}")

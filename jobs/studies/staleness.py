@@ -157,7 +157,7 @@ def _job(args: Staleness, case: str, seed: int, arm: Arm) -> Job[Any]:
         max_staleness=bound * arm.bounded,
         seed=seed,
         actors=args.actors,
-        out=Storage.at(f"{args.out}/{folder}").path,
+        out=(Storage.at(args.out) / folder).uri,
     )
 
 

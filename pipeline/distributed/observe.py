@@ -19,7 +19,7 @@ from pipeline.batch import Spec
 from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.actors import MAX_DEATHS, ChainActor, start_chain_actors
 from pipeline.distributed.ray_private import restart_count
-from pipeline.errors import Diverged
+from pipeline.errors import Diverged, RunReadError
 from pipeline.evaluation.convergence.observer import Observer, truncate_rows
 from pipeline.process import configure_process, lower_priority
 from pipeline.recipe import Recipe
@@ -134,7 +134,7 @@ def _first_update(job: Job[Any]) -> int:
     """The update from which the run continues; later rows of the observers' file are removed."""
     name = checkpoint.newest_name(Storage.at(job.out) / "checkpoints")
     update = checkpoint.update_of(name) if name else 0
-    with suppress(OSError):  # the observer reports it
+    with suppress(OSError, RunReadError):  # the observer reports it
         truncate_rows(Storage.at(job.out), update)
     return update
 

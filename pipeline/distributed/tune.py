@@ -66,13 +66,13 @@ class ResumableASHA(ASHAScheduler):  # type: ignore[misc]
         objective, whole = OBJECTIVES[plan.trial_budget.objective], plan.trial_budget.gradient_evaluations
         first_rung = whole / plan.trial_budget.report_count * (1 - 1e-9)  # less, or rounding could cost the last rung
         super().__init__(COST, objective.name, objective.direction, whole, first_rung, REDUCTION_FACTOR)
-        self.folder, self.replayed = f"{plan.out}/trials", False
+        self.out, self.replayed = plan.out, False
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Before the first trial, replay the reports of the trials in the search's folder."""
         if not self.replayed:
             self.replayed = True
-            for name, record in read_records(self.folder).items():
+            for name, record in read_records(Storage.at(self.out) / "trials").items():
                 self._replay(name, [{COST: one[COST], self.metric: one["quality"]} for one in record["reports"]])
         super().on_trial_add(tune_controller, trial)
 
@@ -166,7 +166,7 @@ def _fit(
     total: int,
 ) -> None:
     storage = Storage.at(plan.out) / "tune"
-    path = f"{storage.path}/{name}"
+    path = (storage / name).path
     bound = tune.with_resources(partial(trainable, plan), tune.PlacementGroupFactory(_trial_bundles(plan)))
     if tune.Tuner.can_restore(path, storage.fs):
         tuner = tune.Tuner.restore(path, bound, storage_filesystem=storage.fs, resume_errored=True)
@@ -203,13 +203,14 @@ def _suggest(plan: SearchPlan, trial: Any) -> None:
 def _run_suggestion(plan: SearchPlan, config: dict[str, Any]) -> None:
     """A trial's process, in a search."""
     name = tune.get_context().get_trial_id()
-    job = replace(plan.job, recipe=suggested_recipe(plan, config), out=f"{plan.out}/trials/{name}")
+    job = replace(plan.job, recipe=suggested_recipe(plan, config), out=(Storage.at(plan.out) / "trials" / name).uri)
     _run(plan, job, config)
 
 
 def _run_confirmation(jobs: Mapping[str, Job[Any]], plan: SearchPlan, config: dict[str, Any]) -> None:
     """A trial's process, in a confirmation."""
-    _run(plan, replace(jobs[config["name"]], out=f"{plan.out}/confirm/{config['name']}"), config)
+    out = Storage.at(plan.out) / "confirm" / config["name"]
+    _run(plan, replace(jobs[config["name"]], out=out.uri), config)
 
 
 def _run(plan: SearchPlan, job: Job[Any], settings: Mapping[str, Any]) -> None:

@@ -92,13 +92,17 @@ def commit(place: Storage, parts: list[WrittenPart], state: Mapping[str, Any]) -
 
 
 def is_whole(place: Storage) -> bool:
-    """Whether every file of the manifest exists and has its hash."""
+    """Whether every file of the manifest exists and has its hash.
+
+    Raises:
+        RunReadError: that cannot be found out, because the filesystem does not answer.
+    """
     if not place.exists("manifest.json"):
         return False
     try:
         hashes = place.read_json("manifest.json")
         return all(sha256(place.read(name)).hexdigest() == digest for name, digest in hashes.items())
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return False
 
 

@@ -12,16 +12,19 @@ from pipeline.errors import InputError
 from pipeline.recipe import Recipe
 from pipeline.runs.job import Job
 from pipeline.runs.storage import Storage
+from pipeline.runs.uri import without_secrets
 
 FORMAT = 4
 """Version of job.json and of checkpoints; a run folder of another version is refused."""
 
 
 def to_json(job: Job[Any]) -> dict[str, Any]:
-    """Every setting, and the format; `recipe` names its own type."""
+    """Every setting, and the format; `recipe` names its own type. URIs are without secrets."""
     kind = type(job.recipe)
     settings = TypeAdapter(Any).dump_python(job, mode="json")
     settings["recipe"] = {"type": f"{kind.__module__}.{kind.__qualname__}", **settings["recipe"]}
+    for group, name in ((settings, "out"), (settings, "init_from"), (settings["data"], "source")):
+        group[name] = without_secrets(group[name])
     return {"format": FORMAT, **settings}
 
 
@@ -48,7 +51,7 @@ def load_run(run: str, modules: Collection[str] = ()) -> Job[Any]:
         if e.field:
             raise
         raise InputError(e.why, "run", run) from e
-    return dataclasses.replace(job, out=storage.path if storage.local else run)
+    return dataclasses.replace(job, out=storage.uri)
 
 
 def from_json(settings: dict[str, Any], modules: Collection[str] = ()) -> Job[Any]:

@@ -13,9 +13,8 @@ import threading
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from pyarrow import fs
 from torch import Tensor
 
 from pipeline.runs.image_grid import image_grid
@@ -51,7 +50,7 @@ def _writes(method: Callable[Concatenate["RunJournal", P], T]) -> Callable[Conca
 
     @functools.wraps(method)
     def guarded(self: "RunJournal", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with write_errors(self.out.path):
+        with write_errors(self.out):
             return method(self, *args, **kwargs)
 
     return guarded
@@ -74,6 +73,9 @@ class RunJournal:
         file.
         """
         self.out, self.lease = out, lease
+        self.points: dict[str, list[tuple[int, float]]] = {}
+        """Points of the curves that have been constant so far, and so are not in TensorBoard."""
+        self.varying: set[str] = set()
         self._open(update, log_every)
 
     @_writes
@@ -91,17 +93,40 @@ class RunJournal:
             lines = [json.dumps(row) + "\n" for row in rows if row["update"] < end]
             (self.folder / f"{METRICS_FILE}{PART_SUFFIX}").write_text("".join(lines))
             (self.folder / f"{METRICS_FILE}{PART_SUFFIX}").replace(self.folder / METRICS_FILE)
+            for row in rows:
+                if row["update"] < end:
+                    self._add_points(row, write=False)
         threading.excepthook = _hide_tensorboard_errors
         self.metrics = (self.folder / METRICS_FILE).open("a")
         self.board = SummaryWriter(str(self.folder), purge_step=update)
 
     @_writes
     def log(self, update: int, metrics: Mapping[str, float]) -> None:
-        """Add a line to metrics.jsonl and a point to every curve. `update` counts from 0."""
-        self.metrics.write(json.dumps({"update": update, **metrics}) + "\n")
+        """Add a line to metrics.jsonl, and a point to every curve that is not constant. `update` counts from 0."""
+        row = {"update": update, **metrics}
+        self.metrics.write(json.dumps(row) + "\n")
         self.metrics.flush()
-        for name, value in metrics.items():
-            self.board.add_scalar(name, value, update)
+        self._add_points(row)
+
+    def _add_points(self, row: Mapping[str, Any], write: bool = True) -> None:
+        """A metric's first points wait until it changes for the first time; `write`: into TensorBoard."""
+        for name in row.keys() - {"update"}:
+            points = self.points.setdefault(name, [])
+            points.append((row["update"], row[name]))
+            if name in self.varying or points[0][1] != row[name]:
+                self.varying.add(name)
+                for update, value in points if write else []:
+                    self.board.add_scalar(name, value, update)
+                points.clear()
+
+    @_writes
+    def hparams(self, settings: Mapping[str, bool | str | float], metrics: Mapping[str, float]) -> None:
+        """Show the run in TensorBoard's HParams tab: its settings, with what stayed constant, and its final metrics."""
+        from torch.utils.tensorboard.summary import hparams  # slow to import
+
+        constant = {name: points[0][1] for name, points in self.points.items() if points}
+        for summary in hparams({**settings, **constant}, dict(metrics)):
+            self.board.file_writer.add_summary(summary)  # type: ignore[attr-defined]  # typed as None
 
     @_writes
     def scalar(self, name: str, value: float, update: int) -> None:
@@ -144,7 +169,7 @@ class RunJournal:
         self.board.flush()
         if not self.out.local:
             self.lease.check()
-            fs.copy_files(str(self.folder), self.out.path, destination_filesystem=self.out.fs)
+            self.out.copy_from(Storage.at(str(self.folder)))
 
     @_writes
     def close(self) -> None:

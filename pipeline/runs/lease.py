@@ -79,6 +79,6 @@ def _read(out: Storage) -> dict[str, Any]:
 
 def _reason(out: Storage, current: dict[str, Any]) -> str:
     if not current:
-        return f"{out.path}: lease.json is gone, so this command stops"
+        return f"{out}: lease.json is gone, so this command stops"
     worker = f"process {current['pid']} on {current['host']} since {current['since']}"
-    return f"{out.path}: {worker} works on the run, so this command stops"
+    return f"{out}: {worker} works on the run, so this command stops"

@@ -118,7 +118,7 @@ def _initial(job: Job[Any], device: torch.device) -> Snapshot:
 def _at(snapshot: Snapshot, place: Storage) -> Snapshot:
     """The snapshot at a checkpoint; its networks take over the checkpoint's weights."""
     job, state = snapshot.job, checkpoint.read_state(place)
-    check_identity(job, snapshot.data.fingerprint, state["identity"], place.path)
+    check_identity(job, snapshot.data.fingerprint, state["identity"], str(place))
     learner = checkpoint.read_part(place, "learner")
     for name, weights in learner["networks"].items():
         snapshot.nets[name].load_state_dict(weights)

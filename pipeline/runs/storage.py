@@ -1,81 +1,146 @@
-"""A folder on any filesystem that pyarrow knows: a path, `s3://bucket/folder`, `gs://bucket/folder`."""
+"""A folder on any filesystem that pyarrow knows: a path, `s3://bucket/folder`, `gs://bucket/folder`.
+
+Object stores have no folders, only names of objects, so none is ever made there.
+"""
 
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pyarrow import fs
 
-from pipeline.errors import InputError, RunWriteError
+from pipeline.errors import InputError, RunReadError, RunWriteError
+from pipeline.runs import uri as uris
 
 PART_SUFFIX = ".part"
 """Ends the name of a file that is not whole yet."""
+OBJECT_STORES = ("s3", "gcs", "abfs")
+GCS_RETRY_SECONDS = 15
+"""How long a request to Google's store is repeated, where the URI does not say; pyarrow's default is 15 minutes."""
+GCS_EMULATOR = "STORAGE_EMULATOR_HOST"
+"""Where Google's own clients find another server; pyarrow has to be told."""
 
 
 @contextlib.contextmanager
-def write_errors(path: str) -> Iterator[None]:
-    """Turn an OSError inside the block into RunWriteError, one line that names `path`."""
+def write_errors(place: object) -> Iterator[None]:
+    """Turn an OSError inside the block into RunWriteError, one line that names `place`."""
     try:
         yield
     except RunWriteError:
         raise
     except OSError as e:
-        raise RunWriteError(f"{path} cannot be written to: {str(e).splitlines()[0]}") from e
+        raise RunWriteError(f"{place} cannot be written to: {_reason(e)}") from e
+
+
+@contextlib.contextmanager
+def read_errors(place: object) -> Iterator[None]:
+    """Turn an OSError inside the block, unless a file does not exist, into RunReadError, which names `place`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as e:
+        raise RunReadError(f"{place} cannot be read: {_reason(e)}") from e
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error, without the trace that Google's client adds."""
+    return str(error).splitlines()[0].partition(" error_info=")[0]
 
 
 class Storage(NamedTuple):
-    """A folder, by filesystem and path."""
+    """A folder, by filesystem and path. Its text shows no secrets."""
 
     fs: fs.FileSystem
     path: str
+    uri: str
+    """What `at` makes it of again, in any process: an absolute path, or a URI."""
 
     @classmethod
     def at(cls, uri: str) -> "Storage":
         """The folder at a path or URI; it need not exist. Raises InputError for an unknown scheme."""
-        if "://" not in uri:
-            return cls(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri)))
+        if not uris.is_uri(uri):
+            path = os.path.abspath(os.path.expanduser(uri))
+            return cls(fs.LocalFileSystem(), path, path)
+        uri = uris.encode(uri)
         try:
-            return cls(*fs.FileSystem.from_uri(uri))
+            filesystem, path = fs.FileSystem.from_uri(_with_gcs_defaults(uri))
         except (ValueError, OSError) as e:
-            raise InputError(f"{uri} is not a folder that can be used: {str(e).splitlines()[0]}") from e
+            raise InputError(f"{uris.without_secrets(uri)} is not a folder that can be used: {_reason(e)}") from e
+        if isinstance(filesystem, fs.LocalFileSystem):
+            return cls(filesystem, path, path)
+        path = re.sub("/+", "/", path).strip("/")
+        if not path:
+            raise InputError(f"{uris.without_secrets(uri)} names no bucket")
+        return cls(filesystem, path, uri)
+
+    def __str__(self) -> str:
+        return uris.without_secrets(self.uri)
 
     @property
     def local(self) -> bool:
         """Whether ordinary file functions work on `path`."""
         return isinstance(self.fs, fs.LocalFileSystem)
 
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "Storage":
+        """The folder that it is in."""
+        path = self.path.rpartition("/")[0]
+        return Storage(self.fs, path, path if self.local else uris.parent(self.uri))
+
     def __truediv__(self, name: str) -> "Storage":
-        return Storage(self.fs, f"{self.path}/{name}")
+        path = f"{self.path}/{name}"
+        return Storage(self.fs, path, path if self.local else uris.join(self.uri, name))
 
     def exists(self, name: str = "") -> bool:
-        """Whether there is a file or folder `name`."""
-        info = self.fs.get_file_info(f"{self.path}/{name}".rstrip("/"))
+        """Whether there is a file or folder `name`. Raises RunReadError."""
+        with read_errors(self):
+            info = self.fs.get_file_info(f"{self.path}/{name}".rstrip("/"))
         return bool(info.type != fs.FileType.NotFound)
 
     def check_exists(self, name: str = "") -> bool:
-        """As `exists`, for a folder that a user names. Raises InputError where the filesystem does not answer."""
+        """As `exists`, for a folder that a user names.
+
+        Raises:
+            InputError: the filesystem does not answer, or has no such bucket.
+        """
         try:
-            return self.exists(name)
-        except OSError as e:
-            raise InputError(f"{self.path} cannot be reached: {str(e).splitlines()[0]}") from e
+            if self.exists(name):
+                return True
+            bucket = self.path.partition("/")[0]
+            missing = not self.local and self.fs.get_file_info(bucket).type == fs.FileType.NotFound
+        except (RunReadError, OSError) as e:
+            raise InputError(f"{self} cannot be reached: {_reason(e.__cause__ or e)}") from e
+        if missing:
+            raise InputError(f"{self}: there is no bucket {bucket}")
+        return False
 
     def names(self) -> list[str]:
-        """Names of the files and folders in it, sorted; [] if it does not exist."""
-        infos = self.fs.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        return sorted(info.base_name for info in infos)
+        """Names of the files and folders in it, sorted; [] if it does not exist. Raises RunReadError."""
+        with read_errors(self):
+            everything = self.fs.type_name == "gcs"  # pyarrow lists only those folders there that have an object
+            infos = self.fs.get_file_info(fs.FileSelector(self.path, recursive=everything, allow_not_found=True))
+        return sorted({info.path.removeprefix(f"{self.path}/").partition("/")[0] for info in infos})
 
     def read(self, name: str) -> bytes:
-        """A file's bytes."""
-        with self.fs.open_input_stream(f"{self.path}/{name}") as f:
+        """A file's bytes. Raises FileNotFoundError, or RunReadError where it exists."""
+        with read_errors(self / name), self.fs.open_input_stream(f"{self.path}/{name}") as f:
             return bytes(f.read())
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, whole or not at all on a local filesystem. Raises RunWriteError."""
         target = f"{self.path}/{name}"
-        with write_errors(target):
-            self.fs.create_dir(self.path, recursive=True)
+        with write_errors(self / name):
+            if self.fs.type_name not in OBJECT_STORES:
+                self.fs.create_dir(self.path, recursive=True)
             if not self.local:
                 return self._stream(target, data)
             try:
@@ -100,10 +165,33 @@ class Storage(NamedTuple):
 
     def remove(self, name: str) -> None:
         """Remove a file. Raises RunWriteError."""
-        with write_errors(f"{self.path}/{name}"):
+        with write_errors(self / name):
             self.fs.delete_file(f"{self.path}/{name}")
 
     def delete(self) -> None:
-        """Remove the folder and everything in it. Raises RunWriteError."""
-        with write_errors(self.path):
-            self.fs.delete_dir(self.path)
+        """Remove the folder and everything in it, if it exists. Raises RunWriteError."""
+        with write_errors(self), contextlib.suppress(FileNotFoundError):  # GCS misses the folder after its objects
+            if self.exists():
+                self.fs.delete_dir(self.path)
+
+    def copy_from(self, other: "Storage") -> None:
+        """Write all files of another folder, and of the folders in it. Raises RunWriteError and RunReadError."""
+        with read_errors(other):
+            infos = other.fs.get_file_info(fs.FileSelector(other.path, recursive=True))
+        for info in infos:
+            if info.is_file:
+                folder, _, name = info.path.removeprefix(f"{other.path}/").rpartition("/")
+                (self / folder if folder else self).write(name, other.read(f"{folder}/{name}" if folder else name))
+
+
+def _with_gcs_defaults(uri: str) -> str:
+    """A URI of Google's store that gives up soon, and goes where GCS_EMULATOR says; any other URI as it is."""
+    if not re.match("gs://|gcs://", uri):
+        return uri
+    parameters = {} if "retry_limit_seconds=" in uri else {"retry_limit_seconds": str(GCS_RETRY_SECONDS)}
+    if (server := os.environ.get(GCS_EMULATOR)) and "endpoint_override=" not in uri:
+        scheme, _, host = server.rpartition("://")
+        parameters |= {"endpoint_override": host.rstrip("/"), "scheme": scheme or "http"}
+        uri = re.sub("://(?:anonymous@)?", "://anonymous@", uri, count=1)
+    more = "&".join(f"{name}={value}" for name, value in parameters.items())
+    return f"{uri}{'&' if '?' in uri else '?'}{more}" if more else uri

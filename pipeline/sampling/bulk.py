@@ -22,7 +22,7 @@ from pipeline.recipe import init_networks
 from pipeline.rng import fold
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.snapshot import Snapshot
-from pipeline.runs.storage import Storage
+from pipeline.runs.storage import Storage, read_errors
 from pipeline.sampling.draw import CHAINS_PER_TASK, ChainStart, class_tasks, decode_states, draw_tasks
 from pipeline.sampling.long_chains import stretches, with_steps
 
@@ -154,7 +154,8 @@ def missing_blocks(source: BulkSource, n: int) -> list[tuple[int, int]]:
 
 
 def _rows(folder: Storage, i: int) -> int:
-    with folder.fs.open_input_file(f"{folder.path}/{block_name(i)}") as file:
+    name = block_name(i)
+    with read_errors(folder / name), folder.fs.open_input_file(f"{folder.path}/{name}") as file:
         return int(pq.read_metadata(file).num_rows)
 
 

@@ -4,6 +4,7 @@ A run and its resumption are the whole run, so a trial is a run like any other, 
 """
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -70,10 +71,9 @@ def run_trial(
             return
 
 
-def read_records(folder: str) -> dict[str, dict[str, Any]]:
+def read_records(folder: Storage) -> dict[str, dict[str, Any]]:
     """The records of the trials in a folder, by name."""
-    storage = Storage.at(folder)
-    places = {name: storage / name for name in storage.names()}
+    places = {name: folder / name for name in folder.names()}
     return {name: place.read_json(RECORD) for name, place in places.items() if place.exists(RECORD)}
 
 
@@ -98,13 +98,13 @@ def _run_until(
 
 
 def _log_hparams(out: Storage, name: str, settings: Mapping[str, Any], report: TrialReport) -> None:
-    """Show the trial in TensorBoard's HParams tab, and its quality against gradient evaluations; on local storage."""
-    if not out.local:
-        return
+    """Show the trial in TensorBoard's HParams tab, and its quality against gradient evaluations."""
     from torch.utils.tensorboard import SummaryWriter  # here, because the import takes a second
     from torch.utils.tensorboard.summary import hparams
 
-    with SummaryWriter(f"{out.path}/search") as writer:  # apart from the run's events, which a resumed run truncates
-        for summary in hparams(dict(settings), {name: report.quality}):
-            writer.file_writer.add_summary(summary)
-        writer.add_scalar(name, report.quality, report.gradient_evaluations)
+    with tempfile.TemporaryDirectory() as folder:
+        with SummaryWriter(folder) as writer:
+            for summary in hparams(dict(settings), {name: report.quality}):
+                writer.file_writer.add_summary(summary)
+            writer.add_scalar(name, report.quality, report.gradient_evaluations)
+        (out / "search").copy_from(Storage.at(folder))  # apart from the run's events, which a resumed run truncates

@@ -32,6 +32,8 @@ class Learner:
     def __init__(self, recipe: Recipe, spec: Spec, lanes: list[Lane], seed: int, device: torch.device):
         self.recipe, self.lanes, self.seed, self.device = recipe, lanes, seed, device
         self.attempt, self.lr_factor = 0, 1.0
+        self.learning_rates: dict[str, float] = {}
+        """Of the last update, by network; further groups of its parameters have a number. 0 where it did not learn."""
         self.frozen_weights: ndarray | None = None
         self.nets = init_networks(recipe, spec, seed, device)
         self.optimizers = recipe.optimizers(self.nets)
@@ -181,9 +183,12 @@ class Learner:
             for p in _learnable(self.nets[name]):
                 p.grad = torch.empty_like(p).copy_(gradient[i : i + p.numel()].view(p.shape))
                 i += p.numel()
-        for name, factor in factors.items():
-            for group in self.optimizers[name].param_groups:
-                group["lr"] = group["initial_lr"] * factor * self.lr_factor
+        for name, optimizer in self.optimizers.items():
+            for k, group in enumerate(optimizer.param_groups):
+                if name in factors:
+                    group["lr"] = group["initial_lr"] * factors[name] * self.lr_factor
+                self.learning_rates[f"{name}/{k}" if k else name] = group["lr"] if name in factors else 0.0
+        for name in factors:
             self.optimizers[name].step()
 
     def weights(self) -> tuple[ndarray, ndarray | None]:

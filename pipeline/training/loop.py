@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, advance
 from pipeline.data.dataset import Dataset
+from pipeline.energies.energy import Energy
 from pipeline.errors import Diverged, InputError
 from pipeline.runs import lease
 from pipeline.runs.job import Job, load_dataset
@@ -162,10 +164,15 @@ def _log(worker: Worker, journal: RunJournal, update: int, metrics: Mapping[str,
             journal.histogram(f"{chain}/grad_norm", torch.tensor(result.grad_norm), update)
     for name, value in oscillation(*gap_and_grad_norm(job.recipe, worker.monitor.history)).items():
         journal.scalar(f"dynamics/{name}", value, update)
-    if data.spec.kind == "image":
-        journal.samples(f"update-{done:08d}", _current_samples(worker, results, done), update)
-    if data.spec.kind == "text":
-        journal.text(f"update-{done:08d}", data.to_sentences(_current_samples(worker, results, done)), update)
+    energy = job.recipe.energy(worker.learner.nets)
+    if energy is not None or data.spec.kind in ("image", "text"):
+        samples = _current_samples(worker, results, done)
+        if energy is not None:
+            _log_energies(worker, journal, update, energy, samples)
+        if data.spec.kind == "image":
+            journal.samples(f"update-{done:08d}", samples, update)
+        if data.spec.kind == "text":
+            journal.text(f"update-{done:08d}", data.to_sentences(samples), update)
     journal.sync()  # before the checkpoint, so that a resumed run finds every line up to it
 
 
@@ -177,6 +184,15 @@ def _current_samples(worker: Worker, results: ChainResults, update: int) -> Tens
         tasks = draw_tasks(snapshot, GRID_SAMPLES, seed)
         results = {(task.chain, task.lane.index): advance(recipe, nets, task) for task in tasks}
     return decode_states(snapshot, final_states(results, recipe.sample_chain)[:GRID_SAMPLES], seed)
+
+
+@torch.no_grad()
+def _log_energies(worker: Worker, journal: RunJournal, update: int, energy: Energy, samples: Tensor) -> None:
+    """The energies of samples and of as many items of the data, the same items each time, under one network."""
+    index = np.linspace(0, worker.data.size - 1, min(worker.data.size, len(samples))).astype(np.int64)
+    items = worker.data.batch(index, worker.device)["x"]
+    journal.histogram("energies/data", energy(items).cpu(), update)
+    journal.histogram("energies/samples", energy(samples.to(worker.device)).cpu(), update)
 
 
 def _progress_line(job: Job[Any], metrics: Mapping[str, float]) -> str:

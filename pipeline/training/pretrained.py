@@ -22,14 +22,12 @@ def resolve_checkpoint(place: str) -> str:
         InputError: it is neither.
     """
     storage = Storage.at(place)
-    if storage.exists("manifest.json"):
-        return storage.path if storage.local else place
-    reachable = storage.check_exists("checkpoints")
-    name = checkpoint.newest_name(storage / "checkpoints") if reachable else None
+    if storage.check_exists("manifest.json"):
+        return storage.uri
+    name = checkpoint.newest_name(storage / "checkpoints")
     if name is None:
         raise InputError("neither a run with a checkpoint nor a checkpoint", "init_from", place)
-    found = storage / "checkpoints" / name
-    return found.path if found.local else f"{place.rstrip('/')}{found.path.removeprefix(storage.path)}"
+    return (storage / "checkpoints" / name).uri
 
 
 def check_pretrained(job: Job[Any], spec: Spec) -> Job[Any]:

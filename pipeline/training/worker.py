@@ -124,6 +124,7 @@ class Worker:
             version = next((result.version for result in results.values()), update)
             raise Diverged(name, update, version, -1, self.job.seed, self.monitor.explain(name))
         end = time.perf_counter()
+        more |= {f"lr/{name}": rate for name, rate in self.learner.learning_rates.items()}
         more |= {"attempt": float(self.learner.attempt), "time/chains": collected - start}
         return {**self.last, **more, "time/learn": end - collected, "time/update": end - start}, results
 
@@ -226,7 +227,7 @@ class Worker:
             return 0
         place = self.checkpoints / name
         state = checkpoint.read_state(place)
-        check_identity(self.job, self.data.fingerprint, state["identity"], place.path)
+        check_identity(self.job, self.data.fingerprint, state["identity"], str(place))
         if self.rank == 0:
             checkpoint.remove_after(self.checkpoints, name)
         own = checkpoint.read_part(place, "learner")

@@ -1,5 +1,6 @@
 """Commands as a user types them, run in the tests' own process."""
 
+import shlex
 import shutil
 
 import pytest
@@ -17,7 +18,7 @@ def command(monkeypatch, capsys, tmp_path):
     def run(line):
         code = 0
         try:
-            run_command(dispatch, line.split())
+            run_command(dispatch, shlex.split(line))
         except SystemExit as e:
             code = e.code or 0
         out, err = capsys.readouterr()

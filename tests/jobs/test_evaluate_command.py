@@ -58,6 +58,14 @@ def _opened_by_arviz(result):
     data = arviz.from_netcdf("chains.nc")
     assert dict(data.posterior.sizes) == {"chain": 6, "draw": 8, "quantity": 8}
     assert data.warmup_posterior.sizes["draw"] == 2
+    for group in (data.posterior, data.warmup_posterior):
+        assert list(group.start.values) == ["noise"] * 2 + ["data"] * 2 + ["bank"] * 2
+    assert list(data.warmup_posterior.step.values) == [3, 6]
+    assert list(data.posterior.step.values) == [3 * k for k in range(3, 11)]
+    assert [data.posterior.attrs[name] for name in ("warmup_draws", "warmup_steps", "steps_per_draw")] == [2, 6, 3]
+    assert "persistent chains" in json.loads(data.attrs["start_meanings"])["bank"]
+    from_data = data.posterior.sel(chain=data.posterior.start == "data")
+    assert from_data.sizes["chain"] == 2
     summary = arviz.summary(data, round_to="none")
     by = {name: summary.loc["energy" if name == "energy" else f"x[{name}]"] for name in result["mixing"]}
     for name, own in result["mixing"].items():

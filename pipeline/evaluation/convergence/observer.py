@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from pyarrow import fs
 from torch import Tensor
 
 from pipeline.batch import Spec
@@ -172,7 +171,7 @@ class Observer:
             self._add_figure("sheet", figures.chains_figure(snapshot, data), evidence.update)
         self.writer.flush()
         if not self.out.local:
-            fs.copy_files(str(self.folder), (self.out / FOLDER).path, destination_filesystem=self.out.fs)
+            (self.out / FOLDER).copy_from(Storage.at(str(self.folder)))
 
     def _add_figure(self, name: str, figure: "Figure", update: int) -> None:
         figure.savefig(self.folder / f"{name}-{update:08d}.png", dpi=100)

@@ -29,6 +29,11 @@ COMPONENTS = 8
 """Principal components of images that are quantities, at most."""
 FITTED_ITEMS = 2000
 """Images that the components are fitted to, at most."""
+START_MEANINGS: dict[ChainStart, str] = {
+    "noise": "the recipe's initial distribution",
+    "data": "items of the data",
+    "bank": "states of the run's persistent chains, as its checkpoint has them",
+}
 FEWEST_DRAWS = 4
 """Draws that ArviZ needs."""
 
@@ -142,7 +147,11 @@ def _worst(values: Float[ndarray, " q"], pick: Callable[[Any], float]) -> float:
 
 
 def to_netcdf(trajectory: MixingTrajectory, protocol: dict[str, Any]) -> bytes:
-    """A file of ArviZ's InferenceData: `energy`, and the quantities as `x`, by chain and draw; the warm-up apart."""
+    """A file of ArviZ's InferenceData: `energy`, and the quantities as `x`, by chain and draw; the warm-up apart.
+
+    Beside each chain stands its `start` (noise, data or bank), beside each draw its `step`, counted from there. The
+    attributes say how many draws and steps of warm-up came before the posterior's.
+    """
     arviz = import_arviz()
 
     def group(draws: slice) -> dict[str, ndarray]:
@@ -151,7 +160,10 @@ def to_netcdf(trajectory: MixingTrajectory, protocol: dict[str, Any]) -> bytes:
     attributes = {
         "protocol": json.dumps(protocol),
         "starts": json.dumps(trajectory.starts),
+        "start_meanings": json.dumps({start: START_MEANINGS[start] for start in dict.fromkeys(trajectory.starts)}),
         "steps_per_draw": trajectory.every,
+        "warmup_draws": trajectory.warm_up,
+        "warmup_steps": trajectory.warm_up * trajectory.every,
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "More chains")  # than draws, which is meant here
@@ -162,7 +174,12 @@ def to_netcdf(trajectory: MixingTrajectory, protocol: dict[str, Any]) -> bytes:
             coords={"quantity": trajectory.names},
             dims={"x": ["quantity"]},
             attrs=attributes,
+            posterior_attrs=attributes,
         )
+    for name in data.groups():
+        first = 1 + (trajectory.warm_up if name == "posterior" else 0)
+        steps = (first + np.arange(data[name].sizes["draw"])) * trajectory.every
+        data[name] = data[name].assign_coords(start=("chain", trajectory.starts), step=("draw", steps))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "chains.nc"
         data.to_netcdf(str(path), engine="h5netcdf")

@@ -1,0 +1,64 @@
+"""Object stores on loopback, each a process of its own, and an environment that leads to no other."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+BUCKET = "runs"
+KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests-secret", "AWS_REGION": "us-east-1"}
+SCHEMES = {"s3": "s3://", "gs": "gs://anonymous@"}
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+PORTS = {name: free_port() for name in SCHEMES}
+ADDRESSES = {
+    "AWS_ENDPOINT_URL": f"http://127.0.0.1:{PORTS['s3']}",
+    "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{PORTS['gs']}",
+}
+"""Where a URI without a query leads; set before Ray starts, so that its processes go there too."""
+
+
+def command(store, port):
+    if store == "s3":
+        return [sys.executable, str(Path(__file__).with_name("s3_server.py")), str(port)]
+    emulator = [sys.executable, "-c", "from gcp_storage_emulator.__main__ import main; import sys; main(sys.argv[1:])"]
+    return [*emulator, "start", "--in-memory", "--default-bucket", BUCKET, "--host", "127.0.0.1", "--port", str(port)]
+
+
+@contextmanager
+def serve(store, port):
+    """A server with an empty bucket; its process."""
+    server = subprocess.Popen(command(store, port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            assert server.poll() is None, f"the {store} server ended"
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        if store == "s3":
+            create = urllib.request.Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT")
+            urllib.request.urlopen(create).close()
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+
+
+def query(port):
+    """What leads to a server where the environment does not."""
+    return f"?endpoint_override=127.0.0.1:{port}&scheme=http"
+
+
+os.environ.update(KEYS | ADDRESSES | {"AWS_EC2_METADATA_DISABLED": "true"})
