@@ -167,7 +167,7 @@ def test_a_file_without_presets_is_one_line(command, text, why):
     code, _, err = command("short_run --preset-file preset.py --out run")
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith(f"error: --preset-file preset.py: {why}")
-    assert command("short_run --preset-file")[::2] == (2, "error: --preset-file: name a file\n")
+    assert command("short_run --preset-file")[::2] == (2, "error: --preset-file: expected one argument\n")
 
 
 def test_the_presets_of_a_file_take_flags_and_show_help(command):
