@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from pipeline import stop
 from pipeline.chains.local_pool import Pool
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.options import EvaluationOptions
@@ -31,6 +32,7 @@ def run(
     command: str = "",
     restart_count: Callable[[], int] = lambda: 0,
     evaluates: bool = True,
+    requested: Callable[[], str] = stop.requested,
 ) -> dict[str, Any] | None:
     """Train a job on this rank, then evaluate it; rank 0 returns the content of result.json.
 
@@ -42,9 +44,10 @@ def run(
         command: the id from `lease.acquire`; empty: this call is the command.
         restart_count: how often the command's actors have been restarted so far.
         evaluates: whether there is a final evaluation.
+        requested: why the run should stop; empty as long as it should not.
 
     Raises:
-        Diverged, InputError, TaskTimeout, RunWriteError, LeaseLost: as `training.loop.train` does.
+        Stopped, Diverged, InputError, TaskTimeout, RunWriteError, LeaseLost: as `training.loop.train` does.
     """
 
     def finish(worker: Worker, journal: RunJournal) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def run(
             evaluation = final_evaluation(newest_snapshot(job, device), pool, progress)
         return _write_result(worker, journal, evaluation)
 
-    return train(job, device, pool, progress, finish, command, restart_count)
+    return train(job, device, pool, progress, finish, command, restart_count, requested)
 
 
 def final_evaluation(snapshot: Snapshot, pool: Pool, progress: Callable[..., ProgressBar] | None = None) -> Evaluation:

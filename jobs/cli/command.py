@@ -1,24 +1,27 @@
 """Running a command: its errors become one line on stderr and an exit code."""
 
+import contextlib
+import io
 import os
 import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from typing import NoReturn
 
-from pipeline.errors import InputError, RunError
+from pipeline import stop
+from pipeline.errors import STOP_CODES, InputError, RunError, Stopped
 
 FLAG_NAMES = {"source": "data"}
 """Flags whose name is not that of their field."""
 POSITIONAL = {"run", "runs", "experiment", "preset"}
 """Fields that are arguments without a flag."""
-INTERRUPTED = 130
 CLOSED_PIPE = 141
-"""Exit codes of a shell for SIGINT and SIGPIPE."""
+"""Exit code of a shell for SIGPIPE."""
 
 
 def run_command(main: Callable[[Sequence[str]], None], args: Sequence[str] | None = None) -> None:
-    """Run a command; every RunError is one line on stderr and its exit code.
+    """Run a command; every RunError is one line on stderr and its exit code, and so is a request to stop.
 
     A reader that closes the pipe, as `| head` does, ends the command without a message.
 
@@ -26,22 +29,46 @@ def run_command(main: Callable[[Sequence[str]], None], args: Sequence[str] | Non
         main: the command.
         args: its arguments; None: those of this process.
     """
-    try:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that it cannot encode must not end a command
+            stream.reconfigure(errors="backslashreplace")
+    with stop.requests_handled():
         try:
-            main(sys.argv[1:] if args is None else args)
-        finally:
-            sys.stdout.flush()
-    except RunError as e:
-        print(f"error: {describe(e)}", file=sys.stderr)
-        sys.exit(e.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        if not _is_closed(sys.stdout.fileno()):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
-        sys.exit(CLOSED_PIPE)
+            try:
+                words = sys.argv[1:] if args is None else args
+                _check_words(words)
+                main(words)
+            finally:
+                sys.stdout.flush()
+        except Stopped as e:
+            _end(stop.describe(e), e.exit_code)
+        except KeyboardInterrupt:  # raised by a library for the signal
+            _end(stop.describe(Stopped("SIGINT")), STOP_CODES["SIGINT"])
+        except RunError as e:
+            _end(f"error: {describe(e)}", e.exit_code)
+        except BrokenPipeError:
+            closed = [one for one in (sys.stdout, sys.stderr) if _is_closed(one.fileno())]
+            if not closed:
+                raise
+            for one in closed:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), one.fileno())  # for what Python flushes at exit
+            sys.exit(CLOSED_PIPE)
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raise InputError for a word that is not text, which no file of the project could hold."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as e:
+            raise InputError(f"{ascii(word)} is not UTF-8") from e
+
+
+def _end(line: str, code: int) -> NoReturn:
+    stop.mark_described()
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr)
+    sys.exit(code)
 
 
 def _is_closed(descriptor: int) -> bool:

@@ -5,12 +5,14 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from pipeline import stop
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool
 from pipeline.data.sources import resolve_source
@@ -19,7 +21,7 @@ from pipeline.evaluation.convergence import observer
 from pipeline.process import configure_process, pick_device
 from pipeline.recipe import init_networks
 from pipeline.run import run
-from pipeline.runs import lease
+from pipeline.runs import checkpoint, lease
 from pipeline.runs.job import Job, check_job, load_dataset, override
 from pipeline.runs.job_json import to_json
 from pipeline.runs.journal import provenance
@@ -51,6 +53,7 @@ def start_run(job: Job[Any]) -> None:
 def run_job(job: Job[Any], spec: Spec) -> None:
     """Run a checked job in its folder, new or not, with Ray or without, and print the results."""
     began, device = time.perf_counter(), pick_device(job.resources.device)
+    stop.limit_minutes(job.resources.minutes)
     if job.resources.observers:
         observer.check_observable(job, spec)
     if job.resources.learners or job.resources.actors or job.resources.observers:
@@ -59,8 +62,22 @@ def run_job(job: Job[Any], spec: Spec) -> None:
         command = _record(job)
         configure_process(job.resources.threads)
         pool = LocalPool(job.recipe, init_networks(job.recipe, spec, job.seed, device))
-        result = run(job, device, pool, partial(tqdm, mininterval=1.0), command) or {}
+        with _continuing(job):
+            result = run(job, device, pool, partial(tqdm, mininterval=1.0), command) or {}
     _print_result(job, result, time.perf_counter() - began)
+
+
+def _continuing(job: Job[Any]) -> AbstractContextManager[None]:
+    """Name the command that continues the run, for the line that is written where it stops."""
+    module, checkpoints = type(job.recipe).__module__, Storage.at(job.out) / "checkpoints"
+    own = [] if module.startswith("pipeline.recipes.") else ["--recipe-module", module]
+
+    def describe() -> str:
+        name = checkpoint.newest_name(checkpoints)
+        at = f"at update {checkpoint.update_of(name)} of {job.updates}" if name else "before the first update"
+        return at if name is None or checkpoint.update_of(name) < job.updates else f"{at}, in the final evaluation"
+
+    return stop.continuing([sys.executable, "-m", "jobs.resume", job.out, *own], describe)
 
 
 def _run_on_ray(job: Job[Any], spec: Spec, device: torch.device) -> dict[str, Any]:
@@ -69,8 +86,10 @@ def _run_on_ray(job: Job[Any], spec: Spec, device: torch.device) -> dict[str, An
 
     with cluster.connected():
         cluster.wait_for_resources(job)
+        command = _record(job)
         try:
-            return run_on_ray(job, spec, device, _record(job))
+            with _continuing(job):
+                return run_on_ray(job, spec, device, command)
         except Diverged:
             _print_verdict(job)
             raise

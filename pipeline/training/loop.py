@@ -8,10 +8,11 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
+from pipeline import stop
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, advance
 from pipeline.data.dataset import Dataset
-from pipeline.errors import Diverged, InputError
+from pipeline.errors import Diverged, InputError, Stopped
 from pipeline.runs import lease
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.journal import METRICS_FILE, RunJournal
@@ -63,6 +64,7 @@ def train(
     finish: Finish,
     command: str = "",
     restart_count: Callable[[], int] = lambda: 0,
+    requested: Callable[[], str] = stop.requested,
 ) -> dict[str, Any] | None:
     """Train a job on this rank, from its newest checkpoint; rank 0 returns what `finish` returns.
 
@@ -74,8 +76,10 @@ def train(
         finish: called after the last update.
         command: the id from `lease.acquire`; empty: this call is the command, and acquires the lease.
         restart_count: how often the command's actors have been restarted so far.
+        requested: why the run should stop; empty as long as it should not.
 
     Raises:
+        Stopped: it should, and has a checkpoint of its last whole update; on all ranks alike.
         Diverged: a number is not finite or far outside its history, and the job does not roll back (any more).
         InputError: the data or the checkpoint do not belong to the job.
         TaskTimeout: no actor returned a task.
@@ -84,7 +88,7 @@ def train(
     """
     data, out = _shared_dataset(job), Storage.at(job.out)
     own = lease.join(out, command or lease.acquire(out)) if world()[0] == 0 else None
-    worker = Worker(job, data, device, pool, own, restart_count)
+    worker = Worker(job, data, device, pool, own, restart_count, requested)
     start = worker.restore()
     while True:
         try:
@@ -103,6 +107,7 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
         for update in range(start, job.updates):
             worker.step(update)
             worker.save_if_due(update + 1)
+            worker.stop_if_requested(update + 1)
         worker.accounting.total()
         return None
     assert worker.lease
@@ -110,14 +115,19 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
     if worker.data.statistics:
         Storage.at(job.out).write_json("data.json", worker.data.statistics)
     with closing(RunJournal(Storage.at(job.out), start, job.logging.log_every, worker.lease)) as journal:
-        with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar:
+        with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar, stop.deferred():
             bar.update(start)
-            for update in range(start, job.updates):
-                metrics, results = worker.step(update)
-                _log(worker, journal, update, metrics, results)
-                bar.set_description(_progress_line(job, metrics), refresh=False)
-                bar.update(1)
-                worker.save_if_due(update + 1)
+            try:
+                for update in range(start, job.updates):
+                    metrics, results = worker.step(update)
+                    _log(worker, journal, update, metrics, results)
+                    bar.set_description(_progress_line(job, metrics), refresh=False)
+                    bar.update(1)
+                    worker.save_if_due(update + 1)
+                    worker.stop_if_requested(update + 1, journal.sync)
+            except Stopped:
+                worker.save_interrupted(journal.sync)
+                raise
         worker.accounting.total()
         return finish(worker, journal)
 

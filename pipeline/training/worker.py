@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from numpy import ndarray
 
+from pipeline import stop
 from pipeline.batch import Batch
 from pipeline.chains.bank import Bank
 from pipeline.chains.lanes import Lane, batch_indices, lanes_of_rank
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, ChainTask
 from pipeline.data.dataset import Dataset
-from pipeline.errors import Diverged, InputError, RunWriteError
+from pipeline.errors import Diverged, InputError, RunWriteError, Stopped
 from pipeline.recipe import stream_context
 from pipeline.rng import fold, generator
 from pipeline.runs import checkpoint
@@ -25,7 +26,7 @@ from pipeline.runs.job_json import check_identity, identity
 from pipeline.runs.lease import Lease
 from pipeline.runs.storage import Storage
 from pipeline.training.accounting import Accounting
-from pipeline.training.collective import gather, world
+from pipeline.training.collective import any_rank, gather, world
 from pipeline.training.divergence import DivergenceMonitor, Rollback
 from pipeline.training.learner import Learner
 from pipeline.training.pretrained import load_pretrained
@@ -42,6 +43,7 @@ class Worker:
         pool: Pool,
         lease: Lease | None = None,
         restart_count: Callable[[], int] = lambda: 0,
+        requested: Callable[[], str] = lambda: "",
     ):
         """A worker at update 0.
 
@@ -52,9 +54,10 @@ class Worker:
             pool: moves the chains.
             lease: rank 0's right to write into the run folder; None on the other ranks.
             restart_count: how often this command's actors have been restarted so far; only rank 0 calls it.
+            requested: why the run should stop, empty as long as it should not; only rank 0 calls it.
         """
         self.job, self.data, self.device, self.pool = job, data, device, pool
-        self.lease, self.restart_count = lease, restart_count
+        self.lease, self.restart_count, self.requested = lease, restart_count, requested
         self.rank, ranks = world()
         if data.size < job.lanes and any(chain.bank == "datum" for chain in job.recipe.chains.values()):
             raise InputError(
@@ -68,6 +71,8 @@ class Worker:
         self.monitor = DivergenceMonitor(job.divergence.patience)
         self.rollbacks: list[Rollback] = []
         self.accounting = Accounting(pool, restart_count if self.rank == 0 else lambda: 0)
+        self.whole: int | None = None
+        """Updates that everything here has made; None while an update changes it."""
 
     def batch(self, update: int, lane: Lane) -> dict[str, Batch]:
         """The lane's part of each stream."""
@@ -110,7 +115,7 @@ class Worker:
 
     def step(self, update: int) -> tuple[dict[str, float], ChainResults]:
         """One update: submit chains, collect chains, one step of the learner; its metrics, and the chains."""
-        start = time.perf_counter()
+        start, self.whole = time.perf_counter(), update
         while self.pool.next <= update + self.job.lag:  # the first lag + 1 updates use the initial weights
             self.pool.submit(self.pool.next, self.tasks(self.pool.next, update), *self.learner.weights())
         results, fresh, more = self._collect(update), False, dict[str, float]()
@@ -125,6 +130,7 @@ class Worker:
         if name := self.monitor.update(self.last):
             version = next((result.version for result in results.values()), update)
             raise Diverged(name, update, version, -1, self.job.seed, self.monitor.explain(name))
+        self.whole = update + 1
         end = time.perf_counter()
         more |= {"attempt": float(self.learner.attempt), "time/chains": collected - start}
         return {**self.last, **more, "time/learn": end - collected, "time/update": end - start}, results
@@ -132,6 +138,7 @@ class Worker:
     def _collect(self, update: int) -> ChainResults:
         """The results of `update`; their states go back into the bank."""
         results = self.pool.collect(update)
+        self.whole = None
         for (chain, _), result in results.items():
             self.banks[chain].put(result.lane, result.slots, result.x)
         self.accounting.add(results)
@@ -170,6 +177,28 @@ class Worker:
         if self.is_due(update):
             self.save(update)
 
+    def stop_if_requested(self, update: int, sync: Callable[[], None] = lambda: None) -> None:
+        """Raise Stopped where the run should stop, with a checkpoint after `update` updates; on all ranks alike.
+
+        Args:
+            update: their number. After the last one nothing is raised, since the run has its last checkpoint.
+            sync: makes durable what is logged.
+        """
+        reason = self.requested() if self.rank == 0 and update < self.job.updates else ""
+        if update < self.job.updates and any_rank(bool(reason), self.device):
+            stop.accept()
+            if not self.is_due(update):
+                sync()
+                self.save(update)
+            raise Stopped(reason)
+
+    def save_interrupted(self, sync: Callable[[], None]) -> None:
+        """Where an update of this process alone was interrupted before it changed anything, save the one before it."""
+        if self.whole and not self.pool.remote and world()[1] == 1:
+            if not checkpoint.is_whole(checkpoint.checkpoint_folder(self.checkpoints, self.whole)):
+                sync()
+                self.save(self.whole)
+
     def save(self, update: int) -> None:
         """Write the checkpoint after `update` updates; results in flight are collected first.
 
@@ -191,7 +220,8 @@ class Worker:
                 place.delete()
             raise
         if self.rank == 0:
-            checkpoint.prune(self.checkpoints, self.job.logging.keep_checkpoints)
+            every = self.job.logging.checkpoint_every if update < self.job.updates else 1
+            checkpoint.prune(self.checkpoints, self.job.logging.keep_checkpoints, every)
 
     def _write(self, place: Storage, update: int, in_flight: Mapping[int, ChainResults]) -> None:
         own = {**self.learner.state_dict(), "monitor": self.monitor.state_dict()}
@@ -282,7 +312,7 @@ class Worker:
             last = self.rollbacks[-1].resumed_at if self.rollbacks else None
             checkpoint.remove_unhealthy(self.checkpoints, last)
         del self.learner, self.banks  # the next attempt needs their memory
-        again = Worker(self.job, self.data, self.device, self.pool, self.lease, self.restart_count)
+        again = Worker(self.job, self.data, self.device, self.pool, self.lease, self.restart_count, self.requested)
         self.pool.reset()
         update = again.restore(in_flight=False)
         again._set_rollbacks([*self.rollbacks, Rollback(fault.update, update, str(fault))])
