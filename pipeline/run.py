@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 
 from pipeline import stop
 from pipeline.chains.local_pool import Pool
+from pipeline.errors import Stopped
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.options import EvaluationOptions
 from pipeline.evaluation.plan import default_groups
@@ -53,10 +55,32 @@ def run(
     def finish(worker: Worker, journal: RunJournal) -> dict[str, Any]:
         evaluation = Evaluation()
         if evaluates and job.evaluation.eval_samples:
-            evaluation = final_evaluation(newest_snapshot(job, device), pool, progress)
+            bars = partial(InterruptibleBar, progress, requested)
+            evaluation = final_evaluation(newest_snapshot(job, device), pool, bars)
         return _write_result(worker, journal, evaluation)
 
     return train(job, device, pool, progress, finish, command, restart_count, requested)
+
+
+class InterruptibleBar:
+    """A progress bar of work that may be interrupted anywhere: it raises Stopped where the work should stop."""
+
+    def __init__(self, progress: Callable[..., ProgressBar], requested: Callable[[], str], **settings: Any):
+        self.bar, self.requested = progress(**settings), requested
+
+    def update(self, n: int = 1) -> None:
+        """Advance by n units."""
+        self.bar.update(n)
+        if reason := self.requested():
+            raise Stopped(reason)
+
+    def set_description(self, desc: str, refresh: bool = True) -> None:
+        """Set the text before the bar."""
+        self.bar.set_description(desc, refresh)
+
+    def close(self) -> None:
+        """Stop drawing it."""
+        self.bar.close()
 
 
 def final_evaluation(snapshot: Snapshot, pool: Pool, progress: Callable[..., ProgressBar] | None = None) -> Evaluation:

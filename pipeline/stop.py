@@ -53,6 +53,12 @@ def catch_signals() -> dict[int, Any]:
     return before
 
 
+def catch_signals_again() -> None:
+    """Undo that a library has taken over the signals of a command."""
+    if _state.within_command:
+        catch_signals()
+
+
 @contextlib.contextmanager
 def requests_handled() -> Iterator[None]:
     """Turn signals into Stopped for the length of a command, which catches it; only in the main thread."""

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import ray
 from ray.autoscaler.sdk import request_resources
 
+from pipeline import stop
 from pipeline.distributed.ray_private import max_cluster_resources
 from pipeline.errors import InputError
 from pipeline.runs.job import Job, Range
@@ -45,14 +46,17 @@ def connected() -> Iterator[None]:
             socket.create_connection((match[1], int(match[2])), timeout=10).close()
         except OSError as e:
             raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {e}") from e
-    try:
-        ray.init(address=address, logging_level="warning")
-    except ConnectionError as e:
-        raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {str(e).splitlines()[0]}") from e
+    with stop.deferred():
+        try:
+            ray.init(address=address, logging_level="warning")
+        except ConnectionError as e:
+            raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {str(e).splitlines()[0]}") from e
+        stop.catch_signals_again()  # Ray has taken over SIGTERM
     try:
         yield
     finally:
-        ray.shutdown()
+        with stop.deferred():
+            ray.shutdown()
 
 
 def job_bundles(job: Job[Any], most: bool = False) -> list[Bundle]:

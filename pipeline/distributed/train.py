@@ -1,8 +1,10 @@
 """run_on_ray: Ray Train around the learners, Ray actors around the chains. It knows no paper."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,14 +17,15 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer
 from tqdm import tqdm
 
+from pipeline import stop
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool, Pool
 from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.actors import ChainActor
 from pipeline.distributed.observe import observers
 from pipeline.distributed.ray_private import restart_count
-from pipeline.distributed.status import RemoteProgress, status_actor
-from pipeline.errors import Diverged, LearnersLost, RunError
+from pipeline.distributed.status import RemoteProgress, RemoteRequest, status_actor
+from pipeline.errors import Diverged, LearnersLost, RunError, Stopped
 from pipeline.process import configure_process
 from pipeline.recipe import init_networks
 from pipeline.run import run
@@ -106,14 +109,29 @@ def run_learners(job: Job[Any], spec: Spec, handles: list[ActorHandle], command:
         while True:
             before = checkpoint.newest_name(checkpoints)
             try:
-                result = _trainer(job, config).fit().return_value
+                result = _fit(_trainer(job, config))
                 break
             except TrainingFailedError as e:
                 if checkpoint.newest_name(checkpoints) == before:
                     raise LearnersLost(_death_message(e, before)) from e
-    if isinstance(result, RunError):
+    if isinstance(result, RunError | Stopped):
         raise result
     return dict(result)
+
+
+def _fit(trainer: TorchTrainer) -> Any:
+    """What rank 0 returns. Ray Train runs in a thread, since in the main thread it would take over Ctrl-C."""
+    done = Future[Any]()
+
+    def fit() -> None:
+        try:
+            done.set_result(trainer.fit().return_value)
+        except BaseException as e:
+            done.set_exception(e)
+
+    threading.Thread(target=fit, daemon=True).start()
+    with stop.deferred():  # the learners hear of a request and return it
+        return done.result()
 
 
 def _death_message(error: TrainingFailedError, newest: str | None) -> str:
@@ -146,7 +164,7 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
     )
 
 
-def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | None:
+def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | Stopped | None:
     """The work of one Ray Train worker: the result on rank 0, None on others, or the fault that ends the run.
 
     A restart would repeat a RunError, so it is returned; other errors end the worker, and Ray Train restarts it.
@@ -158,7 +176,7 @@ def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | None:
     configure_process(job.resources.threads)
     try:
         return ray.get(status.fault.remote()) or _train(config)
-    except Diverged as e:  # all ranks have it at the same update
+    except (Diverged, Stopped) as e:  # all ranks have it at the same update
         return e
     except RunError as e:
         ray.get(status.set_fault.remote(e))
@@ -172,8 +190,9 @@ def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | None:
 
 
 def _train(config: dict[str, Any]) -> dict[str, Any] | None:
-    job, handles = config["job"], config["actors"]
+    job, handles, status = config["job"], config["actors"], config["status"]
     device, (rank, ranks) = ray.train.torch.get_device(), world()
     own = handles[rank::ranks] or handles[rank % max(len(handles), 1) :][:1]  # learners share actors if these are fewer
-    pool, progress = chain_pool(job, config["spec"], device, own), partial(RemoteProgress, config["status"])
-    return run(job, device, pool, progress, config["command"], partial(restart_count, handles))
+    pool, progress = chain_pool(job, config["spec"], device, own), partial(RemoteProgress, status)
+    restarts, requested = partial(restart_count, handles), RemoteRequest(status)
+    return run(job, device, pool, progress, config["command"], restarts, requested=requested)
