@@ -6,6 +6,7 @@ same files, and a second call writes only what is missing.
 """
 
 import io
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from jobs.cli.command import run_command
 from jobs.cli.open_run import RunArgs, open_snapshot, seed_of
 from jobs.cli.parsing import parse
+from pipeline import stop
 from pipeline.errors import InputError
 from pipeline.nets.weights import flatten
 from pipeline.runs.image_grid import image_grid
@@ -63,6 +65,9 @@ class Sample(RunArgs):
     """CPUs that Ray reserves per actor."""
     gpus_per_actor: NonNegative = 0.0
     """GPUs that Ray reserves per actor."""
+    minutes: NonNegative = 0.0
+    """Minutes after which the command stops, with exit code 0; the same command writes the blocks of the folder that
+    are missing. 0: no limit."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +79,7 @@ def main(argv: Sequence[str]) -> None:
     """The command."""
     args = parse(Sample, argv, "python -m jobs.sample", __doc__ or "")
     _check_out(args)
+    stop.limit_minutes(args.minutes)
     snapshot = open_snapshot(args, needs_energy=False)
     writer = bulk.BlockWriter(_source(args, snapshot), snapshot.data, snapshot.nets)
     writer.sample(0, 1)  # what cannot be drawn is reported before anything is written
@@ -166,8 +172,8 @@ def _bar(n: int, update: int) -> tqdm:
 
 def _watch(summaries: Iterable[BlockSummary], blocks: list[tuple[int, int]], update: int) -> list[BlockSummary]:
     """The summaries of the blocks, while a bar shows how many samples are done."""
-    done = []
-    with _bar(sum(rows for _, rows in blocks), update) as bar:
+    done, total = list[BlockSummary](), sum(rows for _, rows in blocks)
+    with _bar(total, update) as bar, stop.continuing(sys.orig_argv, lambda: f"with {bar.n} of {total} samples drawn"):
         for summary in summaries:
             done.append(summary)
             bar.update(round(summary["rows"]))

@@ -9,9 +9,11 @@ that was killed continues with `python -m jobs.resume <out>`.
 """
 
 import dataclasses
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
@@ -22,6 +24,7 @@ from jobs import EXPERIMENTS
 from jobs.cli.command import find_name, run_command
 from jobs.cli.experiment import load_experiment, named_presets
 from jobs.cli.parsing import parse
+from pipeline import stop
 from pipeline.data.dataset import Dataset
 from pipeline.data.sources import resolve_source
 from pipeline.errors import InputError, RunWriteError
@@ -31,6 +34,7 @@ from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 from pipeline.search.budgets import TrialBudget, gradients_per_update
 from pipeline.search.objectives import OBJECTIVES, Objective, check_objective
+from pipeline.search.trials import read_records
 from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Share
 from pipeline.training.pretrained import check_pretrained, resolve_checkpoint
 
@@ -93,6 +97,8 @@ class Search(Settings):
     """GPUs that Ray reserves per actor of a trial."""
     threads: PositiveInt = 1
     """CPU threads per process."""
+    minutes: NonNegative = 0.0
+    """Minutes after which the search stops, with a checkpoint of every trial and exit code 0; 0: no limit."""
     seed: Count = 0
     """Seed of the suggestions and of the trials' runs; the new seeds follow it."""
     out: str = ""
@@ -206,14 +212,16 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
     from pipeline.evaluation.comparison import default_comparison
     from pipeline.search.summary import rank_trials
 
+    stop.limit_minutes(args.minutes)
     plan = _plan(args, module, data)
     objective = OBJECTIVES[plan.trial_budget.objective]
     with cluster.connected():
         tune.check_room(plan)
         if new:
             _record(args, plan.job)
-        default_comparison(data, torch.device("cpu"))  # trains its classifier once, before all trials would
-        tune.search(plan)
+        with stop.continuing([sys.executable, "-m", "jobs.resume", args.out], partial(_progress, plan)):
+            default_comparison(data, torch.device("cpu"))  # trains its classifier once, before all trials would
+            tune.search(plan)
         trials = rank_trials(search_report.read_trials(f"{args.out}/trials", plan, data), objective)
         recipes = {"preset": plan.job.recipe}
         for i, trial in enumerate(trials[: args.confirm]):
@@ -222,8 +230,18 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
         runs = {search_report.confirm_name(name, seed): replace(plan.job, recipe=recipe, seed=seed)
                 for name, recipe in recipes.items() for seed in seeds}  # fmt: skip
         if runs:
-            tune.confirm(plan, runs)
+            with stop.continuing([sys.executable, "-m", "jobs.resume", args.out], partial(_progress, plan)):
+                tune.confirm(plan, runs)
     search_report.conclude(plan, objective, data, recipes, seeds)
+
+
+def _progress(plan: Any) -> str:
+    """How far a search has come, in words."""
+    trials, confirmed = (read_records(f"{plan.out}/{folder}") for folder in ("trials", "confirm"))
+    budget = plan.trial_budget.gradient_evaluations
+    complete = sum(one["reports"][-1]["gradient_evaluations"] >= budget for one in trials.values())
+    runs = f", and {len(confirmed)} of its confirmation runs" if confirmed else ""
+    return f"with {complete} of {plan.trials} trials complete{runs}"
 
 
 def _plan(args: Search, module: ModuleType, data: Dataset) -> Any:

@@ -46,7 +46,7 @@ _state = _State()
 
 def catch_signals() -> dict[int, Any]:
     """Let signals request a stop, but for those that are ignored, as by nohup; the handlers before, by signal."""
-    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _handle)

@@ -61,7 +61,7 @@ def _check_words(words: Sequence[str]) -> None:
         try:
             word.encode()
         except UnicodeEncodeError as e:
-            raise InputError(f"{ascii(word)} is not UTF-8") from e
+            raise InputError(f"{word!a} is not UTF-8") from e
 
 
 def _end(line: str, code: int) -> NoReturn:

@@ -4,10 +4,12 @@ The check compares requests with the capacity of the machines. Ray's placement g
 free resources, so one that waits for other jobs looks like one that never fits.
 """
 
+import logging
 import os
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +19,15 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from pipeline import stop
-from pipeline.distributed.ray_private import max_cluster_resources
-from pipeline.errors import InputError
+from pipeline.distributed.ray_private import has_dead_processes, max_cluster_resources
+from pipeline.errors import InputError, RunError
 from pipeline.runs.job import Job, Range
 
 Bundle: TypeAlias = dict[str, float]
 """Numbers of CPUs and GPUs, under "CPU" and "GPU", that one process requests or one machine has."""
 
+WATCH_SECONDS = 0.5
+"""Between two checks whether Ray is still there."""
 AUTOSCALE_SECONDS = 1200.0
 """How long to wait for a cluster that adds machines by itself, where wait_for_resources is 0."""
 
@@ -53,10 +57,41 @@ def connected() -> Iterator[None]:
             raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {str(e).splitlines()[0]}") from e
         stop.catch_signals_again()  # Ray has taken over SIGTERM
     try:
-        yield
+        with _watched():
+            yield
     finally:
         with stop.deferred():
             ray.shutdown()
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """End the process in one line if Ray goes away within the block; calls of Ray would hang, and then be refused."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    end = threading.Event()
+
+    def is_gone() -> bool:
+        if has_dead_processes():
+            return True
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError:
+            return True
+        return False
+
+    def watch() -> None:
+        while not end.wait(WATCH_SECONDS):
+            if is_gone() and not end.wait(WATCH_SECONDS) and is_gone():
+                logging.getLogger("ray").setLevel(logging.CRITICAL)
+                stop.end_now(RunError("error: Ray has gone away"), RunError.exit_code)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
 
 
 def job_bundles(job: Job[Any], most: bool = False) -> list[Bundle]:

@@ -5,6 +5,7 @@ A new version of Ray may move these without notice: this is the one file to chan
 
 from collections.abc import Sequence
 
+from ray._private import worker
 from ray._private.state import actors as actor_table
 from ray._private.state import state as cluster_state
 from ray.actor import ActorHandle
@@ -27,3 +28,12 @@ def max_cluster_resources() -> dict[str, float] | None:
     """
     resources: dict[str, float] | None = cluster_state.get_max_resources_from_cluster_config()
     return resources
+
+
+def has_dead_processes() -> bool:
+    """Whether a process of the Ray that this one has started is gone: its raylet, or its GCS.
+
+    Ray itself ends this process without a word a minute after the GCS has gone, and lets calls hang until then.
+    """
+    node = worker._global_node
+    return node is not None and any(kind in ("raylet", "gcs_server") for kind, _ in node.dead_processes())

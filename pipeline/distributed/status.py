@@ -34,7 +34,7 @@ class StatusActor:
     """The newest progress of a run, the fault that ends it, and a request to stop."""
 
     def __init__(self) -> None:
-        self._stop, self._stopped = "", 0
+        self._stop, self._working = "", 0
         self._progress: Progress | None = None
         self._fault: RunError | None = None
 
@@ -54,7 +54,6 @@ class StatusActor:
         """The fault that ends the run; None if there is none."""
         return self._fault
 
-
     def set_stop(self, reason: str) -> None:
         """Ask those who work to stop."""
         self._stop = reason
@@ -63,13 +62,13 @@ class StatusActor:
         """Why they should stop; empty as long as they should not."""
         return self._stop
 
-    def add_stopped(self) -> None:
-        """Count one who has stopped."""
-        self._stopped += 1
+    def add_working(self, change: int) -> None:
+        """Count those who work: 1 at the start, -1 at the end."""
+        self._working += change
 
-    def stopped(self) -> int:
-        """How many have stopped."""
-        return self._stopped
+    def working(self) -> int:
+        """How many work."""
+        return self._working
 
 
 class RemoteRequest:

@@ -1,11 +1,9 @@
 """run_on_ray: Ray Train around the learners, Ray actors around the chains. It knows no paper."""
 
 import os
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -17,15 +15,15 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer
 from tqdm import tqdm
 
-from pipeline import stop
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool, Pool
 from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.actors import ChainActor
+from pipeline.distributed.aside import call_aside
 from pipeline.distributed.observe import observers
 from pipeline.distributed.ray_private import restart_count
 from pipeline.distributed.status import RemoteProgress, RemoteRequest, status_actor
-from pipeline.errors import Diverged, LearnersLost, RunError, Stopped
+from pipeline.errors import Diverged, LearnersLost, RunError, RunWriteError, Stopped
 from pipeline.process import configure_process
 from pipeline.recipe import init_networks
 from pipeline.run import run
@@ -34,6 +32,8 @@ from pipeline.runs.job import Job, Range
 from pipeline.runs.storage import Storage
 from pipeline.training.collective import world
 
+RAY_FOLDER = "ray"
+"""Of Ray Train's own files, in the run folder while learners are at work."""
 MAX_LEARNER_DEATHS = 3
 """Deaths of learners that a run survives without a new checkpoint in between; with one, any number."""
 RESIZE_SECONDS = 60.0
@@ -104,12 +104,12 @@ def run_learners(job: Job[Any], spec: Spec, handles: list[ActorHandle], command:
     """
     out = Storage.at(job.out)
     command, checkpoints = command or lease.acquire(out), out / "checkpoints"
-    with status_actor() as status:
+    with status_actor() as status, _ray_folder(out):
         config = {"job": job, "spec": spec, "actors": handles, "status": status, "command": command}
         while True:
             before = checkpoint.newest_name(checkpoints)
             try:
-                result = _fit(_trainer(job, config))
+                result = call_aside(_trainer(job, config).fit).return_value
                 break
             except TrainingFailedError as e:
                 if checkpoint.newest_name(checkpoints) == before:
@@ -119,19 +119,18 @@ def run_learners(job: Job[Any], spec: Spec, handles: list[ActorHandle], command:
     return dict(result)
 
 
-def _fit(trainer: TorchTrainer) -> Any:
-    """What rank 0 returns. Ray Train runs in a thread, since in the main thread it would take over Ctrl-C."""
-    done = Future[Any]()
-
-    def fit() -> None:
-        try:
-            done.set_result(trainer.fit().return_value)
-        except BaseException as e:
-            done.set_exception(e)
-
-    threading.Thread(target=fit, daemon=True).start()
-    with stop.deferred():  # the learners hear of a request and return it
-        return done.result()
+@contextmanager
+def _ray_folder(out: Storage) -> Iterator[None]:
+    """Remove the files of Ray Train, those of a run that was killed too: the run needs none of them."""
+    folder = out / RAY_FOLDER
+    if folder.exists():
+        folder.delete()
+    try:
+        yield
+    finally:
+        with suppress(RunWriteError):  # what ends the run is the error to report
+            if folder.exists():
+                folder.delete()
 
 
 def _death_message(error: TrainingFailedError, newest: str | None) -> str:
@@ -143,7 +142,7 @@ def _death_message(error: TrainingFailedError, newest: str | None) -> str:
 
 
 def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
-    resources, storage = job.resources, Storage.at(job.out) / "ray"
+    resources, storage = job.resources, Storage.at(job.out) / RAY_FOLDER
     learners, gpus = resources.learners, resources.gpus_per_learner
     return TorchTrainer(
         _learn,

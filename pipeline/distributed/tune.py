@@ -5,6 +5,7 @@ It knows no paper.
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,12 +17,16 @@ import ray
 import torch
 from optuna.trial import FixedTrial
 from ray import tune
+from ray.actor import ActorHandle
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search.optuna import OptunaSearch
 from tqdm import tqdm
 
+from pipeline.distributed.aside import call_aside
 from pipeline.distributed.cluster import Bundle, bundles, require_resources
+from pipeline.distributed.status import RemoteRequest, status_actor
 from pipeline.distributed.train import chain_actors, chain_pool
+from pipeline.errors import Stopped
 from pipeline.process import configure_process
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.storage import Storage
@@ -165,28 +170,36 @@ def _fit(
     space: dict[str, Any],
     total: int,
 ) -> None:
-    storage = Storage.at(plan.out) / "tune"
-    path = f"{storage.path}/{name}"
-    bound = tune.with_resources(partial(trainable, plan), tune.PlacementGroupFactory(_trial_bundles(plan)))
-    if tune.Tuner.can_restore(path, storage.fs):
-        tuner = tune.Tuner.restore(path, bound, storage_filesystem=storage.fs, resume_errored=True)
-    else:
-        tuner = tune.Tuner(
-            bound,
-            param_space=space,
-            tune_config=config,
-            run_config=tune.RunConfig(
-                name=name,
-                storage_path=storage.path,
-                storage_filesystem=storage.fs,
-                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-                callbacks=[TrialProgress(total, f"{plan.job.name}, {name}", plan.trial_budget.objective)],
-                verbose=0,
-            ),
-        )
-    if errors := tuner.fit().errors:
+    with status_actor() as status:
+        bound = tune.with_resources(partial(trainable, plan, status), tune.PlacementGroupFactory(_trial_bundles(plan)))
+        tuner = _tuner(plan, name, bound, config, space, total)
+        errors = call_aside(tuner.fit, lambda: not ray.get(status.working.remote())).errors
+    if errors:
         lines = [line for line in str(errors[0]).splitlines() if line.strip()]
         print(f"warning: {len(errors)} of {total} {name} failed, the first with {lines[-1].strip()}", file=sys.stderr)
+
+
+def _tuner(
+    plan: SearchPlan, name: str, trainable: Any, config: tune.TuneConfig, space: dict[str, Any], total: int
+) -> tune.Tuner:
+    """Ray Tune as it was left in the search's folder, or anew."""
+    storage = Storage.at(plan.out) / "tune"
+    path = f"{storage.path}/{name}"
+    if tune.Tuner.can_restore(path, storage.fs):
+        return tune.Tuner.restore(path, trainable, storage_filesystem=storage.fs, resume_errored=True)
+    return tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=config,
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=storage.path,
+            storage_filesystem=storage.fs,
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[TrialProgress(total, f"{plan.job.name}, {name}", plan.trial_budget.objective)],
+            verbose=0,
+        ),
+    )
 
 
 def _trial_bundles(plan: SearchPlan) -> list[Bundle]:
@@ -200,24 +213,36 @@ def _suggest(plan: SearchPlan, trial: Any) -> None:
     plan.space(trial, plan.job.recipe, plan.trial_budget.gradient_evaluations)
 
 
-def _run_suggestion(plan: SearchPlan, config: dict[str, Any]) -> None:
+def _run_suggestion(plan: SearchPlan, status: ActorHandle, config: dict[str, Any]) -> None:
     """A trial's process, in a search."""
     name = tune.get_context().get_trial_id()
     job = replace(plan.job, recipe=suggested_recipe(plan, config), out=f"{plan.out}/trials/{name}")
-    _run(plan, job, config)
+    _run(plan, status, job, config)
 
 
-def _run_confirmation(jobs: Mapping[str, Job[Any]], plan: SearchPlan, config: dict[str, Any]) -> None:
+def _run_confirmation(
+    jobs: Mapping[str, Job[Any]], plan: SearchPlan, status: ActorHandle, config: dict[str, Any]
+) -> None:
     """A trial's process, in a confirmation."""
-    _run(plan, replace(jobs[config["name"]], out=f"{plan.out}/confirm/{config['name']}"), config)
+    _run(plan, status, replace(jobs[config["name"]], out=f"{plan.out}/confirm/{config['name']}"), config)
 
 
-def _run(plan: SearchPlan, job: Job[Any], settings: Mapping[str, Any]) -> None:
+def _run(plan: SearchPlan, status: ActorHandle, job: Job[Any], settings: Mapping[str, Any]) -> None:
+    """Run a trial. Where the search stops, the trial does so with a checkpoint, and waits for the end of its process.
+
+    Were it to return, Tune would take it for a trial that has ended.
+    """
     configure_process(job.resources.threads)
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-    spec = load_dataset(job).spec
-    with chain_actors(job, spec) as handles:
-        pool = partial(chain_pool, job, spec, device, handles)
-        for report in run_trial(job, plan.trial_budget, settings, device, pool):
-            metrics = {plan.trial_budget.objective: report.quality, COST: report.gradient_evaluations}
-            tune.report({**metrics, "updates": report.updates, "diverged": bool(report.diverged)})
+    spec, requested = load_dataset(job).spec, RemoteRequest(status)
+    ray.get(status.add_working.remote(1))
+    try:
+        with chain_actors(job, spec) as handles:
+            pool = partial(chain_pool, job, spec, device, handles)
+            for report in run_trial(job, plan.trial_budget, settings, device, pool, requested):
+                metrics = {plan.trial_budget.objective: report.quality, COST: report.gradient_evaluations}
+                tune.report({**metrics, "updates": report.updates, "diverged": bool(report.diverged)})
+    except Stopped:
+        ray.get(status.add_working.remote(-1))
+        threading.Event().wait()
+    ray.get(status.add_working.remote(-1))

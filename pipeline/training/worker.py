@@ -194,10 +194,11 @@ class Worker:
 
     def save_interrupted(self, sync: Callable[[], None]) -> None:
         """Where an update of this process alone was interrupted before it changed anything, save the one before it."""
-        if self.whole and not self.pool.remote and world()[1] == 1:
-            if not checkpoint.is_whole(checkpoint.checkpoint_folder(self.checkpoints, self.whole)):
-                sync()
-                self.save(self.whole)
+        if not self.whole or self.pool.remote or world()[1] > 1:
+            return
+        if not checkpoint.is_whole(checkpoint.checkpoint_folder(self.checkpoints, self.whole)):
+            sync()
+            self.save(self.whole)
 
     def save(self, update: int) -> None:
         """Write the checkpoint after `update` updates; results in flight are collected first.
