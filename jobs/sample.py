@@ -79,7 +79,6 @@ def main(argv: Sequence[str]) -> None:
     """The command."""
     args = parse(Sample, argv, "python -m jobs.sample", __doc__ or "")
     _check_out(args)
-    stop.limit_minutes(args.minutes)
     snapshot = open_snapshot(args, needs_energy=False)
     writer = bulk.BlockWriter(_source(args, snapshot), snapshot.data, snapshot.nets)
     writer.sample(0, 1)  # what cannot be drawn is reported before anything is written
@@ -148,7 +147,7 @@ def _write_folder(args: Sample, writer: bulk.BlockWriter) -> None:
         summaries = _write_on_ray(args, source)
     else:
         blocks = bulk.missing_blocks(source, args.n)
-        summaries = _watch((writer.write(i, rows) for i, rows in blocks), blocks, source.update)
+        summaries = _watch((writer.write(i, rows) for i, rows in blocks), blocks, source.update, args.minutes)
     _print_summary(args, writer, summaries, time.perf_counter() - began)
 
 
@@ -163,20 +162,23 @@ def _write_on_ray(args: Sample, source: bulk.BulkSource) -> list[BlockSummary]:
         if not blocks:
             return []
         summaries = distributed.write_blocks(source, blocks, args.actors, *resources, args.threads)
-        return _watch(summaries, blocks, source.update)
+        return _watch(summaries, blocks, source.update, args.minutes)
 
 
 def _bar(n: int, update: int) -> tqdm:
     return tqdm(total=n, desc=f"update {update}", unit="sample")
 
 
-def _watch(summaries: Iterable[BlockSummary], blocks: list[tuple[int, int]], update: int) -> list[BlockSummary]:
-    """The summaries of the blocks, while a bar shows how many samples are done."""
+def _watch(
+    summaries: Iterable[BlockSummary], blocks: list[tuple[int, int]], update: int, minutes: float
+) -> list[BlockSummary]:
+    """The summaries of the blocks, while a bar shows how many samples are done, until the time is up."""
     done, total = list[BlockSummary](), sum(rows for _, rows in blocks)
     with _bar(total, update) as bar, stop.continuing(sys.orig_argv, lambda: f"with {bar.n} of {total} samples drawn"):
         for summary in summaries:
             done.append(summary)
             bar.update(round(summary["rows"]))
+            stop.limit_minutes(minutes)  # here, since the first block is drawn in any case
     return done
 
 

@@ -212,7 +212,6 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
     from pipeline.evaluation.comparison import default_comparison
     from pipeline.search.summary import rank_trials
 
-    stop.limit_minutes(args.minutes)
     plan = _plan(args, module, data)
     objective = OBJECTIVES[plan.trial_budget.objective]
     with cluster.connected():
@@ -252,7 +251,7 @@ def _plan(args: Search, module: ModuleType, data: Dataset) -> Any:
     evaluations = args.budget or job.updates * gradients_per_update(job.recipe, nets)
     budget = TrialBudget(_objective(args, module, job, data).name, evaluations, args.reports, args.samples)
     how = args.trials, args.suggestions, args.early_stopping, args.seed, args.out
-    return SearchPlan(job, module.space, budget, *how, args.cpus_per_trial, args.gpus_per_trial)
+    return SearchPlan(job, module.space, budget, *how, args.cpus_per_trial, args.gpus_per_trial, args.minutes)
 
 
 def _record(args: Search, job: Job[Any]) -> None:

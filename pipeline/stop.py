@@ -19,8 +19,9 @@ from typing import Any
 
 from pipeline.errors import Stopped
 
-GRACE_SECONDS = {"time": 60.0, "signal": 7.0}
-"""How long deferred work may take until it asks for the request."""
+GRACE_SECONDS = 6.0
+"""How long deferred work may take, after a signal, until it asks for the request. A budget of time never interrupts it.
+"""
 LAST_SECONDS = 13.0
 """Time from a signal to the end of the process, whatever still hangs then."""
 SIGNALS = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
@@ -77,7 +78,10 @@ def requests_handled() -> Iterator[None]:
 
 
 def limit_minutes(minutes: float) -> None:
-    """Request a stop so many minutes after the start of this process; 0: never."""
+    """Request a stop so many minutes after the start of this process; 0: never.
+
+    Called within `deferred()`, so that a budget that is too small still lets some work be done.
+    """
     if minutes and _state.within_command:
         signal.setitimer(signal.ITIMER_REAL, max(minutes * 60 - (time.monotonic() - START), 1e-3))
 
@@ -155,7 +159,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if grace_is_over or not _state.deferrals:
         signal.setitimer(signal.ITIMER_REAL, 0)
         raise Stopped(_state.reason)
-    signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS["time" if _state.reason == "time" else "signal"])
+    signal.setitimer(signal.ITIMER_REAL, 0 if _state.reason == "time" else GRACE_SECONDS)
 
 
 def _prepare_end(number: int) -> None:

@@ -23,14 +23,18 @@ from pipeline.recipe import init_networks
 from pipeline.run import run
 from pipeline.runs import checkpoint, lease
 from pipeline.runs.job import Job, check_job, load_dataset, override
-from pipeline.runs.job_json import to_json
+from pipeline.runs.job_json import check_identity, load_run, to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.storage import PART_SUFFIX, Storage
 from pipeline.training.pretrained import check_pretrained
 
 
-def start_run(job: Job[Any]) -> None:
+def start_run(job: Job[Any], resume_if_exists: bool = False) -> None:
     """Check a job, make its run folder, run it, and print the results.
+
+    Args:
+        job: with an empty `out` for a new folder in runs/.
+        resume_if_exists: whether a run of the same settings in that folder continues; one that has finished says so.
 
     Raises:
         InputError: settings, data or machines do not fit; nothing is written then.
@@ -43,17 +47,88 @@ def start_run(job: Job[Any]) -> None:
     job = check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
-    started = f"job.json{PART_SUFFIX}"  # all that a command leaves which dies before there is a run
-    if storage.check_exists() and storage.names() != [started]:
-        raise InputError(f"exists: a run is never overwritten; continue it with jobs.resume {out}", "out", out)
     job = override(job, out=storage.path if storage.local else out, source=resolve_source(job.data.source))
+    if is_begun(storage, "job.json", out, resume_if_exists):
+        check_same(job, own := load_run(job.out, sys.modules))
+        if storage.exists("result.json"):
+            print(f"{job.out} has finished: {own.updates} updates; see its result.json")
+            return
+        continue_run(override(own, minutes=job.resources.minutes))
+        return
     run_job(job, spec)
+
+
+def is_begun(storage: Storage, description: str, out: str, resume_if_exists: bool) -> bool:
+    """Whether a folder holds work that may continue: its description is there.
+
+    Raises:
+        InputError: it exists and must not, or holds something else.
+    """
+    if not storage.check_exists():
+        return False
+    left = storage.names()
+    if left == [f"{description}{PART_SUFFIX}"]:  # all that a command leaves which dies before there is a run
+        return False
+    if not resume_if_exists:
+        how = f"continue it with --resume-if-exists, or jobs.resume {shlex.quote(out)}"
+        raise InputError(f"exists: a run is never overwritten; {how}", "out", out)
+    if description in left:
+        return True
+    if left:
+        raise InputError(f"has other files, and no {description}", "out", out)
+    return False
+
+
+def check_same(job: Job[Any], own: Job[Any]) -> None:
+    """Raise InputError for the first setting in which a job differs from that of its run folder, but for `minutes`."""
+    new, old = (_flat(to_json(override(one, out="", minutes=0))) for one in (job, own))
+    if old["init_from"].startswith(f"{new['init_from']}/") or not job.init_from:
+        new["init_from"] = old["init_from"]  # the run names the checkpoint that was the newest when it began
+    if name := next((name for name in new if new[name] != old.get(name)), None):
+        why = f"the run has {old.get(name)}; jobs.resume {shlex.quote(own.out)} changes what may change"
+        raise InputError(why, name, new[name])
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def continue_run(job: Job[Any]) -> None:
+    """Continue a run from its newest whole checkpoint, and print the results.
+
+    Raises:
+        InputError: settings, data, checkpoint or machines do not fit.
+    """
+    check_job(job)
+    data = load_dataset(job)
+    update = _find_checkpoint(job, data.fingerprint)
+    print(f"continuing {job.out} from update {update} to {job.updates}", file=sys.stderr)
+    run_job(job, data.spec)
+
+
+def _find_checkpoint(job: Job[Any], fingerprint: str) -> int:
+    """The update that the run continues from. Raises InputError where its checkpoint does not fit."""
+    checkpoints, update = Storage.at(job.out) / "checkpoints", 0
+    newest = checkpoint.newest_name(checkpoints)
+    if newest:
+        state = checkpoint.read_state(checkpoints / newest)
+        check_identity(job, fingerprint, state["identity"], f"{job.out}/checkpoints/{newest}")
+        update = state["update"]
+    if update > job.updates:
+        raise InputError(f"the run has made {update} already", "updates", job.updates)
+    if torn := [name for name in checkpoints.names() if name > (newest or "")]:
+        print(f"ignoring incomplete checkpoints: {', '.join(torn)}", file=sys.stderr)
+    if not newest:
+        print("warning: there is no checkpoint, so the run starts from the beginning", file=sys.stderr)
+    return update
 
 
 def run_job(job: Job[Any], spec: Spec) -> None:
     """Run a checked job in its folder, new or not, with Ray or without, and print the results."""
     began, device = time.perf_counter(), pick_device(job.resources.device)
-    stop.limit_minutes(job.resources.minutes)
     if job.resources.observers:
         observer.check_observable(job, spec)
     if job.resources.learners or job.resources.actors or job.resources.observers:

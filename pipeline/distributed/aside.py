@@ -14,11 +14,12 @@ POLL_SECONDS = 0.2
 """Between two checks whether those who were asked to stop have done so."""
 
 
-def call_aside(function: Callable[[], T], has_settled: Callable[[], bool] = lambda: False) -> T:
+def call_aside(function: Callable[[], T], minutes: float = 0.0, has_settled: Callable[[], bool] = lambda: False) -> T:
     """The result of a function that runs in a thread of its own, while this one waits and takes signals.
 
     Args:
         function: the call.
+        minutes: budget of the process's time, after which there is a request; 0: none.
         has_settled: whether, after a request to stop, there is nothing left that the call should be waited for.
 
     Raises:
@@ -34,6 +35,7 @@ def call_aside(function: Callable[[], T], has_settled: Callable[[], bool] = lamb
 
     threading.Thread(target=call, daemon=True).start()
     with stop.deferred():
+        stop.limit_minutes(minutes)
         while True:
             try:
                 return done.result(timeout=POLL_SECONDS)

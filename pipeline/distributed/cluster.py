@@ -52,7 +52,9 @@ def connected() -> Iterator[None]:
             raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {e}") from e
     with stop.deferred():
         try:
-            ray.init(address=address, logging_level="warning")
+            # Ctrl-C in a terminal reaches a dashboard's processes, too, and they say so at length
+            own = {"include_dashboard": False} if address == "local" else {}
+            ray.init(address=address, logging_level="warning", **own)
         except ConnectionError as e:
             raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {str(e).splitlines()[0]}") from e
         stop.catch_signals_again()  # Ray has taken over SIGTERM

@@ -109,7 +109,7 @@ def run_learners(job: Job[Any], spec: Spec, handles: list[ActorHandle], command:
         while True:
             before = checkpoint.newest_name(checkpoints)
             try:
-                result = call_aside(_trainer(job, config).fit).return_value
+                result = call_aside(_trainer(job, config).fit, job.resources.minutes).return_value
                 break
             except TrainingFailedError as e:
                 if checkpoint.newest_name(checkpoints) == before:

@@ -62,6 +62,8 @@ class SearchPlan:
     """Folder of the search, which every machine sees."""
     cpus_per_trial: float
     gpus_per_trial: float
+    minutes: float = 0.0
+    """Budget of time of one command; 0: none."""
 
 
 class ResumableASHA(ASHAScheduler):  # type: ignore[misc]
@@ -173,7 +175,7 @@ def _fit(
     with status_actor() as status:
         bound = tune.with_resources(partial(trainable, plan, status), tune.PlacementGroupFactory(_trial_bundles(plan)))
         tuner = _tuner(plan, name, bound, config, space, total)
-        errors = call_aside(tuner.fit, lambda: not ray.get(status.working.remote())).errors
+        errors = call_aside(tuner.fit, plan.minutes, lambda: not ray.get(status.working.remote())).errors
     if errors:
         lines = [line for line in str(errors[0]).splitlines() if line.strip()]
         print(f"warning: {len(errors)} of {total} {name} failed, the first with {lines[-1].strip()}", file=sys.stderr)

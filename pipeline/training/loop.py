@@ -116,6 +116,7 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
         Storage.at(job.out).write_json("data.json", worker.data.statistics)
     with closing(RunJournal(Storage.at(job.out), start, job.logging.log_every, worker.lease)) as journal:
         with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar, stop.deferred():
+            stop.limit_minutes(job.resources.minutes)
             bar.update(start)
             try:
                 for update in range(start, job.updates):
