@@ -9,20 +9,21 @@ import io
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from jobs.cli.command import run_command
 from jobs.cli.open_run import RunArgs, open_snapshot, seed_of
 from jobs.cli.parsing import parse
-from pipeline import stop
+from pipeline import progress, stop
 from pipeline.errors import InputError
 from pipeline.nets.weights import flatten
+from pipeline.progress import ProgressBar
 from pipeline.runs.image_grid import image_grid
 from pipeline.runs.job import Range
 from pipeline.runs.snapshot import Snapshot
@@ -165,8 +166,8 @@ def _write_on_ray(args: Sample, source: bulk.BulkSource) -> list[BlockSummary]:
         return _watch(summaries, blocks, source.update, args.minutes)
 
 
-def _bar(n: int, update: int) -> tqdm:
-    return tqdm(total=n, desc=f"update {update}", unit="sample")
+def _bar(n: int, update: int) -> AbstractContextManager[ProgressBar]:
+    return progress.bar(n, f"drawing {n:,} samples at update {update}", "sample")
 
 
 def _watch(
@@ -174,7 +175,8 @@ def _watch(
 ) -> list[BlockSummary]:
     """The summaries of the blocks, while a bar shows how many samples are done, until the time is up."""
     done, total = list[BlockSummary](), sum(rows for _, rows in blocks)
-    with _bar(total, update) as bar, stop.continuing(sys.orig_argv, lambda: f"with {bar.n} of {total} samples drawn"):
+    where = lambda: f"with {sum(round(one['rows']) for one in done):,} of {total:,} samples drawn"  # noqa: E731
+    with _bar(total, update) as bar, stop.continuing(sys.orig_argv, where):
         for summary in summaries:
             done.append(summary)
             bar.update(round(summary["rows"]))

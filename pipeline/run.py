@@ -15,6 +15,7 @@ from pipeline.evaluation.options import EvaluationOptions
 from pipeline.evaluation.plan import default_groups
 from pipeline.evaluation.protocol import to_json as measurements_to_json
 from pipeline.nets.weights import digest
+from pipeline.progress import ProgressBar
 from pipeline.runs.job import Job
 from pipeline.runs.job_json import to_json
 from pipeline.runs.journal import RunJournal
@@ -22,7 +23,7 @@ from pipeline.runs.snapshot import Snapshot, newest_snapshot
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.training.dynamics import LAGS, gap_and_grad_norm
-from pipeline.training.loop import ProgressBar, train
+from pipeline.training.loop import train
 from pipeline.training.worker import Worker
 
 

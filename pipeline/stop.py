@@ -116,6 +116,17 @@ def requested() -> str:
     return _state.reason
 
 
+def hang_up() -> None:
+    """Request a stop because nobody reads what a command writes; from any thread."""
+    if _state.within_command:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+def is_hung_up() -> bool:
+    """Whether nobody reads any more."""
+    return _state.reason == "SIGHUP"
+
+
 def accept() -> None:
     """Say that the work stops by itself now, so that nothing interrupts it."""
     if _state.within_command:

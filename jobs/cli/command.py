@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from pipeline import stop
 from pipeline.errors import STOP_CODES, InputError, RunError, Stopped
+from pipeline.progress import TerminalBar, shown_by
 
 FLAG_NAMES = {"source": "data"}
 """Flags whose name is not that of their field."""
@@ -32,7 +33,7 @@ def run_command(main: Callable[[Sequence[str]], None], args: Sequence[str] | Non
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that it cannot encode must not end a command
             stream.reconfigure(errors="backslashreplace")
-    with stop.requests_handled():
+    with stop.requests_handled(), shown_by(TerminalBar):
         try:
             try:
                 words = sys.argv[1:] if args is None else args

@@ -6,11 +6,9 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from pipeline import stop
 from pipeline.batch import Spec
@@ -19,6 +17,7 @@ from pipeline.data.sources import resolve_source
 from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.evaluation.convergence import observer
 from pipeline.process import configure_process, pick_device
+from pipeline.progress import TerminalBar, doing
 from pipeline.recipe import init_networks
 from pipeline.run import run
 from pipeline.runs import checkpoint, lease
@@ -43,7 +42,8 @@ def start_run(job: Job[Any], resume_if_exists: bool = False) -> None:
     check_job(job)
     if not job.name:
         raise InputError("must not be empty: it becomes part of a folder's name", "name", "''")
-    spec = load_dataset(job).spec
+    with doing(f"reading {job.data.source}"):
+        spec = load_dataset(job).spec
     job = check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
@@ -103,8 +103,10 @@ def continue_run(job: Job[Any]) -> None:
         InputError: settings, data, checkpoint or machines do not fit.
     """
     check_job(job)
-    data = load_dataset(job)
-    update = _find_checkpoint(job, data.fingerprint)
+    with doing(f"reading {job.data.source}"):
+        data = load_dataset(job)
+    with doing(f"reading the checkpoint of {job.out}"):
+        update = _find_checkpoint(job, data.fingerprint)
     print(f"continuing {job.out} from update {update} to {job.updates}", file=sys.stderr)
     run_job(job, data.spec)
 
@@ -138,7 +140,7 @@ def run_job(job: Job[Any], spec: Spec) -> None:
         configure_process(job.resources.threads)
         pool = LocalPool(job.recipe, init_networks(job.recipe, spec, job.seed, device))
         with _continuing(job):
-            result = run(job, device, pool, partial(tqdm, mininterval=1.0), command) or {}
+            result = run(job, device, pool, TerminalBar, command) or {}
     _print_result(job, result, time.perf_counter() - began)
 
 

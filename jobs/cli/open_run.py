@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.data.dataset import Dataset, load_data
 from pipeline.errors import InputError
 from pipeline.process import configure_process, pick_device
+from pipeline.progress import doing
 from pipeline.runs.job import Settings
 from pipeline.runs.job_json import load_run
 from pipeline.runs.snapshot import Snapshot, newest_snapshot
@@ -57,7 +58,8 @@ def open_snapshot(args: RunArgs, needs_energy: bool = True) -> Snapshot:
     """
     job = load_run(args.run, args.modules)
     configure_process(args.threads)
-    snapshot = newest_snapshot(job, pick_device(args.device))
+    with doing(f"reading {args.run}"):
+        snapshot = newest_snapshot(job, pick_device(args.device))
     if needs_energy and job.recipe.energy(snapshot.nets) is None:
         raise InputError(f"{type(job.recipe).__name__} has no energy of data", "run", args.run)
     return snapshot

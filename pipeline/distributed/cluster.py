@@ -21,6 +21,7 @@ from ray.autoscaler.sdk import request_resources
 from pipeline import stop
 from pipeline.distributed.ray_private import has_dead_processes, max_cluster_resources
 from pipeline.errors import InputError, RunError
+from pipeline.progress import doing
 from pipeline.runs.job import Job, Range
 
 Bundle: TypeAlias = dict[str, float]
@@ -54,7 +55,8 @@ def connected() -> Iterator[None]:
         try:
             # Ctrl-C in a terminal reaches a dashboard's processes, too, and they say so at length
             own = {"include_dashboard": False} if address == "local" else {}
-            ray.init(address=address, logging_level="warning", **own)
+            with doing("starting Ray" if own else f"connecting to Ray at {address}"):
+                ray.init(address=address, logging_level="warning", **own)
         except ConnectionError as e:
             raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {str(e).splitlines()[0]}") from e
         stop.catch_signals_again()  # Ray has taken over SIGTERM

@@ -4,11 +4,14 @@ A new version of Ray may move these without notice: this is the one file to chan
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from ray._private import worker
 from ray._private.state import actors as actor_table
 from ray._private.state import state as cluster_state
 from ray.actor import ActorHandle
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 
 def restart_count(handles: Sequence[ActorHandle]) -> int:
@@ -37,3 +40,15 @@ def has_dead_processes() -> bool:
     """
     node = worker._global_node
     return node is not None and any(kind in ("raylet", "gcs_server") for kind, _ in node.dead_processes())
+
+
+class Trainer(TorchTrainer):  # type: ignore[misc]
+    """Ray Train without its detached actor that looks, by way of the dashboard, whether the controller is alive.
+
+    Where two Rays run on one machine it finds neither, and prints tracebacks. GCS removes the placement group of a
+    controller that has died anyway, since this one is not detached.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()
+        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]

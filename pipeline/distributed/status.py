@@ -12,10 +12,10 @@ from typing import NamedTuple
 import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from tqdm import tqdm
 
 from pipeline import stop
 from pipeline.errors import RunError
+from pipeline.progress import NoBar, ProgressBar, TerminalBar
 
 INTERVAL_SECONDS = 0.5
 """Between two messages of the worker, and between two draws of the bar."""
@@ -24,7 +24,9 @@ INTERVAL_SECONDS = 0.5
 class Progress(NamedTuple):
     """A progress bar's content."""
 
-    total: int
+    began: float
+    """When, which tells bars apart."""
+    total: int | None
     done: int
     desc: str
     unit: str
@@ -92,10 +94,11 @@ class RemoteRequest:
 class RemoteProgress:
     """A progress bar that a worker holds and the driver draws; called as tqdm is."""
 
-    def __init__(self, status: ActorHandle, total: int, desc: str, unit: str):
+    def __init__(self, status: ActorHandle, total: int | None, desc: str, unit: str):
         self.status = status
-        self.now = Progress(total, 0, desc, unit)
+        self.now = Progress(time.time(), total, 0, desc, unit)
         self._next = 0.0
+        self.update(0)
 
     def update(self, n: int = 1) -> None:
         """Advance by n units; the status actor hears of it every INTERVAL_SECONDS."""
@@ -114,7 +117,7 @@ class RemoteProgress:
 
 
 @contextmanager
-def status_actor() -> Iterator[ActorHandle]:
+def status_actor(shows_progress: bool = True) -> Iterator[ActorHandle]:
     """A status actor whose progress the driver draws as a bar, for the length of the block.
 
     It hears of a request to stop this process.
@@ -122,7 +125,7 @@ def status_actor() -> Iterator[ActorHandle]:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # where the driver is
     status = ray.remote(num_cpus=0, scheduling_strategy=here)(StatusActor).remote()
     end = threading.Event()
-    thread = threading.Thread(target=_draw, args=(status, end), daemon=True)
+    thread = threading.Thread(target=_draw, args=(status, end, shows_progress), daemon=True)
     thread.start()
     try:
         yield status
@@ -132,22 +135,23 @@ def status_actor() -> Iterator[ActorHandle]:
         ray.kill(status)
 
 
-def _draw(status: ActorHandle, end: threading.Event) -> None:
-    bar, last = None, False
+def _draw(status: ActorHandle, end: threading.Event, shows_progress: bool) -> None:
+    before, last = Progress(0.0, None, 0, "starting the learners", ""), False
+    bar: ProgressBar = TerminalBar(None, before.desc) if shows_progress else NoBar()
     while not last:
         last = end.is_set()
         if reason := stop.requested():
             status.set_stop.remote(reason)
         try:
-            now = ray.get(status.progress.remote())
+            now = ray.get(status.progress.remote()) or before
         except ray.exceptions.RayError:  # whoever waits for the learners has it too
             break
-        if now:
-            bar = bar or tqdm(total=now.total, initial=now.done, unit=now.unit, mininterval=1.0)
-            bar.total, bar.unit = now.total, now.unit
-            bar.set_description(now.desc, refresh=False)
-            bar.update(now.done - bar.n)
+        if now.began != before.began:
+            bar.close()
+            bar, before = TerminalBar(now.total, now.desc, now.unit, now.done), now
+        bar.set_description(now.desc)
+        bar.update(now.done - before.done)
+        before = now
         if not last:
             end.wait(INTERVAL_SECONDS)
-    if bar:
-        bar.close()
+    bar.close()

@@ -12,8 +12,7 @@ import ray.train.torch
 import torch
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer
-from tqdm import tqdm
+from ray.train.torch import TorchConfig
 
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool, Pool
@@ -21,10 +20,11 @@ from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.actors import ChainActor
 from pipeline.distributed.aside import call_aside
 from pipeline.distributed.observe import observers
-from pipeline.distributed.ray_private import restart_count
+from pipeline.distributed.ray_private import Trainer, restart_count
 from pipeline.distributed.status import RemoteProgress, RemoteRequest, status_actor
 from pipeline.errors import Diverged, LearnersLost, RunError, RunWriteError, Stopped
 from pipeline.process import configure_process
+from pipeline.progress import TerminalBar
 from pipeline.recipe import init_networks
 from pipeline.run import run
 from pipeline.runs import checkpoint, lease
@@ -55,9 +55,17 @@ def chain_actors(job: Job[Any], spec: Spec) -> Iterator[list[ActorHandle]]:
     handles = [remote.remote(job.recipe, spec, resources.threads) for _ in range(resources.actors)]
     try:
         yield handles
-    finally:
-        for handle in handles:
-            ray.kill(handle)
+    except Stopped:  # they end with this process; a kill would show each of their tasks as failed
+        raise
+    except BaseException:
+        _kill(handles)
+        raise
+    _kill(handles)
+
+
+def _kill(handles: list[ActorHandle]) -> None:
+    for handle in handles:
+        ray.kill(handle)
 
 
 def chain_pool(job: Job[Any], spec: Spec, device: torch.device, handles: list[ActorHandle]) -> Pool:
@@ -83,8 +91,8 @@ def run_on_ray(job: Job[Any], spec: Spec, device: torch.device, command: str = "
         if job.resources.learners:
             return run_learners(job, spec, handles, command)
         configure_process(job.resources.threads)
-        pool, progress = chain_pool(job, spec, device, handles), partial(tqdm, mininterval=1.0)
-        result = run(job, device, pool, progress, command, partial(restart_count, handles))
+        pool = chain_pool(job, spec, device, handles)
+        result = run(job, device, pool, TerminalBar, command, partial(restart_count, handles))
         assert result is not None
         return result
 
@@ -141,10 +149,10 @@ def _death_message(error: TrainingFailedError, newest: str | None) -> str:
     return f"the learners died more than {MAX_LEARNER_DEATHS} times {since}; the last error: {last.strip()}"
 
 
-def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
+def _trainer(job: Job[Any], config: dict[str, Any]) -> Trainer:
     resources, storage = job.resources, Storage.at(job.out) / RAY_FOLDER
     learners, gpus = resources.learners, resources.gpus_per_learner
-    return TorchTrainer(
+    return Trainer(
         _learn,
         train_loop_config=config,
         scaling_config=ScalingConfig(

@@ -20,7 +20,6 @@ from ray import tune
 from ray.actor import ActorHandle
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search.optuna import OptunaSearch
-from tqdm import tqdm
 
 from pipeline.distributed.aside import call_aside
 from pipeline.distributed.cluster import Bundle, bundles, require_resources
@@ -28,6 +27,7 @@ from pipeline.distributed.status import RemoteRequest, status_actor
 from pipeline.distributed.train import chain_actors, chain_pool
 from pipeline.errors import Stopped
 from pipeline.process import configure_process
+from pipeline.progress import TerminalBar
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.storage import Storage
 from pipeline.search.budgets import TrialBudget
@@ -97,20 +97,21 @@ class TrialProgress(tune.Callback):  # type: ignore[misc]
     def __init__(self, total: int, desc: str, objective: str):
         self.total, self.desc, self.objective = total, desc, objective
         self.best: float | None = None
-        self._bar: tqdm | None = None
+        self.ended = 0
+        self._bar: TerminalBar | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bar": None}
+        return {**self.__dict__, "_bar": None, "ended": 0}
 
     @property
-    def bar(self) -> tqdm:
+    def bar(self) -> TerminalBar:
         """The bar, made at its first use."""
-        self._bar = self._bar or tqdm(total=self.total, desc=self.desc, unit="trial", mininterval=1.0)
+        self._bar = self._bar or TerminalBar(self.total, self.desc, "trial")
         return self._bar
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Draw the bar."""
-        self.bar.refresh()
+        self.bar.update(0)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -119,16 +120,20 @@ class TrialProgress(tune.Callback):  # type: ignore[misc]
         pick = min if OBJECTIVES[self.objective].direction == "min" else max
         self.best = pick([value for value in (self.best, result[self.objective]) if value is not None])
         running = sum(one.status == "RUNNING" for one in trials)
-        self.bar.set_postfix_str(f"{running} running, best {self.objective} {self.best:.4g}")
+        self.bar.set_description(f"{self.desc}, {running} running, best {self.objective} {self.best:.4g}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count the trials that have ended."""
-        self.bar.update(sum(one.status in ("TERMINATED", "ERROR") for one in trials) - self.bar.n)
+        self._count(sum(one.status in ("TERMINATED", "ERROR") for one in trials))
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Fill the bar and close it."""
-        self.bar.update(len(trials) - self.bar.n)
+        self._count(len(trials))
         self.bar.close()
+
+    def _count(self, ended: int) -> None:
+        self.bar.update(ended - self.ended)
+        self.ended = ended
 
 
 def suggested_recipe(plan: SearchPlan, settings: Mapping[str, Any]) -> Any:
@@ -172,7 +177,7 @@ def _fit(
     space: dict[str, Any],
     total: int,
 ) -> None:
-    with status_actor() as status:
+    with status_actor(shows_progress=False) as status:
         bound = tune.with_resources(partial(trainable, plan, status), tune.PlacementGroupFactory(_trial_bundles(plan)))
         tuner = _tuner(plan, name, bound, config, space, total)
         errors = call_aside(tuner.fit, plan.minutes, lambda: not ray.get(status.working.remote())).errors

@@ -141,7 +141,7 @@ def compare_samples(setup: EvaluationSetup, ways: Sequence[Comparison], n: int) 
     """
     snapshot, recipe, nets = setup.snapshot, setup.snapshot.job.recipe, setup.snapshot.nets
     tasks = draw_tasks(recipe, nets, snapshot.data, n, snapshot.update, fold(setup.seed, "samples"))
-    ends = final_states(run_tasks(setup.pool, nets, tasks), recipe.sample_chain)
+    ends = final_states(run_tasks(setup.pool, nets, tasks, "drawing"), recipe.sample_chain)
     x, starts = decode_states(recipe, nets, ends, setup.seed), start_states(tasks)
     origins = {} if torch.equal(starts, ends) else {"start": decode_states(recipe, nets, starts, setup.seed)}
     if snapshot.bank is not None and len(snapshot.bank) > 1:

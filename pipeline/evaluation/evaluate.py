@@ -22,12 +22,12 @@ from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.evaluation.plan import EvaluationPlan, available_starts, dataset_of_split, plan_evaluation
 from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Split
+from pipeline.progress import ProgressBar, shown_by
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import class_tasks, decode_states, final_states, run_tasks
 from pipeline.sampling.long_chains import Observation
 from pipeline.sampling.posterior import posterior_tasks
-from pipeline.training.loop import ProgressBar
 
 if TYPE_CHECKING:  # matplotlib is imported when a figure is drawn
     from matplotlib.figure import Figure
@@ -89,7 +89,8 @@ def evaluate(
     """
     seed = snapshot.job.seed if seed is None else seed
     plan = plan_evaluation(snapshot, groups, options)
-    return _measure(plan, _setups(snapshot, pool, seed, map_function), options, _bars(progress))
+    with shown_by(progress):
+        return _measure(plan, _setups(snapshot, pool, seed, map_function), options, _bars(progress))
 
 
 def _measure(
@@ -174,7 +175,7 @@ def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOption
     snapshot, recipe, data = setup.snapshot, setup.snapshot.job.recipe, setup.reference
     n, suffix = (min(options.n, data.size), "_train") if setup.split == "data" else (data.size, "")
     tasks = posterior_tasks(recipe, snapshot.nets, data, n, snapshot.update, fold(setup.seed, "items"))
-    results = run_tasks(setup.pool, snapshot.nets, tasks) if tasks else {}
+    results = run_tasks(setup.pool, snapshot.nets, tasks, "inferring") if tasks else {}
     by_name = item_metrics(recipe, snapshot.nets, data, n, results)
     protocol = setup.protocol("items", (), n, chains=", ".join(dict.fromkeys(task.chain for task in tasks)))
     for name, values in by_name.items():

@@ -6,13 +6,14 @@ A run and its resumption are the whole run, so a trial is a run like any other, 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from pipeline import stop
 from pipeline.chains.local_pool import Pool
 from pipeline.errors import Diverged
+from pipeline.progress import NoBar
 from pipeline.run import run
 from pipeline.runs import lease
 from pipeline.runs.job import Job, override
@@ -22,9 +23,6 @@ from pipeline.runs.snapshot import newest_snapshot
 from pipeline.runs.storage import Storage
 from pipeline.search.budgets import TrialBudget, job_gradients_per_update, report_updates
 from pipeline.search.objectives import OBJECTIVES, measure_quality
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 RECORD = "trial.json"
 """A trial's reports, in the run's folder."""
@@ -100,7 +98,7 @@ def _run_until(
     objective, result, per_update = OBJECTIVES[budget.objective], {}, job_gradients_per_update(job)
     try:
         command = lease.acquire(Storage.at(job.out))
-        result = run(job, device, pool(), _no_progress, command, evaluates=False, requested=requested) or {}
+        result = run(job, device, pool(), NoBar, command, evaluates=False, requested=requested) or {}
         snapshot = newest_snapshot(job, device)
         items = getattr(snapshot.data, budget.split)
         quality = measure_quality(snapshot, objective, items, budget.sample_count, 0, pool())
@@ -111,13 +109,6 @@ def _run_until(
     why = f"diverged: {objective.name} is not a number" if math.isnan(quality) else ""
     quality = objective.worst if why else quality
     return TrialReport(job.updates, job.updates * per_update, quality, result["cpu_seconds"], why)
-
-
-def _no_progress(**kwargs: Any) -> "tqdm":
-    """A bar that is not drawn: the search has one of its own."""
-    from tqdm import tqdm
-
-    return tqdm(**kwargs, disable=True)
 
 
 def _log_hparams(out: Storage, name: str, settings: Mapping[str, Any], report: TrialReport) -> None:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, advance
 from pipeline.data.dataset import Dataset
 from pipeline.errors import Diverged, InputError, Stopped
+from pipeline.progress import ProgressBar, doing
 from pipeline.runs import lease
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.journal import METRICS_FILE, RunJournal
@@ -36,20 +37,6 @@ PROGRESS_METRICS = (
     "accuracy",
 )
 """Metrics in the progress line, where the recipe has them."""
-
-
-@runtime_checkable
-class ProgressBar(Protocol):
-    """A progress bar: tqdm's, or a remote one."""
-
-    def update(self, n: int = 1) -> Any:
-        """Advance by n units."""
-
-    def set_description(self, desc: str, refresh: bool = True) -> Any:
-        """Set the text before the bar."""
-
-    def close(self) -> Any:
-        """Stop drawing it."""
 
 
 Finish: TypeAlias = Callable[[Worker, RunJournal], dict[str, Any]]
@@ -89,7 +76,8 @@ def train(
     data, out = _shared_dataset(job), Storage.at(job.out)
     own = lease.join(out, command or lease.acquire(out)) if world()[0] == 0 else None
     worker = Worker(job, data, device, pool, own, restart_count, requested)
-    start = worker.restore()
+    with doing("reading the checkpoint"):
+        start = worker.restore()
     while True:
         try:
             return _attempt(worker, start, progress, finish)
