@@ -95,6 +95,11 @@ def continuing(command: list[str], describe: Callable[[], str]) -> Iterator[None
     _state.command, _state.describe = before  # not after an error: its line needs them
 
 
+def is_under_way() -> bool:
+    """Whether there is work that a command continues."""
+    return _state.describe is not str
+
+
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
     """Let work that asks for the request itself reach a place where it can go on later.

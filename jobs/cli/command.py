@@ -1,10 +1,14 @@
 """Running a command: its errors become one line on stderr and an exit code."""
 
+import atexit
 import contextlib
 import io
 import os
+import pwd
 import select
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
@@ -36,6 +40,7 @@ def run_command(main: Callable[[Sequence[str]], None], args: Sequence[str] | Non
     with stop.requests_handled(), shown_by(TerminalBar):
         try:
             try:
+                _prepare_environment()
                 words = sys.argv[1:] if args is None else args
                 _check_words(words)
                 main(words)
@@ -54,6 +59,27 @@ def run_command(main: Callable[[Sequence[str]], None], args: Sequence[str] | Non
             for one in closed:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), one.fileno())  # for what Python flushes at exit
             sys.exit(CLOSED_PIPE)
+        except OSError as e:  # a full disk, a folder without permission, a name that is too long
+            what = f": {e.filename}" if e.filename else ""
+            _end(f"error: {e.strerror or e}{what}", RunError.exit_code if stop.is_under_way() else InputError.exit_code)
+
+
+def _prepare_environment() -> None:
+    """Give libraries a user's name and a home, where a container has none or its home cannot be written to."""
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # an arbitrary uid
+        os.environ.setdefault("LOGNAME", f"uid-{os.getuid()}")
+        home = "/"
+    home = os.environ.get("HOME") or home
+    if os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK):
+        os.environ["HOME"] = home
+        return
+    folder = tempfile.mkdtemp(prefix="ebm-home-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["HOME"] = folder
+    if not os.environ.get("EBM_CACHE"):
+        print(f"the home folder {home} cannot be written to: nothing is cached beyond this command", file=sys.stderr)
 
 
 def _check_words(words: Sequence[str]) -> None:

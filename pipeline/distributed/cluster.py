@@ -19,7 +19,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from pipeline import stop
-from pipeline.distributed.ray_private import has_dead_processes, max_cluster_resources
+from pipeline.distributed.ray_private import default_temporary_folder, has_dead_processes, max_cluster_resources
 from pipeline.errors import InputError, RunError
 from pipeline.progress import doing
 from pipeline.runs.job import Job, Range
@@ -27,6 +27,8 @@ from pipeline.runs.job import Job, Range
 Bundle: TypeAlias = dict[str, float]
 """Numbers of CPUs and GPUs, under "CPU" and "GPU", that one process requests or one machine has."""
 
+LONGEST_FOLDER = 40
+"""Characters of the folder for temporary files. Ray adds 66 for its sockets, whose paths may have 107."""
 WATCH_SECONDS = 0.5
 """Between two checks whether Ray is still there."""
 AUTOSCALE_SECONDS = 1200.0
@@ -52,13 +54,17 @@ def connected() -> Iterator[None]:
         except OSError as e:
             raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {e}") from e
     with stop.deferred():
+        if address == "local" and len(default_temporary_folder()) > LONGEST_FOLDER:
+            os.environ["RAY_TMPDIR"] = "/tmp"
         try:
             # Ctrl-C in a terminal reaches a dashboard's processes, too, and they say so at length
             own = {"include_dashboard": False} if address == "local" else {}
             with doing("starting Ray" if own else f"connecting to Ray at {address}"):
                 ray.init(address=address, logging_level="warning", **own)
-        except ConnectionError as e:
-            raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {str(e).splitlines()[0]}") from e
+        except Exception as e:  # of many types, for an address or a machine that Ray cannot use
+            why = (str(e).splitlines() or [type(e).__name__])[0]
+            what = "Ray cannot start here" if address == "local" else f"no Ray cluster answers at RAY_ADDRESS={address}"
+            raise InputError(f"{what}: {why}") from e
         stop.catch_signals_again()  # Ray has taken over SIGTERM
     try:
         with _watched():

@@ -6,6 +6,7 @@ A new version of Ray may move these without notice: this is the one file to chan
 from collections.abc import Sequence
 from typing import Any
 
+from ray._common.utils import get_default_system_temp_dir
 from ray._private import worker
 from ray._private.state import actors as actor_table
 from ray._private.state import state as cluster_state
@@ -31,6 +32,12 @@ def max_cluster_resources() -> dict[str, float] | None:
     """
     resources: dict[str, float] | None = cluster_state.get_max_resources_from_cluster_config()
     return resources
+
+
+def default_temporary_folder() -> str:
+    """Where Ray keeps the files and sockets of a cluster that it starts; its public settings do not say it."""
+    folder: str = get_default_system_temp_dir()
+    return folder
 
 
 def has_dead_processes() -> bool:

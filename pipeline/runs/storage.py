@@ -35,7 +35,12 @@ class Storage(NamedTuple):
     def at(cls, uri: str) -> "Storage":
         """The folder at a path or URI; it need not exist. Raises InputError for an unknown scheme."""
         if "://" not in uri:
-            return cls(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri)))
+            try:
+                path = os.path.abspath(os.path.expanduser(uri))
+                path.encode()
+            except (OSError, UnicodeEncodeError) as e:  # there is no current folder any more, or its name is no text
+                raise InputError(f"{uri!a} cannot be used from the current folder: {str(e).splitlines()[0]}") from e
+            return cls(fs.LocalFileSystem(), path)
         try:
             return cls(*fs.FileSystem.from_uri(uri))
         except (ValueError, OSError) as e:
