@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from jobs import search
+from jobs.cli.begin import SEARCH_FILE
 from jobs.cli.command import run_command
 from jobs.cli.parsing import parse
 from pipeline.errors import InputError
@@ -47,7 +48,7 @@ class Resume(Settings):
 def main(args: Sequence[str]) -> None:
     """The command."""
     first = _parse(args)
-    if Storage.at(first.run).check_exists(search.SEARCH_FILE):
+    if Storage.at(first.run).check_exists(SEARCH_FILE):
         if flags := [word for word in args if word.startswith("--")]:
             raise InputError(f"{flags[0]}: a search continues with its own settings, without flags")
         return search.resume(first.run)

@@ -21,6 +21,7 @@ import torch
 import tyro
 
 from jobs import EXPERIMENTS
+from jobs.cli.begin import SEARCH_FILE, is_begun
 from jobs.cli.command import find_name, run_command
 from jobs.cli.experiment import load_experiment, named_presets
 from jobs.cli.parsing import parse
@@ -38,10 +39,10 @@ from pipeline.search.trials import read_records
 from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Share
 from pipeline.training.pretrained import check_pretrained, resolve_checkpoint
 
-SEARCH_FILE = "search.json"
-"""The arguments of a search, in its folder."""
 FROM_PRESET = ("max_items", "held_out_class", "labels_per_class", "init_from")
 """Settings that the trials take from the preset where the search says nothing."""
+OF_COMMAND = ("out", "minutes", "resume_if_exists")
+"""Arguments in which the command that continues a search may differ from the one that began it."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,9 @@ class Search(Settings):
     out: str = ""
     """New folder of the search: a path, s3:// or gs:// that every machine sees; empty: runs/search-<preset>-<time>."""
 
+    resume_if_exists: bool = False
+    """Continue the search in --out where there is one with the same settings; say so where it has finished."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.samples < 2:
@@ -117,32 +121,57 @@ def main(argv: Sequence[str]) -> None:
     job = _job(args, module)
     data = _check(args, module, job)
     out = args.out or f"runs/search-{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if (storage := Storage.at(out)).check_exists():
-        raise InputError(f"exists: a search is never overwritten; continue it with jobs.resume {out}", "out", out)
+    storage = Storage.at(out)
     out, init_from = (
         storage.path if storage.local else out,
         resolve_checkpoint(args.init_from) if args.init_from else "",
     )
     args = replace(args, out=out, data=resolve_source(job.data.source), init_from=init_from)
+    if is_begun(storage, "search", out, args.resume_if_exists):
+        return _resume_same(args)
     _run(args, module, data, new=True)
 
 
-def resume(out: str) -> None:
+def _resume_same(args: Search) -> None:
+    """Continue the search in the arguments' folder. Raises InputError where it has other settings."""
+    storage = Storage.at(args.out)
+    own = read_args(storage)
+    for name in (f.name for f in dataclasses.fields(args) if f.name not in OF_COMMAND):
+        if getattr(args, name) != getattr(own, name):
+            raise InputError(f"the search has {getattr(own, name)!r}", name, getattr(args, name))
+    if storage.exists("result.json"):
+        print(f"{args.out} has finished; see its result.json")
+        return
+    resume(args.out, args.minutes)
+
+
+def read_args(storage: Storage) -> Search:
+    """The arguments of the search in a folder. Raises InputError where there is none of this version."""
+    try:
+        return Search(**storage.read_json(SEARCH_FILE)["args"])
+    except (TypeError, ValueError, KeyError) as e:
+        why = f"{SEARCH_FILE} is not a search of this version: {str(e).splitlines()[0]}"
+        raise InputError(why, "run", storage.path) from e
+
+
+def resume(out: str, minutes: float | None = None) -> None:
     """Continue a search that was killed, or print the results of one that has ended.
+
+    Args:
+        out: its folder.
+        minutes: the command's budget of time; None: as the search began.
 
     Raises:
         InputError: the folder has no search of this version, or the preset has changed since.
     """
     storage = Storage.at(out)
-    try:
-        content = storage.read_json(SEARCH_FILE)
-        args = Search(**content["args"])
-    except (TypeError, ValueError, KeyError) as e:
-        raise InputError(f"{SEARCH_FILE} is not a search of this version: {str(e).splitlines()[0]}", "run", out) from e
+    args = read_args(storage)
     args = replace(args, out=storage.path if storage.local else out)
+    if minutes is not None:
+        args = replace(args, minutes=minutes)
     module = _searchable(args)
     job = _job(args, module)
-    if to_json(job) != content["job"]:
+    if to_json(job) != storage.read_json(SEARCH_FILE)["job"]:
         raise InputError(f"the preset {args.preset or job.name} has changed since the search began", "run", out)
     _run(args, module, _check(args, module, job), new=False)
 

@@ -120,13 +120,14 @@ class TerminalBar:
 
     def set_description(self, desc: str, refresh: bool = True) -> None:
         """Set the text before the bar."""
-        self._bar.set_description(desc, refresh=False)
+        self._bar.set_description_str(desc, refresh=False)
 
     def close(self) -> None:
         """Draw it for the last time, unless it was not worth it."""
         self._end.set()
         self._thread.join()
-        if self._drawn and not stop.is_hung_up():
+        measured = self._bar.total is not None
+        if self._drawn and not stop.is_hung_up() and (measured or self._terminal):
             self._bar.refresh()
             self._bar.fp.write("\n")
         self._bar.close()

@@ -38,6 +38,7 @@ class _State:
     """Whether something on the stack catches Stopped."""
     describe: Callable[[], str] = str
     command: str = field(default_factory=lambda: shlex.join(sys.orig_argv))
+    last: threading.Timer | None = None
     described: bool = False
     """Whether the command has written its last line."""
 
@@ -72,6 +73,8 @@ def requests_handled() -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        if _state.last:
+            _state.last.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
         _state = _State()
@@ -186,6 +189,6 @@ def _prepare_end(number: int) -> None:
         os.dup2(null, 2)
     if not _state.within_command:
         end_now(Stopped(_state.reason), 128 + number)
-    timer = threading.Timer(LAST_SECONDS, end_now, [Stopped(_state.reason), 128 + number])
-    timer.daemon = True
-    timer.start()
+    _state.last = threading.Timer(LAST_SECONDS, end_now, [Stopped(_state.reason), 128 + number])
+    _state.last.daemon = True
+    _state.last.start()

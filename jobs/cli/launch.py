@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from jobs.cli.begin import check_same, is_begun
 from pipeline import stop
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool
@@ -24,7 +25,7 @@ from pipeline.runs import checkpoint, lease
 from pipeline.runs.job import Job, check_job, load_dataset, override
 from pipeline.runs.job_json import check_identity, load_run, to_json
 from pipeline.runs.journal import provenance
-from pipeline.runs.storage import PART_SUFFIX, Storage
+from pipeline.runs.storage import Storage
 from pipeline.training.pretrained import check_pretrained
 
 
@@ -44,56 +45,17 @@ def start_run(job: Job[Any], resume_if_exists: bool = False) -> None:
         raise InputError("must not be empty: it becomes part of a folder's name", "name", "''")
     with doing(f"reading {job.data.source}"):
         spec = load_dataset(job).spec
-    job = check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
+    checked = check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
-    job = override(job, out=storage.path if storage.local else out, source=resolve_source(job.data.source))
-    if is_begun(storage, "job.json", out, resume_if_exists):
-        check_same(job, own := load_run(job.out, sys.modules))
+    places = {"out": storage.path if storage.local else out, "source": resolve_source(job.data.source)}
+    if is_begun(storage, "run", out, resume_if_exists):
+        check_same(override(job, **places), own := load_run(out, sys.modules))
         if storage.exists("result.json"):
-            print(f"{job.out} has finished: {own.updates} updates; see its result.json")
-            return
-        continue_run(override(own, minutes=job.resources.minutes))
-        return
-    run_job(job, spec)
-
-
-def is_begun(storage: Storage, description: str, out: str, resume_if_exists: bool) -> bool:
-    """Whether a folder holds work that may continue: its description is there.
-
-    Raises:
-        InputError: it exists and must not, or holds something else.
-    """
-    if not storage.check_exists():
-        return False
-    left = storage.names()
-    if left == [f"{description}{PART_SUFFIX}"]:  # all that a command leaves which dies before there is a run
-        return False
-    if not resume_if_exists:
-        how = f"continue it with --resume-if-exists, or jobs.resume {shlex.quote(out)}"
-        raise InputError(f"exists: a run is never overwritten; {how}", "out", out)
-    if description in left:
-        return True
-    if left:
-        raise InputError(f"has other files, and no {description}", "out", out)
-    return False
-
-
-def check_same(job: Job[Any], own: Job[Any]) -> None:
-    """Raise InputError for the first setting in which a job differs from that of its run folder, but for `minutes`."""
-    new, old = (_flat(to_json(override(one, out="", minutes=0))) for one in (job, own))
-    if old["init_from"].startswith(f"{new['init_from']}/") or not job.init_from:
-        new["init_from"] = old["init_from"]  # the run names the checkpoint that was the newest when it began
-    if name := next((name for name in new if new[name] != old.get(name)), None):
-        why = f"the run has {old.get(name)}; jobs.resume {shlex.quote(own.out)} changes what may change"
-        raise InputError(why, name, new[name])
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value) if isinstance(value, dict) else {name: value}
-    return flat
+            print(f"{own.out} has finished: {own.updates} updates; see its result.json")
+            return None
+        return continue_run(override(own, minutes=job.resources.minutes))
+    run_job(override(checked, **places), spec)
 
 
 def continue_run(job: Job[Any]) -> None:

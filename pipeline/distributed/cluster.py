@@ -48,6 +48,8 @@ def connected() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
+    if re.match("https?://", address):
+        raise InputError(f"RAY_ADDRESS={address} is where jobs are submitted; name host:port, or unset it")
     if match := re.fullmatch(r"(?:ray://)?\[?([^\]/]+)\]?:(\d+)", address):
         try:
             socket.create_connection((match[1], int(match[2])), timeout=10).close()

@@ -117,7 +117,9 @@ def run_learners(job: Job[Any], spec: Spec, handles: list[ActorHandle], command:
         while True:
             before = checkpoint.newest_name(checkpoints)
             try:
-                result = call_aside(_trainer(job, config).fit, job.resources.minutes).return_value
+                trained = before is not None and checkpoint.update_of(before) == job.updates
+                minutes = 0.0 if trained else job.resources.minutes  # as `training.loop.train` does
+                result = call_aside(_trainer(job, config).fit, minutes).return_value
                 break
             except TrainingFailedError as e:
                 if checkpoint.newest_name(checkpoints) == before:

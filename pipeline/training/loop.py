@@ -21,6 +21,7 @@ from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import decode_states, draw_tasks, final_states
 from pipeline.training.collective import gather, world
 from pipeline.training.dynamics import gap_and_grad_norm, oscillation
+from pipeline.training.stopping import save_interrupted, stop_if_requested
 from pipeline.training.worker import Worker
 
 GRID_SAMPLES = 100
@@ -95,7 +96,7 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
         for update in range(start, job.updates):
             worker.step(update)
             worker.save_if_due(update + 1)
-            worker.stop_if_requested(update + 1)
+            stop_if_requested(worker, update + 1)
         worker.accounting.total()
         return None
     assert worker.lease
@@ -104,7 +105,8 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
         Storage.at(job.out).write_json("data.json", worker.data.statistics)
     with closing(RunJournal(Storage.at(job.out), start, job.logging.log_every, worker.lease)) as journal:
         with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar, stop.deferred():
-            stop.limit_minutes(job.resources.minutes)
+            if start < job.updates:  # or every command would end before the final evaluation has
+                stop.limit_minutes(job.resources.minutes)
             bar.update(start)
             try:
                 for update in range(start, job.updates):
@@ -113,9 +115,9 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
                     bar.set_description(_progress_line(job, metrics), refresh=False)
                     bar.update(1)
                     worker.save_if_due(update + 1)
-                    worker.stop_if_requested(update + 1, journal.sync)
+                    stop_if_requested(worker, update + 1, journal.sync)
             except Stopped:
-                worker.save_interrupted(journal.sync)
+                save_interrupted(worker, journal.sync)
                 raise
         worker.accounting.total()
         return finish(worker, journal)

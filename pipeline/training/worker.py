@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from numpy import ndarray
 
-from pipeline import stop
 from pipeline.batch import Batch
 from pipeline.chains.bank import Bank
 from pipeline.chains.lanes import Lane, batch_indices, lanes_of_rank
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, ChainTask
 from pipeline.data.dataset import Dataset
-from pipeline.errors import Diverged, InputError, RunWriteError, Stopped
+from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.recipe import stream_context
 from pipeline.rng import fold, generator
 from pipeline.runs import checkpoint
@@ -26,7 +25,7 @@ from pipeline.runs.job_json import check_identity, identity
 from pipeline.runs.lease import Lease
 from pipeline.runs.storage import Storage
 from pipeline.training.accounting import Accounting
-from pipeline.training.collective import any_rank, gather, world
+from pipeline.training.collective import gather, world
 from pipeline.training.divergence import DivergenceMonitor, Rollback
 from pipeline.training.learner import Learner
 from pipeline.training.pretrained import load_pretrained
@@ -176,29 +175,6 @@ class Worker:
         """Write the checkpoint after `update` updates if it is due."""
         if self.is_due(update):
             self.save(update)
-
-    def stop_if_requested(self, update: int, sync: Callable[[], None] = lambda: None) -> None:
-        """Raise Stopped where the run should stop, with a checkpoint after `update` updates; on all ranks alike.
-
-        Args:
-            update: their number. After the last one nothing is raised, since the run has its last checkpoint.
-            sync: makes durable what is logged.
-        """
-        reason = self.requested() if self.rank == 0 and update < self.job.updates else ""
-        if update < self.job.updates and any_rank(bool(reason), self.device):
-            stop.accept()
-            if not self.is_due(update):
-                sync()
-                self.save(update)
-            raise Stopped(reason)
-
-    def save_interrupted(self, sync: Callable[[], None]) -> None:
-        """Where an update of this process alone was interrupted before it changed anything, save the one before it."""
-        if not self.whole or self.pool.remote or world()[1] > 1:
-            return
-        if not checkpoint.is_whole(checkpoint.checkpoint_folder(self.checkpoints, self.whole)):
-            sync()
-            self.save(self.whole)
 
     def save(self, update: int) -> None:
         """Write the checkpoint after `update` updates; results in flight are collected first.
