@@ -3,6 +3,13 @@
 `EXPERIMENTS` is the one list of experiments; the command line, `jobs.search` and the tests read it.
 """
 
+import sys
+
+from pipeline import stop
+
+if sys.argv[0] == "-m":  # `python -m jobs.NAME` begins: a signal during its imports, too, ends it in one line
+    stop.catch_signals()
+
 EXPERIMENTS = {
     "short_run": "Short-run MCMC as a model of images and points (1904.09770)",
     "anatomy": "Convergent and non-convergent energy-based models (1903.12370)",

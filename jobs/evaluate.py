@@ -10,9 +10,6 @@ hashes are equal. A run's own final evaluation has the same names and protocols.
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-
-from tqdm import tqdm
 
 from jobs.cli.command import run_command
 from jobs.cli.open_run import SnapshotArgs, open_snapshot
@@ -26,6 +23,7 @@ from pipeline.evaluation.metrics.mixing_trajectories import to_netcdf
 from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.evaluation.plan import plan_evaluation
 from pipeline.evaluation.protocol import MapFunction
+from pipeline.progress import TerminalBar
 from pipeline.runs.job import override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
@@ -67,14 +65,13 @@ def main(argv: Sequence[str]) -> None:
         print(f"{'samples':24} pictures only: distances need labels, or the features squeezenet or inception")
     with _workers(args, snapshot) as (pool, map_function):
         folder = ResultFolder(args, snapshot, "evaluate")
-        progress = partial(tqdm, mininterval=1.0)
         evaluation = evaluate(
             snapshot,
             pool,
             plan.groups,
             args.options,
             seed=args.seed,
-            progress=progress,
+            progress=TerminalBar,
             map_function=map_function,
         )
     _write(args, folder, evaluation)

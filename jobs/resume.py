@@ -5,7 +5,6 @@ diverges; everything else stays. Without a flag, a setting keeps the run's own v
 continues without flags.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -13,20 +12,18 @@ from typing import Annotated, Any
 import tyro
 
 from jobs import search
+from jobs.cli.begin import SEARCH_FILE
 from jobs.cli.command import run_command
 from jobs.cli.parsing import parse
 from pipeline.errors import InputError
-from pipeline.runs import checkpoint
 from pipeline.runs.job import (
     DivergenceSettings,
     EvaluationSettings,
     Job,
     LoggingSettings,
     ResourceSettings,
-    check_job,
-    load_dataset,
 )
-from pipeline.runs.job_json import check_identity, load_run
+from pipeline.runs.job_json import load_run
 from pipeline.runs.storage import Storage
 from pipeline.settings import PositiveInt, Settings
 
@@ -50,18 +47,14 @@ class Resume(Settings):
 def main(args: Sequence[str]) -> None:
     """The command."""
     first = _parse(args)
-    if Storage.at(first.run).check_exists(search.SEARCH_FILE):
+    if Storage.at(first.run).check_exists(SEARCH_FILE):
         if flags := [word for word in args if word.startswith("--")]:
             raise InputError(f"{flags[0]}: a search continues with its own settings, without flags")
         return search.resume(first.run)
     job = _changed_job(args, first)
-    check_job(job)
-    data = load_dataset(job)
-    update = _find_checkpoint(job, data.fingerprint)
-    print(f"continuing {job.out} from update {update} to {job.updates}", file=sys.stderr)
-    from jobs.cli.launch import run_stages  # here: refusing settings does not need the rest
+    from jobs.cli.launch import continue_run  # here: refusing settings does not need the rest
 
-    run_stages(job, data.spec)
+    continue_run(job)
 
 
 def _parse(args: Sequence[str], default: Any = tyro.MISSING_NONPROP) -> Resume:
@@ -75,23 +68,6 @@ def _changed_job(args: Sequence[str], first: Resume) -> Job[Any]:
     new = _parse(args, own)
     groups = {name: getattr(new, name) for name in ("resources", "divergence", "logging", "evaluation")}
     return replace(job, updates=new.updates or job.updates, **groups)
-
-
-def _find_checkpoint(job: Job[Any], fingerprint: str) -> int:
-    """The update that the run continues from. Raises InputError where its checkpoint does not fit."""
-    checkpoints, update = Storage.at(job.out) / "checkpoints", 0
-    newest = checkpoint.newest_name(checkpoints)
-    if newest:
-        state = checkpoint.read_state(checkpoints / newest)
-        check_identity(job, fingerprint, state["identity"], str(checkpoints / newest))
-        update = state["update"]
-    if update > job.updates:
-        raise InputError(f"the run has made {update} already", "updates", job.updates)
-    if torn := [name for name in checkpoints.names() if name > (newest or "")]:
-        print(f"ignoring incomplete checkpoints: {', '.join(torn)}", file=sys.stderr)
-    if not newest:
-        print("warning: there is no checkpoint, so the run starts from the beginning", file=sys.stderr)
-    return update
 
 
 if __name__ == "__main__":

@@ -6,21 +6,24 @@ same files, and a second call writes only what is missing.
 """
 
 import io
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from jobs.cli.command import run_command
 from jobs.cli.open_run import RunArgs, open_snapshot, seed_of
 from jobs.cli.parsing import parse
+from pipeline import progress, stop
 from pipeline.errors import InputError
 from pipeline.nets.weights import flatten
+from pipeline.progress import ProgressBar
 from pipeline.runs.image_grid import image_grid
 from pipeline.runs.job import Range
 from pipeline.runs.snapshot import Snapshot
@@ -63,6 +66,9 @@ class Sample(RunArgs):
     """CPUs that Ray reserves per actor."""
     gpus_per_actor: NonNegative = 0.0
     """GPUs that Ray reserves per actor."""
+    minutes: NonNegative = 0.0
+    """Minutes after which the command stops, with exit code 0; the same command writes the blocks of the folder that
+    are missing. 0: no limit."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,7 +149,7 @@ def _write_folder(args: Sample, writer: bulk.BlockWriter) -> None:
         summaries = _write_on_ray(args, source)
     else:
         blocks = bulk.missing_blocks(source, args.n)
-        summaries = _watch((writer.write(i, rows) for i, rows in blocks), blocks, source.update)
+        summaries = _watch((writer.write(i, rows) for i, rows in blocks), blocks, source.update, args.minutes)
     _print_summary(args, writer, summaries, time.perf_counter() - began)
 
 
@@ -158,20 +164,24 @@ def _write_on_ray(args: Sample, source: bulk.BulkSource) -> list[BlockSummary]:
         if not blocks:
             return []
         summaries = distributed.write_blocks(source, blocks, args.actors, *resources, args.threads)
-        return _watch(summaries, blocks, source.update)
+        return _watch(summaries, blocks, source.update, args.minutes)
 
 
-def _bar(n: int, update: int) -> tqdm:
-    return tqdm(total=n, desc=f"update {update}", unit="sample")
+def _bar(n: int, update: int) -> AbstractContextManager[ProgressBar]:
+    return progress.bar(n, f"drawing {n:,} samples at update {update}", "sample")
 
 
-def _watch(summaries: Iterable[BlockSummary], blocks: list[tuple[int, int]], update: int) -> list[BlockSummary]:
-    """The summaries of the blocks, while a bar shows how many samples are done."""
-    done = []
-    with _bar(sum(rows for _, rows in blocks), update) as bar:
+def _watch(
+    summaries: Iterable[BlockSummary], blocks: list[tuple[int, int]], update: int, minutes: float
+) -> list[BlockSummary]:
+    """The summaries of the blocks, while a bar shows how many samples are done, until the time is up."""
+    done, total = list[BlockSummary](), sum(rows for _, rows in blocks)
+    where = lambda: f"with {sum(round(one['rows']) for one in done):,} of {total:,} samples drawn"  # noqa: E731
+    with _bar(total, update) as bar, stop.continuing(sys.orig_argv, where):
         for summary in summaries:
             done.append(summary)
             bar.update(round(summary["rows"]))
+            stop.limit_minutes(minutes)  # here, since the first block is drawn in any case
     return done
 
 

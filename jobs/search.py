@@ -9,10 +9,11 @@ and slices.png show all trials. A search that was killed continues with `python 
 """
 
 import dataclasses
-import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
@@ -20,10 +21,12 @@ import torch
 import tyro
 
 from jobs import EXPERIMENTS
+from jobs.cli.begin import SEARCH_FILE, is_begun
 from jobs.cli.command import find_name, run_command
 from jobs.cli.experiment import load_experiment, named_presets
-from jobs.cli.first_stage import awaits_first_stage, begin_first_stage, flow_preset
+from jobs.cli.first_stage import begin_first_stage, flow_preset
 from jobs.cli.parsing import parse
+from pipeline import stop
 from pipeline.data.dataset import Dataset
 from pipeline.data.sources import resolve_source
 from pipeline.errors import InputError, RunWriteError
@@ -32,13 +35,14 @@ from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 from pipeline.search.budgets import TrialBudget, job_gradients_per_update
 from pipeline.search.objectives import OBJECTIVES, Objective, check_objective
+from pipeline.search.trials import read_records
 from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Settings, Share
 from pipeline.training.pretrained import check_pretrained, resolve_checkpoint
 
-SEARCH_FILE = "search.json"
-"""The arguments of a search, in its folder."""
 FROM_PRESET = ("max_items", "held_out_class", "labels_per_class", "init_from")
 """Settings that the trials take from the preset where the search says nothing."""
+OF_COMMAND = ("out", "minutes", "resume_if_exists")
+"""Arguments in which the command that continues a search may differ from the one that began it."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,15 @@ class Search(Settings):
     """GPUs that Ray reserves per actor of a trial."""
     threads: PositiveInt = 1
     """CPU threads per process."""
+    minutes: NonNegative = 0.0
+    """Minutes after which the search stops, with a checkpoint of every trial and exit code 0; 0: no limit."""
     seed: Count = 0
     """Seed of the suggestions and of the trials' runs; the new seeds follow it."""
     out: str = ""
     """New folder of the search: a path, s3:// or gs:// that every machine sees; empty: runs/search-<preset>-<time>."""
+
+    resume_if_exists: bool = False
+    """Continue the search in --out where there is one with the same settings; say so where it has finished."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,31 +121,53 @@ def main(argv: Sequence[str]) -> None:
     job = _job(args, module)
     data = _check(args, module, job)
     out = args.out or f"runs/search-{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if (storage := Storage.at(out)).check_exists():
-        raise InputError(
-            f"exists: a search is never overwritten; continue it with jobs.resume {shlex.quote(out)}", "out", out
-        )
+    storage = Storage.at(out)
     init_from = resolve_checkpoint(args.init_from) if args.init_from else ""
     args = replace(args, out=storage.uri, data=resolve_source(job.data.source), init_from=init_from)
+    if is_begun(storage, "search", out, args.resume_if_exists):
+        return _resume_same(args)
     _run(args, module, data, new=True)
 
 
-def resume(out: str) -> None:
+def _resume_same(args: Search) -> None:
+    """Continue the search in the arguments' folder. Raises InputError where it has other settings."""
+    storage = Storage.at(args.out)
+    own = read_args(storage)
+    for name in (f.name for f in dataclasses.fields(args) if f.name not in OF_COMMAND):
+        if getattr(args, name) != getattr(own, name):
+            raise InputError(f"the search has {getattr(own, name)!r}", name, getattr(args, name))
+    if storage.exists("result.json"):
+        print(f"{args.out} has finished; see its result.json")
+        return
+    resume(args.out, args.minutes)
+
+
+def read_args(storage: Storage) -> Search:
+    """The arguments of the search in a folder. Raises InputError where there is none of this version."""
+    try:
+        return Search(**storage.read_json(SEARCH_FILE)["args"])
+    except (TypeError, ValueError, KeyError) as e:
+        why = f"{SEARCH_FILE} is not a search of this version: {str(e).splitlines()[0]}"
+        raise InputError(why, "run", storage.path) from e
+
+
+def resume(out: str, minutes: float | None = None) -> None:
     """Continue a search that was killed, or print the results of one that has ended.
+
+    Args:
+        out: its folder.
+        minutes: the command's budget of time; None: as the search began.
 
     Raises:
         InputError: the folder has no search of this version, or the preset has changed since.
     """
     storage = Storage.at(out)
-    try:
-        content = storage.read_json(SEARCH_FILE)
-        args = Search(**content["args"])
-    except (TypeError, ValueError, KeyError) as e:
-        raise InputError(f"{SEARCH_FILE} is not a search of this version: {str(e).splitlines()[0]}", "run", out) from e
-    args = replace(args, out=storage.uri)
+    args = replace(read_args(storage), out=storage.uri)
+    if minutes is not None:
+        args = replace(args, minutes=minutes)
     module = _searchable(args)
     job = _job(args, module)
-    if to_json(replace(job, out="")) != content["job"]:
+    if to_json(job) != storage.read_json(SEARCH_FILE)["job"]:
         raise InputError(f"the preset {args.preset or job.name} has changed since the search began", "run", out)
     _run(args, module, _check(args, module, job), new=False)
 
@@ -178,7 +209,7 @@ def _job(args: Search, module: ModuleType) -> Job[Any]:
         gpus_per_actor=args.gpus_per_actor,
         eval_samples=0,
         eval_long_run_steps=0,
-        out=args.out,
+        out="",
     )
 
 
@@ -187,7 +218,7 @@ def _check(args: Search, module: ModuleType, job: Job[Any]) -> Dataset:
     check_job(job)
     data = load_dataset(job)
     check_objective(_objective(args, module, job, data), job, data)
-    if not (awaits_first_stage(job) or flow_preset(module, _short_name(job), job)):
+    if not flow_preset(module, _short_name(job), job):
         check_pretrained(job, data.spec)
     return data
 
@@ -212,7 +243,7 @@ def _objective(args: Search, module: ModuleType, job: Job[Any], data: Dataset) -
 
 def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
     """Search, confirm, and print the results; every part continues where it stopped."""
-    from jobs.cli import launch, search_report  # here: refusing flags and showing help do not need Ray
+    from jobs.cli import search_report  # here: refusing flags and showing help do not need Ray
     from pipeline.distributed import cluster, tune
     from pipeline.evaluation.comparison import default_comparison
     from pipeline.search.summary import rank_trials
@@ -222,11 +253,11 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
     with cluster.connected():
         tune.check_room(plan)
         if new:
-            args = _begin(args, module)
-        job = launch.finish_first_stage(_job(args, module), data.spec)
-        plan = _plan(replace(args, init_from=job.init_from), module, data)
-        default_comparison(data, torch.device("cpu"))  # trains its classifier once, before all trials would
-        tune.search(plan)
+            _record(args, plan.job)
+        with stop.continuing([sys.executable, "-m", "jobs.resume", args.out], partial(_progress, plan)):
+            plan = _plan(_with_flow(args, module, data), module, data)
+            default_comparison(data, torch.device("cpu"))  # trains its classifier once, before all trials would
+            tune.search(plan)
         trials = rank_trials(search_report.read_trials(plan, data), objective)
         recipes = {"preset": plan.job.recipe}
         for i, trial in enumerate(trials[: args.confirm]):
@@ -235,8 +266,18 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
         runs = {search_report.confirm_name(name, seed): replace(plan.job, recipe=recipe, seed=seed)
                 for name, recipe in recipes.items() for seed in seeds}  # fmt: skip
         if runs:
-            tune.confirm(plan, runs)
+            with stop.continuing([sys.executable, "-m", "jobs.resume", args.out], partial(_progress, plan)):
+                tune.confirm(plan, runs)
     search_report.conclude(plan, _preset(args, module), objective, data, recipes, seeds)
+
+
+def _progress(plan: Any) -> str:
+    """How far a search has come, in words."""
+    trials, confirmed = (read_records(Storage.at(plan.out) / folder) for folder in ("trials", "confirm"))
+    budget = plan.trial_budget.gradient_evaluations
+    complete = sum(one["reports"][-1]["gradient_evaluations"] >= budget for one in trials.values())
+    runs = f", and {len(confirmed)} of its confirmation runs" if confirmed else ""
+    return f"with {complete} of {plan.trials} trials complete{runs}"
 
 
 def _plan(args: Search, module: ModuleType, data: Dataset) -> Any:
@@ -246,23 +287,28 @@ def _plan(args: Search, module: ModuleType, data: Dataset) -> Any:
     evaluations = args.budget or job.updates * job_gradients_per_update(job)
     budget = TrialBudget(_objective(args, module, job, data).name, evaluations, args.reports, args.samples)
     how = args.trials, args.suggestions, args.early_stopping, args.seed, args.out
-    return SearchPlan(job, module.space, budget, *how, args.cpus_per_trial, args.gpus_per_trial)
+    return SearchPlan(job, module.space, budget, *how, args.cpus_per_trial, args.gpus_per_trial, args.minutes)
 
 
-def _begin(args: Search, module: ModuleType) -> Search:
+def _with_flow(args: Search, module: ModuleType, data: Dataset) -> Search:
+    """The arguments with the checkpoint of the flow, trained by now, that an experiment of two stages starts with."""
+    from jobs.cli.launch import finish_first_stage
+
+    job = replace(_job(args, module), out=args.out)
+    if flow := flow_preset(module, _short_name(job), job):
+        args = replace(args, init_from=finish_first_stage(begin_first_stage(job, flow), data.spec).init_from)
+    return args
+
+
+def _record(args: Search, job: Job[Any]) -> None:
     """Write the search's arguments. Raises InputError where its folder cannot be written to."""
     from pipeline.runs.journal import provenance
 
-    job = _job(args, module)
-    if flow := flow_preset(module, _short_name(job), job):
-        job = begin_first_stage(job, flow)
-        args = replace(args, init_from=job.init_from)
-    content = {"args": dataclasses.asdict(args), "job": to_json(replace(job, out="")), "provenance": provenance()}
+    content = {"args": dataclasses.asdict(args), "job": to_json(job), "provenance": provenance()}
     try:
         Storage.at(args.out).write_json(SEARCH_FILE, content)
     except RunWriteError as e:
         raise InputError(str(e)) from e
-    return args
 
 
 if __name__ == "__main__":

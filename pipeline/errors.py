@@ -88,3 +88,26 @@ class Diverged(RunError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.quantity, self.update, self.version, self.lane, self.seed, self.fault)
+
+
+STOP_CODES = {"time": 0, "SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
+"""Exit codes of a command that was asked to stop, by reason: those of a shell, and 0 for a budget of time."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal or a budget of time ended the work, which can go on where it stopped.
+
+    It is a KeyboardInterrupt, so that no `except Exception` takes it for a fault.
+
+    Args:
+        reason: a key of STOP_CODES.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of a command that ends with it."""
+        return STOP_CODES[self.reason]

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 
+from pipeline import stop
 from pipeline.chains.local_pool import Pool
+from pipeline.errors import Stopped
 from pipeline.evaluation.evaluate import Evaluation, evaluate
 from pipeline.evaluation.options import EvaluationOptions
 from pipeline.evaluation.plan import default_groups
 from pipeline.evaluation.protocol import to_json as measurements_to_json
 from pipeline.nets.weights import digest
+from pipeline.progress import ProgressBar
 from pipeline.runs.job import Job
 from pipeline.runs.job_json import to_json
 from pipeline.runs.journal import RunJournal
@@ -19,7 +23,7 @@ from pipeline.runs.snapshot import Snapshot, newest_snapshot
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.training.dynamics import LAGS, gap_and_grad_norm
-from pipeline.training.loop import ProgressBar, train
+from pipeline.training.loop import train
 from pipeline.training.worker import Worker
 
 
@@ -31,6 +35,7 @@ def run(
     command: str = "",
     restart_count: Callable[[], int] = lambda: 0,
     evaluates: bool = True,
+    requested: Callable[[], str] = stop.requested,
 ) -> dict[str, Any] | None:
     """Train a job on this rank, then evaluate it; rank 0 returns the content of result.json.
 
@@ -42,20 +47,43 @@ def run(
         command: the id from `lease.acquire`; empty: this call is the command.
         restart_count: how often the command's actors have been restarted so far.
         evaluates: whether there is a final evaluation.
+        requested: why the run should stop; empty as long as it should not.
 
     Raises:
-        Diverged, InputError, TaskTimeout, RunWriteError, LeaseLost: as `training.loop.train` does.
+        Stopped, Diverged, InputError, TaskTimeout, RunWriteError, LeaseLost: as `training.loop.train` does.
     """
 
     def finish(worker: Worker, journal: RunJournal) -> dict[str, Any]:
         evaluation = Evaluation()
         if evaluates and job.evaluation.eval_samples:
-            evaluation = final_evaluation(newest_snapshot(job, device), pool, progress)
+            bars = partial(InterruptibleBar, progress, requested)
+            evaluation = final_evaluation(newest_snapshot(job, device), pool, bars)
         if evaluates:  # a search writes its own, of the settings that differ
             journal.hparams(_hparams(job), {f"final/{one.name}": one.value for one in evaluation.measurements})
         return _write_result(worker, journal, evaluation)
 
-    return train(job, device, pool, progress, finish, command, restart_count)
+    return train(job, device, pool, progress, finish, command, restart_count, requested)
+
+
+class InterruptibleBar:
+    """A progress bar of work that may be interrupted anywhere: it raises Stopped where the work should stop."""
+
+    def __init__(self, progress: Callable[..., ProgressBar], requested: Callable[[], str], **settings: Any):
+        self.bar, self.requested = progress(**settings), requested
+
+    def update(self, n: int = 1) -> None:
+        """Advance by n units."""
+        self.bar.update(n)
+        if reason := self.requested():
+            raise Stopped(reason)
+
+    def set_description(self, desc: str, refresh: bool = True) -> None:
+        """Set the text before the bar."""
+        self.bar.set_description(desc, refresh)
+
+    def close(self) -> None:
+        """Stop drawing it."""
+        self.bar.close()
 
 
 def final_evaluation(snapshot: Snapshot, pool: Pool, progress: Callable[..., ProgressBar] | None = None) -> Evaluation:

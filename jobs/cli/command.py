@@ -1,26 +1,34 @@
 """Running a command: its errors become one line on stderr and an exit code."""
 
+import atexit
+import contextlib
+import io
 import os
+import pwd
 import select
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from typing import NoReturn
 from urllib.parse import unquote
 
-from pipeline.errors import InputError, RunError
+from pipeline import stop
+from pipeline.errors import STOP_CODES, InputError, RunError, Stopped
+from pipeline.progress import TerminalBar, shown_by
 from pipeline.runs.uri import CREDENTIALS, without_secrets
 
 FLAG_NAMES = {"source": "data"}
 """Flags whose name is not that of their field."""
 POSITIONAL = {"run", "runs", "experiment", "preset"}
 """Fields that are arguments without a flag."""
-INTERRUPTED = 130
 CLOSED_PIPE = 141
-"""Exit codes of a shell for SIGINT and SIGPIPE."""
+"""Exit code of a shell for SIGPIPE."""
 
 
 def run_command(main: Callable[[Sequence[str]], None], args: Sequence[str] | None = None) -> None:
-    """Run a command; every RunError is one line on stderr and its exit code.
+    """Run a command; every RunError is one line on stderr and its exit code, and so is a request to stop.
 
     A reader that closes the pipe, as `| head` does, ends the command without a message.
 
@@ -28,22 +36,69 @@ def run_command(main: Callable[[Sequence[str]], None], args: Sequence[str] | Non
         main: the command.
         args: its arguments; None: those of this process.
     """
-    try:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that it cannot encode must not end a command
+            stream.reconfigure(errors="backslashreplace")
+    with stop.requests_handled(), shown_by(TerminalBar):
         try:
-            main(take_credentials(sys.argv[1:] if args is None else args))
-        finally:
-            sys.stdout.flush()
-    except RunError as e:
-        print(f"error: {without_secrets(describe(e))}", file=sys.stderr)
-        sys.exit(e.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        if not _is_closed(sys.stdout.fileno()):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
-        sys.exit(CLOSED_PIPE)
+            try:
+                _prepare_environment()
+                words = sys.argv[1:] if args is None else args
+                _check_words(words)
+                main(take_credentials(words))
+            finally:
+                sys.stdout.flush()
+        except Stopped as e:
+            _end(stop.describe(e), e.exit_code)
+        except KeyboardInterrupt:  # raised by a library for the signal
+            _end(stop.describe(Stopped("SIGINT")), STOP_CODES["SIGINT"])
+        except RunError as e:
+            _end(f"error: {without_secrets(describe(e))}", e.exit_code)
+        except BrokenPipeError:
+            closed = [one for one in (sys.stdout, sys.stderr) if _is_closed(one.fileno())]
+            if not closed:
+                raise
+            for one in closed:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), one.fileno())  # for what Python flushes at exit
+            sys.exit(CLOSED_PIPE)
+        except OSError as e:  # a full disk, a folder without permission, a name that is too long
+            what = f": {e.filename}" if e.filename else ""
+            line = without_secrets(f"error: {e.strerror or e}{what}")
+            _end(line, RunError.exit_code if stop.is_under_way() else InputError.exit_code)
+
+
+def _prepare_environment() -> None:
+    """Give libraries a user's name and a home, where a container has none or its home cannot be written to."""
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # an arbitrary uid
+        os.environ.setdefault("LOGNAME", f"uid-{os.getuid()}")
+        home = "/"
+    home = os.environ.get("HOME") or home
+    if os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK):
+        os.environ["HOME"] = home
+        return
+    folder = tempfile.mkdtemp(prefix="ebm-home-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["HOME"] = folder
+    if not os.environ.get("EBM_CACHE"):
+        print(f"the home folder {home} cannot be written to: nothing is cached beyond this command", file=sys.stderr)
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raise InputError for a word that is not text, which no file of the project could hold."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as e:
+            raise InputError(f"{word!a} is not UTF-8") from e
+
+
+def _end(line: str, code: int) -> NoReturn:
+    stop.mark_described()
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr)
+    sys.exit(code)
 
 
 def take_credentials(args: Sequence[str]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from jobs import EXPERIMENTS
 from jobs.cli.command import find_name, run_command
@@ -14,6 +16,11 @@ from jobs.cli.parsing import parse
 from pipeline.errors import InputError
 from pipeline.runs.job import Job, check_job
 from pipeline.runs.storage import Storage
+
+RESUME_IF_EXISTS = (
+    "Continue what is in --out where that exists, with the same settings; say so where it has finished. So one command "
+    "begins or goes on."
+)
 
 
 def experiment(name: str) -> None:
@@ -35,14 +42,25 @@ def run_experiment(name: str, args: Sequence[str]) -> None:
     chosen = next(iter(presets))
     if flags and not flags[0].startswith("-"):
         chosen = find_name(flags.pop(0), presets, "preset")
-    kind: Any = Job[type(presets[chosen].recipe)]  # type: ignore[misc]  # its fields are the flags
+    kind = _start_args(type(presets[chosen].recipe))
     prog, claims = f"python -m jobs.{name} {chosen}", "" if file else f"Measured:\n{module.CLAIMS}"
-    job: Job[Any] = parse(kind, flags, prog, _description(module, presets, chosen), presets[chosen], claims)
-    check_job(job)
+    start: Any = parse(kind, flags, prog, _description(module, presets, chosen), kind(presets[chosen]), claims)
+    check_job(start.job)
     from jobs.cli.first_stage import flow_preset  # here: refusing flags and showing help do not need the rest
     from jobs.cli.launch import start_run
 
-    start_run(job, None if file else flow_preset(module, chosen, job, flow_updates))
+    start_run(start.job, start.resume_if_exists, None if file else flow_preset(module, chosen, start.job, flow_updates))
+
+
+def _start_args(recipe: type) -> Any:
+    """The dataclass whose fields are the flags: a job of the recipe, and what to do where its folder exists."""
+
+    @dataclass(frozen=True)
+    class StartArgs:
+        job: Annotated[Job[recipe], tyro.conf.arg(name="")]  # type: ignore[valid-type]
+        resume_if_exists: Annotated[bool, tyro.conf.arg(help=RESUME_IF_EXISTS)] = False
+
+    return StartArgs
 
 
 def load_experiment(name: str) -> ModuleType:

@@ -17,6 +17,11 @@ FOLDER = "flow"
 """Of the first stage, in the run's folder."""
 
 
+def flow_folder(run: Storage) -> Storage:
+    """The folder of a run's first stage."""
+    return run / FOLDER
+
+
 def flow_preset(
     module: ModuleType, preset: str, job: Job[Any], updates: int | None = None
 ) -> Job[MaximumLikelihoodFlow] | None:
@@ -35,7 +40,7 @@ def flow_preset(
 
 
 def begin_first_stage(job: Job[Any], flow: Job[MaximumLikelihoodFlow]) -> Job[Any]:
-    """Write the first stage's job.json; the job, which starts with its flow.
+    """Write the first stage's job.json, unless it is there; the job, which starts with its flow.
 
     Args:
         job: a checked job with a run folder and a recipe whose settings of the flow are `flow`.
@@ -50,14 +55,16 @@ def begin_first_stage(job: Job[Any], flow: Job[MaximumLikelihoodFlow]) -> Job[An
         recipe=replace(flow.recipe, flow=job.recipe.flow),
         data=replace(job.data, labels_per_class=0),
         seed=job.seed,
-        out=(Storage.at(job.out) / FOLDER).uri,
+        out=flow_folder(Storage.at(job.out)).uri,
         resources=_resources(job),
         logging=job.logging,
         evaluation=replace(job.evaluation, eval_long_run_steps=0),
     )
     check_job(stage)
+    out = Storage.at(stage.out)
     try:
-        Storage.at(stage.out).write_json("job.json", {**to_json(stage), "provenance": provenance()})
+        if not out.exists("job.json"):
+            out.write_json("job.json", {**to_json(stage), "provenance": provenance()})
     except RunWriteError as e:
         raise InputError(str(e)) from e
     return replace(job, init_from=stage.out)
@@ -79,7 +86,7 @@ def resolve_first_stage(job: Job[Any], spec: Spec) -> Job[Any]:
 
 def awaits_first_stage(job: Job[Any]) -> bool:
     """Whether the job is to start with the flow in its own folder, and no checkpoint of it is chosen yet."""
-    return bool(job.init_from) and job.init_from == (Storage.at(job.out) / FOLDER).uri
+    return bool(job.init_from) and job.init_from == flow_folder(Storage.at(job.out)).uri
 
 
 def _resources(job: Job[Any]) -> ResourceSettings:

@@ -10,9 +10,11 @@ from torch import Tensor
 from pipeline.data.dataset import Dataset, load_data
 from pipeline.errors import InputError
 from pipeline.process import configure_process, pick_device
+from pipeline.progress import doing
 from pipeline.runs import snapshot as snapshots
 from pipeline.runs.job_json import load_run
 from pipeline.runs.snapshot import Snapshot
+from pipeline.runs.storage import Storage
 from pipeline.settings import Count, PositiveInt, Settings
 
 
@@ -59,7 +61,8 @@ def open_snapshot(args: RunArgs, needs_energy: bool = True) -> Snapshot:
     """
     job = load_run(args.run, args.modules)
     configure_process(args.threads)
-    snapshot = snapshots.open_snapshot(job, pick_device(args.device), args.checkpoint)
+    with doing(f"reading {Storage.at(args.run)}"):
+        snapshot = snapshots.open_snapshot(job, pick_device(args.device), args.checkpoint)
     if needs_energy and job.recipe.energy(snapshot.nets) is None:
         raise InputError(f"{type(job.recipe).__name__} has no energy of data", "run", args.run)
     return snapshot

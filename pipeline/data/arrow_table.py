@@ -5,6 +5,7 @@ import json
 import math
 import mmap
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -90,11 +91,19 @@ def _open_column(field: pa.Field, column: pa.Array) -> ndarray | tuple[ndarray, 
 def cached_table(path: Path, read: Callable[[], Content]) -> Table:
     """Open the table at `path`, written from `read()` if it is not there yet.
 
-    Several processes may do so at once: each writes a file of its own and renames it, and all files are equal.
+    Several processes may do so at once: each writes a file of its own and renames it, and all files are equal. A
+    damaged file is written again.
     """
-    if not path.exists():
-        with _written_table(path.parent, read()) as (part, _):
-            os.replace(part, path)
+    try:
+        return Table(path)
+    except PermissionError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        print(f"{path} is damaged, and is written again", file=sys.stderr)
+    with _written_table(path.parent, read()) as (part, _):
+        os.replace(part, path)
     return Table(path)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.batch import LABELLED, Batch, Spec
 from pipeline.data.arrays import Array, array_content
 from pipeline.data.arrow_table import Table, cached_table, store_table
-from pipeline.data.cache import cache_folder
+from pipeline.data.cache import cache_folder, temporary_cache
 from pipeline.data.encoding import UNKNOWN, Encoding, TextAs, encode_table
 from pipeline.data.sources import DENSITIES, find_file, find_source, resolve_source
 from pipeline.data.splits import draw_labelled_rows, split_table
@@ -237,8 +237,13 @@ def _open_table(source: str) -> Table:
         if source.endswith(".arrow"):
             return _open_arrow(find_file(source))
         identity, read = find_source(source, cache)
-        name = sha256(f"{FORMAT} {identity}".encode()).hexdigest()[:16]
-        return cached_table(cache / "data" / f"{name}.arrow", read)
+        name = f"data/{sha256(f'{FORMAT} {identity}'.encode()).hexdigest()[:16]}.arrow"
+        try:
+            return cached_table(cache / name, read)
+        except OSError as e:
+            return cached_table(temporary_cache(e) / name, read)
+    except OSError as e:
+        raise InputError(f"cannot be read, or cached in {cache_folder()}: {e.strerror or e}", "data", source) from e
     except InputError as e:
         raise InputError(e.why, "data", source) from e
 

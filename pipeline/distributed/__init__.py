@@ -9,6 +9,8 @@ import os
 RAY_ENVIRONMENT = {
     # Workers run at normal priority. Ray's default is 15, for work in the background; chains are the main work.
     "RAY_worker_niceness": "0",
+    # A thread that is still at work when a command disconnects must not start another Ray.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     # Ray's own default. Ray warns if it is not set.
     "RAY_AUTH_MODE": "token",
     # Messages carry results of up to 1 MiB, which is faster than the object store.

@@ -52,7 +52,7 @@ def write_blocks(
     least, most = actors if isinstance(actors, Range) else (actors, actors)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars, context.print_on_execution_start = False, False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     shared = [ray.put(source)]  # in a list, so that Ray hands over the reference and not the value
     rows = [{"block": i, "rows": n} for i, n in blocks]
     pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=2)

@@ -4,10 +4,12 @@ The check compares requests with the capacity of the machines. Ray's placement g
 free resources, so one that waits for other jobs looks like one that never fits.
 """
 
+import logging
 import os
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,13 +18,19 @@ from typing import Any, TypeAlias
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from pipeline.distributed.ray_private import max_cluster_resources
-from pipeline.errors import InputError
+from pipeline import stop
+from pipeline.distributed.ray_private import default_temporary_folder, has_dead_processes, max_cluster_resources
+from pipeline.errors import InputError, RunError
+from pipeline.progress import doing
 from pipeline.runs.job import Job, Range
 
 Bundle: TypeAlias = dict[str, float]
 """Numbers of CPUs and GPUs, under "CPU" and "GPU", that one process requests or one machine has."""
 
+LONGEST_FOLDER = 40
+"""Characters of the folder for temporary files. Ray adds 66 for its sockets, whose paths may have 107."""
+WATCH_SECONDS = 0.5
+"""Between two checks whether Ray is still there."""
 AUTOSCALE_SECONDS = 1200.0
 """How long to wait for a cluster that adds machines by itself, where wait_for_resources is 0."""
 
@@ -40,19 +48,62 @@ def connected() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
+    if re.match("https?://", address):
+        raise InputError(f"RAY_ADDRESS={address} is where jobs are submitted; name host:port, or unset it")
     if match := re.fullmatch(r"(?:ray://)?\[?([^\]/]+)\]?:(\d+)", address):
         try:
             socket.create_connection((match[1], int(match[2])), timeout=10).close()
         except OSError as e:
             raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {e}") from e
+    with stop.deferred():
+        if address == "local" and len(default_temporary_folder()) > LONGEST_FOLDER:
+            os.environ["RAY_TMPDIR"] = "/tmp"
+        try:
+            # Ctrl-C in a terminal reaches a dashboard's processes, too, and they say so at length
+            own = {"include_dashboard": False} if address == "local" else {}
+            with doing("starting Ray" if own else f"connecting to Ray at {address}"):
+                ray.init(address=address, logging_level="warning", **own)
+        except Exception as e:  # of many types, for an address or a machine that Ray cannot use
+            why = (str(e).splitlines() or [type(e).__name__])[0]
+            what = "Ray cannot start here" if address == "local" else f"no Ray cluster answers at RAY_ADDRESS={address}"
+            raise InputError(f"{what}: {why}") from e
+        stop.catch_signals_again()  # Ray has taken over SIGTERM
     try:
-        ray.init(address=address, logging_level="warning")
-    except ConnectionError as e:
-        raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address}: {str(e).splitlines()[0]}") from e
+        with _watched():
+            yield
+    finally:
+        with stop.deferred():
+            ray.shutdown()
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """End the process in one line if Ray goes away within the block; calls of Ray would hang, and then be refused."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    end = threading.Event()
+
+    def is_gone() -> bool:
+        if has_dead_processes():
+            return True
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError:
+            return True
+        return False
+
+    def watch() -> None:
+        while not end.wait(WATCH_SECONDS):
+            if is_gone() and not end.wait(WATCH_SECONDS) and is_gone():
+                logging.getLogger("ray").setLevel(logging.CRITICAL)
+                stop.end_now(RunError("error: Ray has gone away"), RunError.exit_code)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        ray.shutdown()
+        end.set()
+        thread.join()
 
 
 def job_bundles(job: Job[Any], most: bool = False) -> list[Bundle]:

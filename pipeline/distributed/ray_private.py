@@ -4,10 +4,15 @@ A new version of Ray may move these without notice: this is the one file to chan
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+from ray._common.utils import get_default_system_temp_dir
+from ray._private import worker
 from ray._private.state import actors as actor_table
 from ray._private.state import state as cluster_state
 from ray.actor import ActorHandle
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 
 def restart_count(handles: Sequence[ActorHandle]) -> int:
@@ -27,3 +32,30 @@ def max_cluster_resources() -> dict[str, float] | None:
     """
     resources: dict[str, float] | None = cluster_state.get_max_resources_from_cluster_config()
     return resources
+
+
+def default_temporary_folder() -> str:
+    """Where Ray keeps the files and sockets of a cluster that it starts; its public settings do not say it."""
+    folder: str = get_default_system_temp_dir()
+    return folder
+
+
+def has_dead_processes() -> bool:
+    """Whether a process of the Ray that this one has started is gone: its raylet, or its GCS.
+
+    Ray itself ends this process without a word a minute after the GCS has gone, and lets calls hang until then.
+    """
+    node = worker._global_node
+    return node is not None and any(kind in ("raylet", "gcs_server") for kind, _ in node.dead_processes())
+
+
+class Trainer(TorchTrainer):  # type: ignore[misc]
+    """Ray Train without its detached actor that looks, by way of the dashboard, whether the controller is alive.
+
+    Where two Rays run on one machine it finds neither, and prints tracebacks. GCS removes the placement group of a
+    controller that has died anyway, since this one is not detached.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()
+        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -12,18 +12,19 @@ import ray.train.torch
 import torch
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer
-from tqdm import tqdm
+from ray.train.torch import TorchConfig
 
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool, Pool
 from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.actors import start_chain_actors
+from pipeline.distributed.aside import call_aside
 from pipeline.distributed.observe import observers
-from pipeline.distributed.ray_private import restart_count
-from pipeline.distributed.status import RemoteProgress, status_actor
-from pipeline.errors import Diverged, LearnersLost, RunError
+from pipeline.distributed.ray_private import Trainer, restart_count
+from pipeline.distributed.status import RemoteProgress, RemoteRequest, status_actor
+from pipeline.errors import Diverged, LearnersLost, RunError, RunWriteError, Stopped
 from pipeline.process import configure_process
+from pipeline.progress import TerminalBar
 from pipeline.recipe import init_networks
 from pipeline.run import run
 from pipeline.runs import checkpoint, lease
@@ -31,6 +32,8 @@ from pipeline.runs.job import Job, Range
 from pipeline.runs.storage import Storage
 from pipeline.training.collective import world
 
+RAY_FOLDER = "ray"
+"""Of Ray Train's own files, in the run folder while learners are at work."""
 MAX_LEARNER_DEATHS = 3
 """Deaths of learners that a run survives without a new checkpoint in between; with one, any number."""
 RESIZE_SECONDS = 60.0
@@ -44,9 +47,17 @@ def chain_actors(job: Job[Any], spec: Spec) -> Iterator[list[ActorHandle]]:
     handles = start_chain_actors(job, spec, resources.actors, resources.cpus_per_actor, resources.gpus_per_actor)
     try:
         yield handles
-    finally:
-        for handle in handles:
-            ray.kill(handle)
+    except Stopped:  # they end with this process; a kill would show each of their tasks as failed
+        raise
+    except BaseException:
+        _kill(handles)
+        raise
+    _kill(handles)
+
+
+def _kill(handles: list[ActorHandle]) -> None:
+    for handle in handles:
+        ray.kill(handle)
 
 
 def chain_pool(job: Job[Any], spec: Spec, device: torch.device, handles: list[ActorHandle]) -> Pool:
@@ -72,8 +83,8 @@ def run_on_ray(job: Job[Any], spec: Spec, device: torch.device, command: str = "
         if job.resources.learners:
             return run_learners(job, spec, handles, command)
         configure_process(job.resources.threads)
-        pool, progress = chain_pool(job, spec, device, handles), partial(tqdm, mininterval=1.0)
-        result = run(job, device, pool, progress, command, partial(restart_count, handles))
+        pool = chain_pool(job, spec, device, handles)
+        result = run(job, device, pool, TerminalBar, command, partial(restart_count, handles))
         assert result is not None
         return result
 
@@ -93,19 +104,35 @@ def run_learners(job: Job[Any], spec: Spec, handles: list[ActorHandle], command:
     """
     out = Storage.at(job.out)
     command, checkpoints = command or lease.acquire(out), out / "checkpoints"
-    with status_actor() as status:
+    with status_actor() as status, _ray_folder(out):
         config = {"job": job, "spec": spec, "actors": handles, "status": status, "command": command}
         while True:
             before = checkpoint.newest_name(checkpoints)
             try:
-                result = _trainer(job, config).fit().return_value
+                trained = before is not None and checkpoint.update_of(before) == job.updates
+                minutes = 0.0 if trained else job.resources.minutes  # as `training.loop.train` does
+                result = call_aside(_trainer(job, config).fit, minutes).return_value
                 break
             except TrainingFailedError as e:
                 if checkpoint.newest_name(checkpoints) == before:
                     raise LearnersLost(_death_message(e, before)) from e
-    if isinstance(result, RunError):
+    if isinstance(result, RunError | Stopped):
         raise result
     return dict(result)
+
+
+@contextmanager
+def _ray_folder(out: Storage) -> Iterator[None]:
+    """Remove the files of Ray Train, those of a run that was killed too: the run needs none of them."""
+    folder = out / RAY_FOLDER
+    if folder.exists():
+        folder.delete()
+    try:
+        yield
+    finally:
+        with suppress(RunWriteError):  # what ends the run is the error to report
+            if folder.exists():
+                folder.delete()
 
 
 def _death_message(error: TrainingFailedError, newest: str | None) -> str:
@@ -116,10 +143,10 @@ def _death_message(error: TrainingFailedError, newest: str | None) -> str:
     return f"the learners died more than {MAX_LEARNER_DEATHS} times {since}; the last error: {last.strip()}"
 
 
-def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
-    resources, storage = job.resources, Storage.at(job.out) / "ray"
+def _trainer(job: Job[Any], config: dict[str, Any]) -> Trainer:
+    resources, storage = job.resources, Storage.at(job.out) / RAY_FOLDER
     learners, gpus = resources.learners, resources.gpus_per_learner
-    return TorchTrainer(
+    return Trainer(
         _learn,
         train_loop_config=config,
         scaling_config=ScalingConfig(
@@ -138,7 +165,7 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> TorchTrainer:
     )
 
 
-def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | None:
+def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | Stopped | None:
     """The work of one Ray Train worker: the result on rank 0, None on others, or the fault that ends the run.
 
     A restart would repeat a RunError, so it is returned; other errors end the worker, and Ray Train restarts it.
@@ -150,7 +177,7 @@ def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | None:
     configure_process(job.resources.threads)
     try:
         return ray.get(status.fault.remote()) or _train(config)
-    except Diverged as e:  # all ranks have it at the same update
+    except (Diverged, Stopped) as e:  # all ranks have it at the same update
         return e
     except RunError as e:
         ray.get(status.set_fault.remote(e))
@@ -164,8 +191,9 @@ def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | None:
 
 
 def _train(config: dict[str, Any]) -> dict[str, Any] | None:
-    job, handles = config["job"], config["actors"]
+    job, handles, status = config["job"], config["actors"], config["status"]
     device, (rank, ranks) = ray.train.torch.get_device(), world()
     own = handles[rank::ranks] or handles[rank % max(len(handles), 1) :][:1]  # learners share actors if these are fewer
-    pool, progress = chain_pool(job, config["spec"], device, own), partial(RemoteProgress, config["status"])
-    return run(job, device, pool, progress, config["command"], partial(restart_count, handles))
+    pool, progress = chain_pool(job, config["spec"], device, own), partial(RemoteProgress, status)
+    restarts, requested = partial(restart_count, handles), RemoteRequest(status)
+    return run(job, device, pool, progress, config["command"], restarts, requested=requested)

@@ -5,6 +5,7 @@ It knows no paper.
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,13 +17,17 @@ import ray
 import torch
 from optuna.trial import FixedTrial
 from ray import tune
+from ray.actor import ActorHandle
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search.optuna import OptunaSearch
-from tqdm import tqdm
 
+from pipeline.distributed.aside import call_aside
 from pipeline.distributed.cluster import Bundle, bundles, require_resources
+from pipeline.distributed.status import RemoteRequest, status_actor
 from pipeline.distributed.train import chain_actors, chain_pool
+from pipeline.errors import Stopped
 from pipeline.process import configure_process
+from pipeline.progress import TerminalBar
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.storage import Storage
 from pipeline.search.budgets import TrialBudget
@@ -57,6 +62,8 @@ class SearchPlan:
     """Folder of the search, which every machine sees."""
     cpus_per_trial: float
     gpus_per_trial: float
+    minutes: float = 0.0
+    """Budget of time of one command; 0: none."""
 
 
 class ResumableASHA(ASHAScheduler):  # type: ignore[misc]
@@ -90,20 +97,21 @@ class TrialProgress(tune.Callback):  # type: ignore[misc]
     def __init__(self, total: int, desc: str, objective: str):
         self.total, self.desc, self.objective = total, desc, objective
         self.best: float | None = None
-        self._bar: tqdm | None = None
+        self.ended = 0
+        self._bar: TerminalBar | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bar": None}
+        return {**self.__dict__, "_bar": None, "ended": 0}
 
     @property
-    def bar(self) -> tqdm:
+    def bar(self) -> TerminalBar:
         """The bar, made at its first use."""
-        self._bar = self._bar or tqdm(total=self.total, desc=self.desc, unit="trial", mininterval=1.0)
+        self._bar = self._bar or TerminalBar(self.total, self.desc, "trial")
         return self._bar
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Draw the bar."""
-        self.bar.refresh()
+        self.bar.update(0)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -112,16 +120,20 @@ class TrialProgress(tune.Callback):  # type: ignore[misc]
         pick = min if OBJECTIVES[self.objective].direction == "min" else max
         self.best = pick([value for value in (self.best, result[self.objective]) if value is not None])
         running = sum(one.status == "RUNNING" for one in trials)
-        self.bar.set_postfix_str(f"{running} running, best {self.objective} {self.best:.4g}")
+        self.bar.set_description(f"{self.desc}, {running} running, best {self.objective} {self.best:.4g}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count the trials that have ended."""
-        self.bar.update(sum(one.status in ("TERMINATED", "ERROR") for one in trials) - self.bar.n)
+        self._count(sum(one.status in ("TERMINATED", "ERROR") for one in trials))
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Fill the bar and close it."""
-        self.bar.update(len(trials) - self.bar.n)
+        self._count(len(trials))
         self.bar.close()
+
+    def _count(self, ended: int) -> None:
+        self.bar.update(ended - self.ended)
+        self.ended = ended
 
 
 def suggested_recipe(plan: SearchPlan, settings: Mapping[str, Any]) -> Any:
@@ -165,28 +177,36 @@ def _fit(
     space: dict[str, Any],
     total: int,
 ) -> None:
-    storage = Storage.at(plan.out) / "tune"
-    path = (storage / name).path
-    bound = tune.with_resources(partial(trainable, plan), tune.PlacementGroupFactory(_trial_bundles(plan)))
-    if tune.Tuner.can_restore(path, storage.fs):
-        tuner = tune.Tuner.restore(path, bound, storage_filesystem=storage.fs, resume_errored=True)
-    else:
-        tuner = tune.Tuner(
-            bound,
-            param_space=space,
-            tune_config=config,
-            run_config=tune.RunConfig(
-                name=name,
-                storage_path=storage.path,
-                storage_filesystem=storage.fs,
-                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-                callbacks=[TrialProgress(total, f"{plan.job.name}, {name}", plan.trial_budget.objective)],
-                verbose=0,
-            ),
-        )
-    if errors := tuner.fit().errors:
+    with status_actor(shows_progress=False) as status:
+        bound = tune.with_resources(partial(trainable, plan, status), tune.PlacementGroupFactory(_trial_bundles(plan)))
+        tuner = _tuner(plan, name, bound, config, space, total)
+        errors = call_aside(tuner.fit, plan.minutes, lambda: not ray.get(status.working.remote())).errors
+    if errors:
         lines = [line for line in str(errors[0]).splitlines() if line.strip()]
         print(f"warning: {len(errors)} of {total} {name} failed, the first with {lines[-1].strip()}", file=sys.stderr)
+
+
+def _tuner(
+    plan: SearchPlan, name: str, trainable: Any, config: tune.TuneConfig, space: dict[str, Any], total: int
+) -> tune.Tuner:
+    """Ray Tune as it was left in the search's folder, or anew."""
+    storage = Storage.at(plan.out) / "tune"
+    path = f"{storage.path}/{name}"
+    if tune.Tuner.can_restore(path, storage.fs):
+        return tune.Tuner.restore(path, trainable, storage_filesystem=storage.fs, resume_errored=True)
+    return tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=config,
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=storage.path,
+            storage_filesystem=storage.fs,
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[TrialProgress(total, f"{plan.job.name}, {name}", plan.trial_budget.objective)],
+            verbose=0,
+        ),
+    )
 
 
 def _trial_bundles(plan: SearchPlan) -> list[Bundle]:
@@ -200,25 +220,37 @@ def _suggest(plan: SearchPlan, trial: Any) -> None:
     plan.space(trial, plan.job.recipe, plan.trial_budget.gradient_evaluations)
 
 
-def _run_suggestion(plan: SearchPlan, config: dict[str, Any]) -> None:
+def _run_suggestion(plan: SearchPlan, status: ActorHandle, config: dict[str, Any]) -> None:
     """A trial's process, in a search."""
     name = tune.get_context().get_trial_id()
     job = replace(plan.job, recipe=suggested_recipe(plan, config), out=(Storage.at(plan.out) / "trials" / name).uri)
-    _run(plan, job, config)
+    _run(plan, status, job, config)
 
 
-def _run_confirmation(jobs: Mapping[str, Job[Any]], plan: SearchPlan, config: dict[str, Any]) -> None:
+def _run_confirmation(
+    jobs: Mapping[str, Job[Any]], plan: SearchPlan, status: ActorHandle, config: dict[str, Any]
+) -> None:
     """A trial's process, in a confirmation."""
     out = Storage.at(plan.out) / "confirm" / config["name"]
-    _run(plan, replace(jobs[config["name"]], out=out.uri), config)
+    _run(plan, status, replace(jobs[config["name"]], out=out.uri), config)
 
 
-def _run(plan: SearchPlan, job: Job[Any], settings: Mapping[str, Any]) -> None:
+def _run(plan: SearchPlan, status: ActorHandle, job: Job[Any], settings: Mapping[str, Any]) -> None:
+    """Run a trial. Where the search stops, the trial does so with a checkpoint, and waits for the end of its process.
+
+    Were it to return, Tune would take it for a trial that has ended.
+    """
     configure_process(job.resources.threads)
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-    spec = load_dataset(job).spec
-    with chain_actors(job, spec) as handles:
-        pool = partial(chain_pool, job, spec, device, handles)
-        for report in run_trial(job, plan.trial_budget, settings, device, pool):
-            metrics = {plan.trial_budget.objective: report.quality, COST: report.gradient_evaluations}
-            tune.report({**metrics, "updates": report.updates, "diverged": bool(report.diverged)})
+    spec, requested = load_dataset(job).spec, RemoteRequest(status)
+    ray.get(status.add_working.remote(1))
+    try:
+        with chain_actors(job, spec) as handles:
+            pool = partial(chain_pool, job, spec, device, handles)
+            for report in run_trial(job, plan.trial_budget, settings, device, pool, requested):
+                metrics = {plan.trial_budget.objective: report.quality, COST: report.gradient_evaluations}
+                tune.report({**metrics, "updates": report.updates, "diverged": bool(report.diverged)})
+    except Stopped:
+        ray.get(status.add_working.remote(-1))
+        threading.Event().wait()
+    ray.get(status.add_working.remote(-1))

@@ -3,10 +3,8 @@
 A run ends with it and `jobs.evaluate` calls it, so the same name under the same protocol is the same number.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -33,12 +31,11 @@ from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.evaluation.plan import EvaluationPlan, available_starts, dataset_of_split, plan_evaluation
 from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Split
+from pipeline.progress import ProgressBar, shown_by, track
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import class_tasks, decode_states, final_states, run_tasks
-from pipeline.sampling.long_chains import Observation
 from pipeline.sampling.posterior import posterior_tasks
-from pipeline.training.loop import ProgressBar
 
 if TYPE_CHECKING:  # matplotlib is imported when a figure is drawn
     from matplotlib.figure import Figure
@@ -100,15 +97,11 @@ def evaluate(
     """
     seed = snapshot.job.seed if seed is None else seed
     plan = plan_evaluation(snapshot, groups, options)
-    return _measure(plan, _setups(snapshot, pool, seed, map_function), options, partial(_watch, progress))
+    with shown_by(progress):
+        return _measure(plan, _setups(snapshot, pool, seed, map_function), options)
 
 
-def _measure(
-    plan: EvaluationPlan,
-    setups: dict[Split, EvaluationSetup],
-    options: EvaluationOptions,
-    watch: Callable[..., Iterator[Observation]],
-) -> Evaluation:
+def _measure(plan: EvaluationPlan, setups: dict[Split, EvaluationSetup], options: EvaluationOptions) -> Evaluation:
     main = setups[options.split or "data"]
     items = setups[options.split or ("test" if "test" in setups else "data")]
     ways = comparisons(main, plan.features, options.reference) if {"samples", "long-run"} & set(plan.groups) else []
@@ -117,9 +110,9 @@ def _measure(
         "samples": lambda: _samples(result, main, ways, options),
         "grid": lambda: result.measurements.extend(grid_metrics(main, options.n)),
         "items": lambda: _items(result, items, options),
-        "long-run": lambda: _long_run(result, main, ways[0], options, partial(watch, "long runs")),
-        "convergence": lambda: _convergence(result, main, partial(watch, "convergence")),
-        "mixing": lambda: _mixing(result, main, options, partial(watch, "mixing")),
+        "long-run": lambda: _long_run(result, main, ways[0], options, _watch("long runs")),
+        "convergence": lambda: _convergence(result, main, _watch("convergence")),
+        "mixing": lambda: _mixing(result, main, options, _watch("mixing")),
         "likelihood": lambda: _likelihood(result, main, options),
     }
     for group in plan.groups:
@@ -136,17 +129,9 @@ def _setups(snapshot: Snapshot, pool: Pool, seed: int, map_function: MapFunction
     }
 
 
-def _watch(
-    progress: Callable[..., ProgressBar] | None, description: str, observations: Iterable[Observation], total: int
-) -> Iterator[Observation]:
-    """The observations of long chains, while a bar shows how many there are."""
-    if progress is None:
-        yield from observations
-        return
-    with closing(progress(total=total, desc=description, unit="stretch")) as bar:
-        for observation in observations:
-            yield observation
-            bar.update(1)
+def _watch(description: str) -> Progress:
+    """Shows how far long chains have come."""
+    return lambda observations, total: track(observations, total, description, "stretch")
 
 
 def _samples(
@@ -182,7 +167,7 @@ def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOption
     snapshot, recipe, data = setup.snapshot, setup.snapshot.job.recipe, setup.reference
     n, suffix = (min(options.n, data.size), "_train") if setup.split == "data" else (data.size, "")
     tasks = posterior_tasks(snapshot, data, n, fold(setup.seed, "items"))
-    results = run_tasks(setup.pool, snapshot.nets, tasks) if tasks else {}
+    results = run_tasks(setup.pool, snapshot.nets, tasks, "inferring") if tasks else {}
     by_name = item_metrics(snapshot, data, n, results)
     protocol = setup.protocol("items", (), n, chains=", ".join(dict.fromkeys(task.chain for task in tasks)))
     for name, values in by_name.items():

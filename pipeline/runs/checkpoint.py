@@ -144,9 +144,14 @@ def remove_unhealthy(checkpoints: Storage, last_target: int | None) -> None:
             (checkpoints / name).delete()
 
 
-def prune(checkpoints: Storage, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints."""
-    for name in _folder_names(checkpoints)[:-keep]:
+def prune(checkpoints: Storage, keep: int, every: int = 1) -> None:
+    """Remove all but the newest `keep` checkpoints at multiples of `every` updates, and the newest one.
+
+    So a run that was stopped in between, and continued, has the same checkpoints to return to as one that was not.
+    """
+    names = _folder_names(checkpoints)
+    scheduled = [name for name in names if update_of(name) % every == 0]
+    for name in {*names} - {*scheduled[-keep:], *names[-1:]}:
         (checkpoints / name).delete()
 
 

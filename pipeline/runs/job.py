@@ -81,6 +81,8 @@ class ResourceSettings(Settings):
     """GPUs that Ray reserves per observer."""
     wait_for_resources: NonNegative = 0.0
     """Seconds to wait until the cluster has the CPUs and GPUs asked for; 0: fail at once."""
+    minutes: NonNegative = 0.0
+    """Minutes after which a command stops, with a checkpoint and exit code 0; another one goes on. 0: no limit."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

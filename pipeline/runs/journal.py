@@ -153,7 +153,9 @@ class RunJournal:
     def text(self, name: str, sentences: list[str], update: int) -> None:
         """Write sentences to TensorBoard (at most 100) and samples/<name>.txt."""
         (self.folder / "samples").mkdir(exist_ok=True)
-        (self.folder / "samples" / f"{name}.txt").write_text("".join(f"{sentence}\n" for sentence in sentences))
+        (self.folder / "samples" / f"{name}.txt").write_text(
+            "".join(f"{sentence}\n" for sentence in sentences), "utf-8"
+        )
         self.board.add_text("samples", "".join(f"    {sentence}\n" for sentence in sentences[:100]), update)
 
     @_writes

@@ -63,7 +63,11 @@ class Storage(NamedTuple):
     def at(cls, uri: str) -> "Storage":
         """The folder at a path or URI; it need not exist. Raises InputError for an unknown scheme."""
         if not uris.is_uri(uri):
-            path = os.path.abspath(os.path.expanduser(uri))
+            try:
+                path = os.path.abspath(os.path.expanduser(uri))
+                path.encode()
+            except (OSError, UnicodeEncodeError) as e:  # there is no current folder any more, or its name is no text
+                raise InputError(f"{uri!a} cannot be used from the current folder: {str(e).splitlines()[0]}") from e
             return cls(fs.LocalFileSystem(), path, path)
         uri = uris.encode(uri)
         try:

@@ -1,6 +1,7 @@
 """Drawing from a model: tasks of its chains from any start, moved by any pool, decoded to data."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from pipeline.chains.lanes import Lane
 from pipeline.chains.local_pool import Pool
-from pipeline.chains.task import ChainResults, ChainTask
+from pipeline.chains.task import ChainResult, ChainResults, ChainTask
 from pipeline.errors import InputError
 from pipeline.nets.weights import Nets, flatten
+from pipeline.progress import NoBar, bar
 from pipeline.rng import fold, generator
 from pipeline.runs.snapshot import Snapshot
 
@@ -21,6 +23,8 @@ ChainStart: TypeAlias = Literal["noise", "data", "bank"]
 
 CHAINS_PER_TASK = {"image": 100, "vector": 1000, "text": 1000, "counts": 1000}
 """By kind of data. It is part of what is computed: every task has a seed of its own."""
+PARTS = 10
+"""Parts in which actors take tasks, where a bar shows how far they are."""
 DECODED_AT_ONCE = 1000
 """States that are decoded in one call."""
 
@@ -86,10 +90,30 @@ def class_tasks(snapshot: Snapshot, labels: ndarray, seed: int) -> list[ChainTas
     return tasks
 
 
-def run_tasks(pool: Pool, nets: Nets, tasks: list[ChainTask]) -> ChainResults:
-    """The results of tasks of different lanes, moved under the weights of `nets`."""
-    pool.submit(pool.next, tasks, flatten(nets))
-    return pool.collect(pool.next - 1)
+def run_tasks(pool: Pool, nets: Nets, tasks: list[ChainTask], verb: str = "") -> ChainResults:
+    """The results of tasks of different lanes, moved under the weights of `nets`.
+
+    Args:
+        pool: moves them.
+        nets: the networks.
+        tasks: the chains.
+        verb: what a bar says of them, as in "drawing 1,000 samples"; empty: there is no bar.
+    """
+    flat, results, size = flatten(nets), dict[tuple[str, int], ChainResult](), len(tasks)
+    if verb:
+        size = -(-len(tasks) // PARTS) if pool.remote else 1  # every part takes the weights along
+    parts = {pool.next + i: tasks[i * size : (i + 1) * size] for i in range(-(-len(tasks) // max(size, 1)))}
+    counts = {number: sum(len(task.x) for task in part) for number, part in parts.items()}
+    shown = bar(sum(counts.values()), f"{verb} {sum(counts.values()):,} samples", "sample")
+    with shown if verb else nullcontext(NoBar()) as one:
+        for number, part in parts.items() if pool.remote else ():
+            pool.submit(number, part, flat)
+        for number, part in parts.items():
+            if not pool.remote:
+                pool.submit(number, part, flat)
+            results |= pool.collect(number)
+            one.update(counts[number])
+    return results
 
 
 def start_states(tasks: Sequence[ChainTask]) -> Tensor:

@@ -7,14 +7,14 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from pipeline import stop
 from pipeline.chains.local_pool import Pool
 from pipeline.errors import Diverged
+from pipeline.progress import NoBar
 from pipeline.run import run
 from pipeline.runs import lease
 from pipeline.runs.job import Job, override
@@ -43,7 +43,12 @@ class TrialReport:
 
 
 def run_trial(
-    job: Job[Any], budget: TrialBudget, settings: Mapping[str, Any], device: torch.device, pool: Callable[[], Pool]
+    job: Job[Any],
+    budget: TrialBudget,
+    settings: Mapping[str, Any],
+    device: torch.device,
+    pool: Callable[[], Pool],
+    requested: Callable[[], str] = stop.requested,
 ) -> Iterator[TrialReport]:
     """Run a trial, from its newest checkpoint if there is one, and yield its reports, earlier ones first.
 
@@ -53,6 +58,10 @@ def run_trial(
         settings: of the trial, for TensorBoard's HParams tab.
         device: of the learner.
         pool: makes a new pool for each part of the run.
+        requested: why the trial should stop; empty as long as it should not.
+
+    Raises:
+        Stopped: it should, and has a checkpoint of its last whole update.
     """
     out, objective = Storage.at(job.out), OBJECTIVES[budget.objective]
     ends = report_updates(job, budget)
@@ -62,7 +71,7 @@ def run_trial(
     if not out.exists("job.json"):
         out.write_json("job.json", {**to_json(job), "provenance": provenance()})
     for end in ends[len(reports) :] if not (reports and reports[-1].diverged) else []:
-        reports.append(_run_until(replace(job, updates=end), budget, reports[-1:], device, pool))
+        reports.append(_run_until(replace(job, updates=end), budget, reports[-1:], device, pool, requested))
         record = {"settings": settings, "objective": objective.name, "split": budget.split}
         out.write_json(RECORD, {**record, "reports": [asdict(one) for one in reports]})
         _log_hparams(out, f"search/{objective.name}", settings, reports[-1])
@@ -78,13 +87,18 @@ def read_records(folder: Storage) -> dict[str, dict[str, Any]]:
 
 
 def _run_until(
-    job: Job[Any], budget: TrialBudget, before: list[TrialReport], device: torch.device, pool: Callable[[], Pool]
+    job: Job[Any],
+    budget: TrialBudget,
+    before: list[TrialReport],
+    device: torch.device,
+    pool: Callable[[], Pool],
+    requested: Callable[[], str],
 ) -> TrialReport:
     """The report at the job's last update; `before` has the report before it, if there is one."""
     objective, result, per_update = OBJECTIVES[budget.objective], {}, job_gradients_per_update(job)
     try:
         command = lease.acquire(Storage.at(job.out))
-        result = run(job, device, pool(), partial(tqdm, disable=True), command, evaluates=False) or {}
+        result = run(job, device, pool(), NoBar, command, evaluates=False, requested=requested) or {}
         snapshot = newest_snapshot(job, device)
         items = getattr(snapshot.data, budget.split)
         quality = measure_quality(snapshot, objective, items, budget.sample_count, 0, pool())

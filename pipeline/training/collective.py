@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 
@@ -17,3 +18,12 @@ def gather(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is true on any rank, the same on all of them; a barrier."""
+    if world()[1] == 1:
+        return flag
+    total = torch.tensor([float(flag)], device=device)
+    dist.all_reduce(total)
+    return bool(total.item())

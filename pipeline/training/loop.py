@@ -3,17 +3,19 @@
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline import stop
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, advance
 from pipeline.data.dataset import Dataset
 from pipeline.energies.energy import Energy
-from pipeline.errors import Diverged, InputError
+from pipeline.errors import Diverged, InputError, Stopped
+from pipeline.progress import ProgressBar, doing
 from pipeline.runs import lease
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.journal import METRICS_FILE, RunJournal
@@ -22,6 +24,7 @@ from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import decode_states, draw_tasks, final_states
 from pipeline.training.collective import gather, world
 from pipeline.training.dynamics import gap_and_grad_norm, oscillation
+from pipeline.training.stopping import save_interrupted, stop_if_requested
 from pipeline.training.worker import Worker
 
 GRID_SAMPLES = 100
@@ -40,20 +43,6 @@ PROGRESS_METRICS = (
 """Metrics in the progress line, where the recipe has them."""
 
 
-@runtime_checkable
-class ProgressBar(Protocol):
-    """A progress bar: tqdm's, or a remote one."""
-
-    def update(self, n: int = 1) -> Any:
-        """Advance by n units."""
-
-    def set_description(self, desc: str, refresh: bool = True) -> Any:
-        """Set the text before the bar."""
-
-    def close(self) -> Any:
-        """Stop drawing it."""
-
-
 Finish: TypeAlias = Callable[[Worker, RunJournal], dict[str, Any]]
 """Called on rank 0 after the last update; what it returns is the run's result."""
 
@@ -66,6 +55,7 @@ def train(
     finish: Finish,
     command: str = "",
     restart_count: Callable[[], int] = lambda: 0,
+    requested: Callable[[], str] = stop.requested,
 ) -> dict[str, Any] | None:
     """Train a job on this rank, from its newest checkpoint; rank 0 returns what `finish` returns.
 
@@ -77,8 +67,10 @@ def train(
         finish: called after the last update.
         command: the id from `lease.acquire`; empty: this call is the command, and acquires the lease.
         restart_count: how often the command's actors have been restarted so far.
+        requested: why the run should stop; empty as long as it should not.
 
     Raises:
+        Stopped: it should, and has a checkpoint of its last whole update; on all ranks alike.
         Diverged: a number is not finite or far outside its history, and the job does not roll back (any more).
         InputError: the data or the checkpoint do not belong to the job.
         TaskTimeout: no actor returned a task.
@@ -87,8 +79,9 @@ def train(
     """
     data, out = _shared_dataset(job), Storage.at(job.out)
     own = lease.join(out, command or lease.acquire(out)) if world()[0] == 0 else None
-    worker = Worker(job, data, device, pool, own, restart_count)
-    start = worker.restore()
+    worker = Worker(job, data, device, pool, own, restart_count, requested)
+    with doing("reading the checkpoint"):
+        start = worker.restore()
     while True:
         try:
             return _attempt(worker, start, progress, finish)
@@ -106,6 +99,7 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
         for update in range(start, job.updates):
             worker.step(update)
             worker.save_if_due(update + 1)
+            stop_if_requested(worker, update + 1)
         worker.accounting.total()
         return None
     assert worker.lease
@@ -113,14 +107,21 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
     if worker.data.statistics:
         Storage.at(job.out).write_json("data.json", worker.data.statistics)
     with closing(RunJournal(Storage.at(job.out), start, job.logging.log_every, worker.lease)) as journal:
-        with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar:
+        with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar, stop.deferred():
+            if start < job.updates:  # or every command would end before the final evaluation has
+                stop.limit_minutes(job.resources.minutes)
             bar.update(start)
-            for update in range(start, job.updates):
-                metrics, results = worker.step(update)
-                _log(worker, journal, update, metrics, results)
-                bar.set_description(_progress_line(job, metrics), refresh=False)
-                bar.update(1)
-                worker.save_if_due(update + 1)
+            try:
+                for update in range(start, job.updates):
+                    metrics, results = worker.step(update)
+                    _log(worker, journal, update, metrics, results)
+                    bar.set_description(_progress_line(job, metrics), refresh=False)
+                    bar.update(1)
+                    worker.save_if_due(update + 1)
+                    stop_if_requested(worker, update + 1, journal.sync)
+            except Stopped:
+                save_interrupted(worker, journal.sync)
+                raise
         worker.accounting.total()
         return finish(worker, journal)
 

@@ -41,6 +41,7 @@ class Worker:
         pool: Pool,
         lease: Lease | None = None,
         restart_count: Callable[[], int] = lambda: 0,
+        requested: Callable[[], str] = lambda: "",
     ):
         """A worker at update 0.
 
@@ -51,9 +52,10 @@ class Worker:
             pool: moves the chains.
             lease: rank 0's right to write into the run folder; None on the other ranks.
             restart_count: how often this command's actors have been restarted so far; only rank 0 calls it.
+            requested: why the run should stop, empty as long as it should not; only rank 0 calls it.
         """
         self.job, self.data, self.device, self.pool = job, data, device, pool
-        self.lease, self.restart_count = lease, restart_count
+        self.lease, self.restart_count, self.requested = lease, restart_count, requested
         self.rank, ranks = world()
         if data.size < job.lanes and any(chain.bank == "datum" for chain in job.recipe.chains.values()):
             raise InputError(
@@ -67,6 +69,8 @@ class Worker:
         self.monitor = DivergenceMonitor(job.divergence.patience)
         self.rollbacks: list[Rollback] = []
         self.accounting = Accounting(pool, restart_count if self.rank == 0 else lambda: 0)
+        self.whole: int | None = None
+        """Updates that everything here has made; None while an update changes it."""
 
     def batch(self, update: int, lane: Lane) -> Batches:
         """The lane's part of each stream."""
@@ -108,7 +112,7 @@ class Worker:
 
     def step(self, update: int) -> tuple[dict[str, float], ChainResults]:
         """One update: submit chains, collect chains, one step of the learner; its metrics, and the chains."""
-        start = time.perf_counter()
+        start, self.whole = time.perf_counter(), update
         while self.pool.next <= update + self.job.lag:  # the first lag + 1 updates use the initial weights
             self.pool.submit(self.pool.next, self.tasks(self.pool.next, update), *self.learner.weights())
         results, fresh, more = self._collect(update), False, dict[str, float]()
@@ -123,6 +127,7 @@ class Worker:
         if name := self.monitor.update(self.last):
             version = next((result.version for result in results.values()), update)
             raise Diverged(name, update, version, -1, self.job.seed, self.monitor.explain(name))
+        self.whole = update + 1
         end = time.perf_counter()
         more |= {f"lr/{name}": rate for name, rate in self.learner.learning_rates.items()}
         more |= {"attempt": float(self.learner.attempt), "time/chains": collected - start}
@@ -131,6 +136,7 @@ class Worker:
     def _collect(self, update: int) -> ChainResults:
         """The results of `update`; their states go back into the bank."""
         results = self.pool.collect(update)
+        self.whole = None
         for (chain, _), result in results.items():
             self.banks[chain].put(result.lane, result.slots, result.x)
         self.accounting.add(results)
@@ -190,7 +196,8 @@ class Worker:
                 place.delete()
             raise
         if self.rank == 0:
-            checkpoint.prune(self.checkpoints, self.job.logging.keep_checkpoints)
+            every = self.job.logging.checkpoint_every if update < self.job.updates else 1
+            checkpoint.prune(self.checkpoints, self.job.logging.keep_checkpoints, every)
 
     def _write(self, place: Storage, update: int, in_flight: Mapping[int, ChainResults]) -> None:
         own = {**self.learner.state_dict(), "monitor": self.monitor.state_dict()}
@@ -281,7 +288,7 @@ class Worker:
             last = self.rollbacks[-1].resumed_at if self.rollbacks else None
             checkpoint.remove_unhealthy(self.checkpoints, last)
         del self.learner, self.banks  # the next attempt needs their memory
-        again = Worker(self.job, self.data, self.device, self.pool, self.lease, self.restart_count)
+        again = Worker(self.job, self.data, self.device, self.pool, self.lease, self.restart_count, self.requested)
         self.pool.reset()
         update = again.restore(in_flight=False)
         again._set_rollbacks([*self.rollbacks, Rollback(fault.update, update, str(fault))])

@@ -99,7 +99,8 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
     assert json.loads(Path("again/result.json").read_text())["weights_sha256"] == confirmed["weights_sha256"]
     assert command("search short-run --out found")[::2] == (
         2,
-        "error: --out found: exists: a search is never overwritten; continue it with jobs.resume found\n",
+        "error: --out found: exists: a search is never overwritten; continue it with --resume-if-exists, "
+        "or jobs.resume found\n",
     )
     assert command("resume found --updates 7")[::2] == (
         2,

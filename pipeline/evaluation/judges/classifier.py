@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.judges.cached import load_or_train
+from pipeline.progress import track
 from pipeline.rng import generator, seeded
 
 FEATURE_DIM = 64
@@ -47,7 +48,7 @@ def _train(net: Classifier, data: Dataset, device: torch.device | str) -> None:
     rng, steps = generator(0), TRAINING_ITEMS // BATCH_SIZE
     optimizer = torch.optim.Adam(net.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    for _ in range(steps):
+    for _ in track(range(steps), steps, "training the classifier", "step"):
         items = data.batch(torch.randint(data.size, (BATCH_SIZE,), generator=rng).numpy(), device)
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(items["x"]), items["label"]).backward()

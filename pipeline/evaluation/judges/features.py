@@ -17,6 +17,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.judges.classifier import Classifier, trained_classifier
 from pipeline.evaluation.protocol import MapFunction
 from pipeline.nets.squeezenet import squeezenet
+from pipeline.progress import track
 
 PIECE = 100
 """Items that a network processes in one call; so the features of a piece depend on nothing else."""
@@ -51,7 +52,9 @@ class Features:
 
     def __call__(self, x: Tensor, map_function: MapFunction = map) -> FeatureBatch:
         """Features of data (n, *d), piece by piece."""
-        features, logits = zip(*map_function(self.compute, x.split(PIECE)), strict=True)
+        pieces = x.split(PIECE)
+        watched = track(map_function(self.compute, pieces), len(pieces), f"evaluating {len(x):,} items", "piece")
+        features, logits = zip(*watched, strict=True)
         known = [part.double() for part in logits if part is not None]
         return FeatureBatch(torch.cat([part.double() for part in features]), torch.cat(known) if known else None)
 

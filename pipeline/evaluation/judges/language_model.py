@@ -14,6 +14,7 @@ from pipeline.batch import Batch, Spec
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.judges.cached import load_or_train
 from pipeline.nets.text import SentenceDecoder
+from pipeline.progress import track
 from pipeline.rng import generator, seeded
 
 WIDTH, DROPOUT, LEARNING_RATE, BATCH_SIZE = 128, 0.4, 4e-3, 50
@@ -70,7 +71,7 @@ def _train(net: SentenceDecoder, x: Int64[Tensor, "n longest"]) -> None:
     best, patience, state = float("inf"), PATIENCE, net.state_dict()
     optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)
     with seeded(0, device):
-        for _ in range(EPOCHS):
+        for _ in track(range(EPOCHS), EPOCHS, "training the language model", "epoch"):
             net.train()
             for part in torch.randperm(len(x), generator=rng).split(BATCH_SIZE):
                 items = _batch(x[part], device)

@@ -26,6 +26,7 @@ from pipeline.evaluation.metrics.importance_sampling import (
     log_mean_weight,
     weigh,
 )
+from pipeline.progress import track
 from pipeline.rng import fold, generator, standard_normal
 from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.hmc import HMC
@@ -126,7 +127,7 @@ def log_normalizer(
         _task(snapshot, snapshot.job.recipe.sample_chain, Lane(i, len(sizes)), size, sampler, None, seed)
         for i, size in enumerate(sizes)
     ]
-    results = run_tasks(pool, snapshot.nets, tasks)
+    results = run_tasks(pool, snapshot.nets, tasks, "annealing")
     parts = [results[task.chain, task.lane.index] for task in tasks]
     log_weight = torch.from_numpy(np.concatenate([part.x[:, -1] for part in parts])).double()
     acceptance_rate = float(np.concatenate([part.acceptance_rate for part in parts]).mean())
@@ -156,14 +157,14 @@ def posterior_integrals(
     """Integrals by `chains` annealed chains per item; a task has as many items as fit, but at least one."""
     n, device, tasks = len(items["x"]), snapshot.device, []
     cuts = np.array_split(np.arange(n), -(-n // max(_chains_per_task(base) // chains, 1)))
-    for i, index in enumerate(cuts):
+    for i, index in enumerate(track(cuts, len(cuts), "tuning the annealing", "part")):
         some = {name: t[torch.from_numpy(index).to(t.device)] for name, t in items.items()}
         energy = snapshot.job.recipe.target(chain, snapshot.nets, some)
         rng = generator(fold(seed, f"pilot {chain}", i), device)
         sampler = tune_annealing(base, energy, 1.0, len(index), temperatures, rng)
         context = {name: t.repeat(chains, *[1] * (t.dim() - 1)).cpu().numpy() for name, t in some.items()}
         tasks.append(_task(snapshot, chain, Lane(i, len(cuts)), chains * len(index), sampler, context, seed))
-    results, ratios = run_tasks(pool, snapshot.nets, tasks), []
+    results, ratios = run_tasks(pool, snapshot.nets, tasks, "annealing"), []
     for task, index in zip(tasks, cuts, strict=True):
         result = results[task.chain, task.lane.index]
         log_weight = torch.from_numpy(result.x[:, -1].copy()).double().view(chains, len(index))

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from pipeline.batch import LABELLED
 from pipeline.data.dataset import Dataset
 from pipeline.nets.weights import Nets, device_of
+from pipeline.progress import track
 from pipeline.recipe import Recipe
 from pipeline.rng import generator
 
@@ -87,7 +88,7 @@ def train_on_labels_only(
         torch.manual_seed(seed)
         for net in nets.values():
             net.train()
-        for _ in range(updates):
+        for _ in track(range(updates), updates, "training on the labels alone", "update"):
             index = torch.randperm(labelled.size, generator=rng)[:size].numpy()
             batch = labelled.batch(index, device_of(nets))
             loss = cross_entropy(recipe.class_scores(nets, batch["x"]), batch["label"])
