@@ -13,9 +13,11 @@ from tqdm import tqdm
 
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool
+from pipeline.data.dataset import Dataset
 from pipeline.data.sources import resolve_source
 from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.evaluation.convergence import observer
+from pipeline.evaluation.plan import why_no_distance
 from pipeline.process import configure_process, pick_device
 from pipeline.recipe import init_networks
 from pipeline.run import run
@@ -37,7 +39,9 @@ def start_run(job: Job[Any]) -> None:
     check_job(job)
     if not job.name:
         raise InputError("must not be empty: it becomes part of a folder's name", "name", "''")
-    spec = load_dataset(job).spec
+    data = load_dataset(job)
+    print_data(data)
+    spec = data.spec
     job = check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
@@ -46,6 +50,12 @@ def start_run(job: Job[Any]) -> None:
         raise InputError(f"exists: a run is never overwritten; continue it with jobs.resume {out}", "out", out)
     job = override(job, out=storage.path if storage.local else out, source=resolve_source(job.data.source))
     run_job(job, spec)
+
+
+def print_data(data: Dataset) -> None:
+    """Say what was read."""
+    for line in data.describe():
+        print(f"{'data':24} {line}", file=sys.stderr)
 
 
 def run_job(job: Job[Any], spec: Spec) -> None:
@@ -89,8 +99,9 @@ def _record(job: Job[Any]) -> str:
 def _print_result(job: Job[Any], result: Mapping[str, Any], seconds: float) -> None:
     """What came of a run, and where it is."""
     metrics = {name: one["value"] for name, one in result["metrics"].items()}
-    if job.evaluation.eval_samples and not metrics:
-        print("no final metrics: they need images with labels, text, or a known density")
+    data = load_dataset(job)
+    if job.evaluation.eval_samples and data.spec.kind != "text" and (why := why_no_distance(data)):
+        print(f"no distance of samples to data: {why}")
     if metrics.get("frechet", 0) > metrics.get("frechet_start", math.inf):
         print("warning: the samples are further from the data than the noise they start from", file=sys.stderr)
     for name, value in metrics.items():

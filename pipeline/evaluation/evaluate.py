@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.chains.local_pool import Pool
 from pipeline.evaluation import figures
 from pipeline.evaluation.comparison import Comparison, compare_samples, comparisons, measurements
-from pipeline.evaluation.metrics.items import detection_metrics, is_held_out, item_metrics
+from pipeline.evaluation.metrics.items import detection_metrics, find_held_out, item_metrics
 from pipeline.evaluation.metrics.log_likelihood import grid_metrics, likelihood_metrics
 from pipeline.evaluation.metrics.long_run import distance_curves, long_run_metrics, stride
 from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory, mixing_metrics, mixing_trajectory
@@ -178,7 +178,7 @@ def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOption
     by_name = item_metrics(recipe, snapshot.nets, data, n, results)
     protocol = setup.protocol("items", (), n, chains=", ".join(dict.fromkeys(task.chain for task in tasks)))
     for name, values in by_name.items():
-        error = float(values.std() / max(n, 1) ** 0.5)
+        error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
         result.measurements.append(Measurement(f"{name}{suffix}", float(values.mean()), protocol, error))
     if data.spec.kind == "text":
         numbers = {f"{name}{suffix}": value for name, value in sentence_nll(recipe, snapshot.nets, data).items()}
@@ -191,7 +191,9 @@ def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOption
 def _detection(result: Evaluation, setup: EvaluationSetup, energies: dict[str, Tensor], n: int) -> None:
     label = setup.snapshot.job.data.held_out_class
     assert label is not None
-    anomalous, protocol = is_held_out(setup.reference, n, label), setup.protocol("detection", (), n, label=label)
+    known, anomalous = find_held_out(setup.reference, n, label)
+    energies = {name: energy[known] for name, energy in energies.items()}
+    protocol = setup.protocol("detection", (), n, label=label)
     numbers = {"auprc_chance": float(anomalous.mean())}
     for name, energy in energies.items():
         suffix = name.removeprefix("energy")

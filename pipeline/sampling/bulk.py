@@ -16,13 +16,14 @@ from torch import Tensor
 
 from pipeline.chains.task import ChainTask, advance
 from pipeline.data.dataset import Dataset
+from pipeline.data.labels import Label
 from pipeline.errors import InputError, RunWriteError
 from pipeline.nets.weights import Nets, eval_copy, load
 from pipeline.recipe import init_networks
 from pipeline.rng import fold
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.storage import Storage
-from pipeline.sampling.draw import CHAINS_PER_TASK, ChainStart, class_tasks, decode_states, draw_tasks
+from pipeline.sampling.draw import CHAINS_PER_TASK, ChainStart, class_tasks, decode_states, draw_tasks, symbol_of
 from pipeline.sampling.long_chains import stretches, with_steps
 
 DESCRIPTION_FILE = "sampling.json"
@@ -40,8 +41,8 @@ class BlockSettings:
     """Steps of the chains; 0: the recipe's own."""
     start: ChainStart = "noise"
     """Where the chains start."""
-    label: int | None = None
-    """Class of the samples; None: the model's samples."""
+    label: Label | None = None
+    """Class of the samples, as the data name it; None: the model's samples."""
 
 
 class Block(NamedTuple):
@@ -105,7 +106,7 @@ class BlockWriter:
         source, settings, recipe = self.source, self.source.blocks, self.source.job.recipe
         seed = fold(settings.seed, "block", i)
         if settings.label is not None:
-            labels = np.full(n, settings.label)
+            labels = np.full(n, symbol_of(recipe, self.data, settings.label))
             return class_tasks(recipe, self.nets, self.data, labels, source.update, seed)
         bank = None if source.bank is None else torch.from_numpy(source.bank)
         return draw_tasks(recipe, self.nets, self.data, n, source.update, seed, settings.start, bank)

@@ -12,6 +12,7 @@ from pipeline.chains.lanes import Lane
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, ChainTask
 from pipeline.data.dataset import Dataset
+from pipeline.data.labels import Label, class_number
 from pipeline.errors import InputError
 from pipeline.nets.weights import Nets, device_of, flatten
 from pipeline.recipe import Recipe
@@ -78,17 +79,22 @@ def _fresh_states(
     return recipe.initial_states(recipe.sample_chain, len(items), rng, nets, data.spec, context)
 
 
-def class_tasks(recipe: Recipe, nets: Nets, data: Dataset, labels: ndarray, update: int, seed: int) -> list[ChainTask]:
-    """Tasks that draw one sample of each of the classes `labels` (n,), which may repeat, with the class chain.
+def symbol_of(recipe: Recipe, data: Dataset, label: Label) -> int:
+    """The number of the class that a user names: as the data name it, or from 0 where they name none.
 
     Raises:
-        InputError: the recipe has no such classes.
+        InputError: the recipe has no such class.
     """
-    chain, count, device = recipe.class_chain, recipe.num_classes(data.spec), device_of(nets)
-    if chain is None or not count:
-        raise InputError(f"{type(recipe).__name__} cannot sample a given class", "label", labels.max())
-    if labels.min() < 0 or labels.max() >= count:
-        raise InputError(f"the classes are 0 to {count - 1}", "label", labels.max())
+    count = recipe.num_classes(data.spec)
+    if recipe.class_chain is None or not count:
+        raise InputError(f"{type(recipe).__name__} cannot sample a given class", "label", label)
+    return class_number(data.classes if len(data.classes) == count else range(count), label, "label")
+
+
+def class_tasks(recipe: Recipe, nets: Nets, data: Dataset, labels: ndarray, update: int, seed: int) -> list[ChainTask]:
+    """Tasks that draw one sample of each of the classes, whose numbers (n,) may repeat, with the class chain."""
+    chain, device = recipe.class_chain, device_of(nets)
+    assert chain
     size = CHAINS_PER_TASK[data.spec.kind]
     parts = [labels[i : i + size].astype(np.int64) for i in range(0, len(labels), size)]
     sampler, tasks = recipe.sampler(chain, nets, update), []

@@ -19,7 +19,7 @@ from pipeline.recipes.symbol_vector import SymbolVector
 from pipeline.rng import generator
 from pipeline.runs.job import load_dataset, override
 from pipeline.samplers.kernel import Stats
-from pipeline.sampling.draw import class_tasks
+from pipeline.sampling.draw import class_tasks, symbol_of
 from pipeline.training.worker import Worker
 
 SMALL = SymbolVector(latent_dim=5, prior_steps=4, batch_size=8, labelled_batch_size=4, architecture="mlp", width=16)
@@ -136,10 +136,10 @@ def test_samples_of_a_class_have_its_density():
 def test_unknown_classes_are_refused(rank):
     one = rank(SMALL)
     with pytest.raises(InputError, match="label=10: the classes are 0 to 9"):
-        class_tasks(one.job.recipe, one.learner.nets, one.data, np.full(3, 10), 0, 0)
+        symbol_of(one.job.recipe, one.data, 10)
     other = rank(LatentPrior(latent_dim=5, batch_size=8))
     with pytest.raises(InputError, match="label=1: LatentPrior cannot sample a given class"):
-        class_tasks(other.job.recipe, other.learner.nets, other.data, np.full(3, 1), 0, 0)
+        symbol_of(other.job.recipe, other.data, 1)
 
 
 @pytest.mark.parametrize(
