@@ -71,10 +71,9 @@ def image_content(images: ndarray, labels: Any = None) -> Content:
 
 
 def read_npz(file: Any) -> Content:
-    """The `images` and `labels` of an .npz file. Raises InputError where it has none."""
+    """The `images` and `labels` of an .npz file, named or open. Raises InputError where it has none."""
     if not zipfile.is_zipfile(file):
         raise InputError("cannot be read as .npz: it is no zip archive")
-    file.seek(0)
     with (
         one_line("cannot be read as .npz", OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
         np.load(file, allow_pickle=False) as archive,

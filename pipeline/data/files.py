@@ -75,6 +75,12 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def read_file(files: Files, path: str) -> bytes:
+    """The bytes of a file. Raises what its filesystem raises."""
+    with files.fs.open_input_file(path) as file:
+        return bytes(file.read())
+
+
 def is_remote(source: str) -> bool:
     """Whether a source is a URI."""
     return "://" in source

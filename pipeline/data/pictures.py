@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy import ndarray
 
 from pipeline.data.arrow_table import ROWS_PER_PIECE, Columns
-from pipeline.data.files import Files, count, first_line
+from pipeline.data.files import Files, count, first_line, read_file
 from pipeline.data.labels import encode_labels, find_classes, word_type
 from pipeline.data.tables import FileTable, Rows
 from pipeline.errors import InputError
@@ -76,7 +76,7 @@ def folder_pictures(files: Files, has_labels: bool) -> tuple[Iterable[Picture], 
     classes = find_classes([column])
     labels = encode_labels(column, classes) if classes else [None] * len(names)
     pictures = (
-        Picture(files.name(file.path), partial(_read_file, files, file.path), label)
+        Picture(files.name(file.path), partial(read_file, files, file.path), label)
         for file, label in zip(files.files, labels, strict=True)
     )
     return pictures, classes or None
@@ -104,12 +104,7 @@ def _read_cell(files: Files, rows: Rows, cell: Any) -> bytes:
         return data
     if not isinstance(path, str) or not path:
         raise InputError("it is missing" if cell is None or isinstance(cell, dict) else f"it is {cell!r:.40}")
-    return _read_file(files, path if os.path.isabs(path) else f"{os.path.dirname(rows.file)}/{path}")
-
-
-def _read_file(files: Files, path: str) -> bytes:
-    with files.fs.open_input_file(path) as file:
-        return bytes(file.read())
+    return read_file(files, path if os.path.isabs(path) else f"{os.path.dirname(rows.file)}/{path}")
 
 
 def picture_pieces(pictures: Iterable[Picture], background: str, notes: list[str]) -> Iterator[Columns]:
@@ -164,7 +159,8 @@ def _read_picture(background: tuple[int, int, int], picture: Picture) -> Decoded
     except InputError as e:
         raise InputError(f"the image in {picture.place} cannot be read: {e.why}") from e
     except Exception as e:  # whatever PIL's decoders, and the clients of stores, raise
-        raise InputError(f"the image in {picture.place} cannot be read: {first_line(e)}") from e
+        unknown = "it is of no known format" if type(e).__name__ == "UnidentifiedImageError" else first_line(e)
+        raise InputError(f"the image in {picture.place} cannot be read: {unknown}") from e
 
 
 def decode_picture(data: bytes, background: tuple[int, int, int]) -> Decoded:

@@ -1,5 +1,6 @@
 """Sources of data: what a name, path or URI stands for, and how it is read into a table."""
 
+import io
 import os
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.data.arrow_table import Content
-from pipeline.data.files import Files, SplitName, find_files, is_remote
+from pipeline.data.files import Files, SplitName, find_files, is_remote, read_file
 from pipeline.data.named import DENSITIES, TORCHVISION, is_named, read_named
 from pipeline.errors import InputError
 
@@ -88,8 +89,7 @@ def _read_array(files: Files) -> Content:
         if not os.path.exists(path):
             raise InputError("an .npy file must be on this machine's disk: copy it first")
         return read_npy(path)
-    with files.fs.open_input_file(path) as file:
-        return read_npz(file)
+    return read_npz(path if os.path.exists(path) else io.BytesIO(read_file(files, path)))
 
 
 def _read_pictures(files: Files, settings: ReadSettings) -> Content:

@@ -11,6 +11,8 @@ from pipeline.data.files import Files, count, one_line
 from pipeline.data.labels import Label, encode_labels, find_classes, word_type
 from pipeline.errors import InputError
 
+FORMATS = {"parquet": "Parquet", "csv": "CSV"}
+"""What kinds of files are called."""
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL")
 """What a cell of a CSV file holds where a number is missing."""
 
@@ -126,7 +128,7 @@ def _open_dataset(files: Files) -> Any:
             ds.CsvFragmentScanOptions(convert),
         )
     names = files.name(paths[0]) if len(paths) == 1 else f"{files.name(paths[0])} and others"
-    with one_line(f"{names} cannot be read as {files.kind}", pa.ArrowException, OSError, ValueError):
+    with one_line(f"{names} cannot be read as {FORMATS[files.kind]}", pa.ArrowException, OSError, ValueError):
         return ds.dataset(
             paths, format=kind, filesystem=files.fs, partitioning="hive", partition_base_dir=files.root
         )  # fmt: skip
@@ -134,7 +136,7 @@ def _open_dataset(files: Files) -> Any:
 
 def _file_schema(files: Files, fragment: Any) -> Any:
     name = files.name(fragment.path)
-    with one_line(f"{name} cannot be read as {files.kind}", pa.ArrowException, OSError, ValueError):
+    with one_line(f"{name} cannot be read as {FORMATS[files.kind]}", pa.ArrowException, OSError, ValueError):
         schema = fragment.physical_schema.remove_metadata()
     if twice := next((column for column in schema.names if schema.names.count(column) > 1), None):
         raise InputError(f"{name} has two columns called {twice}")
