@@ -55,7 +55,8 @@ def _number_type(kind: Any, name: str) -> Any:
     one = one.value_type if pa.types.is_dictionary(one) else one
     types = pa.types
     is_number = types.is_integer(one) or types.is_floating(one) or types.is_boolean(one)
-    if not (is_number or types.is_decimal(one) or types.is_temporal(one)) or types.is_interval(one):
+    is_number = is_number or types.is_decimal(one) or types.is_temporal(one) or types.is_null(one)
+    if not is_number or types.is_interval(one):
         raise InputError(f"column {name} holds {kind}, which are no numbers")
     return one
 

@@ -24,6 +24,8 @@ SUFFIXES: dict[FileKind, tuple[str, ...]] = {
 }
 """By kind, in any case. A folder is read as the first kind that it has; arrays are single files."""
 
+PYARROW_SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
+"""Filesystems of pyarrow's own; fsspec has the others."""
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -137,7 +139,7 @@ def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[File]:
         for entry in entries:
             if entry.name.startswith((".", "_")):
                 continue
-            if entry.is_dir():
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
                 yield from _walk(entry.path, above | {own})
             elif kind_of(entry.name):
                 yield _local_file(entry.path)
@@ -149,15 +151,15 @@ def _local_file(path: str) -> File:
     except OSError as e:
         why = "is a link to nothing" if os.path.islink(path) else f"cannot be read: {e.strerror}"
         raise InputError(f"{path} {why}") from e
-    return File(path, f"{os.path.realpath(path)} {status.st_size} {status.st_mtime_ns}")
+    return File(path, f"{path} {status.st_ino} {status.st_size} {status.st_mtime_ns}")
 
 
 def _list_remote(source: str) -> tuple[Any, str, list[File]]:
     from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, PyFileSystem
 
-    try:
+    if source.partition("://")[0] in PYARROW_SCHEMES:
         fs, root = FileSystem.from_uri(source)
-    except ValueError:  # a scheme that pyarrow does not know
+    else:
         from fsspec.core import url_to_fs
 
         store, root = url_to_fs(source)
@@ -208,7 +210,7 @@ def _choose(fs: Any, root: str, found: list[File], split: SplitName) -> Files:
 
 def _of_split(files: list[File], splits: list[str | None], split: SplitName) -> tuple[list[File], list[str]]:
     """The files of a split; where some names say a split, those that say none are of `train`."""
-    names = dict.fromkeys(name or "train" for name in splits)
+    names = [name for name in get_args(SplitName) if name in {name or "train" for name in splits}]
     if not any(splits):
         if split in ("test", "validation"):
             raise InputError("the names of its files say no split", "split", split)

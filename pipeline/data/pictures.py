@@ -7,6 +7,7 @@ their own and are refused.
 
 import io
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from pipeline.data.tables import FileTable, Rows
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image as PILImage
 
 THREADS = min(4, os.cpu_count() or 1)
 """Threads that decode; they change no number."""
@@ -33,8 +34,6 @@ BYTES_PER_PIECE = 1 << 26
 """Pixels that are in memory at once, at most."""
 ROWS_AT_ONCE = 100
 """Encoded pictures that are in memory at once, beside those that pyarrow reads ahead in a file."""
-MAX_PIXELS = 1 << 27
-"""A picture that claims more is refused before it is decoded."""
 
 
 class Picture(NamedTuple):
@@ -120,9 +119,12 @@ def picture_pieces(pictures: Iterable[Picture], background: str, notes: list[str
     Raises:
         InputError: a picture cannot be read, or is of another size.
     """
+    from PIL import Image
+
     colour, stream, counts = parse_colour(background), iter(pictures), Counter[str]()
     first_size: tuple[str, tuple[int, ...]] | None = None
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # of a picture that claims to be huge
         n = 1
         while piece := list(islice(stream, n)):
             decoded = list(pool.map(partial(_read_picture, colour), piece))
@@ -171,14 +173,12 @@ def decode_picture(data: bytes, background: tuple[int, int, int]) -> Decoded:
         background: red, green, blue of what is behind transparent pixels.
 
     Raises:
-        InputError: its numbers have no range, or it claims to be too large.
+        InputError: its numbers have no range.
         Exception: whatever PIL raises for a picture that is none, or not whole.
     """
     from PIL import Image, ImageOps
 
     image: Image.Image = Image.open(io.BytesIO(data))
-    if image.width * image.height > MAX_PIXELS:
-        raise InputError(f"it claims {image.width} x {image.height} pixels")
     has_frames = image.format != "MPO" and getattr(image, "is_animated", False)  # cameras add small frames
     levels = _levels_of(image)
     image = ImageOps.exif_transpose(image)
@@ -195,7 +195,7 @@ def decode_picture(data: bytes, background: tuple[int, int, int]) -> Decoded:
     return Decoded(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels, transparent, has_frames)
 
 
-def _levels_of(image: "Image") -> tuple[int, bool] | None:
+def _levels_of(image: "PILImage") -> tuple[int, bool] | None:
     """The greatest grey of a 16-bit picture, and whether it is black; None for 8 bits."""
     if image.mode == "I" and image.format in ("PNG", "PPM"):  # PIL's mode for 16 bits there
         return 65535, False
@@ -209,7 +209,7 @@ def _levels_of(image: "Image") -> tuple[int, bool] | None:
     return None
 
 
-def _scaled(image: "Image", most: int, inverted: bool) -> tuple[ndarray, ndarray | None]:
+def _scaled(image: "PILImage", most: int, inverted: bool) -> tuple[ndarray, ndarray | None]:
     """8-bit grey, and alpha where one level is transparent."""
     values = np.asarray(image).astype(np.int64)
     grey = (values * 255 + most // 2) // most
@@ -228,7 +228,7 @@ def _behind(colours: ndarray, alpha: ndarray | None, background: tuple[int, int,
     return ((a * colours + (255 - a) * behind + 127) // 255).astype(np.uint8)
 
 
-def _opaque(image: "Image") -> "Image":
+def _opaque(image: "PILImage") -> "PILImage":
     if image.mode in ("L", "RGB"):
         return image
     if image.mode == "LAB":

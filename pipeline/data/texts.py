@@ -27,6 +27,8 @@ WITHOUT_SPACES = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U0001b000-\U0001b16f\U00020000-\U0003ffff"  # Han
 )
 """Letters of scripts without spaces between words, as a class of a regular expression."""
+SPACING_MARKS = "\u0e33\u0eb3"
+"""Vowels of Thai and Lao that Unicode calls letters, although they are marks on the letter before."""
 JOINERS = "\u200c\u200d"
 """They join letters, or pictures to one picture."""
 
@@ -72,7 +74,7 @@ def _words() -> re.Pattern[str]:
     sign = f"[^\\w\\s{_marks()}]{marks}*[\U0001f3fb-\U0001f3ff]?{marks}*"
     flag = "[\U0001f1e6-\U0001f1ff]{2}"
     return re.compile(
-        f"[{WITHOUT_SPACES}]{marks}*|{one}{run}*(?:'{one}{run}*)?|{flag}|{sign}(?:\u200d{sign})*|{marks}+"
+        f"[{WITHOUT_SPACES}](?:{marks}|[{SPACING_MARKS}])*|{one}{run}*(?:'{one}{run}*)?|{flag}|{sign}(?:\u200d{sign})*|{marks}+"
     )
 
 
