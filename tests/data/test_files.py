@@ -189,7 +189,11 @@ class Hub(MemoryFileSystem):
     """A stand-in for the Hugging Face hub."""
 
     protocol = ("hf",)
-    store, pseudo_dirs = {}, [""]  # as the base has them
+    store, pseudo_dirs = {}, [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("hf://"))
 
 
 @pytest.fixture
@@ -204,8 +208,8 @@ def hub(tmp_path):
     pq.write_table(pa.table({"image": ["img/0.png", "img/1.png"]}), tmp_path / "pictures" / "all.parquet")
     np.savez(tmp_path / "pictures" / "a.npz", images=np.zeros((3, 4, 4), np.uint8))
     store = fsspec.filesystem("hf", skip_instance_cache=True)
-    store.put(f"{tmp_path}/tables", "/datasets/someone/tables", recursive=True)
-    store.put(f"{tmp_path}/pictures", "/datasets/someone/pictures", recursive=True)
+    for path in tmp_path.rglob("*.*"):
+        store.pipe(f"/datasets/someone/{path.relative_to(tmp_path)}", path.read_bytes())
     yield store
     Hub.store.clear()
 
@@ -225,7 +229,7 @@ def test_a_data_set_of_the_hub_is_read(hub):
 def test_a_changed_file_of_the_hub_is_read_again(hub, tmp_path):
     before = load_data("hf://datasets/someone/tables", split="test").fingerprint
     write(tmp_path / "new.parquet", [6], label=["a"])
-    hub.put(str(tmp_path / "new.parquet"), "/datasets/someone/tables/data/test-00000-of-00001.parquet")
+    hub.pipe("/datasets/someone/tables/data/test-00000-of-00001.parquet", (tmp_path / "new.parquet").read_bytes())
     assert load_data("hf://datasets/someone/tables", split="test").fingerprint != before
 
 

@@ -123,7 +123,7 @@ def test_all_columns_but_the_label_are_features(tmp_path):
     pq.write_table(pa.table({"b": [1, 2], "label": [0, 1], "a": [3.5, 4]}), tmp_path / "a.parquet")
     assert load_data(str(tmp_path / "a.parquet")).table.names == ["b", "a"]
     pq.write_table(pa.table({"b": [1, 2], "name": ["x", "y"]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="no column `image`, .*, and name holds string: choose columns"):
+    with pytest.raises(InputError, match=r"no column `image`, .*, and name holds string: choose columns"):
         load_data(str(tmp_path / "a.parquet"))
     assert load_data(str(tmp_path / "a.parquet"), columns=["b"]).spec.shape == (1,)
 
