@@ -1,12 +1,12 @@
 """The cached table: columns in a memory-mapped Arrow file, written once and opened by any number of processes."""
 
+import contextlib
 import io
 import json
 import math
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import ndarray
 
+from pipeline.data.files import one_line
 from pipeline.data.labels import Label, are_numbers
 from pipeline.errors import InputError
 
@@ -118,23 +119,28 @@ def _open_column(field: pa.Field, column: pa.Array) -> ndarray | tuple[ndarray, 
 
 
 def cached_table(path: Path, read: Callable[[], Content]) -> Table:
-    """Open the table at `path`, written from `read()` if it is not there yet.
+    """Open the table at `path`, written from `read()` if it is not there yet, or cannot be read.
 
     Several processes may do so at once: each writes a file of its own and renames it, and all files are equal.
     """
-    if not path.exists():
-        with _written_table(path.parent, read()) as (part, _):
-            os.replace(part, path)
+    with contextlib.suppress(FileNotFoundError, pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        return Table(path)  # unless it is not there, or damaged
+    with _cache_errors(path.parent), _written_table(path.parent, read()) as (part, _):
+        os.replace(part, path)
     return Table(path)
 
 
 def store_table(folder: Path, content: Content) -> Path:
     """Write a table into a folder, under the hash of its content."""
-    with _written_table(folder, content) as (part, content_hash):
+    with _cache_errors(folder), _written_table(folder, content) as (part, content_hash):
         path = folder / f"{content_hash}.arrow"
         if not path.exists():
             os.replace(part, path)
     return path
+
+
+def _cache_errors(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return one_line(f"the cache {folder} (EBM_CACHE) cannot be written to", OSError)
 
 
 def pieces_of(n: int) -> Iterator[slice]:
@@ -142,7 +148,7 @@ def pieces_of(n: int) -> Iterator[slice]:
     return (slice(i, min(i + ROWS_PER_PIECE, n)) for i in range(0, n, ROWS_PER_PIECE))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _written_table(folder: Path, content: Content) -> Iterator[tuple[Path, str]]:
     """A temporary file beside the final one, and the hash of the content.
 

@@ -166,7 +166,10 @@ def _class_images(result: Evaluation, setup: EvaluationSetup) -> None:
         labels = np.repeat(np.arange(count), CLASS_SAMPLES)
         tasks = class_tasks(recipe, snapshot.nets, snapshot.data, labels, snapshot.update, setup.seed)
         states = final_states(run_tasks(setup.pool, snapshot.nets, tasks), recipe.class_chain or "")
-        result.images["classes"] = decode_states(recipe, snapshot.nets, states, setup.seed), CLASS_SAMPLES
+        x = decode_states(recipe, snapshot.nets, states, setup.seed)
+        result.images["classes"] = x, CLASS_SAMPLES
+        names = snapshot.data.classes if len(snapshot.data.classes) == count else range(count)
+        result.figures["classes"] = lambda: figures.classes_figure(x, [str(name) for name in names])
 
 
 def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions) -> None:

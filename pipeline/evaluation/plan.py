@@ -72,7 +72,7 @@ def why_no_distance(data: Dataset) -> str:
     if data.density is not None or (kind == "vector" and data.size > 1) or not why:
         return ""
     if kind == "image":
-        return f"{why}: a distance needs the features squeezenet or inception"
+        return f"{why}; without labels, a distance needs the features squeezenet or inception"
     return "a distance needs two items or more" if kind == "vector" else f"there are no features of {kind}"
 
 
