@@ -9,6 +9,7 @@ import torch
 from running import run
 
 from pipeline.data.dataset import Dataset
+from pipeline.evaluation.judges import classifier
 from pipeline.evaluation.judges.classifier import trained_classifier
 from pipeline.evaluation.plan import why_no_distance
 from pipeline.runs.job import override
@@ -19,6 +20,11 @@ def test_a_run_on_unlabelled_images_ends_with_pictures_and_without_distances(sma
     result = run(override(small, source=data.source, eval_samples=10, updates=2))
     assert result["metrics"] == {}
     assert (Path(small.out) / "samples" / "final.png").stat().st_size > 500
+
+
+@pytest.fixture(autouse=True)
+def briefly_trained_classifiers(monkeypatch):
+    monkeypatch.setattr(classifier, "TRAINING_ITEMS", 3 * classifier.BATCH_SIZE)
 
 
 @pytest.mark.parametrize(
