@@ -13,6 +13,8 @@ from pipeline.errors import InputError
 
 FORMATS = {"parquet": "Parquet", "csv": "CSV"}
 """What kinds of files are called."""
+READ_BYTES = 1 << 20
+"""Of a column that are read from a Parquet file at once."""
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL")
 """What a cell of a CSV file holds where a number is missing."""
 
@@ -73,17 +75,37 @@ class FileTable(NamedTuple):
         wanted = list(dict.fromkeys([*columns, *([self.label_column] if self.label_column else [])]))
         for fragment in self.fragments:
             name, first = self.files.name(fragment.path), 0
-            for batch in self._batches(fragment, wanted, batch_size, name):
-                found = dict(zip(wanted, batch.columns, strict=True))
+            for found in self._batches(fragment, wanted, batch_size, name):
                 label = encode_labels(found[self.label_column], self.classes) if self.label_column else None
-                if len(batch):
+                if n := len(found[wanted[0]]):
                     yield Rows(found, label, fragment.path, name, first)
-                first += len(batch)
+                first += n
 
-    def _batches(self, fragment: Any, wanted: list[str], batch_size: int, name: str) -> Iterator[Any]:
-        how = {"batch_size": batch_size, "batch_readahead": 0, "fragment_readahead": 0}  # images may be large
+    def _batches(self, fragment: Any, wanted: list[str], batch_size: int, name: str) -> Iterator[dict[str, Any]]:
         with one_line(f"{name} cannot be read", pa.ArrowException, OSError, ValueError):
-            yield from fragment.to_batches(schema=self.schema, columns=wanted, **how)
+            if self.files.kind == "parquet":
+                yield from self._parquet_batches(fragment, wanted, batch_size)
+            else:
+                for batch in fragment.to_batches(schema=self.schema, columns=wanted, batch_size=batch_size):
+                    yield dict(zip(wanted, batch.columns, strict=True))
+
+    def _parquet_batches(self, fragment: Any, wanted: list[str], batch_size: int) -> Iterator[dict[str, Any]]:
+        """As the fragment's own batches, but reading a part of a row group at a time, since images may be large."""
+        from pyarrow import parquet as pq
+        from pyarrow.dataset import get_partition_keys
+
+        constants = get_partition_keys(fragment.partition_expression)
+        own = [name for name in wanted if name in fragment.physical_schema.names]
+        types = {name: self.schema.field(name).type for name in wanted}
+        with self.files.fs.open_input_file(fragment.path) as file:
+            reader = pq.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False)
+            if own:
+                batches = reader.iter_batches(batch_size, columns=own, use_threads=False)
+            else:
+                batches = iter([pa.RecordBatch.from_pydict({"": pa.nulls(reader.metadata.num_rows)})])
+            for batch in batches:
+                same = {name: pa.repeat(pa.scalar(constants.get(name), types[name]), len(batch)) for name in wanted}
+                yield same | {name: batch.column(name).cast(types[name]) for name in own}
 
 
 def open_table(files: Files, label_column: str, words: Collection[str], content: Collection[str]) -> FileTable:
@@ -117,10 +139,8 @@ def _open_dataset(files: Files) -> Any:
     from pyarrow import dataset as ds
 
     paths = [file.path for file in files.files]
-    if files.kind == "parquet":  # a large row group is read in parts
-        parts = ds.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
-        kind: Any = ds.ParquetFileFormat(default_fragment_scan_options=parts)
-    else:
+    kind: Any = "parquet"
+    if files.kind == "csv":
         delimiter = "\t" if paths[0].lower().endswith(".tsv") else ","
         convert = csv.ConvertOptions(null_values=list(MISSING), strings_can_be_null=False)
         kind = ds.CsvFileFormat(
