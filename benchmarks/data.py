@@ -1,7 +1,7 @@
 """Peak resident memory, and time, of reading pictures into the cache, by their number.
 
 Grey PNG pictures of 28x28 in one row group of a Parquet file, and as files in folders; each number in a process of its
-own, over what reading 1,000 of them takes.
+own, over what reading 1,000 of them takes, but 1 MB at least.
 """
 
 import io
@@ -79,7 +79,7 @@ def rows() -> list[Row]:
             with tempfile.TemporaryDirectory() as folder:
                 got = measured(Path(folder), kind.lower(), n)
             name = f"{kind} of {n:,} pictures: their pixels"
-            found.append(smaller(name, "MB", got["growth"], n * SIDE * SIDE / 1e6))
+            found.append(smaller(name, "MB", max(got["growth"], 1.0), n * SIDE * SIDE / 1e6))
             print(f"{name}: {got}", file=sys.stderr)
     return found
 

@@ -17,7 +17,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.sources import resolve_source
 from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.evaluation.convergence import observer
-from pipeline.evaluation.plan import why_no_distance
+from pipeline.evaluation.plan import missing_metrics
 from pipeline.process import configure_process, pick_device
 from pipeline.recipe import init_networks
 from pipeline.run import run
@@ -99,9 +99,9 @@ def _record(job: Job[Any]) -> str:
 def _print_result(job: Job[Any], result: Mapping[str, Any], seconds: float) -> None:
     """What came of a run, and where it is."""
     metrics = {name: one["value"] for name, one in result["metrics"].items()}
-    data = load_dataset(job)
-    if job.evaluation.eval_samples and data.spec.kind != "text" and (why := why_no_distance(data)):
-        print(f"no distance of samples to data: {why}")
+    if n := job.evaluation.eval_samples:
+        for line in missing_metrics(load_dataset(job), n):
+            print(line)
     if metrics.get("frechet", 0) > metrics.get("frechet_start", math.inf):
         print("warning: the samples are further from the data than the noise they start from", file=sys.stderr)
     for name, value in metrics.items():

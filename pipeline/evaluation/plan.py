@@ -5,7 +5,7 @@ from typing import NamedTuple, get_args
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
-from pipeline.evaluation.comparison import default_features
+from pipeline.evaluation.comparison import FEWEST_ITEMS, default_features
 from pipeline.evaluation.judges.classifier import why_no_classifier
 from pipeline.evaluation.judges.features import Features, select_features
 from pipeline.evaluation.metrics.log_likelihood import why_no_likelihood
@@ -74,6 +74,20 @@ def why_no_distance(data: Dataset) -> str:
     if kind == "image":
         return f"{why}; without labels, a distance needs the features squeezenet or inception"
     return "a distance needs two items or more" if kind == "vector" else f"there are no features of {kind}"
+
+
+def missing_metrics(data: Dataset, n: int) -> list[str]:
+    """Why a final evaluation with n samples has not every distance, a line each."""
+    if data.spec.kind not in ("image", "vector") or data.density is not None:
+        return []
+    if why := why_no_distance(data):
+        return [f"no distance of samples to data: {why}"]
+    few = f"there are {data.size} items and {n} samples"
+    lines = {
+        "no floor of the distance: it needs 4 items": data.size < 4,
+        f"no kernel distance or class score: they need {FEWEST_ITEMS} of both": min(data.size, n) < FEWEST_ITEMS,
+    }
+    return [f"{line}; {few}" for line, is_missing in lines.items() if is_missing]
 
 
 def default_groups(snapshot: Snapshot, long_run_steps: int = 0) -> list[Group]:

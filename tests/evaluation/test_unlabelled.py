@@ -11,7 +11,7 @@ from running import run
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.judges import classifier
 from pipeline.evaluation.judges.classifier import trained_classifier
-from pipeline.evaluation.plan import why_no_distance
+from pipeline.evaluation.plan import missing_metrics, why_no_distance
 from pipeline.runs.job import override
 
 
@@ -31,8 +31,7 @@ def briefly_trained_classifiers(monkeypatch):
     ("labels", "why"),
     [
         ([0], "of one class"),
-        ([0, 1], "fewer than 4 labelled images"),
-        ([0, 1, None, -1, None], "fewer than 4 labelled images"),
+        ([0, 0, None, -1, None], "of one class"),
         (["a"] * 30, r"of one class \(a\)"),
         ([None] * 5, "have no labels"),
     ],
@@ -42,15 +41,19 @@ def test_a_run_ends_well_without_the_distance_that_cannot_be(small, labels, why)
     data = Dataset.from_arrays(images, np.array(labels, object))
     result = run(override(small, source=data.source, eval_samples=10, updates=2))
     assert result["metrics"] == {}
-    assert re.search(why, why_no_distance(data))
+    (line,) = missing_metrics(data, 10)
+    assert re.search(f"no distance of samples to data: .*{why}", line)
 
 
-def test_four_labelled_images_have_a_distance(small):
-    images = np.random.default_rng(0).integers(256, size=(6, 8, 8), dtype=np.uint8)
-    data = Dataset.from_arrays(images, ["a", "b", None, "a", "b", None])
-    result = run(override(small, source=data.source, eval_samples=10, updates=2))
-    assert {"frechet", "frechet_floor"} <= set(result["metrics"])
-    assert all(np.isfinite(one["value"]) for one in result["metrics"].values())
+@pytest.mark.parametrize("labels", [["a", "b"], ["a", "b", None, "a", None]])
+def test_a_few_labelled_images_have_a_distance_and_what_is_missing_is_said(small, labels):
+    images = np.random.default_rng(0).integers(256, size=(len(labels), 8, 8), dtype=np.uint8)
+    data = Dataset.from_arrays(images, labels)
+    metrics = run(override(small, source=data.source, eval_samples=10, updates=2))["metrics"]
+    assert all(np.isfinite(one["value"]) for one in metrics.values())
+    assert ("frechet" in metrics, "frechet_floor" in metrics) == (True, len(labels) >= 4)
+    said = [line.partition(":")[0] for line in missing_metrics(data, 10)]
+    assert said == ["no floor of the distance"] * (len(labels) < 4) + ["no kernel distance or class score"]
 
 
 def test_the_classifier_learns_from_labelled_items_alone():

@@ -13,8 +13,6 @@ FEATURE_DIM = 64
 TRAINING_ITEMS = 60_000
 """Items that training processes, in random batches with repetition."""
 BATCH_SIZE = 128
-FEWEST_ITEMS = 4
-"""Labelled images that a classifier is trained on, at least: two for each half of the data."""
 SMALLEST = 4
 """Pixels of a side, at least; the two poolings leave nothing of fewer."""
 
@@ -47,7 +45,6 @@ def why_no_classifier(data: Dataset) -> str:
         "the data are no images": data.spec.kind != "image",
         "the images have no labels": not known.size,
         f"all labelled images are of one class ({', '.join(str(data.classes[i]) for i in present)})": len(present) < 2,
-        f"there are fewer than {FEWEST_ITEMS} labelled images": known.size < FEWEST_ITEMS,
         f"the images are smaller than {SMALLEST} pixels": min(data.spec.shape[1:], default=0) < SMALLEST,
     }
     return next((why for why, holds in reasons.items() if holds), "")
