@@ -25,6 +25,7 @@ NAMES = (
     "update",
     "pool_limit",
     "memory",
+    "data",
     "bulk_sampling",
     "search",
     "quality",

@@ -54,8 +54,8 @@ class Sample(RunArgs):
     actors: Count | Range = 0
     """Ray actors that draw the blocks of a folder: a number, or least:most, between which it follows the work; 0: this
     process draws them."""
-    label: int | None = None
-    """Class of the samples, for recipes that can sample one; None: the model's samples."""
+    label: int | str | None = None
+    """Class of the samples, as the data name it, for recipes that can sample one; None: the model's samples."""
     steps: Count = 0
     """Steps of the chains; 0: the recipe's own."""
     start: ChainStart = "noise"

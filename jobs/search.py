@@ -80,7 +80,7 @@ class Search(Settings):
     """Share of the items that trials are compared on."""
     test_share: Share = 0.2
     """Share of the items that the best trials are compared on at the end, and nothing else uses."""
-    held_out_class: int | None = None
+    held_out_class: int | str | None = None
     """Label held out from learning, for auprc; None: as the preset."""
     labels_per_class: Count = 0
     """Items per class whose label is known to learning; 0: as the preset."""

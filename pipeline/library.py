@@ -1,6 +1,7 @@
 """The library: train, sample and evaluate from Python, in memory or in a run folder, with Ray or without."""
 
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from torch import Tensor
 from pipeline.chains.local_pool import LocalPool
 from pipeline.data.arrays import Array
 from pipeline.data.dataset import Dataset, load_data
+from pipeline.data.labels import Label
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import Evaluation, evaluate
@@ -26,7 +28,15 @@ from pipeline.runs.job_json import load_run, to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.snapshot import Snapshot, newest_snapshot, open_snapshot
 from pipeline.runs.storage import Storage
-from pipeline.sampling.draw import ChainStart, class_tasks, decode_states, draw_tasks, final_states, run_tasks
+from pipeline.sampling.draw import (
+    ChainStart,
+    class_tasks,
+    decode_states,
+    draw_tasks,
+    final_states,
+    run_tasks,
+    symbol_of,
+)
 from pipeline.training.pretrained import check_pretrained
 
 
@@ -64,13 +74,13 @@ class TrainedModel:
         """The training data."""
         return self.snapshot.data
 
-    def sample(self, n: int, *, seed: int = 0, label: int | None = None, start: ChainStart = "noise") -> Tensor:
+    def sample(self, n: int, *, seed: int = 0, label: Label | None = None, start: ChainStart = "noise") -> Tensor:
         """n samples (n, *shape), as the networks see data (images in [-1, 1]).
 
         Args:
             n: number of samples.
             seed: of starts and steps.
-            label: class of the samples, where the recipe can sample one; None: any.
+            label: class of the samples as the data name it, where the recipe can sample one; None: any.
             start: where chains start.
 
         Raises:
@@ -81,7 +91,7 @@ class TrainedModel:
         snapshot, recipe = self.snapshot, self.snapshot.job.recipe
         if label is not None:
             chain = recipe.class_chain or ""
-            tasks = class_tasks(snapshot, np.full(n, label), seed)
+            tasks = class_tasks(snapshot, np.full(n, symbol_of(snapshot, label)), seed)
         else:
             chain = recipe.sample_chain
             tasks = draw_tasks(snapshot, n, seed, start)
@@ -139,6 +149,8 @@ def fit(
     torch.Size([5, 2])
     """
     dataset = _as_dataset(data)
+    if progress:
+        print(*dataset.describe(), sep="\n", file=sys.stderr)
     job = _make_job(recipe, dataset, updates, {"learners": learners, "actors": actors, **settings})
     device = pick_device(job.resources.device)
     folder = None if out else tempfile.TemporaryDirectory(prefix="ebm-fit-")

@@ -21,10 +21,12 @@ from jobs.cli.first_stage import (
 from pipeline import stop
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool
+from pipeline.data.dataset import Dataset
 from pipeline.data.sources import resolve_source
 from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.evaluation.convergence import observer
 from pipeline.evaluation.convergence.verdict import verdict_line
+from pipeline.evaluation.plan import missing_metrics
 from pipeline.process import configure_process, pick_device
 from pipeline.progress import TerminalBar, doing
 from pipeline.recipe import init_networks
@@ -54,7 +56,9 @@ def start_run(job: Job[Any], resume_if_exists: bool = False, flow: Job[MaximumLi
     if not job.name:
         raise InputError("must not be empty: it becomes part of a folder's name", "name", "''")
     with doing(f"reading {job.data.source}"):
-        spec = load_dataset(job).spec
+        data = load_dataset(job)
+    print_data(data)
+    spec = data.spec
     checked = job if flow else check_pretrained(job, spec)
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
@@ -82,6 +86,7 @@ def continue_run(job: Job[Any]) -> None:
     check_job(job)
     with doing(f"reading {job.data.source}"):
         data = load_dataset(job)
+    print_data(data)
     if awaits_first_stage(job):
         return run_job(finish_first_stage(job, data.spec), data.spec)
     with doing(f"reading the checkpoint of {Storage.at(job.out)}"):
@@ -114,6 +119,12 @@ def finish_first_stage(job: Job[Any], spec: Spec) -> Job[Any]:
         run_job(stage, spec, job.out)
         print(f"second stage: {job.name}, in {Storage.at(job.out)}", file=sys.stderr)
     return resolve_first_stage(job, spec)
+
+
+def print_data(data: Dataset) -> None:
+    """Say what was read."""
+    for line in data.describe():
+        print(f"{'data':24} {line}", file=sys.stderr)
 
 
 def run_job(job: Job[Any], spec: Spec, resumes: str = "") -> None:
@@ -180,8 +191,9 @@ def _record(job: Job[Any]) -> str:
 def _print_result(job: Job[Any], result: Mapping[str, Any], seconds: float) -> None:
     """What came of a run, and where it is."""
     metrics = {name: one["value"] for name, one in result["metrics"].items()}
-    if job.evaluation.eval_samples and not metrics:
-        print("no final metrics: they need images with labels, text, or a known density")
+    if n := job.evaluation.eval_samples:
+        for line in missing_metrics(load_dataset(job), n):
+            print(line)
     if metrics.get("frechet", 0) > metrics.get("frechet_start", math.inf):
         print("warning: the samples are further from the data than the noise they start from", file=sys.stderr)
     for name, value in metrics.items():

@@ -91,7 +91,7 @@ def load_other_data(snapshot: Snapshot, data: str) -> Dataset:
     if other.statistics:
         why = "features and texts are encoded with statistics of the training data: hold some out in the run"
         raise InputError(why, "data", data)
-    return other
+    return other.with_classes(snapshot.data.classes)
 
 
 def random_items(data: Dataset, n: int, seed: int) -> Tensor:

@@ -87,8 +87,8 @@ def _open(run: str, args: FewLabels) -> Snapshot:
         raise InputError(
             f"{type(recipe).__name__} did not learn to classify from a stream of labelled items", "run", run
         )
-    if not len(snapshot.data.test_rows):
-        raise InputError("it held out no items to compare on (test_share)", "run", run)
+    if not snapshot.data.test.labelled.size:
+        raise InputError("it held out no labelled items to compare on (test_share)", "run", run)
     return snapshot
 
 
@@ -106,20 +106,21 @@ def _by_method(rows: list[dict[str, Any]]) -> Accuracies:
 def _compare(run: str, snapshot: Snapshot, args: FewLabels) -> dict[str, Any]:
     """Accuracies on the items that a run held out."""
     job, data, recipe = snapshot.job, snapshot.data, snapshot.job.recipe
-    own = class_scores(recipe, snapshot.nets, data.test)
+    test = data.test.labelled
+    own = class_scores(recipe, snapshot.nets, test)
     nets = init_networks(recipe, data.spec, job.seed, snapshot.device)
     size, seed = recipe.streams[LABELLED], fold(job.seed, "few labels")
     train_on_labels_only(recipe, nets, data, args.updates, size, seed)
-    labels_only = class_scores(recipe, nets, data.test)
+    labels_only = class_scores(recipe, nets, test)
     row = {
         "name": job.name,
         "labels": round(len(data.labelled_rows) / data.spec.num_classes),
         "seed": job.seed,
-        "accuracy": accuracy(own, data.test),
-        "labels_only": accuracy(labels_only, data.test),
-        "label_spreading": label_spreading_accuracy(data, data.test, args.items, seed),
-        "calibration": calibration(own, data.test),
-        "calibration_labels_only": calibration(labels_only, data.test),
+        "accuracy": accuracy(own, test),
+        "labels_only": accuracy(labels_only, test),
+        "label_spreading": label_spreading_accuracy(data, test, args.items, seed),
+        "calibration": calibration(own, test),
+        "calibration_labels_only": calibration(labels_only, test),
     }
     print(f"{run}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
     return row

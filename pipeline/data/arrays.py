@@ -1,6 +1,8 @@
-"""Arrays: checked, and turned into the columns of a table."""
+"""Arrays, from memory or from .npy and .npz files: checked, and turned into the columns of a table."""
 
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -9,6 +11,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from pipeline.data.arrow_table import Columns, Content, pieces_of
+from pipeline.data.files import one_line
+from pipeline.data.labels import Label, encode_labels, find_classes
 from pipeline.errors import InputError
 
 Array: TypeAlias = ndarray | Tensor
@@ -32,29 +36,75 @@ def image_column(images: ndarray) -> ndarray:
     return x
 
 
-def vector_column(vectors: ndarray) -> ndarray:
-    """Vectors (n, d) as float32. Raises InputError where one is not finite."""
+def vector_column(vectors: ndarray, standardize: bool) -> ndarray:
+    """Vectors (n, d): float64 where they will be standardised, float32 otherwise; float32 stays as it is.
+
+    Raises:
+        InputError: a number is not finite.
+    """
+    wide = standardize and vectors.dtype not in (np.float32, np.float16)
     with np.errstate(over="ignore"):
-        x = vectors.astype(np.float32)
+        x = vectors.astype(np.float64 if wide else np.float32)
     if not np.isfinite(x).all():
-        raise InputError("features must be finite numbers: fill in or drop what is missing")
+        row, place = np.argwhere(~np.isfinite(x))[0]
+        what = "missing" if np.isnan(vectors[row, place]) else "infinite, or beyond single precision"
+        raise InputError(f"features must be finite: number {place} of item {row} of a piece is {what}")
     return x
 
 
-def label_column(labels: Any, n: int) -> ndarray:
-    """Labels of n items as int64. Raises InputError where they are no such labels."""
+def label_column(labels: Any, n: int) -> tuple[ndarray, list[Label]]:
+    """(n,) numbers of the classes of n labels, and the classes. Raises InputError where they are no such labels."""
     column = np.asarray(labels)
-    if column.shape != (n,) or column.dtype.kind not in "iu" or (n and column.min() < 0):
-        raise InputError("labels must be one whole number of 0 or more per item")
-    return column.astype(np.int64)
+    if column.shape != (n,):
+        raise InputError(f"labels must be one per item, not of shape {column.shape} for {n} items")
+    classes = find_classes([column])
+    return encode_labels(column, classes), classes
 
 
-def array_content(x: Array, labels: Array | list[int] | None, standardize: bool) -> Content:
+def image_content(images: ndarray, labels: Any = None) -> Content:
+    """The content of a table of images (n, h, w) or (n, h, w, c), uint8, and their labels."""
+    if labels is None:
+        return Content(({"x": image_column(images[rows])} for rows in pieces_of(len(images))), size=len(images))
+    column, classes = label_column(labels, len(images))
+    pieces = ({"x": image_column(images[rows]), "label": column[rows]} for rows in pieces_of(len(images)))
+    return Content(pieces, classes=classes, size=len(images))
+
+
+def read_npz(file: Any) -> Content:
+    """The `images` and `labels` of an .npz file, named or open. Raises InputError where it has none."""
+    if not zipfile.is_zipfile(file):
+        raise InputError("cannot be read as .npz: it is no zip archive")
+    with (
+        one_line("cannot be read as .npz", OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
+        np.load(file, allow_pickle=False) as archive,
+    ):
+        arrays = {name: archive[name] for name in ("images", "labels") if name in archive}
+    if "images" not in arrays:
+        raise InputError("it has no array `images`")
+    images = arrays["images"]
+    if images.ndim < 3:
+        raise InputError(f"images must be of shape (n, h, w) or (n, h, w, c), not {images.shape}")
+    return image_content(images, arrays.get("labels"))
+
+
+def read_npy(path: str) -> Content:
+    """The images or vectors of an .npy file, which is mapped into memory. Raises InputError where it has none."""
+    with one_line("cannot be read as .npy", OSError, ValueError, EOFError):
+        x = np.load(path, mmap_mode="r", allow_pickle=False)
+    if x.ndim == 2 and x.dtype.kind in "iub":
+        x = x.astype(np.float64)
+    try:
+        return array_content(x, None, standardize=True)
+    except InputError as e:
+        raise InputError(f"the array, {e.value}, {e.why}") from e
+
+
+def array_content(x: Array, labels: Array | Sequence[Any] | None, standardize: bool) -> Content:
     """The content of a table of images or vectors, and of their labels.
 
     Args:
         x: images (n, h, w), (n, h, w, c) or (n, c, h, w), uint8 or float in [-1, 1]; or vectors (n, d), float.
-        labels: (n,) integers.
+        labels: (n,) whole numbers, words or booleans; -1 or None: unlabelled.
         standardize: whether networks see vectors in units of their standard deviation.
 
     Raises:
@@ -65,13 +115,15 @@ def array_content(x: Array, labels: Array | list[int] | None, standardize: bool)
         images = _checked(x)
     except InputError as e:
         raise InputError(e.why, "x", _kind(x)) from None
+    column, classes = None, None
     if labels is not None:
         try:
-            labels = label_column(_numpy(labels), len(x))
+            column, classes = label_column(_numpy(labels), len(x))
         except InputError as e:
             raise InputError(e.why, "labels", _kind(_numpy(labels))) from None
     prefix = "standardize" if standardize and x.ndim == 2 else ""
-    return Content(_pieces(images, labels), standardize=standardize, hash_prefix=prefix)
+    pieces = _pieces(images, column, standardize)
+    return Content(pieces, standardize=standardize, hash_prefix=prefix, classes=classes, size=len(x))
 
 
 def _checked(x: ndarray) -> ndarray:
@@ -89,11 +141,11 @@ def _checked(x: ndarray) -> ndarray:
     return np.moveaxis(x, axes[0], 3) if axes else x
 
 
-def _pieces(x: ndarray, labels: ndarray | None) -> Iterator[Columns]:
+def _pieces(x: ndarray, labels: ndarray | None, standardize: bool) -> Iterator[Columns]:
     for rows in pieces_of(len(x)):
         try:
             if x.ndim == 2:
-                column = vector_column(x[rows])
+                column = vector_column(x[rows], standardize)
             else:
                 column = image_column(_levels(x[rows]) if x.dtype.kind == "f" else x[rows])
         except InputError as e:

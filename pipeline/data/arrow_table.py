@@ -1,13 +1,13 @@
 """The cached table: columns in a memory-mapped Arrow file, written once and opened by any number of processes."""
 
+import contextlib
 import io
 import json
 import math
 import mmap
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy import ndarray
 
+from pipeline.data.files import one_line
+from pipeline.data.labels import Label, are_numbers
 from pipeline.errors import InputError
 
 Columns: TypeAlias = Mapping[str, ndarray | list[ndarray]]
@@ -39,6 +41,22 @@ class Content(NamedTuple):
     """Whether networks see vectors in units of their standard deviation, rather than as they are."""
     hash_prefix: str = ""
     """Hashed before the columns, to tell apart contents that differ in more than their columns."""
+    classes: Sequence[Label] | None = None
+    """What the numbers in the column `label` stand for; None: there is none."""
+    names: Sequence[str] = ()
+    """Of the features, where each has its own."""
+    files: int = 0
+    """Files that the rows are read from."""
+    size: int = 0
+    """Number of rows, for the progress bar; 0: not known."""
+    notes: Sequence[str] = ()
+    """What a user should know about how the rows were read, a sentence each; read after the pieces."""
+
+    @property
+    def prefix(self) -> str:
+        """What is hashed before the columns."""
+        usual = self.classes is None or are_numbers(self.classes)
+        return self.hash_prefix if usual else f"{self.hash_prefix}{json.dumps(self.classes)}"
 
 
 class Table:
@@ -54,10 +72,23 @@ class Table:
         """The words that the numbers in ragged columns stand for; empty where there are none."""
         self.standardize: bool = json.loads(metadata[b"standardize"])
         """Whether networks see vectors in units of their standard deviation, rather than as they are."""
+        about = json.loads(metadata.get(b"about", b"{}"))
+        self.names: list[str] = about.get("names", [])
+        """Of the features, where each has its own."""
+        self.files: int = about.get("files", 0)
+        """Files that the rows were read from."""
+        self.notes: list[str] = about.get("notes", [])
+        """What a user should know about how the rows were read, a sentence each."""
         self._rows = batch.num_rows
         self._columns = {
             field.name: _open_column(field, column) for field, column in zip(batch.schema, batch.columns, strict=True)
         }
+        self.classes: list[Label] = about.get("classes", self._old_classes())
+        """What the numbers in the column `label` stand for; empty where there are none."""
+
+    def _old_classes(self) -> list[Label]:
+        """The classes of a table that does not name them: all numbers up to the greatest label."""
+        return list(range(int(self.column("label").max()) + 1)) if "label" in self else []
 
     def __len__(self) -> int:
         return self._rows
@@ -89,7 +120,7 @@ def _open_column(field: pa.Field, column: pa.Array) -> ndarray | tuple[ndarray, 
 
 
 def cached_table(path: Path, read: Callable[[], Content]) -> Table:
-    """Open the table at `path`, written from `read()` if it is not there yet.
+    """Open the table at `path`, written from `read()` if it is not there yet, or cannot be read.
 
     Several processes may do so at once: each writes a file of its own and renames it, and all files are equal. A
     damaged file is written again.
@@ -109,11 +140,15 @@ def cached_table(path: Path, read: Callable[[], Content]) -> Table:
 
 def store_table(folder: Path, content: Content) -> Path:
     """Write a table into a folder, under the hash of its content."""
-    with _written_table(folder, content) as (part, content_hash):
+    with _cache_errors(folder), _written_table(folder, content) as (part, content_hash):
         path = folder / f"{content_hash}.arrow"
         if not path.exists():
             os.replace(part, path)
     return path
+
+
+def _cache_errors(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return one_line(f"the cache {folder} (EBM_CACHE) cannot be written to", OSError)
 
 
 def pieces_of(n: int) -> Iterator[slice]:
@@ -121,7 +156,7 @@ def pieces_of(n: int) -> Iterator[slice]:
     return (slice(i, min(i + ROWS_PER_PIECE, n)) for i in range(0, n, ROWS_PER_PIECE))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _written_table(folder: Path, content: Content) -> Iterator[tuple[Path, str]]:
     """A temporary file beside the final one, and the hash of the content.
 
@@ -131,26 +166,37 @@ def _written_table(folder: Path, content: Content) -> Iterator[tuple[Path, str]]
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, suffix=".part") as temporary:
         columns: dict[str, _ColumnFile] = {}
-        for piece in content.pieces:
-            for name, part in piece.items():
-                if name not in columns:
-                    columns[name] = _ColumnFile(name, Path(temporary) / f"{name}.column", part)
-                columns[name].append(part)
+        with _progress(content.size) as bar:
+            for piece in content.pieces:
+                for name, part in piece.items():
+                    if name not in columns:
+                        columns[name] = _ColumnFile(name, Path(temporary) / f"{name}.column", part)
+                    columns[name].append(part)
+                bar.update(len(piece["x"]))
         if not columns:
             raise InputError("holds no items")
-        digest = sha256(content.hash_prefix.encode())
+        digest = sha256(content.prefix.encode())
         for column in columns.values():
             column.open_map()
             column.hash_into(digest)
         content_hash = digest.hexdigest()[:16]
         metadata = {"content": content_hash, "words": json.dumps(content.words or [])}
         metadata["standardize"] = json.dumps(content.standardize)
+        about = {"names": list(content.names), "files": content.files, "notes": list(content.notes)}
+        about |= {} if content.classes is None else {"classes": list(content.classes)}
+        metadata["about"] = json.dumps(about)
         fields, arrays = zip(*(column.arrow() for column in columns.values()), strict=True)
         schema = pa.schema(list(fields), metadata=metadata)
         path = Path(temporary) / "table.arrow"
         with _ArrowSink(path, list(columns.values())) as sink, pa.ipc.new_file(sink, schema) as writer:
             writer.write_batch(pa.record_batch(list(arrays), schema=schema))
         yield path, content_hash
+
+
+def _progress(size: int) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=size or None, desc="reading the data", unit="item", delay=2, mininterval=1, leave=False)
 
 
 class _ColumnFile:
@@ -170,9 +216,24 @@ class _ColumnFile:
         if isinstance(part, list):
             self.lengths += map(len, part)
             part = np.concatenate(part)
+        elif part.shape[1:] != self.shape:
+            part = self._match_channels(part)
         assert part.dtype == self.dtype
         with self.path.open("ab") as file:
             file.write(np.ascontiguousarray(part).data)
+
+    def _match_channels(self, part: ndarray) -> ndarray:
+        """Repeat the one channel of grey images as the colours of others: of `part`, or of all rows so far."""
+        colour = (3, *self.shape[1:])
+        if self.shape[0] == 1:
+            grey, rows = self.path.rename(self.path.with_suffix(".grey")), self.rows - len(part)
+            written = np.memmap(grey, self.dtype, "r", shape=(rows, *self.shape))
+            with self.path.open("wb") as file:
+                for some in pieces_of(rows):
+                    file.write(np.repeat(written[some], 3, 1).data)
+            grey.unlink()
+            self.shape = colour
+        return np.broadcast_to(part, (len(part), *colour))
 
     def open_map(self) -> None:
         """Map the whole column into memory."""

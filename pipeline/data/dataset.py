@@ -1,10 +1,11 @@
 """Data sets: rows of a table as batches of tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import torch
 from numpy import ndarray
@@ -15,12 +16,16 @@ from pipeline.data.arrays import Array, array_content
 from pipeline.data.arrow_table import Table, cached_table, store_table
 from pipeline.data.cache import cache_folder, temporary_cache
 from pipeline.data.encoding import UNKNOWN, Encoding, TextAs, encode_table
-from pipeline.data.sources import DENSITIES, find_file, find_source, resolve_source
-from pipeline.data.splits import draw_labelled_rows, split_table
+from pipeline.data.files import SplitName, count
+from pipeline.data.labels import UNLABELLED, Label, encode_labels, name_classes
+from pipeline.data.named import DENSITIES, is_named
+from pipeline.data.sources import ReadSettings, check_path, find_source, resolve_source
+from pipeline.data.splits import draw_labelled_rows, labelled, split_table
+from pipeline.data.texts import join_words
 from pipeline.energies.toy_densities import ToyDensity
 from pipeline.errors import InputError
 
-FORMAT = 4
+FORMAT = 5
 """Version of the cached tables; tables of another version are written again."""
 
 
@@ -47,23 +52,25 @@ class Dataset(NamedTuple):
     validation_rows: ndarray
     """(v,) of the table, held out for model selection; no final metric uses them."""
     labelled_rows: ndarray
-    """(k,) of `rows`, whose label is known to learning; all of them unless `labels_per_class` is set."""
+    """(k,) of `rows`, whose label is known to learning: those with a label, or `labels_per_class` of each class."""
     encoding: Encoding
     """How rows become tensors."""
     density: ToyDensity | None
     """The density that the data were drawn from, where it is known."""
     hide_labels: bool = False
     """Whether batches go without labels."""
+    recoding: ndarray | None = None
+    """(k,) number that a batch has for each of the table's k classes; None: their own."""
 
     @classmethod
     def from_arrays(
         cls,
         x: Array,
-        labels: Array | list[int] | None = None,
+        labels: Array | Sequence[Any] | None = None,
         *,
         test_share: float = 0.0,
         validation_share: float = 0.0,
-        held_out_class: int | None = None,
+        held_out_class: Label | None = None,
         labels_per_class: int = 0,
         seed: int = 0,
         standardize: bool = False,
@@ -75,7 +82,8 @@ class Dataset(NamedTuple):
         Args:
             x: images (n, h, w), (n, h, w, c) or (n, c, h, w) of 1 or 3 channels, uint8, or float in [-1, 1] of 256
                 levels; or vectors (n, d), float.
-            labels: (n,) integers, 0 or more.
+            labels: (n,) whole numbers, words or booleans, whose distinct values are the classes; -1 or None:
+                unlabelled.
             test_share: share of the items held out for evaluation.
             validation_share: share of the items held out for model selection.
             held_out_class: label whose items are all held out.
@@ -110,6 +118,17 @@ class Dataset(NamedTuple):
         return self.encoding.statistics
 
     @property
+    def classes(self) -> Sequence[Label]:
+        """What the data call the classes 0 to k - 1; empty where there are no labels."""
+        return self.table.classes
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run's data.json holds: `statistics`, `classes`, and names of the features where each has one."""
+        classes = {"classes": list(self.classes)} if self.classes else {}
+        return {**self.statistics, **classes, **({"columns": self.table.names} if self.table.names else {})}
+
+    @property
     def size(self) -> int:
         """Number of items."""
         return len(self.rows)
@@ -124,6 +143,19 @@ class Dataset(NamedTuple):
         """The validation items."""
         return self._replace(rows=self.validation_rows)
 
+    @property
+    def labelled(self) -> "Dataset":
+        """The items that have a label, whether or not learning knows it."""
+        return self._replace(rows=labelled(self.table, self.rows))
+
+    def with_classes(self, classes: Sequence[Label]) -> "Dataset":
+        """The same items, whose labels are numbers of these classes; those of other classes are unlabelled."""
+        if list(classes) == list(self.classes):
+            return self
+        spec = self.spec._replace(num_classes=len(classes))
+        recoding = encode_labels(pa.array(self.classes), classes) if self.classes else None
+        return self._replace(recoding=recoding, encoding=self.encoding._replace(spec=spec))
+
     def stream(self, name: str) -> "Dataset":
         """The items of a recipe's stream.
 
@@ -135,17 +167,38 @@ class Dataset(NamedTuple):
         return self._replace(hide_labels=len(self.labelled_rows) < len(self.rows))
 
     def batch(self, index: ndarray, device: torch.device | str = "cpu") -> Batch:
-        """The items of `index` (n,): `x` and `index`; `label` where it is known; `length` of sentences."""
+        """The items of `index` (n,): `x` and `index`; `label`, -1 where there is none; `length` of sentences."""
         rows = self.rows[index]
         batch = {**self.encoding.read(rows, device), "index": torch.from_numpy(index).to(device)}
-        if "label" in self.table and not self.hide_labels:
-            batch["label"] = torch.from_numpy(self.table.column("label")[rows]).to(device)
+        if self.classes and not self.hide_labels:
+            label = self.table.column("label")[rows]
+            if self.recoding is not None:
+                label = np.where(label >= 0, self.recoding[label], UNLABELLED)
+            batch["label"] = torch.from_numpy(label).to(device)
         return batch
+
+    def describe(self) -> list[str]:
+        """What was read: files, items, classes and shape in one line, and notes, a line each."""
+        table, spec = self.table, self.spec
+        held_out = len(self.test_rows) + len(self.validation_rows)
+        parts = [count(table.files, "file")] if table.files else []
+        parts.append(count(len(table), "item"))
+        if len(table) > self.size:
+            parts.append(f"{self.size:,} to learn from and {held_out:,} held out")
+        if self.classes:
+            word = "class" if len(self.classes) == 1 else "classes"
+            parts.append(f"{len(self.classes):,} {word} ({name_classes(self.classes)})")
+            if missing := len(table) - len(labelled(table, np.arange(len(table)))):
+                parts.append(f"{missing:,} unlabelled")
+        else:
+            parts.append("no labels")
+        parts.append(f"{spec.kind} of shape {'x'.join(map(str, spec.shape))}")
+        return [f"{self.source}: {', '.join(parts)}", *table.notes, *self.encoding.notes]
 
     def to_sentences(self, x: Tensor) -> list[str]:
         """The sentences of tokens (n, longest), words with spaces between them, without end and padding."""
         words = self.statistics["words"]
-        return [" ".join(words[token] for token in row if token >= UNKNOWN) for row in x.tolist()]
+        return [join_words(words[token] for token in row if token >= UNKNOWN) for row in x.tolist()]
 
 
 def load_data(
@@ -154,16 +207,23 @@ def load_data(
     max_items: int = 0,
     test_share: float = 0.0,
     validation_share: float = 0.0,
-    held_out_class: int | None = None,
+    held_out_class: Label | None = None,
     labels_per_class: int = 0,
     text_as: TextAs = "sentences",
     vocabulary: int = 10_000,
+    split: SplitName = "train",
+    columns: Sequence[str] = (),
+    label_column: str = "label",
+    image_column: str = "image",
+    text_column: str = "text",
+    background: str = "white",
     seed: int = 0,
 ) -> Dataset:
-    """The data set of a name or path.
+    """The data set of a name, path or URI.
 
     Args:
-        source: a name, a .parquet file or a folder of them, an .npz file, or an .arrow file of `Dataset.from_arrays`.
+        source: a name; a .parquet, .csv, .npz or .npy file, or a picture; a folder of .parquet or .csv files or
+            pictures, on disk or at a URI; or an .arrow file of `Dataset.from_arrays`.
         max_items: use only the first so many items; 0: all.
         test_share: share of the items held out for evaluation; which ones does not depend on `seed`.
         validation_share: share of the items held out for model selection.
@@ -171,6 +231,12 @@ def load_data(
         labels_per_class: items per class whose label is known to learning; 0: all.
         text_as: how texts are read.
         vocabulary: words in the vocabulary of texts, at most.
+        split: which files of a folder, where their names say `train`, `test` or `validation`; all: all of them.
+        columns: columns of numbers that are the features; empty: `features`, or all but the label.
+        label_column: the column of labels; empty: none.
+        image_column: the column of images.
+        text_column: the column of texts.
+        background: the colour behind transparent pixels.
         seed: of the draw of items whose label is known.
 
     Raises:
@@ -189,15 +255,18 @@ def load_data(
         "text_as": text_as,
         "vocabulary": vocabulary,
     }
-    return _select(source, _open_table(source), selection, seed)
+    settings = ReadSettings(split, tuple(columns), label_column, image_column, text_column, background)
+    return _select(source, _open_table(source, settings), {**selection, **settings._asdict()}, seed)
 
 
 def _select(source: str, table: Table, selection: Mapping[str, Any], seed: int) -> Dataset:
     split = split_table(
         table, *(selection[x] for x in ("max_items", "test_share", "validation_share", "held_out_class"))
     )
-    labels = selection["labels_per_class"]
-    labelled_rows = draw_labelled_rows(table, split.train, labels, seed) if labels else split.train
+    if labels := selection["labels_per_class"]:
+        labelled_rows = draw_labelled_rows(table, split.train, labels, seed)
+    else:
+        labelled_rows = labelled(table, split.train) if table.classes else split.train
     try:
         encoding = encode_table(table, split.train, selection["text_as"], selection["vocabulary"])
     except InputError as e:
@@ -230,26 +299,36 @@ def _fingerprint(table: Table, selection: Mapping[str, Any], seed: int) -> str:
     return fingerprint
 
 
-def _open_table(source: str) -> Table:
+def _open_table(source: str, settings: ReadSettings) -> Table:
     """The source's table: an .arrow file as it is, anything else from the cache, where it is written first."""
     cache = cache_folder()
     try:
+        if is_named(source) or source.endswith(".arrow"):
+            _refuse(settings)
         if source.endswith(".arrow"):
-            return _open_arrow(find_file(source))
-        identity, read = find_source(source, cache)
-        name = f"data/{sha256(f'{FORMAT} {identity}'.encode()).hexdigest()[:16]}.arrow"
+            return _open_arrow(source)
+        identity, read = find_source(source, settings, cache)
+        name = f"{sha256(f'{FORMAT} {identity}'.encode()).hexdigest()[:16]}.arrow"
         try:
-            return cached_table(cache / name, read)
+            return cached_table(cache / "data" / name, read)
         except OSError as e:
-            return cached_table(temporary_cache(e) / name, read)
+            return cached_table(temporary_cache(e) / "data" / name, read)
     except OSError as e:
         raise InputError(f"cannot be read, or cached in {cache_folder()}: {e.strerror or e}", "data", source) from e
     except InputError as e:
-        raise InputError(e.why, "data", source) from e
+        raise e if e.field else InputError(e.why, "data", source) from e
 
 
-def _open_arrow(path: Path) -> Table:
+def _refuse(settings: ReadSettings) -> None:
+    """Raise InputError where settings of files are set for data that are in no such files."""
+    for name, default in ReadSettings._field_defaults.items():
+        if (value := getattr(settings, name)) != default:
+            raise InputError("is for pictures and tables in files, which these data are not", name, value)
+
+
+def _open_arrow(source: str) -> Table:
+    check_path(source)
     try:
-        return Table(path)
+        return Table(Path(source).expanduser())
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as e:
         raise InputError("it is no Arrow file that Dataset.from_arrays wrote") from e

@@ -34,6 +34,8 @@ class Encoding(NamedTuple):
     """`x`, and `length` of sentences, of some rows."""
     statistics: dict[str, Any]
     """What it takes to encode other data alike, for a JSON file: `words`, or `mean` and `sd` of the training rows."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about the training rows, a sentence each."""
 
 
 def encode_table(table: Table, rows: ndarray, text_as: TextAs, vocabulary: int) -> Encoding:
@@ -46,9 +48,9 @@ def encode_table(table: Table, rows: ndarray, text_as: TextAs, vocabulary: int) 
         vocabulary: words in the vocabulary, at most.
 
     Raises:
-        InputError: no word is frequent enough for the vocabulary.
+        InputError: no word is frequent enough for the vocabulary, or features are too large.
     """
-    num_classes = int(np.max(table.column("label"))) + 1 if "label" in table else 0
+    num_classes = len(table.classes)
     if table.words:
         encode = encode_sentences if text_as == "sentences" else encode_counts
         return encode(table, rows, num_classes, vocabulary)
@@ -80,12 +82,26 @@ def _read_vectors(table: Table, rows: ndarray, device: Device) -> dict[str, Tens
 
 
 def standardize_vectors(table: Table, rows: ndarray, num_classes: int) -> Encoding:
-    """Features less their mean over `rows`, over their standard deviation there (1 for a constant feature)."""
+    """Features less their mean over `rows`, over their standard deviation there (1 for a constant feature).
+
+    Raises:
+        InputError: the standard deviation of a feature is beyond double precision.
+    """
     x = table.column("x")
-    mean, sd = x[rows].mean(0, dtype=np.float64), x[rows].std(0, dtype=np.float64)
-    sd = np.where(sd > 0, sd, 1.0)
-    read = partial(_read_standardized, table, mean, sd)
-    return Encoding(Spec("vector", x.shape[1:], num_classes), read, {"mean": mean.tolist(), "sd": sd.tolist()})
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, sd = x[rows].mean(0, dtype=np.float64), x[rows].std(0, dtype=np.float64)
+    constant = x[rows].min(0) == x[rows].max(0)  # rounding would leave a small deviation
+    mean, sd = np.where(constant, x[rows[0]], mean), np.where(constant, 1.0, sd)
+    if not np.isfinite(sd).all():
+        raise InputError(f"{_feature_name(table, int(np.argmin(np.isfinite(sd))))} is too large to be standardised")
+    names = [_feature_name(table, int(i)) for i in np.flatnonzero(constant)]
+    notes = (f"constant, and therefore 0: {', '.join(names[:10])}{', ...' if names[10:] else ''}",) if names else ()
+    read, shape = partial(_read_standardized, table, mean, sd), x.shape[1:]
+    return Encoding(Spec("vector", shape, num_classes), read, {"mean": mean.tolist(), "sd": sd.tolist()}, notes)
+
+
+def _feature_name(table: Table, i: int) -> str:
+    return f"feature {table.names[i] if table.names else i}"
 
 
 def _read_standardized(table: Table, mean: ndarray, sd: ndarray, rows: ndarray, device: Device) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy import ndarray
 
 from pipeline.data.arrow_table import Table
+from pipeline.data.labels import Label, class_number
 from pipeline.errors import InputError
 
 
@@ -18,7 +19,7 @@ class Split(NamedTuple):
 
 
 def split_table(
-    table: Table, max_items: int, test_share: float, validation_share: float, held_out_class: int | None
+    table: Table, max_items: int, test_share: float, validation_share: float, held_out_class: Label | None
 ) -> Split:
     """Split a table's first `max_items` rows (0: all); the items of a held-out class divide as the shares do."""
     split = split_rows(min(max_items or len(table), len(table)), test_share, validation_share)
@@ -43,18 +44,21 @@ def split_rows(size: int, test_share: float, validation_share: float) -> Split:
     return Split(np.sort(train), np.sort(test), np.sort(validation))
 
 
-def hold_out_class(table: Table, split: Split, label: int, validation_share: float) -> Split:
+def hold_out_class(table: Table, split: Split, label: Label, validation_share: float) -> Split:
     """Move the rows of a label from training to validation, a share of them, and to test, the others.
+
+    Unlabelled rows, which may be of that label, are left out of training.
 
     Raises:
         InputError: the training rows have no labels, none of that label, or no other.
     """
-    if "label" not in table:
+    if not table.classes:
         raise InputError("the data have no labels", "held_out_class", label)
-    others = table.column("label")[split.train] != label
-    if others.all() or not others.any():
-        raise InputError(f"{'no' if others.all() else 'every'} item has that label", "held_out_class", label)
-    held_out = np.random.default_rng(0).permutation(split.train[~others])
+    number, labels = class_number(table.classes, label, "held_out_class"), table.column("label")[split.train]
+    own, others = labels == number, (labels != number) & (labels >= 0)
+    if not own.any() or not others.any():
+        raise InputError(f"{'every' if own.any() else 'no'} item has that label", "held_out_class", label)
+    held_out = np.random.default_rng(0).permutation(split.train[own])
     test, validation = np.split(held_out, [len(held_out) - round(validation_share * len(held_out))])
     return Split(
         split.train[others],
@@ -63,16 +67,24 @@ def hold_out_class(table: Table, split: Split, label: int, validation_share: flo
     )
 
 
+def labelled(table: Table, rows: ndarray) -> ndarray:
+    """Those of the rows that have a label; none where the data have no labels."""
+    return rows[table.column("label")[rows] >= 0] if table.classes else rows[:0]
+
+
 def draw_labelled_rows(table: Table, rows: ndarray, labels_per_class: int, seed: int) -> ndarray:
     """Draw `labels_per_class` of the rows of each class with the seed.
 
     Raises:
         InputError: there are no labels, or a class has fewer rows.
     """
-    if "label" not in table:
+    if not table.classes:
         raise InputError("the data have no labels", "labels_per_class", labels_per_class)
+    rows = labelled(table, rows)
     rng, labels = np.random.default_rng(seed), table.column("label")[rows]
     classes = [rows[labels == label] for label in np.unique(labels)]
+    if not classes:
+        raise InputError("no item that learning may use is labelled", "labels_per_class", labels_per_class)
     fewest = min(map(len, classes))
     if fewest < labels_per_class:
         raise InputError(f"a class of the data has {fewest} items", "labels_per_class", labels_per_class)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.data.dataset import Dataset
 from pipeline.energies.toy_densities import ToyDensity
+from pipeline.evaluation.judges.classifier import why_no_classifier
 from pipeline.evaluation.judges.features import FeatureBatch, Features, classifier_features, coordinate_features
 from pipeline.evaluation.metrics.frechet import PARTS, MeanEstimate, class_score, frechet_distance, kernel_distance
 from pipeline.evaluation.metrics.grid import grid_kl, grid_points, kde_log_density
@@ -120,10 +121,10 @@ def _floor(draws: Sequence[Mapping[str, Number]]) -> dict[str, Number]:
 
 
 def default_features(data: Dataset, device: torch.device | str) -> list[Features]:
-    """The data's own classifier for labelled images, coordinates for vectors, otherwise none."""
-    if data.spec.kind == "image" and data.spec.num_classes:
-        return [classifier_features(data, device)]
-    return [coordinate_features()] if data.spec.kind == "vector" and data.density is None else []
+    """The data's own classifier for labelled images, coordinates for two vectors or more, otherwise none."""
+    if data.spec.kind == "image":
+        return [] if why_no_classifier(data) else [classifier_features(data, device)]
+    return [coordinate_features()] if data.spec.kind == "vector" and data.density is None and data.size > 1 else []
 
 
 def default_comparison(data: Dataset, device: torch.device, reference: Dataset | None = None) -> Comparison | None:
@@ -172,15 +173,17 @@ def compare_samples(setup: EvaluationSetup, ways: Sequence[Comparison], n: int) 
         origins["bank"] = decode_states(snapshot, snapshot.bank[chosen], setup.seed)
     result = list[Measurement]()
     for way in ways:
-        result += measurements(way.all(x), setup.protocol("samples", ("noise",), n, way.features))
+        if not (numbers := way.all(x)):
+            continue  # there are too few items
+        result += measurements(numbers, setup.protocol("samples", ("noise",), n, way.features))
         result += measurements(way.floor(n), setup.protocol("samples floor", (), n, way.features))
         for origin, other in origins.items():
             start = "noise" if origin == "start" else origin
             protocol = setup.protocol(f"samples, {origin}", (start,), len(other), way.features)
             result.append(Measurement(f"{way.name}_{origin}", way.distance(other), protocol))
     if snapshot.data.spec.kind == "text":
-        numbers = sample_perplexities(snapshot.data, {"short_run": x, **origins}, snapshot.device)
-        result += measurements(numbers, setup.protocol("samples", ("noise",), n, "language model"))
+        perplexities = sample_perplexities(snapshot.data, {"short_run": x, **origins}, snapshot.device)
+        result += measurements(perplexities, setup.protocol("samples", ("noise",), n, "language model"))
     return ComparedSamples(result, x, origins)
 
 

@@ -23,7 +23,7 @@ from pipeline.evaluation.convergence import figures as convergence_figures
 from pipeline.evaluation.convergence import verdict
 from pipeline.evaluation.convergence.evidence import default_chains, gather_evidence
 from pipeline.evaluation.metrics.few_labels import SPREAD_ITEMS, label_spreading_accuracy, majority_share
-from pipeline.evaluation.metrics.items import detection_metrics, is_held_out, item_metrics
+from pipeline.evaluation.metrics.items import detection_metrics, find_held_out, item_metrics
 from pipeline.evaluation.metrics.log_likelihood import grid_metrics, likelihood_metrics
 from pipeline.evaluation.metrics.long_run import Progress, long_run_metrics, stride
 from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory, mixing_metrics, mixing_trajectory
@@ -159,7 +159,10 @@ def _class_images(result: Evaluation, setup: EvaluationSetup) -> None:
         labels = np.repeat(np.arange(count), CLASS_SAMPLES)
         tasks = class_tasks(snapshot, labels, setup.seed)
         states = final_states(run_tasks(setup.pool, snapshot.nets, tasks), recipe.class_chain or "")
-        result.images["classes"] = decode_states(snapshot, states, setup.seed), CLASS_SAMPLES
+        x = decode_states(snapshot, states, setup.seed)
+        result.images["classes"] = x, CLASS_SAMPLES
+        names = snapshot.data.classes if len(snapshot.data.classes) == count else range(count)
+        result.figures["classes"] = lambda: figures.classes_figure(x, [str(name) for name in names])
 
 
 def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions) -> None:
@@ -171,21 +174,22 @@ def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOption
     by_name = item_metrics(snapshot, data, n, results)
     protocol = setup.protocol("items", (), n, chains=", ".join(dict.fromkeys(task.chain for task in tasks)))
     for name, values in by_name.items():
-        error = float(values.std() / max(n, 1) ** 0.5)
+        error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
         result.measurements.append(Measurement(f"{name}{suffix}", float(values.mean()), protocol, error))
     if data.spec.kind == "text":
         numbers = {f"{name}{suffix}": value for name, value in sentence_nll(recipe, snapshot.nets, data).items()}
         result.measurements += measurements(numbers, setup.protocol("sentences", (), n))
     if snapshot.job.data.labels_per_class and "accuracy" in by_name and setup.split != "data":
-        _baselines(result, setup, n)
+        _baselines(result, setup)
     energies = {name: values for name, values in by_name.items() if name.startswith("energy")}
     if energies and snapshot.job.data.held_out_class is not None and setup.split != "data":
         _detection(result, setup, energies, n)
 
 
-def _baselines(result: Evaluation, setup: EvaluationSetup, n: int) -> None:
+def _baselines(result: Evaluation, setup: EvaluationSetup) -> None:
     """What the accuracy of a run with few labels stands beside."""
-    data, items, protocol = setup.snapshot.data, setup.reference, setup.protocol("accuracy without the model", (), n)
+    data, items = setup.snapshot.data, setup.reference.labelled
+    protocol = setup.protocol("accuracy without the model", (), items.size)
     spread = label_spreading_accuracy(data, items, SPREAD_ITEMS, fold(setup.seed, "few labels"))
     note = "the best of its settings, chosen on these items"
     result.measurements += [
@@ -197,7 +201,9 @@ def _baselines(result: Evaluation, setup: EvaluationSetup, n: int) -> None:
 def _detection(result: Evaluation, setup: EvaluationSetup, energies: dict[str, Tensor], n: int) -> None:
     label = setup.snapshot.job.data.held_out_class
     assert label is not None
-    anomalous, protocol = is_held_out(setup.reference, n, label), setup.protocol("detection", (), n, label=label)
+    known, anomalous = find_held_out(setup.reference, n, label)
+    energies = {name: energy[known] for name, energy in energies.items()}
+    protocol = setup.protocol("detection", (), n, label=label)
     numbers = {"auprc_chance": float(anomalous.mean())}
     for name, energy in energies.items():
         suffix = name.removeprefix("energy")

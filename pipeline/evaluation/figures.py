@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+CLASS_ROWS = 30
+"""Classes in a figure, at most."""
 PANEL_IMAGES = 25
 """Images in a panel."""
 FEWEST_RHAT_DRAWS = 100
@@ -66,6 +68,17 @@ def samples_figure(snapshot: Snapshot, by_name: Mapping[str, Tensor], columns: i
     figure = new_figure(2.6 * columns, 2.8 * rows)
     for axes, (name, x) in zip(figure.subplots(rows, columns, squeeze=False).flat, by_name.items(), strict=True):
         draw_images(axes, x, name)
+    return figure
+
+
+def classes_figure(x: Tensor, names: Sequence[str]) -> "Figure":
+    """Images (k n, c, h, w), n of each of k classes: a row with its name for each of the first CLASS_ROWS classes."""
+    rows = list(zip(names, x.chunk(len(names)), strict=True))[:CLASS_ROWS]
+    figure = new_figure(5, 0.5 * len(rows))
+    for axes, (name, row) in zip(figure.subplots(len(rows), 1, squeeze=False).flat, rows, strict=True):
+        axes.imshow(image_grid(row, len(row)).permute(1, 2, 0))
+        axes.text(-0.01, 0.5, name, ha="right", va="center", transform=axes.transAxes)
+        axes.axis("off")
     return figure
 
 

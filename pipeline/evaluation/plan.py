@@ -5,7 +5,8 @@ from typing import NamedTuple, get_args
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
-from pipeline.evaluation.comparison import default_features
+from pipeline.evaluation.comparison import FEWEST_ITEMS, default_features
+from pipeline.evaluation.judges.classifier import why_no_classifier
 from pipeline.evaluation.judges.features import Features, select_features
 from pipeline.evaluation.metrics.log_likelihood import why_no_likelihood
 from pipeline.evaluation.options import EvaluationOptions, Group
@@ -52,9 +53,7 @@ def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group,
     """Why the model has no metrics of each group; empty where it has some."""
     kind, density = snapshot.data.spec.kind, snapshot.data.density
     no_chain = "" if snapshot.sampler.gradient_evaluations else "no chain moves its samples"
-    no_distance = "" if features or density is not None else f"there are no features of {kind}"
-    if no_distance and kind == "image":
-        no_distance = "images without labels need the features squeezenet or inception"
+    no_distance = "" if features or density is not None else why_no_distance(snapshot.data)
     has_items = type(snapshot.job.recipe).item_metrics is not Recipe.item_metrics
     return {
         "samples": "" if kind in ("image", "text") else no_distance,  # images are looked at even without a distance
@@ -65,6 +64,30 @@ def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group,
         "mixing": no_chain,
         "likelihood": why_no_likelihood(snapshot),
     }
+
+
+def why_no_distance(data: Dataset) -> str:
+    """Why samples have no distance to the data by default; empty where they have one."""
+    kind, why = data.spec.kind, why_no_classifier(data)
+    if data.density is not None or (kind == "vector" and data.size > 1) or not why:
+        return ""
+    if kind == "image":
+        return f"{why}; without labels, a distance needs the features squeezenet or inception"
+    return "a distance needs two items or more" if kind == "vector" else f"there are no features of {kind}"
+
+
+def missing_metrics(data: Dataset, n: int) -> list[str]:
+    """Why a final evaluation with n samples has not every distance, a line each."""
+    if data.spec.kind not in ("image", "vector") or data.density is not None:
+        return []
+    if why := why_no_distance(data):
+        return [f"no distance of samples to data: {why}"]
+    few = f"there are {data.size} items and {n} samples"
+    lines = {
+        "no floor of the distance: it needs 4 items": data.size < 4,
+        f"no kernel distance or class score: they need {FEWEST_ITEMS} of both": min(data.size, n) < FEWEST_ITEMS,
+    }
+    return [f"{line}; {few}" for line, is_missing in lines.items() if is_missing]
 
 
 def default_groups(snapshot: Snapshot, long_run_steps: int = 0) -> list[Group]:

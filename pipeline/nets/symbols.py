@@ -57,15 +57,22 @@ def joint(head: nn.Module, tilt: float, label: Int64[Tensor, " n"]) -> Energy:
     return energy
 
 
-def label_metrics(nets: Mapping[str, nn.Module], items: Batch | None) -> dict[str, Float[Tensor, " n"]]:
+def label_metrics(nets: Mapping[str, nn.Module], items: Batch | None) -> dict[str, Float[Tensor, " labelled"]]:
     """`classification_metrics` of items with labels at the encoder's mean; empty for items without labels."""
     if items is None or "label" not in items:
         return {}
     return classification_metrics(nets["energy"](nets["encoder"](items["x"])[0]), items["label"])
 
 
-def classification_metrics(scores: Float[Tensor, "n k"], label: Int64[Tensor, " n"]) -> dict[str, Float[Tensor, " n"]]:
-    """For p = softmax of the scores: `cross_entropy` -log p(label) in nats, and `accuracy`, 0 or 1."""
+def classification_metrics(
+    scores: Float[Tensor, "n k"], label: Int64[Tensor, " n"]
+) -> dict[str, Float[Tensor, " labelled"]]:
+    """For p = softmax of the scores: `cross_entropy` -log p(label) in nats, and `accuracy`, 0 or 1.
+
+    Of the items that have a label; it is -1 where they have none.
+    """
+    if not (known := label >= 0).all():
+        scores, label = scores[known], label[known]
     right = (scores.argmax(1) == label).to(scores.dtype)
     return {"cross_entropy": cross_entropy(scores, label, reduction="none"), "accuracy": right}
 

@@ -10,6 +10,7 @@ from pipeline.batch import LABELLED
 from pipeline.chains.bank import check_chains
 from pipeline.data.dataset import Dataset, load_data
 from pipeline.data.encoding import TextAs
+from pipeline.data.files import SplitName
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
 from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Settings, Share
@@ -32,8 +33,9 @@ class DataSettings(Settings):
     """What the run learns from, and what it holds back."""
 
     source: str
-    """digits, eight-gaussians, rings, checkerboard, spirals, a torchvision data set, a .parquet file or folder (column
-    image, text or features; optionally label), an .npz (images; optionally labels), or an .arrow file that
+    """digits, eight-gaussians, rings, checkerboard, spirals, a torchvision data set; a .parquet or .csv file or folder
+    (images, texts or features; optionally labels); a folder of pictures (its folders are labels); an .npz (images;
+    optionally labels) or .npy; the same at hf://datasets/..., s3:// or gs://; or an .arrow file that
     Dataset.from_arrays wrote."""
     max_items: Count = 0
     """Use only the first so many items; 0: all."""
@@ -41,7 +43,7 @@ class DataSettings(Settings):
     """Share of the items held out from learning; metrics of single items are computed on them."""
     validation_share: Share = 0.0
     """Share of the items held out from learning and from all final metrics, for model selection."""
-    held_out_class: int | None = None
+    held_out_class: int | str | None = None
     """Label held out from learning: all its items are held out, beside the test share of the others, and the final
     metrics say how well energies detect them. None: no label."""
     labels_per_class: Count = 0
@@ -50,6 +52,18 @@ class DataSettings(Settings):
     """How texts are read: as word sequences (up to 40 words), or as word counts (bag of words)."""
     vocabulary: PositiveInt = 10_000
     """Size of the vocabulary: the most frequent words, without those that occur once."""
+    split: SplitName = "train"
+    """Which files of a folder to read, where their names say train, test or validation; all: all of them."""
+    columns: tuple[str, ...] = ()
+    """Columns of numbers that are the features; none: the column features, or all but the label."""
+    label_column: str = "label"
+    """Column of labels: whole numbers, words or booleans; -1 and missing ones are unlabelled. Empty: no labels."""
+    image_column: str = "image"
+    """Column of images: encoded ones, or their paths."""
+    text_column: str = "text"
+    """Column of texts."""
+    background: str = "white"
+    """Colour behind the transparent pixels of pictures, by name or as #rrggbb."""
 
 
 @dataclass(frozen=True)

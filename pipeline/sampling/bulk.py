@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipeline.chains.task import ChainTask, advance
 from pipeline.data.dataset import Dataset
+from pipeline.data.labels import Label
 from pipeline.errors import InputError, RunWriteError
 from pipeline.nets.weights import eval_copy, load
 from pipeline.recipe import init_networks
@@ -23,7 +24,7 @@ from pipeline.rng import fold
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage, read_errors
-from pipeline.sampling.draw import CHAINS_PER_TASK, ChainStart, class_tasks, decode_states, draw_tasks
+from pipeline.sampling.draw import CHAINS_PER_TASK, ChainStart, class_tasks, decode_states, draw_tasks, symbol_of
 from pipeline.sampling.long_chains import stretches, with_steps
 
 DESCRIPTION_FILE = "sampling.json"
@@ -41,8 +42,8 @@ class BlockSettings:
     """Steps of the chains; 0: the recipe's own."""
     start: ChainStart = "noise"
     """Where the chains start."""
-    label: int | None = None
-    """Class of the samples; None: the model's samples."""
+    label: Label | None = None
+    """Class of the samples, as the data name it; None: the model's samples."""
 
 
 class Block(NamedTuple):
@@ -105,7 +106,8 @@ class BlockWriter:
     def _tasks(self, i: int, n: int) -> list[ChainTask]:
         settings, seed = self.source.blocks, fold(self.source.blocks.seed, "block", i)
         if settings.label is not None:
-            return class_tasks(self.snapshot, np.full(n, settings.label), seed)
+            labels = np.full(n, symbol_of(self.snapshot, settings.label))
+            return class_tasks(self.snapshot, labels, seed)
         return draw_tasks(self.snapshot, n, seed, settings.start)
 
     def _advance(self, task: ChainTask) -> tuple[Tensor, ndarray]:

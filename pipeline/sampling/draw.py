@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.chains.lanes import Lane
 from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResult, ChainResults, ChainTask
+from pipeline.data.labels import Label, class_number
 from pipeline.errors import InputError
 from pipeline.nets.weights import Nets, flatten
 from pipeline.progress import NoBar, bar
@@ -67,18 +68,24 @@ def _fresh_states(snapshot: Snapshot, items: ndarray, rng: torch.Generator, star
     return recipe.initial_states(recipe.sample_chain, len(items), rng, nets, data.spec, context)
 
 
-def class_tasks(snapshot: Snapshot, labels: ndarray, seed: int) -> list[ChainTask]:
-    """Tasks that draw one sample of each of the classes `labels` (n,), which may repeat, with the class chain.
+def symbol_of(snapshot: Snapshot, label: Label) -> int:
+    """The number of the class that a user names: as the data name it, or from 0 where they name none.
 
     Raises:
-        InputError: the recipe has no such classes.
+        InputError: the recipe has no such class.
     """
+    recipe, data = snapshot.job.recipe, snapshot.data
+    count = recipe.num_classes(data.spec)
+    if recipe.class_chain is None or not count:
+        raise InputError(f"{type(recipe).__name__} cannot sample a given class", "label", label)
+    return class_number(data.classes if len(data.classes) == count else range(count), label, "label")
+
+
+def class_tasks(snapshot: Snapshot, labels: ndarray, seed: int) -> list[ChainTask]:
+    """Tasks that draw one sample of each of the classes, whose numbers (n,) may repeat, with the class chain."""
     recipe, nets, spec = snapshot.job.recipe, snapshot.nets, snapshot.data.spec
-    chain, count = recipe.class_chain, recipe.num_classes(spec)
-    if chain is None or not count:
-        raise InputError(f"{type(recipe).__name__} cannot sample a given class", "label", labels.max())
-    if labels.min() < 0 or labels.max() >= count:
-        raise InputError(f"the classes are 0 to {count - 1}", "label", labels.max())
+    chain = recipe.class_chain
+    assert chain
     size = CHAINS_PER_TASK[spec.kind]
     parts = [labels[i : i + size].astype(np.int64) for i in range(0, len(labels), size)]
     sampler, tasks = recipe.sampler(chain, nets, snapshot.update), []

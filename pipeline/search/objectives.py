@@ -13,8 +13,9 @@ from pipeline.chains.local_pool import Pool
 from pipeline.data.dataset import Dataset
 from pipeline.errors import Diverged, InputError
 from pipeline.evaluation.comparison import default_comparison
+from pipeline.evaluation.judges.classifier import why_no_classifier
 from pipeline.evaluation.metrics.grid import grid_kl, grid_log_density, grid_points
-from pipeline.evaluation.metrics.items import detection_metrics, is_held_out, item_metrics
+from pipeline.evaluation.metrics.items import detection_metrics, find_held_out, item_metrics
 from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.rng import fold
 from pipeline.runs.job import Job
@@ -69,10 +70,10 @@ OBJECTIVES = {
 
 def check_objective(objective: Objective, job: Job[Any], data: Dataset) -> None:
     """Raise InputError where the job's models have no such quality."""
-    name, image, known = objective.name, data.spec.kind == "image", data.density is not None
+    name, no_classifier, known = objective.name, why_no_classifier(data), data.density is not None
     missing = {
         f"the density of {job.data.source} is not known": name in ("kl", "grid_kl") and not known,
-        "needs images with labels": name.startswith("frechet") and not (image and data.spec.num_classes),
+        f"needs images with labels: {no_classifier}": name.startswith("frechet") and bool(no_classifier),
         "needs text": name == "nll_nats" and data.spec.kind != "text",
         "needs a held_out_class": name == "auprc" and job.data.held_out_class is None,
         "needs held-out items: a validation_share and a test_share": name not in ("kl", "grid_kl")
@@ -165,4 +166,5 @@ def _item_quality(snapshot: Snapshot, name: str, items: Dataset, n: int, seed: i
         return float(metrics[name].mean())
     label = snapshot.job.data.held_out_class
     assert label is not None
-    return detection_metrics(metrics["energy"], is_held_out(items, n, label))["auprc"]
+    known, anomalous = find_held_out(items, n, label)
+    return detection_metrics(metrics["energy"][known], anomalous)["auprc"]

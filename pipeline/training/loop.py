@@ -104,8 +104,8 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
         return None
     assert worker.lease
     worker.check_lease()
-    if worker.data.statistics:
-        Storage.at(job.out).write_json("data.json", worker.data.statistics)
+    if worker.data.record:
+        Storage.at(job.out).write_json("data.json", worker.data.record)
     with closing(RunJournal(Storage.at(job.out), start, job.logging.log_every, worker.lease)) as journal:
         with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar, stop.deferred():
             if start < job.updates:  # or every command would end before the final evaluation has

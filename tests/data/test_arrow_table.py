@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.data.arrow_table import ROWS_PER_PIECE, Content, cached_table, store_table
+from pipeline.data.arrow_table import ROWS_PER_PIECE, Content, Table, cached_table, store_table
 from pipeline.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -124,3 +124,28 @@ def test_memory_holds_a_piece_of_the_images_while_they_are_cached(tmp_path):
     piece = side * side * 3 * ROWS_PER_PIECE / 2**20
     assert size == pieces * ROWS_PER_PIECE
     assert growth < 3 * piece, f"{growth} MiB more for {(pieces - 1) * piece:.0f} MiB of further images"
+
+
+@pytest.mark.parametrize("size", [0, 7, 500])
+def test_a_damaged_table_is_written_again(tmp_path, size):
+    path = tmp_path / "t.arrow"
+    whole = cached_table(path, lambda: content()[1]).content_hash
+    part = path.read_bytes()[:size]
+    path.unlink()
+    path.write_bytes(part)
+    columns, pieces = content()
+    table = cached_table(path, lambda: pieces)
+    assert np.array_equal(table.column("x"), columns["x"])
+    assert len(table.content_hash) == len(whole)
+
+
+def test_a_cache_that_cannot_be_written_to_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for write in (lambda f: cached_table(f / "t.arrow", lambda: content()[1]), lambda f: store_table(f, content()[1])):
+        with pytest.raises(InputError, match=r"the cache .*file/cache \(EBM_CACHE\) cannot be written to: .*directory"):
+            write(tmp_path / "file" / "cache")
+
+
+def test_tables_of_before_have_all_numbers_as_classes(tmp_path):
+    path = store_table(tmp_path, Content([{"x": np.zeros((3, 2)), "label": np.array([0, 3, 1])}]))
+    assert Table(path).classes == [0, 1, 2, 3]

@@ -63,6 +63,6 @@ def test_features_are_standardized_on_the_training_split(table):
     torch.testing.assert_close(x.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-5, rtol=0)
     test = data.test.batch(np.arange(20))["x"]
     assert test[:, :2].mean(0).abs().min() > 1e-3
-    raw = torch.from_numpy(data.table.column("x")[data.test_rows])
+    raw = torch.from_numpy(data.table.column("x")[data.test_rows]).float()
     mean, sd = (torch.tensor(data.statistics[name]) for name in ("mean", "sd"))
     torch.testing.assert_close(test * sd + mean, raw, atol=1e-5, rtol=1e-5)

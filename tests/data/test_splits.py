@@ -31,7 +31,7 @@ def test_the_seed_picks_the_known_labels_and_hides_the_others(table):
         ("table", {"labels_per_class": 20}, "labels_per_class=20: a class of the data has 16 items"),
         ("eight-gaussians", {"labels_per_class": 1}, "labels_per_class=1: the data have no labels"),
         ("eight-gaussians", {"held_out_class": 1}, "held_out_class=1: the data have no labels"),
-        ("table", {"held_out_class": 3}, "held_out_class=3: no item has that label"),
+        ("table", {"held_out_class": 3}, "held_out_class=3: the classes are 0 to 2"),
         ("table", {"test_share": -0.1}, "test_share=-0.1: .*leave items to learn from"),
         ("table", {"test_share": 0.995}, "test_share=0.995: .*leave items to learn from"),
         ("table", {"validation_share": float("nan")}, "validation_share=nan .*leave items to learn from"),

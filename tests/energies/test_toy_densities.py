@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pipeline.data.sources import DENSITIES
+from pipeline.data.named import DENSITIES
 from pipeline.energies.toy_densities import Checkerboard, EightGaussians, Rings, Spirals, ToyDensity
 from pipeline.evaluation.metrics.grid import grid_kl, grid_log_density, grid_points, log_integral
 from pipeline.rng import generator

@@ -8,7 +8,7 @@ from running import features_in, run, sentences_in
 from jobs import EXPERIMENTS, anatomy, latent_prior, short_run, symbol_vector
 from jobs.cli.experiment import load_experiment, named_presets
 from pipeline.batch import Spec
-from pipeline.data.sources import DENSITIES
+from pipeline.data.named import DENSITIES
 from pipeline.nets.layered import StepSize
 from pipeline.runs.job import check_job, override
 from pipeline.runs.job_json import from_json, to_json

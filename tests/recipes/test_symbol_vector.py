@@ -9,9 +9,11 @@ from running import CPU, local_pool
 from torch.nn.functional import cross_entropy
 
 from pipeline.batch import Spec
+from pipeline.chains.lanes import Lane
 from pipeline.chains.task import advance
-from pipeline.data.dataset import load_data
+from pipeline.data.dataset import Dataset, load_data
 from pipeline.errors import InputError
+from pipeline.evaluation.metrics.items import item_metrics
 from pipeline.nets.symbols import label_metrics, symbol_usage
 from pipeline.recipe import ChainStates, init_networks
 from pipeline.recipes.latent_prior import LatentPrior
@@ -20,7 +22,7 @@ from pipeline.rng import generator
 from pipeline.runs.job import DataSettings, Job, load_dataset, override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.kernel import Stats
-from pipeline.sampling.draw import class_tasks
+from pipeline.sampling.draw import class_tasks, symbol_of
 from pipeline.training.worker import Worker
 
 SMALL = SymbolVector(latent_dim=5, prior_steps=4, batch_size=8, labelled_batch_size=4, architecture="mlp", width=16)
@@ -138,10 +140,10 @@ def test_samples_of_a_class_have_its_density():
 def test_unknown_classes_are_refused(rank):
     one = rank(SMALL)
     with pytest.raises(InputError, match="label=10: the classes are 0 to 9"):
-        class_tasks(Snapshot(one.job, one.data, one.learner.nets, 0), np.full(3, 10), 0)
+        symbol_of(Snapshot(one.job, one.data, one.learner.nets, 0), 10)
     other = rank(LatentPrior(latent_dim=5, batch_size=8))
     with pytest.raises(InputError, match="label=1: LatentPrior cannot sample a given class"):
-        class_tasks(Snapshot(other.job, other.data, other.learner.nets, 0), np.full(3, 1), 0)
+        symbol_of(Snapshot(other.job, other.data, other.learner.nets, 0), 1)
 
 
 @pytest.mark.parametrize(
@@ -168,3 +170,35 @@ def test_two_labels_per_class_suffice_to_learn(rank):
         one.step(update)
     metrics = label_metrics(one.learner.nets, one.data.test.batch(np.arange(one.data.test.size)))
     assert metrics["accuracy"].mean() > 0.4
+
+
+def test_learning_uses_the_labels_that_there_are_and_metrics_are_of_them(tmp_path):
+    """Images whose label is -1 are data like others, but neither stream nor metric has labels of them."""
+    digits = load_data("digits")
+    images, labels = digits.table.column("x")[:60, 0], digits.table.column("label")[:60]
+    known = np.where(np.arange(60) % 3 == 0, labels, -1)
+    data = Dataset.from_arrays(images, known, test_share=0.5)
+    job = Job(name="few", recipe=SMALL, data=DataSettings(data.source, test_share=0.5), updates=1, lanes=2)
+    one = Worker(job, data, CPU, local_pool(job))
+    batch = one.batch(0, Lane(0, 2))
+    assert (batch["labelled"]["label"] >= 0).all()
+    assert "label" not in batch["data"]
+    one.step(0)
+    n, is_known = data.test.size, known[data.test_rows] >= 0
+    metrics = item_metrics(SMALL, one.learner.nets, data.test, n, {})
+    assert {name: len(values) for name, values in metrics.items()} == {
+        "mse": n, "energy": n, "accuracy": is_known.sum(), "cross_entropy": is_known.sum()
+    }  # fmt: skip
+    of_known = data.test._replace(rows=data.test_rows[is_known])
+    again = item_metrics(SMALL, one.learner.nets, of_known, of_known.size, {})
+    torch.testing.assert_close(metrics["cross_entropy"], again["cross_entropy"])
+
+
+def test_a_class_is_named_as_the_data_name_it():
+    data = Dataset.from_arrays(np.zeros((6, 8, 8), np.uint8), ["dog", "cat"] * 3)
+    assert [symbol_of(SMALL, data, label) for label in ("cat", "dog")] == [0, 1]
+    with pytest.raises(InputError, match="label=0: the classes are cat, dog"):
+        symbol_of(SMALL, data, 0)
+    assert symbol_of(replace(SMALL, symbols=4), data, 3) == 3
+    large = Dataset.from_arrays(np.zeros((6, 8, 8), np.uint8), [20230001, 20230000] * 3)
+    assert symbol_of(SMALL, large, 20230001) == 1

@@ -1,5 +1,6 @@
 """A small classifier, trained on the data set itself, whose features compare samples with data."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ FEATURE_DIM = 64
 TRAINING_ITEMS = 60_000
 """Items that training processes, in random batches with repetition."""
 BATCH_SIZE = 128
+SMALLEST = 4
+"""Pixels of a side, at least; the two poolings leave nothing of fewer."""
 
 
 class Classifier(nn.Module):
@@ -35,8 +38,21 @@ class Classifier(nn.Module):
         return self.head(self.features(x))
 
 
+def why_no_classifier(data: Dataset) -> str:
+    """Why a data set has no classifier of its own; empty where it has one."""
+    known = data.labelled
+    present = np.unique(known.table.column("label")[known.rows]) if known.size else ()
+    reasons = {
+        "the data are no images": data.spec.kind != "image",
+        "the images have no labels": not known.size,
+        f"all labelled images are of one class ({', '.join(str(data.classes[i]) for i in present)})": len(present) < 2,
+        f"the images are smaller than {SMALLEST} pixels": min(data.spec.shape[1:], default=0) < SMALLEST,
+    }
+    return next((why for why, holds in reasons.items() if holds), "")
+
+
 def trained_classifier(data: Dataset, device: torch.device | str = "cpu") -> Classifier:
-    """The classifier of a labelled data set, trained once with a fixed seed and then taken from the cache folder."""
+    """The classifier of the labelled items, trained once with a fixed seed and then taken from the cache folder."""
     with seeded(0):
         net = Classifier(data.spec.shape, data.spec.num_classes)
     net = net.to(device)
@@ -45,7 +61,7 @@ def trained_classifier(data: Dataset, device: torch.device | str = "cpu") -> Cla
 
 
 def _train(net: Classifier, data: Dataset, device: torch.device | str) -> None:
-    rng, steps = generator(0), TRAINING_ITEMS // BATCH_SIZE
+    data, rng, steps = data.labelled, generator(0), TRAINING_ITEMS // BATCH_SIZE
     optimizer = torch.optim.Adam(net.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for _ in track(range(steps), steps, "training the classifier", "step"):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import InputError
-from pipeline.evaluation.judges.classifier import Classifier, trained_classifier
+from pipeline.evaluation.judges.classifier import Classifier, trained_classifier, why_no_classifier
 from pipeline.evaluation.protocol import MapFunction
 from pipeline.nets.squeezenet import squeezenet
 from pipeline.progress import track
@@ -89,8 +89,8 @@ def select_features(
 
 def classifier_features(data: Dataset, device: torch.device | str = "cpu") -> Features:
     """Features of the small classifier of the data's own classes. Raises InputError for data without classes."""
-    if data.spec.kind != "image" or not data.spec.num_classes:
-        raise InputError("needs images with labels to train one", "features", "classifier")
+    if why := why_no_classifier(data):
+        raise InputError(f"needs images with labels to train one: {why}", "features", "classifier")
     compute = partial(_apply_classifier, trained_classifier(data, device), device)
     return Features(f"classifier of {data.fingerprint}", compute)
 

@@ -47,7 +47,7 @@ def class_scores(recipe: ClassifierRecipe, nets: Nets, data: Dataset) -> Tensor:
 
 
 def accuracy(scores: Tensor, data: Dataset) -> float:
-    """Share of the items whose true label has the highest of the scores (n, k)."""
+    """Share of the items, all of them labelled, whose label has the highest of the scores (n, k)."""
     return float((scores.argmax(1) == true_labels(data)).float().mean())
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pipeline.chains.task import ChainResults, chain_states
 from pipeline.data.dataset import Dataset
+from pipeline.data.labels import Label, class_number
 from pipeline.rng import fold, generator
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.posterior import item_pieces
@@ -15,6 +16,8 @@ from pipeline.sampling.posterior import item_pieces
 @torch.no_grad()
 def item_metrics(snapshot: Snapshot, data: Dataset, n: int, results: ChainResults) -> dict[str, Tensor]:
     """The recipe's metrics (n,) of the first n items, by name; the networks are left in eval mode.
+
+    Metrics that need a label are of the items that have one; without any there are none.
 
     Args:
         snapshot: the model.
@@ -31,7 +34,7 @@ def item_metrics(snapshot: Snapshot, data: Dataset, n: int, results: ChainResult
         chains = {chain: chain_states(result, device) for (chain, piece), result in results.items() if piece == i}
         for name, values in recipe.item_metrics(nets, dict.fromkeys(recipe.streams, batch), chains, rng).items():
             metrics.setdefault(name, []).append(values.float().cpu())
-    return {name: torch.cat(parts) for name, parts in metrics.items()}
+    return {name: values for name, parts in metrics.items() if len(values := torch.cat(parts))}
 
 
 def detection_metrics(energy: Tensor, anomalous: ndarray) -> dict[str, float]:
@@ -49,6 +52,8 @@ def detection_metrics(energy: Tensor, anomalous: ndarray) -> dict[str, float]:
     }
 
 
-def is_held_out(data: Dataset, n: int, held_out_class: int) -> ndarray:
-    """(n,) whether each of the first n items belongs to the held-out class."""
-    return data.batch(np.arange(n))["label"].numpy() == held_out_class
+def find_held_out(data: Dataset, n: int, held_out_class: Label) -> tuple[ndarray, ndarray]:
+    """Which of the first n items have a label, (k,), and whether each of them belongs to the held-out class, (k,)."""
+    label = data.batch(np.arange(n))["label"].numpy()
+    known = np.flatnonzero(label >= 0)
+    return known, label[known] == class_number(data.classes, held_out_class, "held_out_class")

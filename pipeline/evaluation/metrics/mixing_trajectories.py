@@ -14,6 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from pipeline.evaluation.judges.classifier import why_no_classifier
 from pipeline.evaluation.judges.features import classifier_features
 from pipeline.evaluation.metrics.long_run import Progress
 from pipeline.evaluation.metrics.mixing import Mixing, import_arviz, mixing
@@ -72,7 +73,7 @@ def mixing_quantities(snapshot: Snapshot) -> Quantities:
 
     For vectors these are coordinates of the data, for states that data cannot be encoded to coordinates of the state.
     For images they are the first principal components of the training data, over their classifier's features or,
-    without labels, over pixels.
+    where they have none, over pixels.
     """
     recipe, data, spec = snapshot.job.recipe, snapshot.data, snapshot.data.spec
     if not can_start_from_data(snapshot):
@@ -82,7 +83,7 @@ def mixing_quantities(snapshot: Snapshot) -> Quantities:
     if spec.kind != "image":
         d = min(COORDINATES, spec.size)
         return Quantities([f"x{i}" for i in range(d)], lambda x: x.flatten(1)[:, :d])
-    features = classifier_features(data, snapshot.device) if spec.num_classes else None
+    features = None if why_no_classifier(data) else classifier_features(data, snapshot.device)
 
     def represent(x: Tensor) -> Tensor:
         return features(x).features if features else x.flatten(1).double()
