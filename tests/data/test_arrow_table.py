@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data.arrow_table import ROWS_PER_PIECE, Content, Table, cached_table, store_table
+from pipeline.data.dataset import load_data
 from pipeline.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -139,11 +140,19 @@ def test_a_damaged_table_is_written_again(tmp_path, size):
     assert len(table.content_hash) == len(whole)
 
 
-def test_a_cache_that_cannot_be_written_to_is_one_line(tmp_path):
+def test_arrays_that_cannot_be_written_to_the_cache_are_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    for write in (lambda f: cached_table(f / "t.arrow", lambda: content()[1]), lambda f: store_table(f, content()[1])):
-        with pytest.raises(InputError, match=r"the cache .*file/cache \(EBM_CACHE\) cannot be written to: .*directory"):
-            write(tmp_path / "file" / "cache")
+    with pytest.raises(InputError, match=r"the cache .*file/cache \(EBM_CACHE\) cannot be written to: .*directory"):
+        store_table(tmp_path / "file" / "cache", content()[1])
+
+
+def test_data_are_read_without_a_cache_where_it_cannot_be_written_to(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EBM_CACHE", str(tmp_path / "file" / "cache"))
+    digits = load_data("digits")
+    assert "cannot be written to (Not a directory): " in capsys.readouterr().err
+    monkeypatch.setenv("EBM_CACHE", str(tmp_path / "cache"))
+    assert load_data("digits").fingerprint == digits.fingerprint
 
 
 def test_tables_of_before_have_all_numbers_as_classes(tmp_path):
