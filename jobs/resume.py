@@ -60,9 +60,8 @@ def main(args: Sequence[str]) -> None:
     data = load_dataset(job)
     update = _find_checkpoint(job, data.fingerprint)
     print(f"continuing {job.out} from update {update} to {job.updates}", file=sys.stderr)
-    from jobs.cli.launch import print_data, run_job  # here: refusing settings does not need the rest
+    from jobs.cli.launch import run_job  # here: refusing settings does not need the rest
 
-    print_data(data)
     run_job(job, data.spec)
 
 

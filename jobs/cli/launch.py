@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool
-from pipeline.data.dataset import Dataset
 from pipeline.data.sources import resolve_source
 from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.evaluation.convergence import observer
@@ -39,9 +38,7 @@ def start_run(job: Job[Any]) -> None:
     check_job(job)
     if not job.name:
         raise InputError("must not be empty: it becomes part of a folder's name", "name", "''")
-    data = load_dataset(job)
-    print_data(data)
-    spec = data.spec
+    spec = load_dataset(job).spec
     job = check_pretrained(job, init_networks(job.recipe, spec, job.seed, torch.device("cpu")))
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
@@ -50,12 +47,6 @@ def start_run(job: Job[Any]) -> None:
         raise InputError(f"exists: a run is never overwritten; continue it with jobs.resume {out}", "out", out)
     job = override(job, out=storage.path if storage.local else out, source=resolve_source(job.data.source))
     run_job(job, spec)
-
-
-def print_data(data: Dataset) -> None:
-    """Say what was read."""
-    for line in data.describe():
-        print(f"{'data':24} {line}", file=sys.stderr)
 
 
 def run_job(job: Job[Any], spec: Spec) -> None:
@@ -87,13 +78,16 @@ def _run_on_ray(job: Job[Any], spec: Spec, device: torch.device) -> dict[str, An
 
 
 def _record(job: Job[Any]) -> str:
-    """Write job.json and acquire the run's lease; returns the command's name for its learners."""
+    """Write job.json, acquire the run's lease, and say what was read; returns the command's name for its learners."""
     out = Storage.at(job.out)
     try:
         out.write_json("job.json", {**to_json(job), "provenance": provenance()})
-        return lease.acquire(out)
+        command = lease.acquire(out)
     except RunWriteError as e:
         raise InputError(str(e)) from e
+    for line in load_dataset(job).describe():
+        print(f"{'data':24} {line}", file=sys.stderr)
+    return command
 
 
 def _print_result(job: Job[Any], result: Mapping[str, Any], seconds: float) -> None:

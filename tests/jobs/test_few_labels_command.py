@@ -56,7 +56,7 @@ def test_images_have_a_row_of_samples_for_each_class(command, tmp_path):
     ("flags", "why"),
     [
         ("--labels-per-class 0 --labelled-batch-size 0", "did not learn to classify from a stream of labelled items"),
-        ("--test-share 0", "it held out no items to compare on (test_share)"),
+        ("--test-share 0", "it held out no labelled items to compare on (test_share)"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(command, flags, why):
