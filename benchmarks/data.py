@@ -7,7 +7,6 @@ own, over what reading 1,000 of them takes, but 1 MB at least.
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,15 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.memory import peak
 from benchmarks.timing import Row, smaller
 
 SIDE, FIRST = 28, 1000
 PARQUET, FOLDER = (10_000, 100_000, 1_000_000), (10_000, 100_000)
-
-
-def peak() -> float:
-    """Megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def run(first: str, data: str) -> dict[str, float]:
@@ -32,9 +27,9 @@ def run(first: str, data: str) -> dict[str, float]:
     from pipeline.data.dataset import load_data
 
     load_data(first)
-    before, began = peak(), time.perf_counter()
+    before, began = peak(os.getpid()), time.perf_counter()
     size = load_data(data).size
-    return {"items": size, "growth": peak() - before, "seconds": time.perf_counter() - began}
+    return {"items": size, "growth": peak(os.getpid()) - before, "seconds": time.perf_counter() - began}
 
 
 def pictures(n: int) -> list[bytes]:

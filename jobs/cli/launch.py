@@ -21,7 +21,6 @@ from jobs.cli.first_stage import (
 from pipeline import stop
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool
-from pipeline.data.dataset import Dataset
 from pipeline.data.sources import resolve_source
 from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.evaluation.convergence import observer
@@ -56,9 +55,7 @@ def start_run(job: Job[Any], resume_if_exists: bool = False, flow: Job[MaximumLi
     if not job.name:
         raise InputError("must not be empty: it becomes part of a folder's name", "name", "''")
     with doing(f"reading {job.data.source}"):
-        data = load_dataset(job)
-    print_data(data)
-    spec = data.spec
+        spec = load_dataset(job).spec
     checked = job if flow else check_pretrained(job, spec)
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
@@ -73,7 +70,7 @@ def start_run(job: Job[Any], resume_if_exists: bool = False, flow: Job[MaximumLi
     job = override(checked, **places)
     if flow:
         job = begin_first_stage(job, flow)
-        _record(job)
+        _write_job(job)
     run_job(finish_first_stage(job, spec), spec)
 
 
@@ -86,7 +83,6 @@ def continue_run(job: Job[Any]) -> None:
     check_job(job)
     with doing(f"reading {job.data.source}"):
         data = load_dataset(job)
-    print_data(data)
     if awaits_first_stage(job):
         return run_job(finish_first_stage(job, data.spec), data.spec)
     with doing(f"reading the checkpoint of {Storage.at(job.out)}"):
@@ -119,12 +115,6 @@ def finish_first_stage(job: Job[Any], spec: Spec) -> Job[Any]:
         run_job(stage, spec, job.out)
         print(f"second stage: {job.name}, in {Storage.at(job.out)}", file=sys.stderr)
     return resolve_first_stage(job, spec)
-
-
-def print_data(data: Dataset) -> None:
-    """Say what was read."""
-    for line in data.describe():
-        print(f"{'data':24} {line}", file=sys.stderr)
 
 
 def run_job(job: Job[Any], spec: Spec, resumes: str = "") -> None:
@@ -179,11 +169,20 @@ def _run_on_ray(job: Job[Any], spec: Spec, device: torch.device, resumes: str) -
 
 
 def _record(job: Job[Any]) -> str:
-    """Write job.json and acquire the run's lease; returns the command's name for its learners."""
-    out = Storage.at(job.out)
+    """Write job.json, acquire the run's lease, and say what was read; returns the command's name for its learners."""
+    _write_job(job)
     try:
-        out.write_json("job.json", {**to_json(job), "provenance": provenance()})
-        return lease.acquire(out)
+        command = lease.acquire(Storage.at(job.out))
+    except RunWriteError as e:
+        raise InputError(str(e)) from e
+    for line in load_dataset(job).describe():
+        print(f"{'data':24} {line}", file=sys.stderr)
+    return command
+
+
+def _write_job(job: Job[Any]) -> None:
+    try:
+        Storage.at(job.out).write_json("job.json", {**to_json(job), "provenance": provenance()})
     except RunWriteError as e:
         raise InputError(str(e)) from e
 

@@ -158,10 +158,11 @@ def _file_schema(files: Files, fragment: Any) -> Any:
     name = files.name(fragment.path)
     with one_line(f"{name} cannot be read as {FORMATS[files.kind]}", pa.ArrowException, OSError, ValueError):
         schema = fragment.physical_schema.remove_metadata()
-    if twice := next((column for column in schema.names if schema.names.count(column) > 1), None):
+        names = schema.names  # which may be no UTF-8
+    if twice := next((column for column in names if names.count(column) > 1), None):
         raise InputError(f"{name} has two columns called {twice}")
-    if files.kind == "csv" and all(_is_number(column) for column in schema.names):
-        raise InputError(f"the first line of {name} holds no names of columns, but {', '.join(schema.names[:3])}")
+    if files.kind == "csv" and all(_is_number(column) for column in names):
+        raise InputError(f"the first line of {name} holds no names of columns, but {', '.join(names[:3])}")
     return schema
 
 

@@ -181,7 +181,7 @@ def compare_samples(setup: EvaluationSetup, ways: Sequence[Comparison], n: int) 
             start = "noise" if origin == "start" else origin
             protocol = setup.protocol(f"samples, {origin}", (start,), len(other), way.features)
             result.append(Measurement(f"{way.name}_{origin}", way.distance(other), protocol))
-    if snapshot.data.spec.kind == "text":
+    if snapshot.data.spec.kind == "text" and snapshot.data.size > 1:
         perplexities = sample_perplexities(snapshot.data, {"short_run": x, **origins}, snapshot.device)
         result += measurements(perplexities, setup.protocol("samples", ("noise",), n, "language model"))
     return ComparedSamples(result, x, origins)

@@ -78,6 +78,8 @@ def why_no_distance(data: Dataset) -> str:
 
 def missing_metrics(data: Dataset, n: int) -> list[str]:
     """Why a final evaluation with n samples has not every distance, a line each."""
+    if data.spec.kind == "text" and data.size < 2:
+        return ["no perplexity of samples: a language model needs two texts or more"]
     if data.spec.kind not in ("image", "vector") or data.density is not None:
         return []
     if why := why_no_distance(data):

@@ -168,6 +168,8 @@ def test_labels_of_a_csv_file_are_numbers_where_all_are(tmp_path, labels, classe
         ("a,b\n1,\n", "b is missing in a.csv, row 0"),
         ("a,a\n1,2\n", "a.csv cannot be read as CSV: .*multiple columns named a"),
         ("a,b\n1\n", "a.csv cannot be read as CSV: .*Expected 2 columns"),
+        ("\xe4,b\n1,2\n", "a.csv cannot be read as CSV: .*utf-8"),
+        ("b,c\n1,\xe4\n", "a.csv cannot be read: .*invalid value"),
         ("a;b\n1;2\n", "invalid value '1;2'"),
         ("", "a.csv cannot be read as CSV"),
         ("a,b\n", "holds no items"),
@@ -175,7 +177,7 @@ def test_labels_of_a_csv_file_are_numbers_where_all_are(tmp_path, labels, classe
     ],
 )
 def test_a_csv_file_that_is_no_table_of_numbers_is_one_line(tmp_path, text, why):
-    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.csv").write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=why) as caught:
         load_data(str(tmp_path / "a.csv"))
     assert "\n" not in str(caught.value)

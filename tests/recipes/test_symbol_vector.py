@@ -185,20 +185,24 @@ def test_learning_uses_the_labels_that_there_are_and_metrics_are_of_them(tmp_pat
     assert "label" not in batch["data"]
     one.step(0)
     n, is_known = data.test.size, known[data.test_rows] >= 0
-    metrics = item_metrics(SMALL, one.learner.nets, data.test, n, {})
+    snapshot = Snapshot(job, data, one.learner.nets, 1)
+    metrics = item_metrics(snapshot, data.test, n, {})
     assert {name: len(values) for name, values in metrics.items()} == {
         "mse": n, "energy": n, "accuracy": is_known.sum(), "cross_entropy": is_known.sum()
     }  # fmt: skip
     of_known = data.test._replace(rows=data.test_rows[is_known])
-    again = item_metrics(SMALL, one.learner.nets, of_known, of_known.size, {})
+    again = item_metrics(snapshot, of_known, of_known.size, {})
     torch.testing.assert_close(metrics["cross_entropy"], again["cross_entropy"])
 
 
 def test_a_class_is_named_as_the_data_name_it():
+    def number(data, label, recipe=SMALL):
+        return symbol_of(Snapshot(Job(recipe, DataSettings(data.source), 1), data, {}, 0), label)
+
     data = Dataset.from_arrays(np.zeros((6, 8, 8), np.uint8), ["dog", "cat"] * 3)
-    assert [symbol_of(SMALL, data, label) for label in ("cat", "dog")] == [0, 1]
+    assert [number(data, label) for label in ("cat", "dog")] == [0, 1]
     with pytest.raises(InputError, match="label=0: the classes are cat, dog"):
-        symbol_of(SMALL, data, 0)
-    assert symbol_of(replace(SMALL, symbols=4), data, 3) == 3
+        number(data, 0)
+    assert number(data, 3, replace(SMALL, symbols=4)) == 3
     large = Dataset.from_arrays(np.zeros((6, 8, 8), np.uint8), [20230001, 20230000] * 3)
-    assert symbol_of(SMALL, large, 20230001) == 1
+    assert number(large, 20230001) == 1
