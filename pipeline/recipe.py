@@ -237,6 +237,11 @@ class Recipe(Protocol):
         """
         return {}
 
+    @property
+    def progress_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics in the progress line, where they exist; default: those of the energy's chains."""
+        return ("energy/gap", "chains/grad_norm")
+
     def losses(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator, update: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.chains.local_pool import Pool
 from pipeline.evaluation import figures
 from pipeline.evaluation.comparison import Comparison, compare_samples, comparisons, measurements
-from pipeline.evaluation.metrics.items import detection_metrics, is_held_out, item_metrics
+from pipeline.evaluation.metrics.items import detection_metrics, is_held_out
 from pipeline.evaluation.metrics.log_likelihood import grid_metrics, likelihood_metrics
 from pipeline.evaluation.metrics.long_run import distance_curves, long_run_metrics, stride
 from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory, mixing_metrics, mixing_trajectory
@@ -27,7 +27,7 @@ from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import class_tasks, decode_states, final_states, run_tasks
 from pipeline.sampling.long_chains import Observation
-from pipeline.sampling.posterior import posterior_tasks
+from pipeline.sampling.posterior import item_metrics, posterior_tasks
 
 if TYPE_CHECKING:  # matplotlib is imported when a figure is drawn
     from matplotlib.figure import Figure

@@ -117,6 +117,11 @@ class FlowContrastive(FlowLatentRecipe):
         """The estimate of -log p(x): U(x) + c, minus log q_0(x) where there is a base."""
         return tilt(nets["energy"], flow_energy(cast(Flow, nets["base"]))) if self.frozen else nets["energy"]
 
+    @property
+    def progress_metrics(self) -> tuple[str, ...]:
+        """The value of the game, how often energy and flow are distinguished correctly, and labels."""
+        return ("value", "discriminator_accuracy", "accuracy")
+
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:

@@ -125,6 +125,11 @@ class NeuralTransport(FlowLatentRecipe):
             log_weight = -nets["energy"](nets["flow"](standard_normal((n, d), rng)))
         return log_weight.logsumexp(0) - math.log(n), 1 / log_weight.softmax(0).square().sum() / n
 
+    @property
+    def progress_metrics(self) -> tuple[str, ...]:
+        """Of the energy and its chains."""
+        return ("energy/gap", "chains/grad_norm", "chains/acceptance_rate")
+
     def item_metrics(
         self, nets: Nets, batch: dict[str, Batch], chains: Mapping[str, ChainStates], rng: torch.Generator
     ) -> dict[str, Tensor]:

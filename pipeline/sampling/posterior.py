@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 from numpy import ndarray
+from torch import Tensor
 
 from pipeline.chains.lanes import Lane
-from pipeline.chains.task import ChainTask
+from pipeline.chains.task import ChainResults, ChainTask, chain_states
 from pipeline.data.dataset import Dataset
 from pipeline.nets.weights import Nets, device_of
 from pipeline.recipe import Recipe
@@ -38,3 +39,26 @@ def posterior_tasks(recipe: Recipe, nets: Nets, data: Dataset, n: int, update: i
             lane, own_seed = Lane(i, len(pieces)), fold(seed, f"held out chain {chain}", i)
             tasks.append(ChainTask(chain, lane, np.arange(len(index)), x, context, sampler, own_seed, update))
     return tasks
+
+
+@torch.no_grad()
+def item_metrics(recipe: Recipe, nets: Nets, data: Dataset, n: int, results: ChainResults) -> dict[str, Tensor]:
+    """The recipe's metrics (n,) of the first n items, by name; the networks are left in eval mode.
+
+    Args:
+        recipe: the model's.
+        nets: its networks.
+        data: the items.
+        n: how many of them.
+        results: of `posterior_tasks` for the same items.
+    """
+    device, metrics = device_of(nets), dict[str, list[Tensor]]()
+    for net in nets.values():
+        net.eval()
+    for i, index in enumerate(item_pieces(n)):
+        batch = data.batch(index, device)
+        rng = generator(fold(0, "scores", i), device)
+        chains = {chain: chain_states(result, device) for (chain, piece), result in results.items() if piece == i}
+        for name, values in recipe.item_metrics(nets, dict.fromkeys(recipe.streams, batch), chains, rng).items():
+            metrics.setdefault(name, []).append(values.float().cpu())
+    return {name: torch.cat(parts) for name, parts in metrics.items()}
