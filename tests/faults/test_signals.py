@@ -22,7 +22,7 @@ RESOURCES = {
     "actors": f"--learners 0 --actors 2 {RAY}",
     "learners": f"--learners 2 --actors 2 {RAY}",
 }
-CRASH = ("Traceback", "Error:", "(raylet)", "resource_tracker", "WARNING", "died", "core_worker")
+CRASH = ("Traceback", "Error:", "(raylet)", "resource_tracker", "WARNING", "died")
 """What looks like a crash on a terminal."""
 
 
