@@ -24,6 +24,11 @@ class FlowLatentRecipe(Recipe):
         """States z of the flow."""
         return "latent"
 
+    @property
+    def progress_metrics(self) -> tuple[str, ...]:
+        """How likely items are."""
+        return ("bits_per_dim", "nll_nats")
+
     def sampler(self, chain: str, nets: Nets, update: int) -> HMC | Langevin:
         """No steps."""
         return Langevin.textbook(0, 0.1)

@@ -43,6 +43,11 @@ class LatentRecipe(Recipe):
         loss = decoder_of(nets).loss(z, items, self.sigma)
         return {**decoder_of(nets).metrics(loss, items, self.sigma), "energy": loss + gaussian()(z)}
 
+    @property
+    def progress_metrics(self) -> tuple[str, ...]:
+        """How well items are reconstructed and classified, and the energy gap of the prior."""
+        return ("mse", "nll_nats", "nll_nats_per_word", "accuracy", "energy/gap")
+
     def likelihood(self, nets: Nets) -> LatentLikelihood:
         """The generator, with `sigma`."""
         return LatentLikelihood(decoder_of(nets), self.sigma)

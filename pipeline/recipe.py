@@ -240,6 +240,11 @@ class Recipe(Protocol):
         """
         return {}
 
+    @property
+    def progress_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics in the progress line, where they exist; default: those of the energy's chains."""
+        return ("energy/gap", "chains/grad_norm")
+
     def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """On one lane's part: a scalar loss per learning network, and scalar metrics, the same names every time.
 

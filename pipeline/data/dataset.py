@@ -314,7 +314,8 @@ def _open_table(source: str, settings: ReadSettings) -> Table:
         except OSError as e:
             return cached_table(temporary_cache(e) / "data" / name, read)
     except OSError as e:
-        raise InputError(f"cannot be read, or cached in {cache_folder()}: {e.strerror or e}", "data", source) from e
+        file = e.filename or f"in the cache {cache_folder()}"
+        raise InputError(f"cannot be read or cached: {e.strerror or e}: {file}", "data", source) from e
     except InputError as e:
         raise e if e.field else InputError(e.why, "data", source) from e
 

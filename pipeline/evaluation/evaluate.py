@@ -23,7 +23,7 @@ from pipeline.evaluation.convergence import figures as convergence_figures
 from pipeline.evaluation.convergence import verdict
 from pipeline.evaluation.convergence.evidence import default_chains, gather_evidence
 from pipeline.evaluation.metrics.few_labels import SPREAD_ITEMS, label_spreading_accuracy, majority_share
-from pipeline.evaluation.metrics.items import detection_metrics, find_held_out, item_metrics
+from pipeline.evaluation.metrics.items import detection_metrics, find_held_out
 from pipeline.evaluation.metrics.log_likelihood import grid_metrics, likelihood_metrics
 from pipeline.evaluation.metrics.long_run import Progress, long_run_metrics, stride
 from pipeline.evaluation.metrics.mixing_trajectories import MixingTrajectory, mixing_metrics, mixing_trajectory
@@ -35,7 +35,7 @@ from pipeline.progress import ProgressBar, shown_by, track
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import class_tasks, decode_states, final_states, run_tasks
-from pipeline.sampling.posterior import posterior_tasks
+from pipeline.sampling.posterior import item_metrics, posterior_tasks
 
 if TYPE_CHECKING:  # matplotlib is imported when a figure is drawn
     from matplotlib.figure import Figure

@@ -114,6 +114,11 @@ class FlowContrastive(FlowLatentRecipe):
         """The estimate of -log p(x): U(x) + c, minus log q_0(x) where there is a base."""
         return tilt(nets["energy"], flow_energy(cast(Flow, nets["base"]))) if self.frozen else nets["energy"]
 
+    @property
+    def progress_metrics(self) -> tuple[str, ...]:
+        """The value of the game, how often energy and flow are distinguished correctly, and labels."""
+        return ("value", "discriminator_accuracy", "accuracy")
+
     def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
         """`bits_per_dim` or `nll_nats` of p, as good as c, and of the flow; both energies; `accuracy` with heads."""
         x = batch["data"]["x"]

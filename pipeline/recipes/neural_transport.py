@@ -121,6 +121,11 @@ class NeuralTransport(FlowLatentRecipe):
             log_weight = -nets["energy"](nets["flow"](standard_normal((n, d), rng)))
         return log_weight.logsumexp(0) - math.log(n), 1 / log_weight.softmax(0).square().sum() / n
 
+    @property
+    def progress_metrics(self) -> tuple[str, ...]:
+        """Of the energy and its chains."""
+        return ("energy/gap", "chains/grad_norm", "chains/acceptance_rate")
+
     def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
         """`bits_per_dim` or `nll_nats` of p, with the estimated log Z, and of the flow; the energies of both."""
         x = batch["data"]["x"]

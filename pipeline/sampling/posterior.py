@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 from numpy import ndarray
+from torch import Tensor
 
 from pipeline.chains.lanes import Lane
-from pipeline.chains.task import ChainTask
+from pipeline.chains.task import ChainResults, ChainTask, chain_states
 from pipeline.data.dataset import Dataset
 from pipeline.recipe import Recipe
 from pipeline.rng import fold, generator
@@ -39,3 +40,27 @@ def posterior_tasks(snapshot: Snapshot, data: Dataset, n: int, seed: int) -> lis
             slots = np.arange(len(index))
             tasks.append(ChainTask(chain, lane, slots, x, context, sampler, own_seed, snapshot.update))
     return tasks
+
+
+@torch.no_grad()
+def item_metrics(snapshot: Snapshot, data: Dataset, n: int, results: ChainResults) -> dict[str, Tensor]:
+    """The recipe's metrics (n,) of the first n items, by name; the networks are left in eval mode.
+
+    Metrics that need a label are of the items that have one; without any there are none.
+
+    Args:
+        snapshot: the model.
+        data: the items.
+        n: how many of them.
+        results: of `posterior_tasks` for the same items.
+    """
+    recipe, nets, device, metrics = snapshot.job.recipe, snapshot.nets, snapshot.device, dict[str, list[Tensor]]()
+    for net in nets.values():
+        net.eval()
+    for i, index in enumerate(item_pieces(n)):
+        batch = data.batch(index, device)
+        rng = generator(fold(0, "scores", i), device)
+        chains = {chain: chain_states(result, device) for (chain, piece), result in results.items() if piece == i}
+        for name, values in recipe.item_metrics(nets, dict.fromkeys(recipe.streams, batch), chains, rng).items():
+            metrics.setdefault(name, []).append(values.float().cpu())
+    return {name: values for name, parts in metrics.items() if len(values := torch.cat(parts))}

@@ -15,14 +15,14 @@ from pipeline.errors import Diverged, InputError
 from pipeline.evaluation.comparison import default_comparison
 from pipeline.evaluation.judges.classifier import why_no_classifier
 from pipeline.evaluation.metrics.grid import grid_kl, grid_log_density, grid_points
-from pipeline.evaluation.metrics.items import detection_metrics, find_held_out, item_metrics
+from pipeline.evaluation.metrics.items import detection_metrics, find_held_out
 from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.rng import fold
 from pipeline.runs.job import Job
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import decode_states, draw_tasks, final_states, run_tasks
 from pipeline.sampling.long_chains import advance_repeatedly, start_tasks
-from pipeline.sampling.posterior import posterior_tasks
+from pipeline.sampling.posterior import item_metrics, posterior_tasks
 
 LONG_RUN_MULTIPLE = 10
 """Multiple of K that `frechet_long` runs chains from data for."""

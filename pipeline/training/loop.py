@@ -16,12 +16,14 @@ from pipeline.data.dataset import Dataset
 from pipeline.energies.energy import Energy
 from pipeline.errors import Diverged, InputError, Stopped
 from pipeline.progress import ProgressBar, doing
+from pipeline.rng import fold
 from pipeline.runs import lease
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.journal import METRICS_FILE, RunJournal
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import decode_states, draw_tasks, final_states
+from pipeline.sampling.posterior import item_metrics, posterior_tasks
 from pipeline.training.collective import gather, world
 from pipeline.training.dynamics import gap_and_grad_norm, oscillation
 from pipeline.training.stopping import save_interrupted, stop_if_requested
@@ -29,19 +31,8 @@ from pipeline.training.worker import Worker
 
 GRID_SAMPLES = 100
 """Samples in a grid."""
-PROGRESS_METRICS = (
-    "energy/gap",
-    "chains/grad_norm",
-    "value",
-    "discriminator_accuracy",
-    "mse",
-    "bits_per_dim",
-    "nll_nats",
-    "nll_nats_per_word",
-    "accuracy",
-)
-"""Metrics in the progress line, where the recipe has them."""
-
+HELD_OUT_ITEMS = 100
+"""Held-out items, at most, that are measured at a checkpoint."""
 
 Finish: TypeAlias = Callable[[Worker, RunJournal], dict[str, Any]]
 """Called on rank 0 after the last update; what it returns is the run's result."""
@@ -115,7 +106,7 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
                 for update in range(start, job.updates):
                     metrics, results = worker.step(update)
                     _log(worker, journal, update, metrics, results)
-                    bar.set_description(_progress_line(job, metrics), refresh=False)
+                    bar.set_description(_progress_line(job, {**metrics, **worker.held_out}), refresh=False)
                     bar.update(1)
                     worker.save_if_due(update + 1)
                     stop_if_requested(worker, update + 1, journal.sync)
@@ -174,6 +165,9 @@ def _log(worker: Worker, journal: RunJournal, update: int, metrics: Mapping[str,
             journal.samples(f"update-{done:08d}", samples, update)
         if data.spec.kind == "text":
             journal.text(f"update-{done:08d}", data.to_sentences(samples), update)
+    worker.held_out = _held_out_metrics(worker, done)
+    for name, value in worker.held_out.items():
+        journal.scalar(name, value, update)
     journal.sync()  # before the checkpoint, so that a resumed run finds every line up to it
 
 
@@ -196,7 +190,21 @@ def _log_energies(worker: Worker, journal: RunJournal, update: int, energy: Ener
     journal.histogram("energies/samples", energy(samples.to(worker.device)).cpu(), update)
 
 
+def _held_out_metrics(worker: Worker, update: int) -> dict[str, float]:
+    """Means of the recipe's metrics of single items over some held-out items; {} where there is neither."""
+    snapshot, items = Snapshot(worker.job, worker.data, worker.learner.nets, update), worker.data.test
+    n = min(HELD_OUT_ITEMS, items.size)
+    if not n or worker.job.data.held_out_class is not None:
+        return {}
+    tasks = posterior_tasks(snapshot, items, n, fold(worker.job.seed, "held out"))
+    results = {(one.chain, one.lane.index): advance(worker.job.recipe, snapshot.nets, one) for one in tasks}
+    metrics = item_metrics(snapshot, items, n, results)
+    return {f"held_out/{name}": float(values.mean()) for name, values in metrics.items()}
+
+
 def _progress_line(job: Job[Any], metrics: Mapping[str, float]) -> str:
-    values = [f"{name.rpartition('/')[2]} {metrics[name]:+.3f}" for name in PROGRESS_METRICS if name in metrics]
+    own = [(name.rpartition("/")[2], name) for name in job.recipe.progress_metrics]
+    held_out = [(f"held-out {name}", f"held_out/{name}") for _, name in own]
+    values = [f"{word} {metrics[name]:+.3f}" for word, name in (*own, *held_out) if name in metrics]
     attempt = [f"attempt {metrics['attempt']:.0f}"] if metrics["attempt"] else []
     return ", ".join([job.name, *attempt, *values])

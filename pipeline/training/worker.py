@@ -66,6 +66,7 @@ class Worker:
         self.banks = {name: Bank(chain, self.lanes, data.size) for name, chain in job.recipe.chains.items()}
         self.checkpoints = Storage.at(job.out) / "checkpoints"
         self.last: dict[str, float] = {}
+        self.held_out: dict[str, float] = {}
         self.monitor = DivergenceMonitor(job.divergence.patience)
         self.rollbacks: list[Rollback] = []
         self.accounting = Accounting(pool, restart_count if self.rank == 0 else lambda: 0)

@@ -10,13 +10,13 @@ from running import CPU, run
 from pipeline.chains.task import advance
 from pipeline.data.dataset import load_data
 from pipeline.energies.energy import gaussian
-from pipeline.evaluation.metrics.items import detection_metrics, item_metrics
+from pipeline.evaluation.metrics.items import detection_metrics
 from pipeline.recipe import init_networks
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.runs.job import DataSettings, Job, override
 from pipeline.runs.snapshot import Snapshot
-from pipeline.sampling.posterior import posterior_tasks
+from pipeline.sampling.posterior import item_metrics, posterior_tasks
 
 LATENT = LatentPrior(
     latent_dim=3, prior_steps=3, posterior_steps=2, batch_size=8, energy_width=8, width=4, inference_steps=5

@@ -13,7 +13,6 @@ from pipeline.chains.lanes import Lane
 from pipeline.chains.task import advance
 from pipeline.data.dataset import Dataset, load_data
 from pipeline.errors import InputError
-from pipeline.evaluation.metrics.items import item_metrics
 from pipeline.nets.symbols import label_metrics, symbol_usage
 from pipeline.recipe import ChainStates, init_networks
 from pipeline.recipes.latent_prior import LatentPrior
@@ -23,6 +22,7 @@ from pipeline.runs.job import DataSettings, Job, load_dataset, override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.kernel import Stats
 from pipeline.sampling.draw import class_tasks, symbol_of
+from pipeline.sampling.posterior import item_metrics
 from pipeline.training.worker import Worker
 
 SMALL = SymbolVector(latent_dim=5, prior_steps=4, batch_size=8, labelled_batch_size=4, architecture="mlp", width=16)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from running import CPU, local_pool, run
+from small_recipes import SYMBOL
 from tqdm import tqdm
 
 from pipeline.chains.local_pool import LocalPool
@@ -16,6 +17,7 @@ from pipeline.runs import checkpoint
 from pipeline.runs.job import override
 from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
+from pipeline.training import loop
 
 
 def stop_after(job, updates):
@@ -92,3 +94,12 @@ def test_a_stop_in_the_final_evaluation_leaves_the_last_checkpoint_and_no_result
         run_whole(job, CPU, local_pool(job), partial(tqdm, file=io.StringIO()), requested=requested)
     assert names(job)[-1] == "update-00000003"
     assert not (Path(job.out) / "result.json").exists()
+
+
+def test_metrics_of_held_out_items_change_no_weight(small, monkeypatch):
+    job = override(replace(small, recipe=SYMBOL), test_share=0.2, labels_per_class=5, lanes=1, updates=4)
+    measured = run(job)
+    events = next(Path(job.out).glob("events*")).read_bytes()
+    assert b"held_out/accuracy" in events
+    monkeypatch.setattr(loop, "HELD_OUT_ITEMS", 0)
+    assert run(override(job, out=job.out + "-without"))["weights_sha256"] == measured["weights_sha256"]
