@@ -176,7 +176,7 @@ def transport_figure(snapshot: Snapshot, trajectories: Mapping[str, SpaceTraject
     for space, trajectory in trajectories.items():
         draws = trajectory.energy.shape[1]
         lengths = np.unique(np.geomspace(min(FEWEST_RHAT_DRAWS, draws), draws, 12).astype(int))
-        values = [float(np.max(mixing(second_half(first_draws(trajectory, n))).rhat)) for n in lengths]
+        values = [float(np.max(mixing(second_half(first_draws(trajectory, n))).rhat)) for n in lengths.tolist()]
         rhat.plot(lengths * trajectory.every, values, marker=".", label=f"in {space}")
         coordinate = second_half(trajectory)[..., 1]
         lags = np.arange(min(coordinate.shape[1], 200))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.runs.image_grid import image_grid
 from pipeline.runs.lease import Lease
-from pipeline.runs.storage import PART_SUFFIX, Storage, write_errors
+from pipeline.runs.storage import PART_SUFFIX, Storage, Versions, write_errors
 
 if TYPE_CHECKING:  # matplotlib is imported when a figure is drawn
     from matplotlib.figure import Figure
@@ -76,6 +76,7 @@ class RunJournal:
         self.points: dict[str, list[tuple[int, float]]] = {}
         """Points of the curves that have been constant so far, and so are not in TensorBoard."""
         self.varying: set[str] = set()
+        self.copied: Versions = {}
         self._open(update, log_every)
 
     @_writes
@@ -171,7 +172,7 @@ class RunJournal:
         self.board.flush()
         if not self.out.local:
             self.lease.check()
-            self.out.copy_from(Storage.at(str(self.folder)))
+            self.copied = self.out.copy_from(Storage.at(str(self.folder)), self.copied)
 
     @_writes
     def close(self) -> None:

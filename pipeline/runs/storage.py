@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from pyarrow import fs
 
@@ -49,6 +49,10 @@ def read_errors(place: object) -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     """The first line of an error, without the trace that Google's client adds."""
     return str(error).splitlines()[0].partition(" error_info=")[0]
+
+
+Versions: TypeAlias = dict[str, tuple[int, int]]
+"""Size and time of the last change of files, by path."""
 
 
 class Storage(NamedTuple):
@@ -178,14 +182,29 @@ class Storage(NamedTuple):
             if self.exists():
                 self.fs.delete_dir(self.path)
 
-    def copy_from(self, other: "Storage") -> None:
-        """Write all files of another folder, and of the folders in it. Raises RunWriteError and RunReadError."""
+    def copy_from(self, other: "Storage", before: Versions | None = None) -> Versions:
+        """Write all files of another folder, and of the folders in it.
+
+        Args:
+            other: the folder.
+            before: what was returned last time; files that have not changed since are left out.
+
+        Returns:
+            The versions of all its files.
+
+        Raises:
+            RunReadError: it cannot be read.
+            RunWriteError: this folder cannot be written to.
+        """
         with read_errors(other):
             infos = other.fs.get_file_info(fs.FileSelector(other.path, recursive=True))
-        for info in infos:
-            if info.is_file:
-                folder, _, name = info.path.removeprefix(f"{other.path}/").rpartition("/")
-                (self / folder if folder else self).write(name, other.read(f"{folder}/{name}" if folder else name))
+        versions = {info.path: (info.size, info.mtime_ns) for info in infos if info.is_file}
+        for path in versions.keys() - {
+            path for path, version in (before or {}).items() if versions.get(path) == version
+        }:
+            folder, _, name = path.removeprefix(f"{other.path}/").rpartition("/")
+            (self / folder if folder else self).write(name, other.read(f"{folder}/{name}" if folder else name))
+        return versions
 
 
 def _with_gcs_defaults(uri: str) -> str:

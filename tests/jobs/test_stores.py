@@ -89,7 +89,7 @@ def test_every_command_on_a_run_writes_beside_it(command, remote):
     ok(command, f"short_run digits {SMALL} --updates 2 --out {images}")
     ok(command, f"short_run_inference digits {INFERENCE} --out {inferred}")
     ok(command, f"flow eight-gaussians --updates 2 --eval-samples 0 --out {flow}")
-    labels = "--labels-per-class 2 --labelled-batch-size 20 --test-share .2 --architecture mlp --steps 2"
+    labels = "--labels-per-class 2 --labelled-batch-size 20 --test-share .2 --architecture mlp"
     classes = "symbol_vector digits --learners 0 --actors 0 --updates 1 --batch-size 20 --eval-samples 0"
     ok(command, f"{classes} {labels} --out {remote('classes')}")
     lines = [
@@ -153,7 +153,7 @@ def wait_for_checkpoint(run, process):
         time.sleep(0.05)
 
 
-LONG = f"short_run digits {SMALL} --updates 300 --checkpoint-every 3"
+LONG = f"short_run digits {SMALL} --updates 100 --checkpoint-every 4"
 
 
 @pytest.fixture

@@ -86,6 +86,17 @@ def test_a_copy_has_the_same_files(place, tmp_path):
     assert (back.read("x"), (back / "a b" / "c").read("y#")) == (b"1", b"2")
 
 
+def test_a_copy_that_is_repeated_writes_what_has_changed(tmp_path):
+    original, copy = (Storage.at(str(tmp_path / name)) for name in ("original", "copy"))
+    for name in ("a", "b"):
+        (original / "inner").write(name, b"1")
+    versions = copy.copy_from(original)
+    (copy / "inner").write("a", b"as it was")
+    (original / "inner").write("b", b"12")
+    copy.copy_from(original, versions)
+    assert [(copy / "inner").read(name) for name in ("a", "b")] == [b"as it was", b"12"]
+
+
 @everywhere
 def test_slashes_do_not_matter(place):
     start, mark, rest = place.partition("?")

@@ -26,7 +26,7 @@ from pipeline.recipe import init_networks
 from pipeline.runs import lease
 from pipeline.runs.job import Job
 from pipeline.runs.snapshot import Snapshot, newest_snapshot
-from pipeline.runs.storage import Storage
+from pipeline.runs.storage import Storage, Versions
 from pipeline.sampling.draw import ChainStart
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Observer:
         local = self.out.local
         self.folder = Path(self.out.path) / FOLDER if local else Path(tempfile.mkdtemp(prefix="ebm-observe-"))
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.copied: Versions = {}
         self.writer = SummaryWriter(str(self.folder), purge_step=since + 1)
 
     def has_news(self) -> bool:
@@ -171,7 +172,7 @@ class Observer:
             self._add_figure("sheet", figures.chains_figure(snapshot, data), evidence.update)
         self.writer.flush()
         if not self.out.local:
-            (self.out / FOLDER).copy_from(Storage.at(str(self.folder)))
+            self.copied = (self.out / FOLDER).copy_from(Storage.at(str(self.folder)), self.copied)
 
     def _add_figure(self, name: str, figure: "Figure", update: int) -> None:
         figure.savefig(self.folder / f"{name}-{update:08d}.png", dpi=100)
