@@ -84,12 +84,10 @@ def missing_metrics(data: Dataset, n: int) -> list[str]:
         return []
     if why := why_no_distance(data):
         return [f"no distance of samples to data: {why}"]
+    if min(data.size, n) >= FEWEST_ITEMS:
+        return []
     few = f"there are {data.size} items and {n} samples"
-    lines = {
-        "no floor of the distance: it needs 4 items": data.size < 4,
-        f"no kernel distance or class score: they need {FEWEST_ITEMS} of both": min(data.size, n) < FEWEST_ITEMS,
-    }
-    return [f"{line}; {few}" for line, is_missing in lines.items() if is_missing]
+    return [f"no kernel distance or class score: they need {FEWEST_ITEMS} of both; {few}"]
 
 
 def default_groups(snapshot: Snapshot, long_run_steps: int = 0) -> list[Group]:

@@ -9,6 +9,7 @@ import pytest
 
 from jobs import EXPERIMENTS, search
 from jobs.cli.experiment import load_experiment, named_presets, read_presets
+from jobs.cli.search_args import Search
 from jobs.cli.search_report import changes, preset_module
 from pipeline.data.dataset import load_data
 from pipeline.distributed.tune import SearchPlan
@@ -188,7 +189,7 @@ def test_the_default_objective_suits_experiment_and_data():
         module = SEARCHABLE[name]
         job = module.PRESETS[preset]
         job = override(job, held_out_class=int(held_out_class[0]) if held_out_class else None)
-        return search._objective(search.Search(name), module, job, load_data(data)).name
+        return search._objective(Search(name), module, job, load_data(data)).name
 
     assert usual("short_run digits", "digits") == "frechet"
     assert usual("short_run eight-gaussians", "eight-gaussians") == "kl"
