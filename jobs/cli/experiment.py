@@ -113,15 +113,15 @@ def _split_flags(args: Sequence[str], two_stages: bool) -> tuple[str, int | None
 
 
 def _description(module: ModuleType, presets: Collection[str], chosen: str) -> str:
-    """What the experiment is, and its presets with what each costs."""
+    """What the experiment is, its presets with what each costs, and the flags that are no settings of a job."""
     width = max(map(len, presets))
-    lines = ["Presets, with CPU minutes as measured (--preset-file FILE: those of a file, as jobs.search writes one):"]
-    first: Mapping[str, Job[Any]] = getattr(module, "FIRST_STAGE", {})
+    lines = ["Presets, with CPU minutes as measured:"]
     for preset in presets:
         cost = f"{module.COSTS[preset]:.2g}" if preset in module.COSTS else "not measured"
         mark = "  <- the flags below show its settings" if preset == chosen else ""
         lines.append(f"  {preset:{width}}  {cost:>12}{mark}")
-    if chosen in first:
-        stage = "--flow-updates N: updates of the flow that is trained first, unless there is --init-from (default:"
-        lines += ["", f"{stage} {first[chosen].updates}); 0: the run starts with an untrained flow."]
+    lines += ["", "--preset-file FILE: the presets of a Python file instead, as jobs.search writes one."]
+    if flow := getattr(module, "FIRST_STAGE", {}).get(chosen):
+        stage = f"updates of the flow that is trained first, unless there is --init-from (default: {flow.updates})"
+        lines += ["", f"--flow-updates INT: {stage}; 0: the run starts with an untrained flow."]
     return f"{module.__doc__}\n" + "\n".join(lines)
