@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import parse_qsl
 
 from pyarrow import fs
 
@@ -18,6 +19,8 @@ from pipeline.runs import uri as uris
 PART_SUFFIX = ".part"
 """Ends the name of a file that is not whole yet."""
 OBJECT_STORES = ("s3", "gcs", "abfs")
+S3_TIMEOUT_SECONDS, S3_ATTEMPTS = 5, 3
+"""How long a request to an S3 server may go without a byte, and how often it is made."""
 GCS_RETRY_SECONDS = 15
 """How long a request to Google's store is repeated, where the URI does not say; pyarrow's default is 15 minutes."""
 GCS_EMULATOR = "STORAGE_EMULATOR_HOST"
@@ -80,6 +83,8 @@ class Storage(NamedTuple):
             raise InputError(f"{uris.without_secrets(uri)} is not a folder that can be used: {_reason(e)}") from e
         if isinstance(filesystem, fs.LocalFileSystem):
             return cls(filesystem, path, path)
+        if filesystem.type_name == "s3":
+            filesystem = _with_timeouts(filesystem, uri)
         path = re.sub("/+", "/", path).strip("/")
         if not path:
             raise InputError(f"{uris.without_secrets(uri)} names no bucket")
@@ -179,7 +184,7 @@ class Storage(NamedTuple):
     def delete(self) -> None:
         """Remove the folder and everything in it, if it exists. Raises RunWriteError."""
         with write_errors(self), contextlib.suppress(FileNotFoundError):  # GCS misses the folder after its objects
-            if self.exists():
+            if self.fs.get_file_info(self.path).type != fs.FileType.NotFound:
                 self.fs.delete_dir(self.path)
 
     def copy_from(self, other: "Storage", before: Versions | None = None) -> Versions:
@@ -205,6 +210,15 @@ class Storage(NamedTuple):
             folder, _, name = path.removeprefix(f"{other.path}/").rpartition("/")
             (self / folder if folder else self).write(name, other.read(f"{folder}/{name}" if folder else name))
         return versions
+
+
+def _with_timeouts(filesystem: fs.S3FileSystem, uri: str) -> fs.S3FileSystem:
+    """The same filesystem, but it gives up soon, which a URI cannot say; pyarrow's own takes minutes."""
+    _, (options, *_) = filesystem.__reduce__()
+    if not {name for name, _ in parse_qsl(uri.partition("?")[2])} <= options.keys():
+        return filesystem  # what it is made of does not hold all of the query
+    timeouts = {"connect_timeout": S3_TIMEOUT_SECONDS, "request_timeout": S3_TIMEOUT_SECONDS}
+    return fs.S3FileSystem(**{**options, **timeouts}, retry_strategy=fs.AwsStandardS3RetryStrategy(S3_ATTEMPTS))
 
 
 def _with_gcs_defaults(uri: str) -> str:

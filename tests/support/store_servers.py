@@ -28,17 +28,22 @@ ADDRESSES = {
 """Where a URI without a query leads; set before Ray starts, so that its processes go there too."""
 
 
-def command(store, port):
+def command(store, port, folder):
     if store == "s3":
         return [sys.executable, str(Path(__file__).with_name("s3_server.py")), str(port)]
     emulator = [sys.executable, "-c", "from gcp_storage_emulator.__main__ import main; import sys; main(sys.argv[1:])"]
-    return [*emulator, "start", "--in-memory", "--default-bucket", BUCKET, "--host", "127.0.0.1", "--port", str(port)]
+    where = [] if folder else ["--in-memory"]
+    return [*emulator, "start", *where, "--default-bucket", BUCKET, "--host", "127.0.0.1", "--port", str(port)]
 
 
 @contextmanager
-def serve(store, port):
-    """A server with an empty bucket; its process."""
-    server = subprocess.Popen(command(store, port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def serve(store, port, folder=None):
+    """A server with a bucket; its process. Google's store may be kept in a folder."""
+    quiet, env = (
+        {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL},
+        {**os.environ, "STORAGE_BASE": str(folder)},
+    )
+    server = subprocess.Popen(command(store, port, folder), **quiet, env=env)
     try:
         while True:
             assert server.poll() is None, f"the {store} server ended"
