@@ -9,6 +9,7 @@ that was killed continues with `python -m jobs.resume <out>`.
 """
 
 import dataclasses
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,8 @@ from jobs.cli.command import find_name, run_command
 from jobs.cli.experiment import load_experiment, named_presets
 from jobs.cli.parsing import parse
 from pipeline.data.dataset import Dataset
-from pipeline.data.sources import resolve_source
+from pipeline.data.files import SplitName
+from pipeline.data.sources import ReadSettings, resolve_source
 from pipeline.errors import InputError, RunWriteError
 from pipeline.recipe import init_networks
 from pipeline.runs.job import Job, Settings, check_job, load_dataset, override
@@ -36,7 +38,7 @@ from pipeline.training.pretrained import check_pretrained, resolve_checkpoint
 
 SEARCH_FILE = "search.json"
 """The arguments of a search, in its folder."""
-FROM_PRESET = ("max_items", "held_out_class", "labels_per_class", "init_from")
+FROM_PRESET = ("max_items", "held_out_class", "labels_per_class", "init_from", *ReadSettings._fields)
 """Settings that the trials take from the preset where the search says nothing."""
 
 
@@ -79,6 +81,18 @@ class Search(Settings):
     """Label held out from learning, for auprc; None: as the preset."""
     labels_per_class: Count = 0
     """Items per class whose label is known to learning; 0: as the preset."""
+    split: SplitName = "train"
+    """Which files of a folder to read, where their names say a split."""
+    columns: tuple[str, ...] = ()
+    """Columns that are the features; none: as the preset."""
+    label_column: str = "label"
+    """Column of labels."""
+    image_column: str = "image"
+    """Column of images."""
+    text_column: str = "text"
+    """Column of texts."""
+    background: str = "white"
+    """Colour behind the transparent pixels of pictures."""
     init_from: str = ""
     """Run, or checkpoint, whose networks all trials start with, for example a flow's; empty: none."""
     trial_actors: Count = 0
@@ -212,6 +226,8 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
         tune.check_room(plan)
         if new:
             _record(args, plan.job)
+        for line in data.describe():
+            print(f"{'data':24} {line}", file=sys.stderr)
         default_comparison(data, torch.device("cpu"))  # trains its classifier once, before all trials would
         tune.search(plan)
         trials = rank_trials(search_report.read_trials(f"{args.out}/trials", plan, data), objective)
