@@ -28,7 +28,7 @@ from jobs.cli.parsing import parse
 from jobs.cli.search_args import Search, read_args
 from pipeline import stop
 from pipeline.data.dataset import Dataset
-from pipeline.data.sources import resolve_source
+from pipeline.data.sources import ReadSettings, resolve_source
 from pipeline.errors import InputError, RunWriteError
 from pipeline.runs.job import Job, check_job, load_dataset, override
 from pipeline.runs.job_json import to_json
@@ -38,7 +38,7 @@ from pipeline.search.objectives import OBJECTIVES, Objective, check_objective
 from pipeline.search.trials import read_records
 from pipeline.training.pretrained import check_pretrained, resolve_checkpoint
 
-FROM_PRESET = ("max_items", "held_out_class", "labels_per_class", "init_from")
+FROM_PRESET = ("max_items", "held_out_class", "labels_per_class", "init_from", *ReadSettings._fields)
 """Settings that the trials take from the preset where the search says nothing."""
 OF_COMMAND = ("out", "minutes", "resume_if_exists")
 """Arguments in which the command that continues a search may differ from the one that began it."""
@@ -175,6 +175,8 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
         tune.check_room(plan)
         if new:
             _record(args, plan.job)
+        for line in data.describe():
+            print(f"{'data':24} {line}", file=sys.stderr)
         with stop.continuing([sys.executable, "-m", "jobs.resume", args.out], partial(_progress, plan)):
             plan = _plan(_with_flow(args, module, data), module, data)
             default_comparison(data, torch.device("cpu"))  # trains its classifier once, before all trials would

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jobs.cli.begin import SEARCH_FILE
+from pipeline.data.files import SplitName
 from pipeline.errors import InputError
 from pipeline.runs.storage import Storage
 from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Settings, Share
@@ -50,6 +51,18 @@ class Search(Settings):
     """Label held out from learning, for auprc; None: as the preset."""
     labels_per_class: Count = 0
     """Items per class whose label is known to learning; 0: as the preset."""
+    split: SplitName = "train"
+    """Which files of a folder to read, where their names say a split."""
+    columns: tuple[str, ...] = ()
+    """Columns that are the features; none: as the preset."""
+    label_column: str = "label"
+    """Column of labels."""
+    image_column: str = "image"
+    """Column of images."""
+    text_column: str = "text"
+    """Column of texts."""
+    background: str = "white"
+    """Colour behind the transparent pixels of pictures."""
     init_from: str = ""
     """Run, or checkpoint, whose networks all trials start with, for example a flow's; empty: none."""
     trial_actors: Count = 0

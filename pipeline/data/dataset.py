@@ -1,8 +1,6 @@
 """Data sets: rows of a table as batches of tensors."""
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,20 +11,17 @@ from torch import Tensor
 
 from pipeline.batch import LABELLED, Batch, Spec
 from pipeline.data.arrays import Array, array_content
-from pipeline.data.arrow_table import Table, cached_table, store_table
-from pipeline.data.cache import cache_folder, temporary_cache
+from pipeline.data.arrow_table import Table, store_table
+from pipeline.data.cache import cache_folder
 from pipeline.data.encoding import UNKNOWN, Encoding, TextAs, encode_table
 from pipeline.data.files import SplitName, count
 from pipeline.data.labels import UNLABELLED, Label, encode_labels, name_classes
-from pipeline.data.named import DENSITIES, is_named
-from pipeline.data.sources import ReadSettings, check_path, find_source, resolve_source
+from pipeline.data.named import DENSITIES
+from pipeline.data.sources import ReadSettings, open_source, resolve_source
 from pipeline.data.splits import draw_labelled_rows, labelled, split_table
 from pipeline.data.texts import join_words
 from pipeline.energies.toy_densities import ToyDensity
 from pipeline.errors import InputError
-
-FORMAT = 5
-"""Version of the cached tables; tables of another version are written again."""
 
 
 class Dataset(NamedTuple):
@@ -256,7 +251,7 @@ def load_data(
         "vocabulary": vocabulary,
     }
     settings = ReadSettings(split, tuple(columns), label_column, image_column, text_column, background)
-    return _select(source, _open_table(source, settings), {**selection, **settings._asdict()}, seed)
+    return _select(source, open_source(source, settings), {**selection, **settings._asdict()}, seed)
 
 
 def _select(source: str, table: Table, selection: Mapping[str, Any], seed: int) -> Dataset:
@@ -297,39 +292,3 @@ def _fingerprint(table: Table, selection: Mapping[str, Any], seed: int) -> str:
     if table.words:
         fingerprint += f"-{selection['text_as']}-{selection['vocabulary']}"
     return fingerprint
-
-
-def _open_table(source: str, settings: ReadSettings) -> Table:
-    """The source's table: an .arrow file as it is, anything else from the cache, where it is written first."""
-    cache = cache_folder()
-    try:
-        if is_named(source) or source.endswith(".arrow"):
-            _refuse(settings)
-        if source.endswith(".arrow"):
-            return _open_arrow(source)
-        identity, read = find_source(source, settings, cache)
-        name = f"{sha256(f'{FORMAT} {identity}'.encode()).hexdigest()[:16]}.arrow"
-        try:
-            return cached_table(cache / "data" / name, read)
-        except OSError as e:
-            return cached_table(temporary_cache(e) / "data" / name, read)
-    except OSError as e:
-        file = e.filename or f"in the cache {cache_folder()}"
-        raise InputError(f"cannot be read or cached: {e.strerror or e}: {file}", "data", source) from e
-    except InputError as e:
-        raise e if e.field else InputError(e.why, "data", source) from e
-
-
-def _refuse(settings: ReadSettings) -> None:
-    """Raise InputError where settings of files are set for data that are in no such files."""
-    for name, default in ReadSettings._field_defaults.items():
-        if (value := getattr(settings, name)) != default:
-            raise InputError("is for pictures and tables in files, which these data are not", name, value)
-
-
-def _open_arrow(source: str) -> Table:
-    check_path(source)
-    try:
-        return Table(Path(source).expanduser())
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as e:
-        raise InputError("it is no Arrow file that Dataset.from_arrays wrote") from e

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 THREADS = min(4, os.cpu_count() or 1)
 """Threads that decode; they change no number."""
-BYTES_PER_PIECE = 1 << 26
-"""Pixels that are in memory at once, at most."""
+BYTES_PER_PIECE = 1 << 22
+"""Pixels that are decoded at a time, at most, beside one picture per thread."""
 ROWS_AT_ONCE = 100
 """Encoded pictures that are in memory at once, beside those that pyarrow reads ahead in a file."""
 
@@ -137,7 +137,7 @@ def picture_pieces(pictures: Iterable[Picture], background: str, notes: list[str
             x = _stack([one.pixels for one in decoded])
             labels = [picture.label for picture in piece]
             yield {"x": x} if labels[0] is None else {"x": x, "label": np.array(labels, np.int64)}
-            n = max(1, min(ROWS_PER_PIECE, BYTES_PER_PIECE // max(1, decoded[0].pixels.size)))
+            n = max(THREADS, min(ROWS_PER_PIECE, BYTES_PER_PIECE // max(1, decoded[0].pixels.size)))
     if counts["transparent"]:
         notes.append(f"{count(counts['transparent'], 'picture')} with transparent pixels, set on {background}")
     if counts["frames"]:

@@ -8,10 +8,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.data.arrow_table import Content
+import pyarrow as pa
+
+from pipeline.data.arrow_table import Content, Table, cached_table
+from pipeline.data.cache import cache_folder, temporary_cache
 from pipeline.data.files import Files, SplitName, find_files, is_remote, read_file
 from pipeline.data.named import DENSITIES, TORCHVISION, is_named, read_named
 from pipeline.errors import InputError
+
+FORMAT = 5
+"""Version of the cached tables; tables of another version are written again."""
 
 
 class ReadSettings(NamedTuple):
@@ -53,6 +59,46 @@ def check_path(source: str) -> None:
         raise InputError("is a link to nothing")
     names = ", ".join(["digits", *DENSITIES, *TORCHVISION])
     raise InputError(f"neither a data set ({names}) nor a file or folder that exists")
+
+
+def open_source(source: str, settings: ReadSettings) -> Table:
+    """The source's table: an .arrow file as it is, anything else from the cache, where it is written first.
+
+    Raises:
+        InputError: there is no such source, or it cannot be read.
+    """
+    cache = cache_folder()
+    try:
+        if is_named(source) or source.endswith(".arrow"):
+            _refuse(settings)
+        if source.endswith(".arrow"):
+            return _open_arrow(source)
+        identity, read = find_source(source, settings, cache)
+        name = f"{sha256(f'{FORMAT} {identity}'.encode()).hexdigest()[:16]}.arrow"
+        try:
+            return cached_table(cache / "data" / name, read)
+        except OSError as e:
+            return cached_table(temporary_cache(e) / "data" / name, read)
+    except OSError as e:
+        file = e.filename or f"in the cache {cache_folder()}"
+        raise InputError(f"cannot be read or cached: {e.strerror or e}: {file}", "data", source) from e
+    except InputError as e:
+        raise e if e.field else InputError(e.why, "data", source) from e
+
+
+def _refuse(settings: ReadSettings) -> None:
+    """Raise InputError where settings of files are set for data that are in no such files."""
+    for name, default in ReadSettings._field_defaults.items():
+        if (value := getattr(settings, name)) != default:
+            raise InputError("is for pictures and tables in files, which these data are not", name, value)
+
+
+def _open_arrow(source: str) -> Table:
+    check_path(source)
+    try:
+        return Table(Path(source).expanduser())
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as e:
+        raise InputError("it is no Arrow file that Dataset.from_arrays wrote") from e
 
 
 def find_source(source: str, settings: ReadSettings, cache: Path) -> Source:
