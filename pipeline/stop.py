@@ -39,6 +39,8 @@ class _State:
     describe: Callable[[], str] = str
     command: str = field(default_factory=lambda: shlex.join(sys.orig_argv))
     last: threading.Timer | None = None
+    cleanups: list[Callable[[], object]] = field(default_factory=list)
+    """Called before the process ends at once."""
     described: bool = False
     """Whether the command has written its last line."""
 
@@ -153,11 +155,29 @@ def describe(error: BaseException) -> str:
     return f"{what}{where and ', '}{where}; to go on: {_state.command}"
 
 
-def end_now(error: BaseException, code: int) -> None:
-    """End the process from any thread, with its line unless another is written already."""
-    if not _state.described:
+@contextlib.contextmanager
+def cleaned_up_by(function: Callable[[], object]) -> Iterator[None]:
+    """Call a function where the process ends at once within the block, and nothing else would clean up."""
+    _state.cleanups.append(function)
+    try:
+        yield
+    finally:
+        _state.cleanups.remove(function)
+
+
+def command() -> str:
+    """The command that goes on, quoted for a shell."""
+    return _state.command
+
+
+def end_now(error: BaseException | None, code: int) -> None:
+    """End the process from any thread, with the error's line unless another is written already."""
+    if error and not _state.described:
         with contextlib.suppress(OSError):
             os.write(2, f"\n{describe(error)}\n".encode(errors="backslashreplace"))
+    for function in _state.cleanups:
+        with contextlib.suppress(Exception):
+            function()
     os._exit(code)
 
 
@@ -171,7 +191,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
         grace_is_over = bool(_state.reason)
         _state.reason = _state.reason or "time"
     elif _state.reason in SIGNALS.values():
-        os._exit(128 + number)
+        end_now(None, 128 + number)
     else:
         grace_is_over, _state.reason = False, SIGNALS[signal.Signals(number)]
         _prepare_end(number)

@@ -1,8 +1,10 @@
-"""Calls of Ray that would take over Ctrl-C in the main thread, and do not end by themselves on a request to stop."""
+"""Calls of Ray that would take over Ctrl-C, do not end on a request to stop, or end the process without a word."""
 
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from pipeline import stop
@@ -10,8 +12,28 @@ from pipeline.errors import Stopped
 
 T = TypeVar("T")
 
+GUARD = 'trap "" INT TERM HUP; read -r end || printf "\\n%s\\n" "$0" >&2'
+"""A shell's script: say $0 unless a line comes before the end of the input."""
+
 POLL_SECONDS = 0.2
 """Between two checks whether those who were asked to stop have done so."""
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Let a shell say the last words where this process cannot: Ray ends it without any if the raylet has gone."""
+    line = f"error: Ray has gone away, or something else has ended this command; to go on: {stop.command()}"
+    guard = subprocess.Popen(["sh", "-c", GUARD, line], stdin=subprocess.PIPE, start_new_session=True)
+
+    def release() -> None:
+        with suppress(OSError, ValueError):
+            guard.communicate(b"\n")
+
+    with stop.cleaned_up_by(release):
+        try:
+            yield
+        finally:
+            release()
 
 
 def call_aside(function: Callable[[], T], minutes: float = 0.0, has_settled: Callable[[], bool] = lambda: False) -> T:

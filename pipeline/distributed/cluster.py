@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 import ray
@@ -69,11 +69,20 @@ def connected() -> Iterator[None]:
             raise InputError(f"{what}: {why}") from e
         stop.catch_signals_again()  # Ray has taken over SIGTERM
     try:
-        with _watched():
+        with stop.cleaned_up_by(_kill_children), _watched():
             yield
     finally:
         with stop.deferred():
             ray.shutdown()
+
+
+def _kill_children() -> None:
+    """End every process that this one has started, those of Ray that outlive its raylet for a while, too."""
+    import psutil  # type: ignore[import-untyped]  # Ray brings it, and has it found only once it is imported itself
+
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            process.kill()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool, Pool
 from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.actors import start_chain_actors
-from pipeline.distributed.aside import call_aside
+from pipeline.distributed.aside import call_aside, guarded
 from pipeline.distributed.observe import observers
 from pipeline.distributed.ray_private import Trainer, restart_count
 from pipeline.distributed.status import RemoteProgress, RemoteRequest, status_actor
@@ -79,7 +79,7 @@ def run_on_ray(job: Job[Any], spec: Spec, device: torch.device, command: str = "
         LearnersLost: as `run_learners` does.
     """
     command = command or lease.acquire(Storage.at(job.out))
-    with observers(job, spec, command), chain_actors(job, spec) as handles:
+    with guarded(), observers(job, spec, command), chain_actors(job, spec) as handles:
         if job.resources.learners:
             return run_learners(job, spec, handles, command)
         configure_process(job.resources.threads)

@@ -21,7 +21,7 @@ from ray.actor import ActorHandle
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from pipeline.distributed.aside import call_aside
+from pipeline.distributed.aside import call_aside, guarded
 from pipeline.distributed.cluster import Bundle, bundles, require_resources
 from pipeline.distributed.status import RemoteRequest, status_actor
 from pipeline.distributed.train import chain_actors, chain_pool
@@ -177,7 +177,7 @@ def _fit(
     space: dict[str, Any],
     total: int,
 ) -> None:
-    with status_actor(shows_progress=False) as status:
+    with guarded(), status_actor(shows_progress=False) as status:
         bound = tune.with_resources(partial(trainable, plan, status), tune.PlacementGroupFactory(_trial_bundles(plan)))
         tuner = _tuner(plan, name, bound, config, space, total)
         errors = call_aside(tuner.fit, plan.minutes, lambda: not ray.get(status.working.remote())).errors
