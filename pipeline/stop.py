@@ -22,7 +22,7 @@ from pipeline.errors import Stopped
 GRACE_SECONDS = 6.0
 """How long deferred work may take, after a signal, until it asks for the request. A budget of time never interrupts it.
 """
-LAST_SECONDS = 13.0
+LAST_SECONDS = 11.0
 """Time from a signal to the end of the process, whatever still hangs then."""
 SIGNALS = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 START = time.monotonic()

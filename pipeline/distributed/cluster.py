@@ -20,7 +20,7 @@ from ray.autoscaler.sdk import request_resources
 
 from pipeline import stop
 from pipeline.distributed.ray_private import default_temporary_folder, has_dead_processes, max_cluster_resources
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError, RunError, Stopped
 from pipeline.progress import doing
 from pipeline.runs.job import Job, Range
 
@@ -48,6 +48,24 @@ def connected() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
+    _connect(address)
+    try:
+        with stop.cleaned_up_by(_kill_children):
+            try:
+                with _watched():
+                    yield
+            except Stopped as e:
+                if address == "local":  # Ray would take its time to end processes that are at work
+                    sys.stdout.flush()
+                    stop.end_now(e, e.exit_code)
+                raise
+    finally:
+        with stop.deferred():
+            ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Connect to a cluster, or start one for the address `local`. Raises InputError where there is none."""
     if re.match("https?://", address):
         raise InputError(f"RAY_ADDRESS={address} is where jobs are submitted; name host:port, or unset it")
     if match := re.fullmatch(r"(?:ray://)?\[?([^\]/]+)\]?:(\d+)", address):
@@ -68,12 +86,6 @@ def connected() -> Iterator[None]:
             what = "Ray cannot start here" if address == "local" else f"no Ray cluster answers at RAY_ADDRESS={address}"
             raise InputError(f"{what}: {why}") from e
         stop.catch_signals_again()  # Ray has taken over SIGTERM
-    try:
-        with stop.cleaned_up_by(_kill_children), _watched():
-            yield
-    finally:
-        with stop.deferred():
-            ray.shutdown()
 
 
 def _kill_children() -> None:

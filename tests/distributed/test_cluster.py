@@ -4,7 +4,14 @@ import time
 import pytest
 
 from pipeline.distributed import RAY_ENVIRONMENT
-from pipeline.distributed.cluster import bundles, connected, job_bundles, missing_resources, wait_for_resources
+from pipeline.distributed.cluster import (
+    _connect,
+    bundles,
+    connected,
+    job_bundles,
+    missing_resources,
+    wait_for_resources,
+)
 from pipeline.errors import InputError
 from pipeline.runs.job import Range, override
 
@@ -56,3 +63,9 @@ def test_waiting_ends_at_the_deadline(ray_session, small, capsys):
     with pytest.raises(InputError, match=r"need 1 GPU \(0 there\), still, after"):
         wait_for_resources(override(small, actors=1, gpus_per_actor=1.0, wait_for_resources=0.2))
     assert "waiting up to 0.2 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1:1"])
+def test_an_address_where_no_cluster_is_is_refused(address):
+    with pytest.raises(InputError, match="RAY_ADDRESS="):
+        _connect(address)
