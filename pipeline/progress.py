@@ -133,7 +133,8 @@ class TerminalBar:
         self._bar.close()
 
     def _draw_on_time(self) -> None:
-        begin, pause = time.monotonic(), DELAY_SECONDS
+        measured = self._bar.total is not None
+        begin, pause = time.monotonic(), DELAY_SECONDS if measured or self._terminal else SILENCE_SECONDS
         while not self._end.wait(pause):
             rare = not self._terminal and time.monotonic() > begin + PATIENCE_SECONDS
             pause = RARE_SECONDS if rare else 0.5 if self._terminal else SILENCE_SECONDS
