@@ -18,6 +18,7 @@ from pipeline.data.dataset import load_data
 from pipeline.distributed.tune import SearchPlan, search, suggested_recipe
 from pipeline.recipe import init_networks
 from pipeline.runs.job import override
+from pipeline.runs.storage import Storage
 from pipeline.search.budgets import TrialBudget
 from pipeline.search.trials import read_records, run_trial
 
@@ -48,7 +49,7 @@ def with_tune(cores: int) -> tuple[float, list[dict]]:
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()
         search(plan(folder, TRIALS + cores))
-        found = read_records(f"{folder}/trials")
+        found = read_records(Storage.at(folder) / "trials")
         ends = sorted((Path(folder) / "trials" / name / "trial.json").stat().st_mtime for name in found)
         print(f"{cores} cores: first trial after {ends[0] - began:.1f} s")
         settings = [record["settings"] for record in found.values()]

@@ -20,6 +20,7 @@ def send(number):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_interrupts_work_and_the_handlers_before_are_back(name, monkeypatch):
     monkeypatch.setattr(os, "dup2", lambda *args: None)  # the hang-up of a terminal, whose streams the tests need
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has the tests ignore
     before = [signal.getsignal(number) for number in stop.SIGNALS]
     with pytest.raises(Stopped) as caught, stop.requests_handled():
         send(getattr(signal, name))

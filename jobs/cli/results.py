@@ -24,12 +24,16 @@ class ResultFolder:
     """A new folder for the results of a command."""
 
     def __init__(self, args: SnapshotArgs, snapshot: Snapshot, command: str):
-        """Create the folder. Raises InputError where it exists, or cannot be created."""
+        """Create the folder, or take an empty one, as a command that stopped leaves it.
+
+        Raises:
+            InputError: it has files, or cannot be created.
+        """
         name = f"{command}-{snapshot.update}"
         self.snapshot, self.storage = snapshot, Storage.at(args.out) if args.out else Storage.at(args.run) / name
         typed = (args.out or f"{args.run.rstrip('/')}/{name}").rstrip("/")
         self.shown = str(self.storage) if is_uri(typed) else typed
-        if self.storage.check_exists():
+        if self.storage.check_exists() and self.storage.names():
             raise InputError("exists: results are never overwritten; choose another folder", "out", self.shown)
         if not self.storage.local:
             return

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
+from pydantic import TypeAdapter
 
 from jobs.cli.begin import SEARCH_FILE
 from pipeline.data.files import SplitName
@@ -96,7 +97,7 @@ class Search(Settings):
 def read_args(storage: Storage) -> Search:
     """The arguments of the search in a folder. Raises InputError where there is none of this version."""
     try:
-        return Search(**storage.read_json(SEARCH_FILE)["args"])
+        return TypeAdapter(Search).validate_python(storage.read_json(SEARCH_FILE)["args"])  # a list becomes a tuple
     except (TypeError, ValueError, KeyError) as e:
         why = f"{SEARCH_FILE} is not a search of this version: {str(e).splitlines()[0]}"
         raise InputError(why, "run", storage.path) from e

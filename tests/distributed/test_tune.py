@@ -12,6 +12,7 @@ from pipeline.distributed.tune import ResumableASHA, SearchPlan, check_room, con
 from pipeline.errors import InputError
 from pipeline.recipes.short_run import ShortRun
 from pipeline.runs.job import override
+from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.search.budgets import TrialBudget
 from pipeline.search.trials import read_records
@@ -31,7 +32,7 @@ def plan(small):
 
 def test_a_search_saves_every_trial_and_continues_where_it_stopped(ray_session, plan):
     search(plan)
-    records = read_records(f"{plan.out}/trials")
+    records = read_records(Storage.at(plan.out) / "trials")
     assert len(records) == plan.trials
     for name, record in records.items():
         job = json.loads((Path(plan.out) / "trials" / name / "job.json").read_text())
@@ -42,10 +43,12 @@ def test_a_search_saves_every_trial_and_continues_where_it_stopped(ray_session, 
         assert gradient_evaluations == sorted(set(gradient_evaluations))
     best = suggested_recipe(plan, next(iter(records.values()))["settings"])
     confirm(plan, {"best-seed-1": replace(plan.job, recipe=best, seed=1)})
-    confirmed = {k: (one["split"], len(one["reports"])) for k, one in read_records(f"{plan.out}/confirm").items()}
+    confirmed = {
+        k: (one["split"], len(one["reports"])) for k, one in read_records(Storage.at(plan.out) / "confirm").items()
+    }
     assert confirmed == {"best-seed-1": ("test", 1)}
     search(plan)  # it has ended: no new trial runs
-    assert read_records(f"{plan.out}/trials") == records
+    assert read_records(Storage.at(plan.out) / "trials") == records
 
 
 def test_a_trial_that_does_not_fit_is_an_error(ray_session, plan):
@@ -62,7 +65,7 @@ def test_a_trial_with_actors_is_the_same_trial(ray_session, plan):
     job = override(plan.job, actors=1, cpus_per_actor=0.25)
     with_actors = replace(one, out=f"{plan.out}/with-actors", job=job)
     search(with_actors)
-    (alone,), (helped,) = (read_records(f"{p.out}/trials").values() for p in (one, with_actors))
+    (alone,), (helped,) = (read_records(Storage.at(p.out) / "trials").values() for p in (one, with_actors))
     assert alone["settings"] == helped["settings"]
     assert [r["quality"] for r in alone["reports"]] == [r["quality"] for r in helped["reports"]]
 

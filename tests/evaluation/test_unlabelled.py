@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from running import run
+from small_recipes import LATENT
 
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.judges import classifier
 from pipeline.evaluation.judges.classifier import trained_classifier
 from pipeline.evaluation.plan import missing_metrics, why_no_distance
-from pipeline.runs.job import override
+from pipeline.runs.job import load_dataset, override
 
 
 def test_a_run_on_unlabelled_images_ends_with_pictures_and_without_distances(small):
@@ -54,6 +55,16 @@ def test_a_few_labelled_images_have_a_distance_and_what_is_missing_is_said(small
     assert {"frechet", "frechet_floor"} <= metrics.keys()
     said = [line.partition(":")[0] for line in missing_metrics(data, 10)]
     assert said == ["no kernel distance or class score"]
+
+
+def test_a_run_on_a_single_text_ends_well(small, tmp_path):
+    (tmp_path / "one.csv").write_text("text\na cat sees a cat\n")
+    job = override(small, recipe=LATENT, source=str(tmp_path / "one.csv"), eval_samples=10, updates=2)
+    result = run(job)
+    assert not {"fppl", "rppl"} & result["metrics"].keys()
+    assert missing_metrics(load_dataset(job), 10) == [
+        "no perplexity of samples: a language model needs two texts or more"
+    ]
 
 
 def test_the_classifier_learns_from_labelled_items_alone():

@@ -73,8 +73,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(command, line, why, ray_se
 
 
 def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
-    line = "search short-run --preset eight-gaussians --budget 3000 --reports 3 --samples 30 --trials 2 --confirm 1"
-    code, out, err = command(f"{line} --seeds 1 --cpus-per-trial .25 --out found")
+    search_line = (
+        "search short-run --preset eight-gaussians --budget 3000 --reports 3 --samples 30 --trials 2 --confirm 1"
+    )
+    code, out, err = command(f"{search_line} --confirm 1 --seeds 1 --cpus-per-trial .25 --out found")
     assert code == 0, err
     result = json.loads(Path("found/result.json").read_text())
     assert sum(result["counts"][name] for name in ("complete", "stopped_early", "diverged", "failed")) == 2
@@ -110,6 +112,10 @@ def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
     code, _, err = command("resume found")
     assert code == 0, err
     assert json.loads(Path("found/result.json").read_text()) == result
+    code, out, err = command(f"{search_line} --confirm 1 --seeds 1 --cpus-per-trial .25 --out found --resume-if-exists")
+    assert (code, out) == (0, f"{Path('found').resolve()} has finished; see its result.json\n"), err
+    code, _, err = command(f"{search_line} --confirm 1 --seeds 2 --cpus-per-trial .25 --out found --resume-if-exists")
+    assert (code, err) == (2, "error: --seeds 2: the search has 1\n")
 
 
 def test_the_preset_of_a_search_has_its_data_and_labels(tmp_path):

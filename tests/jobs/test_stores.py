@@ -50,6 +50,22 @@ def ok(command, line):
     return out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("remote", FOLDERS, indirect=True)
+def test_one_command_begins_and_goes_on_with_data_in_a_store(command, remote):
+    data, run = remote("data"), remote("run")
+    at(data).write("points.csv", b"x,y,label\n" + b"".join(b"%d,%d,%d\n" % (i, i * i, i % 2) for i in range(40)))
+    line = f"short_run eight-gaussians --data {data} --learners 0 --actors 0 --batch-size 8 --steps 2 --eval-samples 0"
+    ok(command, f"{line} --updates 2 --out {run} --resume-if-exists")
+    before = weights(run)
+    assert "has finished" in ok(command, f"{line} --updates 2 --out {run} --resume-if-exists")
+    at(run).remove("result.json")
+    ok(command, f"{line} --updates 2 --out {run} --resume-if-exists")
+    assert weights(run) == before
+    code, _, err = command(f"{line} --updates 3 --out {run} --resume-if-exists")
+    assert (code, err.count("\n")) == (2, 1)
+
+
 @pytest.mark.parametrize("remote", [FOLDERS[1], *(pytest.param(FOLDERS[i], marks=pytest.mark.slow) for i in (0, 2, 3))],
                          indirect=True)  # fmt: skip
 def test_a_run_is_trained_continued_measured_and_sampled_from_and_to(command, remote, a_run):
@@ -57,7 +73,7 @@ def test_a_run_is_trained_continued_measured_and_sampled_from_and_to(command, re
     ok(command, f"short_run digits {SMALL} --updates 1 --out {run}")
     code, _, err = command(f"short_run digits {SMALL} --updates 1 --out {run}")
     assert (code, err.count("\n")) == (2, 1)
-    assert f"continue it with jobs.resume {run}" in err
+    assert f"continue it with --resume-if-exists, or jobs.resume {run}" in err
     ok(command, f"resume {run} --updates 2")
     assert weights(run) == weights(a_run)
     out = ok(command, f"evaluate {run} --metrics samples --n 20")
@@ -266,4 +282,4 @@ def test_a_run_in_a_local_folder_of_any_name(command, name, a_run, tmp_path):
     assert len(np.load(run / "x y.npy")) == 4
     code, _, err = command(f"short_run digits {SMALL} --out {quoted}")
     assert code == 2
-    assert f"continue it with jobs.resume {quoted}" in err
+    assert f"continue it with --resume-if-exists, or jobs.resume {quoted}" in err
