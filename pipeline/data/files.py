@@ -155,10 +155,12 @@ def _local_file(path: str) -> File:
 
 
 def _list_remote(source: str) -> tuple[Any, str, list[File]]:
-    from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, PyFileSystem
+    from pyarrow.fs import FileSelector, FileType, FSSpecHandler, PyFileSystem
+
+    from pipeline.filesystems import open_filesystem
 
     if source.partition("://")[0] in PYARROW_SCHEMES:
-        fs, root = FileSystem.from_uri(source)
+        fs, root = open_filesystem(source)
     else:
         from fsspec.core import url_to_fs
 

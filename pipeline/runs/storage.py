@@ -9,22 +9,16 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
-from urllib.parse import parse_qsl
 
 from pyarrow import fs
 
 from pipeline.errors import InputError, RunReadError, RunWriteError
+from pipeline.filesystems import open_filesystem
 from pipeline.runs import uri as uris
 
 PART_SUFFIX = ".part"
 """Ends the name of a file that is not whole yet."""
 OBJECT_STORES = ("s3", "gcs", "abfs")
-S3_TIMEOUT_SECONDS, S3_ATTEMPTS = 5, 3
-"""How long a request to an S3 server may go without a byte, and how often it is made."""
-GCS_RETRY_SECONDS = 15
-"""How long a request to Google's store is repeated, where the URI does not say; pyarrow's default is 15 minutes."""
-GCS_EMULATOR = "STORAGE_EMULATOR_HOST"
-"""Where Google's own clients find another server; pyarrow has to be told."""
 
 
 @contextlib.contextmanager
@@ -78,13 +72,11 @@ class Storage(NamedTuple):
             return cls(fs.LocalFileSystem(), path, path)
         uri = uris.encode(uri)
         try:
-            filesystem, path = fs.FileSystem.from_uri(_with_gcs_defaults(uri))
+            filesystem, path = open_filesystem(uri)
         except (ValueError, OSError) as e:
             raise InputError(f"{uris.without_secrets(uri)} is not a folder that can be used: {_reason(e)}") from e
         if isinstance(filesystem, fs.LocalFileSystem):
             return cls(filesystem, path, path)
-        if filesystem.type_name == "s3":
-            filesystem = _with_timeouts(filesystem, uri)
         path = re.sub("/+", "/", path).strip("/")
         if not path:
             raise InputError(f"{uris.without_secrets(uri)} names no bucket")
@@ -210,25 +202,3 @@ class Storage(NamedTuple):
             folder, _, name = path.removeprefix(f"{other.path}/").rpartition("/")
             (self / folder if folder else self).write(name, other.read(f"{folder}/{name}" if folder else name))
         return versions
-
-
-def _with_timeouts(filesystem: fs.S3FileSystem, uri: str) -> fs.S3FileSystem:
-    """The same filesystem, but it gives up soon, which a URI cannot say; pyarrow's own takes minutes."""
-    _, (options, *_) = filesystem.__reduce__()
-    if not {name for name, _ in parse_qsl(uri.partition("?")[2])} <= options.keys():
-        return filesystem  # what it is made of does not hold all of the query
-    timeouts = {"connect_timeout": S3_TIMEOUT_SECONDS, "request_timeout": S3_TIMEOUT_SECONDS}
-    return fs.S3FileSystem(**{**options, **timeouts}, retry_strategy=fs.AwsStandardS3RetryStrategy(S3_ATTEMPTS))
-
-
-def _with_gcs_defaults(uri: str) -> str:
-    """A URI of Google's store that gives up soon, and goes where GCS_EMULATOR says; any other URI as it is."""
-    if not re.match("gs://|gcs://", uri):
-        return uri
-    parameters = {} if "retry_limit_seconds=" in uri else {"retry_limit_seconds": str(GCS_RETRY_SECONDS)}
-    if (server := os.environ.get(GCS_EMULATOR)) and "endpoint_override=" not in uri:
-        scheme, _, host = server.rpartition("://")
-        parameters |= {"endpoint_override": host.rstrip("/"), "scheme": scheme or "http"}
-        uri = re.sub("://(?:anonymous@)?", "://anonymous@", uri, count=1)
-    more = "&".join(f"{name}={value}" for name, value in parameters.items())
-    return f"{uri}{'&' if '?' in uri else '?'}{more}" if more else uri
