@@ -58,7 +58,7 @@ _factory: ContextVar[Factory] = ContextVar("factory", default=NoBar)
 
 
 @contextlib.contextmanager
-def shown_by(factory: Factory | None) -> Iterator[None]:
+def bars_from(factory: Factory | None) -> Iterator[None]:
     """Let a factory make the bars of the block; None: there are none."""
     token = _factory.set(factory or NoBar)
     try:

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from pipeline import stop
 from pipeline.errors import STOP_CODES, InputError, RunError, Stopped
-from pipeline.progress import TerminalBar, shown_by
+from pipeline.progress import TerminalBar, bars_from
 from pipeline.runs.uri import CREDENTIALS, without_secrets
 
 FLAG_NAMES = {"source": "data"}
@@ -39,7 +39,7 @@ def run_command(main: Callable[[Sequence[str]], None], args: Sequence[str] | Non
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that it cannot encode must not end a command
             stream.reconfigure(errors="backslashreplace")
-    with stop.requests_handled(), shown_by(TerminalBar):
+    with stop.requests_handled(), bars_from(TerminalBar):
         try:
             try:
                 _prepare_environment()

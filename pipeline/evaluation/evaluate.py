@@ -31,7 +31,7 @@ from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.evaluation.plan import EvaluationPlan, available_starts, dataset_of_split, plan_evaluation
 from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Split
-from pipeline.progress import ProgressBar, shown_by, track
+from pipeline.progress import ProgressBar, bars_from, track
 from pipeline.rng import fold
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import class_tasks, decode_states, final_states, run_tasks
@@ -97,7 +97,7 @@ def evaluate(
     """
     seed = snapshot.job.seed if seed is None else seed
     plan = plan_evaluation(snapshot, groups, options)
-    with shown_by(progress):
+    with bars_from(progress):
         return _measure(plan, _setups(snapshot, pool, seed, map_function), options)
 
 

@@ -32,7 +32,7 @@ def write(folder, cells, name="a.parquet"):
     return str(folder / name)
 
 
-def shown(path, **settings):
+def pixels_of(path, **settings):
     """The pixels (n, h, w, c) that a data set has of pictures."""
     return load_data(str(path), **settings).table.column("x").transpose(0, 2, 3, 1)
 
@@ -100,7 +100,7 @@ LOSSLESS = [
 
 @pytest.mark.parametrize(("data", "expected", "tolerance"), LOSSLESS)
 def test_a_picture_is_what_it_shows(tmp_path, data, expected, tolerance):
-    x = shown(write(tmp_path, [data]))[0]
+    x = pixels_of(write(tmp_path, [data]))[0]
     assert x.shape == expected.shape
     assert np.abs(x.astype(int) - expected).max() <= tolerance
 
@@ -111,7 +111,7 @@ def test_white_may_be_zero(tmp_path, photometric):
         data = bytearray(encode(image, "TIFF"))
         at = data.index(bytes([6, 1, 3, 0, 1, 0, 0, 0])) + 8  # tag 262, a short
         data[at] = photometric
-        x = shown(write(tmp_path, [bytes(data)]))[0, ..., 0]
+        x = pixels_of(write(tmp_path, [bytes(data)]))[0, ..., 0]
         assert np.array_equal(x, grey if photometric else 255 - grey)
 
 
@@ -157,8 +157,8 @@ def test_transparent_pixels_are_set_on_the_background(tmp_path, kind, background
 def test_a_picture_that_is_all_opaque_has_no_background(tmp_path):
     opaque = encode(Image.fromarray(np.dstack([COLOUR, np.full(SHAPE, 255, np.uint8)])), "PNG")
     grey = encode(Image.merge("LA", [Image.fromarray(GREY), Image.new("L", SHAPE[::-1], 255)]), "PNG")
-    assert np.array_equal(shown(write(tmp_path, [opaque]), background="red")[0], COLOUR)
-    assert np.array_equal(shown(write(tmp_path, [grey]), background="red")[0], GREY[..., None])
+    assert np.array_equal(pixels_of(write(tmp_path, [opaque]), background="red")[0], COLOUR)
+    assert np.array_equal(pixels_of(write(tmp_path, [grey]), background="red")[0], GREY[..., None])
     assert load_data(write(tmp_path, [opaque])).table.notes == []
 
 
@@ -182,7 +182,7 @@ def test_the_orientation_of_exif_is_applied(tmp_path, kind, orientation):
     exif = Image.Exif()
     exif[0x112] = orientation
     options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
-    x = shown(write(tmp_path, [encode(Image.fromarray(corners), kind, exif=exif, **options)]))[0].astype(int)
+    x = pixels_of(write(tmp_path, [encode(Image.fromarray(corners), kind, exif=exif, **options)]))[0].astype(int)
     expected = turns[orientation](corners)
     assert x.shape == expected.shape
     assert np.abs(x - expected).max() <= (6 if kind == "JPEG" else 0)
@@ -198,7 +198,7 @@ def test_pictures_without_a_range_are_refused_by_name(tmp_path, mode, name):
 def test_grey_and_coloured_pictures_together_are_coloured(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "ROWS_PER_PIECE", 3)
     order = [GREY, GREY, GREY, GREY, GREY, COLOUR, GREY, COLOUR, GREY]
-    x = shown(write(tmp_path, [encode(Image.fromarray(one), "PNG") for one in order]))
+    x = pixels_of(write(tmp_path, [encode(Image.fromarray(one), "PNG") for one in order]))
     assert all(np.array_equal(a, b if b.ndim == 3 else np.dstack([b] * 3)) for a, b in zip(x, order, strict=True))
 
 
@@ -244,7 +244,7 @@ def test_a_cell_holds_bytes_or_a_path_beside_its_file(tmp_path, layout):
         "absolute path": [str(tmp_path / path) for path in paths],
         "dictionary": pa.array(paths).dictionary_encode(),
     }[layout]  # fmt: skip
-    assert np.array_equal(shown(write(tmp_path, cells))[..., 0], images)
+    assert np.array_equal(pixels_of(write(tmp_path, cells))[..., 0], images)
 
 
 def test_a_path_to_nothing_names_the_row(tmp_path):
@@ -288,7 +288,7 @@ def test_threads_change_no_pixel(tmp_path, monkeypatch):
     for i, threads in enumerate((1, 4)):
         monkeypatch.setattr(pictures, "THREADS", threads)
         monkeypatch.setenv("EBM_CACHE", str(tmp_path / str(i)))
-        assert np.array_equal(shown(path), images)
+        assert np.array_equal(pixels_of(path), images)
 
 
 def test_exif_transpose_is_pillows(tmp_path):
@@ -296,4 +296,4 @@ def test_exif_transpose_is_pillows(tmp_path):
     exif[0x112] = 6
     data = encode(Image.fromarray(LEVELS), "PNG", exif=exif)
     turned = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-    assert np.array_equal(shown(write(tmp_path, [data]))[0, ..., 0], np.rint(turned / 257))
+    assert np.array_equal(pixels_of(write(tmp_path, [data]))[0, ..., 0], np.rint(turned / 257))
