@@ -76,6 +76,7 @@ def _opened_by_arviz(result):
     arviz.plot_autocorr(data, var_names=["energy"])
 
 
+@pytest.mark.slow
 def test_actors_find_the_same_numbers(command, persistent, ray_session):
     assert command(f"evaluate {persistent} {FEW} --out here")[0] == 0
     code, _, err = command(f"evaluate {persistent} {FEW} --actors 2 --cpus-per-actor .25 --out there")

@@ -34,7 +34,7 @@ def test_neural_transport_with_an_untrained_flow_is_one_line_and_nothing_is_writ
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("experiment", ["neural_transport", "flow_contrastive"])
+@pytest.mark.parametrize("experiment", ["flow_contrastive", pytest.param("neural_transport", marks=pytest.mark.slow)])
 def test_two_stages_in_one_command_are_those_of_two_commands(command, experiment):
     settings = "eight-gaussians --learners 0 --actors 0 --couplings 2 --hidden 4 --seed 2 --eval-samples 0"
     chains = "--width 4 --batch-size 8 --updates 2" + (" --steps 2" if experiment == "neural_transport" else "")

@@ -23,6 +23,7 @@ def results(folder):
     return [{k: v for k, v in one.items() if k != "seconds"} for one in runs]
 
 
+@pytest.mark.slow
 def test_a_study_has_every_arm_and_continues_where_it_stopped(command):
     line = f"studies.staleness {TINY} --samples 20 --out study"
     code, out, err = command(line)
