@@ -84,7 +84,7 @@ def read_presets(file: str, module: ModuleType) -> Mapping[str, Job[Any]]:
     place, namespace = Storage.at(file), dict[str, Any]()
     try:
         exec(compile(place.parent.read(place.name), file, "exec"), namespace)
-    except Exception as e:
+    except Exception as e:  # the file is a program of the user's
         why = " ".join(str(e).split())
         raise InputError(f"it cannot be read: {type(e).__name__}: {why}", "preset_file", file) from e
     presets, kinds = namespace.get("PRESETS"), {type(job.recipe) for job in module.PRESETS.values()}

@@ -45,12 +45,12 @@ def energy_figure(trajectories: Mapping[ChainStart, LongRunTrajectory], every: i
 def distance_figure(
     curves: Mapping[ChainStart, Mapping[float, float]], floor: float, name: str, steps: int
 ) -> "Figure":
-    """Distances to the data by start and multiple of `steps` steps, above that of as many training items."""
+    """Distances to the data by start and multiple of `steps` steps, above that of as many samples of the data."""
     figure = new_figure(6, 4)
     axes = figure.subplots()
     for start, curve in curves.items():
         axes.plot([m * steps for m in curve], list(curve.values()), label=f"from {start}", marker=".")
-    draw_level(axes, floor, "as many training items")
+    draw_level(axes, floor, "as many samples of the data")
     at_start = any(0 in curve for curve in curves.values())
     axes.set(xscale="symlog" if at_start else "log", yscale="log", xlabel="Langevin steps", ylabel=name)
     axes.set(title="distance to the data")

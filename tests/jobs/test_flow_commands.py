@@ -62,6 +62,19 @@ def test_a_killed_first_stage_goes_on_and_the_second_follows(command, monkeypatc
     assert weights("killed") == weights("longer")
 
 
+def test_one_command_begins_and_goes_on_in_either_stage(command):
+    line = f"neural_transport {TINY} --steps 2 --eval-samples 0 --flow-updates 3 --out run --resume-if-exists"
+    assert command(line)[0] == 0
+    before = weights("run")
+    assert "has finished: 2 updates" in command(line)[1]
+    for unfinished in ("run/result.json", "run/flow/result.json"):
+        Path(unfinished).unlink()
+    code, _, err = command(line)
+    assert code == 0, err
+    assert weights("run") == before
+    assert command(f"{line} --updates 3")[0] == 2
+
+
 class Killed(BaseException):
     """Ends a command anywhere, as a kill does."""
 

@@ -28,7 +28,7 @@ def convergence_figure(evidence: Evidence) -> "Figure":
     energy.set(xscale="log", xlabel="Langevin steps", title="mean energy / temperature")
     energy.legend()
     for axes in distance:
-        draw_level(axes, evidence.floor, "as many training items")
+        draw_level(axes, evidence.floor, "as many samples of the data")
         axes.set_xscale("symlog", linthresh=evidence.steps)
         axes.set(xlim=(0, None), yscale="log", xlabel="Langevin steps", title=f"{evidence.metric} to the data")
         axes.legend()

@@ -78,7 +78,7 @@ def _short_chains(evidence: Evidence) -> _ShortChains:
         return _ShortChains(near, f"d is {'about 0' if near else f'on one side of 0 ({evidence.one_sided:.2f} of 1)'}")
     half = math.sqrt(evidence.floor * noise.distance[0])
     chains = f"chains of K = {evidence.steps} steps from {evidence.own_start}"
-    scale = f"(as many training items {evidence.floor:.3g}, noise {noise.distance[0]:.3g})"
+    scale = f"(as many samples of the data {evidence.floor:.3g}, noise {noise.distance[0]:.3g})"
     return _ShortChains(own.distance[1] < half, f"{evidence.metric} {own.distance[1]:.3g} of {chains} {scale}")
 
 
