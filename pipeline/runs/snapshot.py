@@ -95,8 +95,8 @@ def open_snapshot(job: Job[Any], device: torch.device, update: int | None = None
     checkpoints = Storage.at(job.out) / "checkpoints"
     updates = [checkpoint.update_of(name) for name in checkpoint.whole_names(checkpoints)]
     if update not in updates:
-        has = f"the run has {', '.join(map(str, updates))}" if updates else "there is no checkpoint yet"
-        raise InputError(f"{has} (a run keeps its keep_checkpoints newest ones)", "checkpoint", update)
+        has = f"the run has {', '.join(map(str, updates))}; it removes older ones" if updates else "there is none yet"
+        raise InputError(has, "checkpoint", update)
     return _at(_initial(job, device), checkpoint.checkpoint_folder(checkpoints, update))
 
 

@@ -116,5 +116,5 @@ def test_an_older_checkpoint_is_sampled_and_evaluated_by_name(command, a_run):
     assert code == 0, err
     assert read_result(Path(a_run) / "evaluate-2")["update"] == 2
     refused = command(f"sample {a_run} --n 8 --checkpoint 3 --out none.npy")
-    why = "the run has 2, 4 (a run keeps its keep_checkpoints newest ones)"
+    why = "the run has 2, 4; it removes older ones"
     assert refused[::2] == (2, f"error: --checkpoint 3: {why}\n")
