@@ -1,58 +1,60 @@
-"""Short-run MCMC (1904.09770) on digits as a plain script, with the settings of the preset `digits-K40`."""
+"""Short-run MCMC (1904.09770, algorithm 1) as a plain script.
+
+The paper's loop and, but for width, number of steps and rate, its settings: drift 1, noise .01, chains from U[-1, 1],
+Adam, batches of 64.
+"""
 
 import time
+from functools import partial
 
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 
-BATCH, STEPS, NOISE, DATA_NOISE, RATE, ANNEAL = 64, 40, 0.01, 0.05, 5e-4, 300
+BATCH, STEPS, NOISE, DATA_NOISE, RATE, WIDTH = 64, 40, 0.01, 0.05, 5e-4, 32
 
 
-def network():
-    return nn.Sequential(
-        nn.Conv2d(1, 32, 3, 1, 1), nn.LeakyReLU(0.2),
-        nn.Conv2d(32, 64, 4, 2, 1), nn.LeakyReLU(0.2),
-        nn.Conv2d(64, 1, 4, 1, 0),
-    )  # fmt: skip
+def network(channels, side, width):
+    """3x3 at full size, then 4x4 convolutions of stride 2 down to 4x4 or less, then one number."""
+    layers, inner = [nn.Conv2d(channels, width, 3, 1, 1), nn.LeakyReLU(0.2)], width
+    while side > 4:
+        outer, side = min(2 * inner, 8 * width), side // 2
+        layers += [nn.Conv2d(inner, outer, 4, 2, 1), nn.LeakyReLU(0.2)]
+        inner = outer
+    return nn.Sequential(*layers, nn.Conv2d(inner, 1, side, 1, 0))
 
 
-def sample(energy, n):
-    x = (2 * torch.rand(n, 1, 8, 8) - 1).requires_grad_()
+def sample(energy, shape, n):
+    x = (2 * torch.rand(n, *shape) - 1).requires_grad_()
     for _ in range(STEPS):
         (slope,) = torch.autograd.grad(energy(x).sum(), x)
         x.data += -slope + NOISE * torch.randn_like(x)
     return x.detach()
 
 
-def train(seed, updates, every, shown):
-    """(CPU seconds of learning, samples) after each `every` updates."""
+def train(images, seed, rate=RATE, anneal=0, width=WIDTH):
+    """Learn for ever; after each update, the CPU seconds of learning so far, and a function that draws n samples.
+
+    `images` (n, c, h, w) are in [-1, 1]. The rate falls as anneal / update; 0: it is constant.
+    """
     torch.manual_seed(seed)
-    data = torch.tensor(load_digits().images[:, None], dtype=torch.float32) / 8 - 1
-    energy = network()
-    optimizer = torch.optim.Adam(energy.parameters(), lr=RATE)
-    spent, found = 0.0, []
-    for update in range(updates):
+    shape = tuple(images.shape[1:])
+    energy = network(shape[0], shape[1], width)
+    optimizer = torch.optim.Adam(energy.parameters(), lr=rate)
+    spent, update = 0.0, 0
+    while True:
         began = time.process_time()
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, ANNEAL / max(update, 1))
-        x = data[torch.randint(len(data), (BATCH,))]
+            group["lr"] = rate * min(1.0, anneal / max(update, 1)) if anneal else rate
+        x = images[torch.randint(len(images), (BATCH,))]
         x = x + DATA_NOISE * torch.randn_like(x)
         for p in energy.parameters():
             p.requires_grad_(False)
-        chains = sample(energy, BATCH)
+        chains = sample(energy, shape, BATCH)
         for p in energy.parameters():
             p.requires_grad_(True)
         loss = energy(x).mean() - energy(chains).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        spent += time.process_time() - began
-        if (update + 1) % every == 0:
-            found.append((spent, torch.cat([sample(energy, BATCH) for _ in range(-(-shown // BATCH))])[:shown]))
-    return found
-
-
-if __name__ == "__main__":
-    for seconds, x in train(seed=0, updates=600, every=100, shown=BATCH):
-        print(f"{seconds:.1f} CPU s, samples of mean {x.mean():.3f} and sd {x.std():.3f}")
+        spent, update = spent + time.process_time() - began, update + 1
+        yield spent, partial(sample, energy, shape)

@@ -1,7 +1,6 @@
 """A whole run: training, then the final evaluation."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -21,9 +20,9 @@ from pipeline.runs.job_json import to_json
 from pipeline.runs.journal import RunJournal
 from pipeline.runs.snapshot import Snapshot, newest_snapshot
 from pipeline.runs.storage import Storage
-from pipeline.samplers.langevin import Langevin
 from pipeline.training.dynamics import LAGS, gap_and_grad_norm
 from pipeline.training.loop import train
+from pipeline.training.result import describe_run
 from pipeline.training.worker import Worker
 
 
@@ -138,25 +137,5 @@ def _write_result(worker: Worker, journal: RunJournal, evaluation: Evaluation) -
 
 
 def _result(worker: Worker, evaluation: Evaluation) -> dict[str, Any]:
-    job, counters = worker.job, asdict(worker.accounting.latest)
-    cost = {name: counters[name] for name in ("wall_seconds", "cpu_seconds", "gradient_evaluations", "staleness_waits")}
-    return {
-        "name": job.name,
-        "recipe": to_json(job)["recipe"]["type"].rpartition(".")[2],
-        "seed": job.seed,
-        "updates": job.updates,
-        "sampler": sampler_settings(worker),
-        **cost,
-        "rollbacks": [one._asdict() for one in worker.rollbacks],
-        "faults": worker.faults(),
-        "weights_sha256": digest(worker.learner.nets),
-        **measurements_to_json(evaluation.measurements),
-    }
-
-
-def sampler_settings(worker: Worker) -> dict[str, float]:
-    """Steps and temperature of the sample chain's sampler and, of Langevin dynamics, drift and noise."""
-    recipe = worker.job.recipe
-    sampler = recipe.sampler(recipe.sample_chain, worker.learner.nets, worker.job.updates)
-    own = {"drift": sampler.drift, "noise": sampler.noise} if isinstance(sampler, Langevin) else asdict(sampler)
-    return {**own, "steps": sampler.steps, "temperature": sampler.temperature}
+    digests = {"weights_sha256": digest(worker.learner.nets)}
+    return {**describe_run(worker), **digests, **measurements_to_json(evaluation.measurements)}

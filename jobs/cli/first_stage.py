@@ -8,7 +8,7 @@ from pipeline.batch import Spec
 from pipeline.errors import InputError, RunWriteError
 from pipeline.recipes.flow import MaximumLikelihoodFlow
 from pipeline.runs.job import Job, ResourceSettings, check_job
-from pipeline.runs.job_json import load_run, to_json
+from pipeline.runs.job_json import has_finished, load_run, to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.storage import Storage
 from pipeline.training.pretrained import check_pretrained
@@ -72,7 +72,7 @@ def begin_first_stage(job: Job[Any], flow: Job[MaximumLikelihoodFlow]) -> Job[An
 
 def unfinished_first_stage(job: Job[Any]) -> Job[Any] | None:
     """The first stage of a run, where it has begun and not ended."""
-    if not awaits_first_stage(job) or Storage.at(job.init_from).exists("result.json"):
+    if not awaits_first_stage(job) or has_finished(Storage.at(job.init_from)):
         return None
     return replace(load_run(job.init_from), resources=_resources(job))
 

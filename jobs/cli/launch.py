@@ -33,7 +33,7 @@ from pipeline.recipes.flow import MaximumLikelihoodFlow
 from pipeline.run import run
 from pipeline.runs import checkpoint, lease
 from pipeline.runs.job import Job, check_job, load_dataset, override
-from pipeline.runs.job_json import check_identity, load_run, to_json
+from pipeline.runs.job_json import check_identity, has_finished, load_run, to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.storage import Storage
 from pipeline.training.pretrained import check_pretrained
@@ -63,7 +63,7 @@ def start_run(job: Job[Any], resume_if_exists: bool = False, flow: Job[MaximumLi
     if is_begun(storage, "run", out, resume_if_exists):
         places |= {"init_from": flow_folder(storage).uri} if flow else {}
         check_same(override(job, **places), own := load_run(out, sys.modules))
-        if storage.exists("result.json"):
+        if has_finished(storage):
             print(f"{storage} has finished: {own.updates} updates; see its result.json")
             return None
         return continue_run(override(own, minutes=job.resources.minutes))

@@ -10,6 +10,7 @@ within a seed, so that other load on the machine affects them alike.
 Runs that are finished in the folder are not repeated, and unfinished ones are resumed. Divergence is a result.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -189,15 +190,10 @@ def _run(job: Job[Any]) -> str:
     from jobs.cli.launch import run_job  # here: refusing flags and showing help do not need it
 
     storage = Storage.at(job.out)
-    if storage.exists("diverged.json"):
-        return str(storage.read_json("diverged.json"))
     if not storage.exists("result.json"):
-        try:
+        with contextlib.suppress(Diverged):  # result.json says it
             run_job(job, load_dataset(job).spec)
-        except Diverged as e:
-            storage.write_json("diverged.json", str(e))
-            return str(e)
-    return ""
+    return str(storage.read_json("result.json").get("diverged", {}).get("reason", ""))
 
 
 def _costs(job: Job[Any]) -> RunResult:

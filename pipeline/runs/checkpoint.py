@@ -126,16 +126,17 @@ def remove_after(checkpoints: Storage, name: str) -> None:
         (checkpoints / later).delete()
 
 
-def remove_unhealthy(checkpoints: Storage, last_target: int | None) -> None:
+def remove_unhealthy(checkpoints: Storage, last_target: int | None, before: int) -> None:
     """Remove what is newer than the checkpoint to roll back to: the newest healthy one, or nothing if there is none.
 
     Args:
         checkpoints: the run's.
         last_target: updates at the checkpoint of the last rollback, or None. If it would be that one again, the run
             rolls back to the one before, or to the start if the checkpoint is older than the history to judge it by.
+        before: updates after which, as it turned out, the run was on its way to diverge.
     """
     states = {name: read_state(checkpoints / name) for name in whole_names(checkpoints)}
-    healthy = [name for name, state in states.items() if state["healthy"]]
+    healthy = [name for name, state in states.items() if state["healthy"] and state["update"] <= before]
     repeated = healthy and update_of(healthy[-1]) == last_target
     if repeated and (len(healthy) > 1 or not states[healthy[-1]]["has_history"]):
         healthy.pop()

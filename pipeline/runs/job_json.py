@@ -54,6 +54,11 @@ def load_run(run: str, modules: Collection[str] = ()) -> Job[Any]:
     return dataclasses.replace(job, out=storage.uri)
 
 
+def has_finished(storage: Storage) -> bool:
+    """Whether the run in a folder has ended well; one that has diverged has not, and may go on."""
+    return storage.exists("result.json") and "diverged" not in storage.read_json("result.json")
+
+
 def from_json(settings: dict[str, Any], modules: Collection[str] = ()) -> Job[Any]:
     """The job that `to_json` wrote.
 

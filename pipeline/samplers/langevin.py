@@ -66,6 +66,13 @@ class Langevin(Settings):
         """Mean of |drift dU/dx| over noise sqrt(dimensions); far above 1, the chains only descend."""
         return self.drift * grad_norm.mean() / (grad_norm.new_tensor(self.noise) * math.sqrt(dimensions))
 
+    def step_ratio(self, grad_norm: Float[Tensor, " n"], dimensions: int) -> Float[Tensor, ""]:
+        """The step |drift dU/dx| per coordinate, over 1 / steps + noise: what a chain needs to cross data of size 1 in
+        all its steps, or to hold against its noise. Far above 1, chains jump across what they descend to.
+        """
+        step = self.drift * grad_norm.mean() / math.sqrt(dimensions)
+        return step / (1 / max(self.steps, 1) + self.noise)
+
     @torch.no_grad()
     def __call__(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> tuple[Tensor, Stats]:
         """Move n chains by `steps` steps; the states are detached. Raises InputError where U is not (n,)."""

@@ -1,6 +1,9 @@
-"""When a run counts as diverged: a number is not finite, or a metric has left the range of the run's own history.
+"""When a run counts as diverged: a number is not finite, or a metric has left the range of the run's own history, or
+that of any healthy run.
 
-The loop decides what follows: stop, or roll back.
+A runaway need not be fast: it may become its own history. So a run is judged also by a measure that has the same
+healthy range in all runs, and a checkpoint in hindsight: by where the runaway began that was noticed later. The loop
+decides what follows: stop, or roll back.
 """
 
 from collections.abc import Mapping
@@ -8,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor
 
 CHECKED = ("chain states", "loss", "gradient")
@@ -19,6 +23,10 @@ MONITORED = {
     "rms_displacement": "root mean square distance between start and end of a chain; it falls where a bank freezes",
 }
 """Metrics with a history, by the last part of their names. They are the same on all ranks."""
+LIMITS = {"step_ratio": 10.0}
+"""Metrics with a range that all healthy runs have, whatever the recipe and the data: the size that the gradient gives a
+Langevin step, per coordinate, over what a chain needs of it (`Langevin.step_ratio`). It is between .2 and 4 in healthy
+runs of all recipes; chains whose steps are far larger jump across what they descend to."""
 
 WINDOW = 2000
 """Updates of history."""
@@ -31,6 +39,9 @@ MOST = 1000.0
 """Factor beyond which everything is outside the history."""
 DEVIATIONS = 6.0
 """Between these two: robust standard deviations of the logarithm, from the history's quartile, that are outside."""
+ON_ITS_WAY = 1 / 3
+"""Share of the (logarithmic) way from the quartile to outside, above which a metric that is outside later is on its way
+there."""
 
 
 def nonfinite_flag(*quantities: list[Tensor]) -> Tensor:
@@ -64,7 +75,8 @@ class DivergenceMonitor:
     A metric is outside where it is not finite, or where its logarithm is DEVIATIONS robust standard deviations (1.48
     median absolute deviations), but at least LEAST and at most MOST, beyond the quartile of its history up to
     `patience` updates ago: above the lower quartile, or below the upper one for the displacement. The far quartile is
-    the reference so that a run that diverges early does not become its own yardstick.
+    the reference so that a run that diverges early does not become its own yardstick. One of LIMITS is outside above
+    its limit.
     """
 
     def __init__(self, patience: int):
@@ -78,21 +90,47 @@ class DivergenceMonitor:
         bad = ""
         for name, value in metrics.items():
             kind = name.rpartition("/")[2]
-            if kind in MONITORED and name.startswith(("chains/", "energy/")):
+            if kind in (*MONITORED, *LIMITS) and name.startswith(("chains/", "energy/")):
                 past = self.history.get(name, [])
                 self.history[name] = [*past[-WINDOW + 1 :], value]
-                outside = _is_outside(value, past[: max(0, len(past) + 1 - self.patience)], kind)
+                outside = bool(_excess(value, past[: max(0, len(past) + 1 - self.patience)], kind) > 1)
                 self.outside[name] = self.outside.get(name, 0) + 1 if self.patience and outside else 0
                 if not np.isfinite(value) or (self.patience and self.outside[name] >= self.patience):
                     bad = bad or name
         return bad
 
     def explain(self, name: str) -> str:
-        """What is wrong with a metric that `update` has named."""
+        """What is wrong with a metric that `update` has named, or that is outside at the end."""
         value, past = self.history[name][-1], np.abs(self.history[name][: -self.patience or None])
         if not np.isfinite(value):
             return "not finite"
-        return f"{value:.3g}, {self.patience} updates far from all before (median {np.median(past):.3g})"
+        n = self.outside[name]
+        if (kind := name.rpartition("/")[2]) in LIMITS:
+            return f"{value:.3g}, {n} updates above {LIMITS[kind]:g}, which no healthy run exceeds"
+        return f"{value:.3g}, {n} updates far from all before (median {np.median(past):.3g})"
+
+    def first_outside(self) -> str:
+        """The name of a metric that is outside now, or ""."""
+        return next((name for name, n in self.outside.items() if n), "")
+
+    def updates_on_the_way(self) -> int:
+        """For how many updates, up to the last, some metric has been on its way to outside; 0: none is.
+
+        What counts is the median over `patience` updates: one update in between does not end the way, and one that
+        stands out does not begin it.
+        """
+        return max(map(self._on_the_way, self.history), default=0) if self.patience else 0
+
+    def _on_the_way(self, name: str) -> int:
+        values = self.history[name]
+        if len(values) <= self.patience:
+            return 0
+        excess = _excess(np.array(values), values[: -self.patience], name.rpartition("/")[2])
+        medians = np.median(np.lib.stride_tricks.sliding_window_view(excess, self.patience), axis=1)
+        if medians[-1] < ON_ITS_WAY:
+            return 0
+        calm = np.flatnonzero(medians < ON_ITS_WAY)
+        return len(values) - (int(calm[-1]) + self.patience // 2 if len(calm) else 0)
 
     @property
     def any_outside(self) -> bool:
@@ -116,11 +154,22 @@ class DivergenceMonitor:
         self.outside = {name: int(n) for name, n in state["outside"].items()}
 
 
-def _is_outside(value: float, past: list[float], kind: str) -> bool:
-    if len(past) < SETTLED:
-        return False
-    below = kind == "rms_displacement"
-    logs = np.log(np.maximum(np.abs(past), 1e-30))
-    spread = 1.4826 * np.median(np.abs(logs - np.median(logs)))
-    away = np.log(max(abs(value), 1e-30)) - np.quantile(logs, 0.75 if below else 0.25)
-    return bool((-away if below else away) > np.clip(DEVIATIONS * spread, np.log(LEAST[kind]), np.log(MOST)))
+def _excess(value: float | ndarray, past: list[float], kind: str) -> ndarray:
+    """How far values are from the quartile of their past, as a share of the way (in logarithms) to outside."""
+    size, below = _log(value), kind == "rms_displacement"
+    if kind in LIMITS:
+        start = np.quantile(_log(past), 0.25) if len(past) >= SETTLED else 0.0
+        start = min(start, np.log(LIMITS[kind]) - 1)  # so that outside is above the limit, whatever the past
+        away, room = size - start, np.log(LIMITS[kind]) - start
+    elif len(past) < SETTLED:
+        return np.zeros_like(size)
+    else:
+        logs = _log(past)
+        away = size - np.quantile(logs, 0.75 if below else 0.25)
+        spread = 1.4826 * np.median(np.abs(logs - np.median(logs)))
+        room = np.clip(DEVIATIONS * spread, np.log(LEAST[kind]), np.log(MOST))
+    return np.nan_to_num((-away if below else away) / room, nan=np.inf)
+
+
+def _log(values: float | ndarray | list[float]) -> ndarray:
+    return np.log(np.maximum(np.abs(values), 1e-30))

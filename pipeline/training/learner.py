@@ -118,7 +118,8 @@ class Learner:
         """Metrics of one lane's chains.
 
         `staleness`: sd of U_now(x) - U_then(x) in units of the sd of U_now(x); `staleness_ess`, at temperature 1: the
-        effective share of the chains under weights exp(U_then - U_now); `gradient_to_noise` of Langevin chains.
+        effective share of the chains under weights exp(U_then - U_now); `step_ratio` and `gradient_to_noise` of
+        Langevin chains.
         """
         metrics: dict[str, Any] = {
             "grad_norm": result.grad_norm.mean(),
@@ -130,9 +131,11 @@ class Learner:
             "temperature": result.temperature,
         }
         sampler = self.recipe.sampler(chain, self.nets, update)
-        if isinstance(sampler, Langevin) and sampler.noise:
-            grad_norm = torch.tensor(result.grad_norm)
-            metrics["gradient_to_noise"] = sampler.gradient_to_noise(grad_norm, result.x[0].size)
+        if isinstance(sampler, Langevin):
+            grad_norm, dimensions = torch.tensor(result.grad_norm), result.x[0].size
+            metrics["step_ratio"] = sampler.step_ratio(grad_norm, dimensions)
+            if sampler.noise:
+                metrics["gradient_to_noise"] = sampler.gradient_to_noise(grad_norm, dimensions)
         if result.version < update:
             now, then = self._energies(chain, result, batch)
             metrics["staleness"] = relative_change(now, then)

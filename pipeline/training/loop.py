@@ -26,6 +26,8 @@ from pipeline.sampling.draw import decode_states, draw_tasks, final_states
 from pipeline.sampling.posterior import item_metrics, posterior_tasks
 from pipeline.training.collective import gather, world
 from pipeline.training.dynamics import gap_and_grad_norm, oscillation
+from pipeline.training.result import record_divergence
+from pipeline.training.rollback import may_roll_back, roll_back
 from pipeline.training.stopping import save_interrupted, stop_if_requested
 from pipeline.training.worker import Worker
 
@@ -78,7 +80,10 @@ def train(
             return _attempt(worker, start, progress, finish)
         except Diverged as e:
             fault = e.with_traceback(None)  # its frames would keep the networks in memory
-        worker, start = worker.roll_back(fault)
+        if not may_roll_back(worker):
+            record_divergence(worker, fault)
+            raise fault
+        worker, start = roll_back(worker, fault)
         if worker.rank == 0:
             _set_aside(worker, start, fault)
 

@@ -125,7 +125,10 @@ class Worker:
             more = {"chains/discarded_staleness": staleness, "chains/fresh": float(fresh)}
         collected = time.perf_counter()
         self.last = self.learner.update(update, batches, results, self.last, fresh)
-        if name := self.monitor.update(self.last):
+        name = self.monitor.update(self.last)
+        if update + 1 == self.job.updates:  # nothing is left in which it could come back
+            name = name or self.monitor.first_outside()
+        if name:
             version = next((result.version for result in results.values()), update)
             raise Diverged(name, update, version, -1, self.job.seed, self.monitor.explain(name))
         self.whole = update + 1
@@ -241,7 +244,7 @@ class Worker:
         own = checkpoint.read_part(place, "learner")
         self.learner.load_state_dict(own)
         self.monitor.load_state_dict(own["monitor"])
-        self._set_rollbacks([Rollback(*one) for one in state["rollbacks"]])
+        self.set_rollbacks([Rollback(*one) for one in state["rollbacks"]])
         self.last, self.pool.next = state["last"], state["next"] if in_flight else state["update"]
         self.accounting.restore(state, bool(self.lease and state.get("command") == self.lease.command))
         self.pool.ready |= {update: {} for update in range(state["update"], self.pool.next)}
@@ -264,34 +267,7 @@ class Worker:
         pretrained = load_pretrained(self.job, nets)
         self.job.recipe.data_dependent_init(nets, self.batch(0, Lane(0, self.job.lanes)), rng, pretrained)
 
-    def _set_rollbacks(self, rollbacks: list[Rollback]) -> None:
+    def set_rollbacks(self, rollbacks: list[Rollback]) -> None:
+        """Take over the rollbacks so far, with the attempt's random numbers and rates."""
         self.rollbacks, self.learner.attempt = rollbacks, len(rollbacks)
         self.learner.lr_factor = self.job.divergence.rollback_lr_factor ** len(rollbacks)
-
-    def roll_back(self, fault: Diverged) -> tuple["Worker", int]:
-        """A worker for the next attempt, at the last healthy checkpoint; this one is discarded.
-
-        If this run diverged from that checkpoint before, the next attempt starts one further back, as long as there is
-        one, or at the start if that checkpoint is older than the history it would be judged by. Results in flight are
-        dropped: they belong to the data and random numbers of the attempt that failed.
-
-        Returns:
-            The worker to continue with, and the number of updates it has made.
-
-        Raises:
-            Diverged: the fault, where the job does not roll back, or no more.
-        """
-        if self.job.divergence.on_divergence == "stop" or len(self.rollbacks) >= self.job.divergence.rollbacks:
-            raise fault
-        counters = self.accounting.total()
-        if self.rank == 0:
-            self.check_lease()
-            last = self.rollbacks[-1].resumed_at if self.rollbacks else None
-            checkpoint.remove_unhealthy(self.checkpoints, last)
-        del self.learner, self.banks  # the next attempt needs their memory
-        again = Worker(self.job, self.data, self.device, self.pool, self.lease, self.restart_count, self.requested)
-        self.pool.reset()
-        update = again.restore(in_flight=False)
-        again._set_rollbacks([*self.rollbacks, Rollback(fault.update, update, str(fault))])
-        again.accounting.before, again.accounting.offset = counters, again.accounting.current_faults()
-        return again, update

@@ -11,6 +11,7 @@ from running import CPU, Exploding, Fragile, local_pool, newest, run
 from pipeline.data.dataset import load_data
 from pipeline.errors import Diverged
 from pipeline.runs.job import override
+from pipeline.training.rollback import roll_back
 from pipeline.training.worker import Worker
 
 
@@ -72,7 +73,7 @@ def test_banks_go_back_too_and_rates_fall(fragile):
     before = {p: states.copy() for p, states in rank.banks["model"].states.items()}
     rank.step(2)
     assert any(not np.array_equal(states, before[p]) for p, states in rank.banks["model"].states.items())
-    back, update = rank.roll_back(Diverged("loss", 3, 3, 0, 0))
+    back, update = roll_back(rank, Diverged("loss", 3, 3, 0, 0))
     assert update == 2
     assert all(np.array_equal(states, before[p]) for p, states in back.banks["model"].states.items())
     back.step(2)
@@ -103,7 +104,7 @@ def test_chains_under_way_are_not_handed_to_the_next_attempt(fragile):
         rank.step(update)
     rank.save(2)
     assert rank.pool.ready
-    back, update = rank.roll_back(Diverged("loss", 3, 3, 0, 0))
+    back, update = roll_back(rank, Diverged("loss", 3, 3, 0, 0))
     assert (back.pool.ready, back.pool.next, update) == ({}, 2, 2)
     back.step(2)
 
