@@ -48,6 +48,8 @@ class ShortRun(Recipe):
     """Factor of the noise that chains start from."""
     data_noise: NonNegative = 0.03
     """Standard deviation of the noise added to the data (sigma), in units of the data's [-1, 1]."""
+    noise_per_step: NonNegative = 0.0
+    """Least standard deviation of that noise, in units of the chains' mean step per coordinate; 0: it is constant."""
     lr: NonNegative = 1e-4
     """Learning rate of Adam."""
     anneal: Count = 0
@@ -100,6 +102,7 @@ class ShortRun(Recipe):
     def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """U(x + sigma xi) - U(x_K), whose gradient is that of section 3.1."""
         x = batch["data"]["x"]
-        x = x + self.data_noise * standard_normal(tuple(x.shape), rng)
+        step = self.langevin.mean_step(chains["model"].stats.grad_norm, x[0].numel())
+        x = x + (self.noise_per_step * step).clamp(min=self.data_noise) * standard_normal(tuple(x.shape), rng)
         data, model = nets["energy"](x).mean(), nets["energy"](chains["model"].x).mean()
         return {"energy": data - model}, {"energy/gap": data - model, "energy/data": data, "energy/model": model}

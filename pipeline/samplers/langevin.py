@@ -64,14 +64,17 @@ class Langevin(Settings):
 
     def gradient_to_noise(self, grad_norm: Float[Tensor, " n"], dimensions: int) -> Float[Tensor, ""]:
         """Mean of |drift dU/dx| over noise sqrt(dimensions); far above 1, the chains only descend."""
-        return self.drift * grad_norm.mean() / (grad_norm.new_tensor(self.noise) * math.sqrt(dimensions))
+        return self.mean_step(grad_norm, dimensions) / grad_norm.new_tensor(self.noise)
+
+    def mean_step(self, grad_norm: Float[Tensor, " n"], dimensions: int) -> Float[Tensor, ""]:
+        """Mean of |drift dU/dx| / sqrt(dimensions): how far the gradient moves a coordinate in a step."""
+        return self.drift * grad_norm.mean() / math.sqrt(dimensions)
 
     def step_ratio(self, grad_norm: Float[Tensor, " n"], dimensions: int) -> Float[Tensor, ""]:
-        """The step |drift dU/dx| per coordinate, over 1 / steps + noise: what a chain needs to cross data of size 1 in
-        all its steps, or to hold against its noise. Far above 1, chains jump across what they descend to.
+        """`mean_step` over 1 / steps + noise: what a chain needs to cross data of size 1 in all its steps, or to hold
+        against its noise. Far above 1, chains jump across what they descend to.
         """
-        step = self.drift * grad_norm.mean() / math.sqrt(dimensions)
-        return step / (1 / max(self.steps, 1) + self.noise)
+        return self.mean_step(grad_norm, dimensions) / (1 / max(self.steps, 1) + self.noise)
 
     @torch.no_grad()
     def __call__(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> tuple[Tensor, Stats]:

@@ -75,6 +75,18 @@ class Exploding(Fragile):
         return super(Fragile, self).losses(nets, batch, chains, rng, update)
 
 
+@dataclass(frozen=True)
+class RunningAway(Fragile):
+    """From the update on where it breaks, the network's output grows by a tenth at each update, in such an attempt."""
+
+    def losses(self, nets, batch, chains, rng, update):
+        begun = [fold(0, attempt, "losses", update, 1) for attempt in range(self.attempts)]
+        if update >= self.at and rng.initial_seed() in begun:
+            with torch.no_grad():
+                nets["energy"][-1].weight.mul_(1.1)
+        return super(Fragile, self).losses(nets, batch, chains, rng, update)
+
+
 def answer(lane, x, version=0, energy=None):
     """Chains of a lane that have come to x (n, *d)."""
     n = len(x)

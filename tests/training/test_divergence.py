@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.training.divergence import SETTLED, DivergenceMonitor
+from pipeline.training.divergence import LIMITS, SETTLED, DivergenceMonitor
 
 
 def jitter(n):
@@ -96,3 +96,29 @@ def test_nothing_is_outside_before_there_is_a_history_whatever_the_patience():
     for value in np.where(np.arange(149) < 20, 1.0, 1e6):
         watch.update({"chains/rms": value})
         assert not watch.any_outside
+
+
+@pytest.mark.parametrize("level", [0.01, 1.0, 9.0, 11.0])
+def test_what_no_healthy_run_exceeds_needs_no_history(level):
+    limit = LIMITS["step_ratio"]
+    slow = level * np.exp(0.01 * np.arange(1000))  # its own history, at each of its updates
+    first = int(np.argmax(slow > limit))
+    assert divergence_updates(slow, name="chains/step_ratio")[0] == first + 9
+    assert not divergence_updates(slow[:first], name="chains/step_ratio")
+    assert not divergence_updates(slow, name="chains/acceptance_rate")
+
+
+def test_the_way_to_where_it_diverged_is_known_in_hindsight():
+    calm, runaway = jitter(200), np.exp(0.1 * np.arange(200))
+    watch = DivergenceMonitor(10)
+    for update, value in enumerate([*calm, *runaway]):
+        named = watch.update({"chains/grad_norm": value, "chains/rms": 1.0})
+        if update == 150:
+            watch.update({"chains/grad_norm": 1e3, "chains/rms": 1.0})  # one that stands out is no way
+            assert watch.updates_on_the_way() == 0
+        if named:
+            break
+    start = np.log(100) / 3 / 0.1  # a third of the way to a hundredfold
+    assert update == pytest.approx(200 + np.log(100) / 0.1 + 9, abs=4)
+    assert update - watch.updates_on_the_way() == pytest.approx(200 + start, abs=8)
+    assert DivergenceMonitor(10).updates_on_the_way() == DivergenceMonitor(0).updates_on_the_way() == 0

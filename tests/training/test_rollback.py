@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import CPU, Exploding, Fragile, local_pool, newest, run
+from running import CPU, Exploding, Fragile, RunningAway, local_pool, newest, run
 
 from pipeline.data.dataset import load_data
 from pipeline.errors import Diverged
 from pipeline.runs.job import override
+from pipeline.runs.job_json import has_finished
+from pipeline.runs.storage import Storage
 from pipeline.training.rollback import roll_back
 from pipeline.training.worker import Worker
 
@@ -127,3 +129,30 @@ def test_no_checkpoint_is_written_while_a_metric_is_outside(small):
     with pytest.raises(Diverged):
         run(job)
     assert newest(job).path.endswith("update-00000040")
+
+
+def test_it_goes_back_to_where_the_runaway_had_not_begun(small):
+    recipe = RunningAway.like(small.recipe, at=90, attempts=1)
+    settings = {"updates": 200, "patience": 5, "checkpoint_every": 10, "log_every": 10, "keep_checkpoints": 20}
+    found = run(override(small, recipe=recipe, on_divergence="rollback", **settings))
+    (back,) = found["rollbacks"]
+    assert back["resumed_at"] <= 110 < back["update"] - 10  # checkpoints in between were healthy when they were written
+    assert back["resumed_at"] >= 70
+
+
+def test_no_run_ends_while_a_metric_is_outside(small):
+    recipe = Exploding.like(small.recipe, at=77, attempts=1)
+    job = override(small, recipe=recipe, updates=80, patience=10, checkpoint_every=20, log_every=10)
+    with pytest.raises(Diverged, match=r"3 updates far from all before .* at update 79"):
+        run(job)
+    assert newest(job).path.endswith("update-00000060")
+    result = json.loads((Path(job.out) / "result.json").read_text())
+    assert result["diverged"]["update"] == 79
+    assert "far from all before" in result["diverged"]["reason"]
+    assert result["gradient_evaluations"] == 80 * 16 * 5
+    assert "metrics" not in result
+    assert not has_finished(Storage.at(job.out))
+    again = run(override(job, on_divergence="rollback"))
+    assert [one["resumed_at"] for one in again["rollbacks"]] == [60]
+    assert "diverged" not in again
+    assert has_finished(Storage.at(job.out))
