@@ -28,6 +28,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 METRICS_FILE = "metrics.jsonl"
+DIVERGED_FILE = "diverged.json"
+"""Where and why a run diverged for good; it is gone as soon as the run goes on."""
 LARGEST_BIN = 1e20
 """TensorBoard's bins end here, and it fails where all values lie beyond; scalars show how large they are."""
 
@@ -43,6 +45,12 @@ def _commit() -> str:
         return ""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+
+
+def read_metrics(out: Storage) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl, in their order; [] if there are none."""
+    lines = out.read(METRICS_FILE).splitlines() if out.exists(METRICS_FILE) else []
+    return [json.loads(line) for line in lines if line.endswith(b"}")]
 
 
 def _writes(method: Callable[Concatenate["RunJournal", P], T]) -> Callable[Concatenate["RunJournal", P], T]:
@@ -86,10 +94,11 @@ class RunJournal:
         out = self.out
         self.folder = Path(out.path) if out.local else Path(tempfile.mkdtemp(prefix="ebm-journal-"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        if out.exists("result.json"):
-            out.remove("result.json")
+        for name in ("result.json", DIVERGED_FILE):
+            if out.exists(name):
+                out.remove(name)
         if out.exists(METRICS_FILE):
-            rows = [json.loads(line) for line in out.read(METRICS_FILE).splitlines() if line.endswith(b"}")]
+            rows = read_metrics(out)
             end = update if (update - 1) % log_every == 0 else update - 1
             lines = [json.dumps(row) + "\n" for row in rows if row["update"] < end]
             (self.folder / f"{METRICS_FILE}{PART_SUFFIX}").write_text("".join(lines))

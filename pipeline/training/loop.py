@@ -1,8 +1,8 @@
 """The training loop of one rank; there is no other loop in the project."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,12 +14,12 @@ from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, advance
 from pipeline.data.dataset import Dataset
 from pipeline.energies.energy import Energy
-from pipeline.errors import Diverged, InputError, Stopped
+from pipeline.errors import Diverged, InputError, RunWriteError, Stopped
 from pipeline.progress import ProgressBar, doing
 from pipeline.rng import fold
 from pipeline.runs import lease
 from pipeline.runs.job import Job, load_dataset
-from pipeline.runs.journal import METRICS_FILE, RunJournal
+from pipeline.runs.journal import DIVERGED_FILE, METRICS_FILE, RunJournal
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import decode_states, draw_tasks, final_states
@@ -78,7 +78,11 @@ def train(
             return _attempt(worker, start, progress, finish)
         except Diverged as e:
             fault = e.with_traceback(None)  # its frames would keep the networks in memory
-        worker, start = worker.roll_back(fault)
+        try:
+            worker, start = worker.roll_back(fault)
+        except Diverged:
+            _record_divergence(worker, fault)
+            raise
         if worker.rank == 0:
             _set_aside(worker, start, fault)
 
@@ -97,8 +101,8 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
     worker.check_lease()
     if worker.data.record:
         Storage.at(job.out).write_json("data.json", worker.data.record)
-    with closing(RunJournal(Storage.at(job.out), start, job.logging.log_every, worker.lease)) as journal:
-        with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar, stop.deferred():
+    with contextlib.closing(RunJournal(Storage.at(job.out), start, job.logging.log_every, worker.lease)) as journal:
+        with contextlib.closing(progress(total=job.updates, desc=job.name, unit="update")) as bar, stop.deferred():
             if start < job.updates:  # or every command would end before the final evaluation has
                 stop.limit_minutes(job.resources.minutes)
             bar.update(start)
@@ -115,6 +119,14 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
                 raise
         worker.accounting.total()
         return finish(worker, journal)
+
+
+def _record_divergence(worker: Worker, fault: Diverged) -> None:
+    """Say in the run folder that the run diverged, for whoever reads it later."""
+    if worker.rank == 0:
+        worker.check_lease()
+        with contextlib.suppress(RunWriteError):  # the divergence itself is what the user must hear of
+            Storage.at(worker.job.out).write_json(DIVERGED_FILE, {"update": fault.update, "reason": str(fault)})
 
 
 def _set_aside(worker: Worker, resumed_at: int, fault: Diverged) -> None:
