@@ -49,7 +49,7 @@ class Axis(NamedTuple):
         """A few round values within the range."""
         from matplotlib.ticker import LogLocator, MaxNLocator  # slow to import
 
-        subs = (1.0,) if self.log and self.most / self.least > 300 else (1.0, 2.0, 5.0)
+        subs = (1.0,) if self.log and self.most / self.least > 30 else (1.0, 2.0, 5.0)
         locator = LogLocator(subs=subs, numticks=6) if self.log else MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
         ticks = [float(tick) for tick in locator.tick_values(self.least, self.most)]
         return [tick for tick in ticks if -1e-9 <= self.share(tick) <= 1 + 1e-9] if ticks else []

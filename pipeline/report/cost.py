@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from pipeline.report.differences import run_title
 from pipeline.report.lineup import ReportedRun
 from pipeline.report.markup import Markup, element, join, show_number, show_seconds, table
 from pipeline.runs.record import FAULT_NAMES
@@ -26,7 +27,7 @@ WORDS = {
 def cost_section(runs: Sequence[ReportedRun]) -> Markup:
     """A table of costs and counts of faults, and the rollbacks with their reasons."""
     counters = {run.label: run.record.counters for run in runs}
-    head = ["", *counters]
+    head = ["", *(map(run_title, runs) if len(runs) > 1 else ["this run"])]
     rows: list[list[object]] = [["updates", *(show_number(run.record.updates) for run in runs)]]
     for name in (*COSTS, *FAULT_NAMES):
         if name == "staleness_waits" and not any(run.record.job.lag for run in runs):

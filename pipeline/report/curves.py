@@ -47,7 +47,9 @@ def curves_section(runs: Sequence[ReportedRun]) -> Markup:
 
 
 def _group(name: str) -> int:
-    """Energies first, then losses, chains, and the recipe's own metrics."""
+    """The energy gap and other energies first, then losses, chains, and the recipe's own metrics."""
+    if name == "energy/gap":
+        return -1
     order = ("energy", "loss", "chains")
     group = name.partition("/")[0]
     return order.index(group) if group in order else len(order)

@@ -18,7 +18,9 @@ def settings_section(runs: Sequence[ReportedRun]) -> Markup:
     columns = {run.label: flat_settings(run.record.job) for run in runs}
     presets = {run.preset.name: flat_settings(run.preset) for run in runs if run.preset}
     rows = differing({**columns, **{f"preset {name}": one for name, one in presets.items()}})
-    head = ["setting", *(_title(run) for run in runs), *(f"preset {name}" for name in presets)]
+    several = len(runs) > 1
+    head: list[object] = ["setting", *(map(run_title, runs) if several else ["this run"])]
+    head += [f"preset {name}" if several else "preset" for name in presets]
     parts = [table(head, rows, "Settings that differ", "settings")] if rows else [_same(len(runs), bool(presets))]
     everything = [
         [name, *(_cell(one.get(name)) for one in columns.values())]
@@ -67,7 +69,8 @@ def _cell(value: object) -> str:
     return show_setting(value)
 
 
-def _title(run: ReportedRun) -> Markup:
+def run_title(run: ReportedRun) -> Markup:
+    """The label of a run, with its colour."""
     return join([element("span", class_=f"dot {run.style}", aria_hidden="true"), run.label])
 
 
