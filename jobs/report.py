@@ -6,9 +6,10 @@ slices, best trials and confirmation. Several runs stand side by side. The page 
 measured anew, so later evaluations (jobs.evaluate) belong into the folder of their run.
 """
 
+import contextlib
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from jobs import EXPERIMENTS
 from jobs.cli.command import run_command
 from jobs.cli.experiment import load_experiment, named_presets
 from jobs.cli.parsing import parse
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunReadError
 from pipeline.progress import doing
 from pipeline.runs.job import Job
 from pipeline.runs.storage import Storage
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
 
     records, searches = [], []
     for run in args.runs:
-        with doing(f"reading {Storage.at(run)}"):
+        with doing(f"reading {Storage.at(run)}"), _refused(run):
             if Storage.at(run).check_exists(SEARCH_FILE):
                 searches.append(read_search(run))
             else:
@@ -59,6 +60,15 @@ def main(argv: Sequence[str]) -> None:
     content = page(records, presets, searches, f"{time.strftime('%Y-%m-%d %H:%M %Z')}, by {command}").encode()
     out.parent.write(out.name, content)
     print(f"{'report':24} {args.out} ({len(content) / 1e6:.2g} MB)")
+
+
+@contextlib.contextmanager
+def _refused(run: str) -> Iterator[None]:
+    """Turn a RunReadError into InputError, since nothing is written yet."""
+    try:
+        yield
+    except RunReadError as e:
+        raise InputError(str(e), "run", run) from e
 
 
 def _check(args: Report) -> Storage:

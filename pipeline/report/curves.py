@@ -76,7 +76,7 @@ def _curve(runs: Sequence[ReportedRun], name: str) -> Markup:
     picture = chart(lines, _describe(name, lines), "update", events=events)
     shown = [element("span", MEANINGS[name], class_="meaning")] if name in MEANINGS else []
     if len(last) <= MOST_VALUES:
-        shown.append(element("span", "last ", join(last, " "), class_="last"))
+        shown.append(element("span", "last ", join(last, " · "), class_="last"))
     notes = [element("p", note, class_="bad") for note in missing]
     return join([figure(join([picture, *notes]), name, join(shown, " "))])
 

@@ -61,13 +61,13 @@ def show_number(value: float | None, unit: str = "", digits: int = 4) -> Markup:
 def short(value: float, digits: int = 4) -> str:
     """A number in few characters.
 
-    >>> [short(value) for value in (3, 0.123456, 20000.0, float("nan"))]
-    ['3', '0.1235', '2e+04', 'not a number']
+    >>> [short(value) for value in (3, 0.123456, 20000.0, 2e9, float("nan"))]
+    ['3', '0.1235', '20,000', '2e+09', 'not a number']
     """
     if isinstance(value, int):
         return f"{value:,}"
     if math.isfinite(value):
-        return f"{value:.{digits}g}"
+        return f"{value:,.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"
     return "not a number" if math.isnan(value) else "infinite" if value > 0 else "-infinite"
 
 

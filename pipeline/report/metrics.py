@@ -73,7 +73,7 @@ def _mean_and_sd(values: Sequence[float | None]) -> str:
         return "–"
     if not all(map(math.isfinite, present)):
         return "not finite"
-    return f"{short(statistics.fmean(present))} ± {statistics.stdev(present):.2g}"
+    return f"{short(statistics.fmean(present))} ± {short(statistics.stdev(present), 2)}"
 
 
 def _difference(protocols: Sequence[Mapping[str, Any]]) -> str:

@@ -10,6 +10,8 @@ from chromium import chromium, find_chromium
 from PIL import Image
 from reporting import DIGITS
 
+from pipeline.report.markup import short
+
 pytestmark = pytest.mark.skipif(not find_chromium(), reason="no Chromium: apt-get install chromium")
 
 PHONE, DESKTOP = 400, 1280
@@ -66,7 +68,7 @@ def test_the_page_loads_nothing_fits_and_is_readable(browser, page, width, schem
     result = json.loads(Path("seed-0/result.json").read_text())["metrics"]
     shown = {name: (float(value), text) for name, value, text in tab.evaluate(METRICS)}
     assert {name: value for name, (value, _) in shown.items()} == {name: one["value"] for name, one in result.items()}
-    assert all(text.startswith(f"{value:.4g}") for value, text in shown.values())
+    assert all(text.startswith(short(value)) for value, text in shown.values())
     for _ in range(2):
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.evaluate(OVERFLOWING) == []
