@@ -1,6 +1,7 @@
 """Charts as inline SVG: colours come from the page's style, so that they suit light and dark."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -16,7 +17,7 @@ PAD = 0.04
 """Room beside the data, as a share of their range."""
 BINS = 150
 """Parts of a long curve; each keeps its least and its greatest value."""
-LOG_RATIO = 20.0
+LOG_RATIO = 10.0
 """Ratio of the greatest to the least positive value above which an axis is logarithmic."""
 
 
@@ -49,7 +50,7 @@ class Axis(NamedTuple):
         """A few round values within the range."""
         from matplotlib.ticker import LogLocator, MaxNLocator  # slow to import
 
-        subs = (1.0,) if self.log and self.most / self.least > 30 else (1.0, 2.0, 5.0)
+        subs = (1.0,) if self.log and self.most / self.least > 1000 else (1.0, 3.0)
         locator = LogLocator(subs=subs, numticks=6) if self.log else MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
         ticks = [float(tick) for tick in locator.tick_values(self.least, self.most)]
         return [tick for tick in ticks if -1e-9 <= self.share(tick) <= 1 + 1e-9] if ticks else []
@@ -134,20 +135,21 @@ def _grid(x: Axis, y: Axis, at: Callable[[float], float], up: Callable[[float], 
     parts = []
     for tick in y.ticks():
         parts.append(element("path", d=f"M{LEFT} {up(tick):.1f}H{RIGHT}", class_="grid"))
-        parts.append(element("text", _tick(tick), x=LEFT - 6, y=f"{up(tick) + 3.5:.1f}", text_anchor="end"))
+        parts.append(element("text", _tick(tick, 1e5), x=LEFT - 6, y=f"{up(tick) + 3.5:.1f}", text_anchor="end"))
     for tick in x.ticks():
         parts.append(element("path", d=f"M{at(tick):.1f} {BOTTOM}v4", class_="axis"))
         anchor = "end" if at(tick) > RIGHT - 12 else "middle"
-        parts.append(element("text", _tick(tick), x=f"{at(tick):.1f}", y=BOTTOM + 16, text_anchor=anchor))
+        parts.append(element("text", _tick(tick, 1e7), x=f"{at(tick):.1f}", y=BOTTOM + 16, text_anchor=anchor))
     parts.append(element("path", d=f"M{LEFT} {BOTTOM}H{RIGHT}", class_="axis"))
-    parts.append(element("text", x_label, x=RIGHT, y=HEIGHT - 2, text_anchor="end", class_="name"))
+    parts.append(element("text", x_label, x=RIGHT, y=HEIGHT - 4, text_anchor="end", class_="name"))
     return element("g", *parts, aria_hidden="true")
 
 
-def _tick(value: float) -> str:
-    if value == 0:
-        return "0"
-    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 and value == round(value) else f"{value:.3g}"
+def _tick(value: float, most: float) -> str:
+    """The label of a tick, short above `most`."""
+    if value and 1e3 <= abs(value) < most and value == round(value):
+        return f"{value:,.0f}"
+    return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.3g}")
 
 
 def _vertical(place: float, what: str) -> Markup:

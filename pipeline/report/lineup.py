@@ -58,5 +58,5 @@ def _labels(records: Sequence[RunRecord]) -> list[str]:
     seeds = [f"{name}, seed {job.seed}" for name, job in zip(names, jobs, strict=True)]
     folders = [record.place.name for record in records]
     return next(
-        (some for some in (names, seeds, folders) if len({*some}) == len(some)), [str(r.place) for r in records]
+        (some for some in (names, seeds, folders) if len({*some}) == len(some)), [record.folder for record in records]
     )

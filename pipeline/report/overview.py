@@ -44,7 +44,7 @@ def _card(run: ReportedRun) -> Markup:
     record = run.record
     head = element("h3", element("span", class_=f"dot {run.style}", aria_hidden="true"), run.label, " ", _badge(record))
     facts = [_what(run), _progress(record), *_result(record), _verdict(record)]
-    place = element("p", element("code", str(record.place)), class_="place")
+    place = element("p", element("code", record.folder), class_="place")
     return element("article", head, *(element("p", fact) for fact in facts), place)
 
 
@@ -92,19 +92,26 @@ def _progress(record: RunRecord) -> Markup:
 
 def _result(record: RunRecord) -> list[Markup]:
     """The main metrics of the final evaluation, or why there are none."""
-    if not record.result:
+    name, metrics = _newest_metrics(record)
+    if not metrics and not record.result:
         return []
-    metrics: Mapping[str, Any] = record.result["metrics"]
     if not metrics:
         return [element("span", "No final evaluation: the run was not asked for one, or its data have no such metric.")]
-    sentences = [_headline(metrics, name) for name in HEADLINES if name in metrics][:MOST_HEADLINES]
+    where = f", by {name}" if name else ""
+    sentences = [_headline(metrics, one, where) for one in HEADLINES if one in metrics][:MOST_HEADLINES]
     bad = sum(not math.isfinite(one["value"]) for one in metrics.values())
     if bad:
-        sentences.append(element("span", f"{bad} of {len(metrics)} final metrics are not finite.", class_="bad"))
-    return sentences or [element("span", f"{len(metrics)} final metrics, below.")]
+        sentences.append(element("span", f"{bad} of {len(metrics)} metrics are not finite{where}.", class_="bad"))
+    return sentences or [element("span", f"{len(metrics)} metrics{where}, below.")]
 
 
-def _headline(metrics: Mapping[str, Any], name: str) -> Markup:
+def _newest_metrics(record: RunRecord) -> tuple[str, Mapping[str, Any]]:
+    """Those of the final evaluation or else of the newest one, with the name of that one's folder."""
+    later = [(name, one["metrics"]) for name, one in record.evaluations.items() if one["metrics"]]
+    return ("", record.result["metrics"]) if record.result else later[-1] if later else ("", {})
+
+
+def _headline(metrics: Mapping[str, Any], name: str, where: str) -> Markup:
     value = element("strong", show_number(metrics[name]["value"]))
     beside = [
         join([show_number(metrics[f"{name}_{end}"]["value"]), f" {words}"])
@@ -112,7 +119,9 @@ def _headline(metrics: Mapping[str, Any], name: str) -> Markup:
         if f"{name}_{end}" in metrics
     ]
     words = HEADLINES[name]
-    return join([words[0].upper() + words[1:], ": ", value, *(["; ", join(beside, ", ")] if beside else []), "."])
+    return join(
+        [words[0].upper() + words[1:], where, ": ", value, *(["; ", join(beside, ", ")] if beside else []), "."]
+    )
 
 
 def _verdict(record: RunRecord) -> Markup:

@@ -46,24 +46,27 @@ def page(
         written: when, and by what.
     """
     runs = line_up(records, presets)
-    sections = {title: section(runs) for title, section in SECTIONS.items()} if runs else {}
-    for search in searches:
-        sections[f"Search {search.place.name}"] = search_section(search)
-    names = [run.label for run in runs] + [f"search {search.place.name}" for search in searches]
+    sections = [(title, section(runs)) for title, section in SECTIONS.items()] if runs else []
+    sections += [(_search_title(search), search_section(search)) for search in searches]
+    names = [run.label for run in runs] + [_search_title(search) for search in searches]
     title = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-    ids = {name: f"section-{i}" for i, name in enumerate(sections)}
-    links = element("nav", *(element("a", name, href=f"#{ids[name]}") for name in sections), aria_label="Sections")
+    links = [element("a", name, href=f"#section-{i}") for i, (name, _) in enumerate(sections)]
+    nav = element("nav", *links, aria_label="Sections") if len(sections) > 1 else ""
     body = [
-        element("section", element("h2", name, id=ids[name]), content, aria_labelledby=ids[name])
-        for name, content in sections.items()
+        element("section", element("h2", name, id=f"section-{i}"), content, aria_labelledby=f"section-{i}")
+        for i, (name, content) in enumerate(sections)
     ]
-    header = element("header", element("h1", title), links)
+    header = element("header", element("h1", title), nav)
     return "<!DOCTYPE html>\n" + element(
         "html",
         _head(title),
         element("body", header, element("main", *body), element("footer", written)),
         lang="en",
     )
+
+
+def _search_title(search: SearchRecord) -> str:
+    return f"Search of {search.job['name']} ({search.place.name})"
 
 
 def _head(title: str) -> Markup:

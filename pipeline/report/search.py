@@ -1,18 +1,19 @@
 """A search: its front of quality against cost, slices, best trials, and the confirmation with new seeds."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.report.chart import Line, chart, figure, legend
-from pipeline.report.markup import Markup, element, join, short, show_number, show_setting, table
+from pipeline.report.markup import Markup, element, join, short, show_number, show_seconds, show_setting, table
 from pipeline.search.objectives import Objective
 from pipeline.search.record import SearchRecord
 from pipeline.search.summary import TrialOutcome, describe_best, mean_and_sd, pareto_front, rank_trials
 
 BEST = 10
 """Trials in the table, at most."""
-COMPLETE, EARLY, DIVERGED, FRONT = "c0 shade0", "c0 shade2", "c1 shade0", "front"
+COMPLETE, EARLY, DIVERGED, FRONT = "c0 shade0", "c0 shade1", "c1 shade0", "front"
 
 
 def search_section(search: SearchRecord) -> Markup:
@@ -41,18 +42,33 @@ def _summary(search: SearchRecord) -> list[Markup]:
     }
     counts = ", ".join(f"{count} {how}" for how, count in ended.items())
     evaluations = show_number(sum(t.cost for t in trials))
-    spent = show_number(sum(float(t.reports[-1]["cpu_seconds"]) for t in trials), " CPU seconds")
+    spent = show_seconds(sum(float(t.reports[-1]["cpu_seconds"]) for t in trials))
     facts = [join([*what, "."])]
     if not result:
         facts.append(join([element("strong", "The search has not ended."), f" {len(trials)} of {search.args['trials']} "
                            f"trials have reported so far: {counts}, if none continues."]))  # fmt: skip
     else:
-        facts.append(join([f"{len(trials)} trials of ", show_number(result["budget"]), " gradient evaluations each: ",
-                           f"{counts}, {result['counts']['failed']:g} failed."]))  # fmt: skip
+        budget = [f"{len(trials)} trials with a budget of ", show_number(result["budget"]), " gradient evaluations: "]
+        facts.append(join([*budget, f"{counts}, {result['counts']['failed']:g} failed."]))
         if result["best"]:
-            facts.append(join(["Best: ", element("strong", describe_best(result)), "."]))
-    return [*facts, join(["All trials took ", evaluations, " gradient evaluations and ", spent, "."]),
-            element("code", str(search.place), class_="place")]  # fmt: skip
+            facts.append(
+                join(
+                    [
+                        "Best: ",
+                        element("strong", describe_best(result)),
+                        ". Train it: ",
+                        element("code", _command(search)),
+                    ]
+                )
+            )
+    return [*facts, join(["All trials took ", evaluations, " gradient evaluations and ", spent, " of CPU time."]),
+            element("code", search.folder, class_="place")]  # fmt: skip
+
+
+def _command(search: SearchRecord) -> str:
+    """The command that trains the best settings."""
+    experiment, folder = search.job["name"].partition("-")[0], search.folder.rstrip("/")
+    return f"python -m jobs.{experiment} --preset-file {shlex.quote(f'{folder}/preset.py')}"
 
 
 def _front(search: SearchRecord, objective: Objective) -> Markup:
@@ -60,7 +76,8 @@ def _front(search: SearchRecord, objective: Objective) -> Markup:
     points, lines = [], []
     for t in search.trials:
         x, y = ([r[key] for r in t.reports] for key in ("gradient_evaluations", "quality"))
-        lines.append(Line(_name(t), x, y, f"{DIVERGED if t.diverged else EARLY} thin"))
+        style = DIVERGED if t.diverged else COMPLETE if t.complete else EARLY
+        lines.append(Line(f"trial {t.name}", x, y, f"{style} thin", "line" if len(x) > 1 else "points"))
         points += [(x, y) for x, y in zip(x, y, strict=True) if math.isfinite(y)]
     training = [*lines, _front_line(points, objective)]
     ends = [t for t in search.trials if not t.diverged]
@@ -72,8 +89,9 @@ def _front(search: SearchRecord, objective: Objective) -> Markup:
         label = f"{objective.name} at the end of each trial against gradient evaluations of a sample"
         picture = chart([*sampling, _front_line(complete, objective)], label, "gradient evaluations of a sample")
         charts.append(figure(picture, objective.name, "at the end of each trial, by the cost of a sample"))
-    entries = [(COMPLETE, "complete"), (EARLY, "stopped early"), (DIVERGED, "diverged"), (FRONT, "Pareto front")]
-    return join([legend(entries), element("div", *charts, class_="charts")])
+    words = {COMPLETE: "complete", EARLY: "stopped early", DIVERGED: "diverged"}
+    entries = [(style, words[style]) for some, style in _by_end(search.trials) if some]
+    return join([legend([*entries, (FRONT, "Pareto front")]), element("div", *charts, class_="charts")])
 
 
 def _front_line(points: Sequence[tuple[float, float]], objective: Objective) -> Line:
@@ -108,7 +126,7 @@ def _slices(search: SearchRecord, objective: Objective) -> Markup:
         lines = [_points(some, place, style) for some, style in _by_end(trials)]
         label = f"{objective.name} at the end of each trial against {name}"
         meaning = ", ".join(f"{i}: {word}" for i, word in enumerate(words))
-        charts.append(figure(chart(lines, label, name), name, meaning))
+        charts.append(figure(chart(lines, label, name), f"{objective.name} by {name}", meaning))
     return element("div", *charts, class_="charts")
 
 
@@ -159,7 +177,3 @@ def _confirmation(search: SearchRecord) -> Markup:
 
 def _setting(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else show_setting(value)
-
-
-def _name(trial: TrialOutcome) -> str:
-    return f"trial {trial.name}"

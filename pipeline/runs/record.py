@@ -12,6 +12,7 @@ from pipeline.runs.job import Job
 from pipeline.runs.job_json import load_run
 from pipeline.runs.journal import DIVERGED_FILE, METRICS_FILE, read_metrics
 from pipeline.runs.storage import Storage
+from pipeline.runs.uri import without_secrets
 
 OWN_FOLDERS = {"checkpoints", "samples", "figures", "observe", "ray", "search", "flow"}
 """Folders of a run that are no results of other commands."""
@@ -21,6 +22,8 @@ class RunRecord(NamedTuple):
     """A run, as its folder tells it."""
 
     place: Storage
+    folder: str
+    """The same as the user names it, without secrets."""
     job: Job[Any]
     provenance: Mapping[str, str]
     """Versions and commit that the run was started with."""
@@ -81,17 +84,18 @@ def read_run(run: str, modules: Collection[str] = ()) -> RunRecord:
     """
     job, place = load_run(run, modules), Storage.at(run)
     try:
-        return _read(job, place)
+        return _read(job, place, without_secrets(run))
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(f"a file in it cannot be read: {str(e).splitlines()[0]}", "run", run) from e
 
 
-def _read(job: Job[Any], place: Storage) -> RunRecord:
+def _read(job: Job[Any], place: Storage, folder: str) -> RunRecord:
     names = place.names()
     evaluations = _evaluations(place, names)
     folders = {"samples", "figures", "observe", *evaluations} & set(names)
     return RunRecord(
         place,
+        folder,
         job,
         place.read_json("job.json").get("provenance", {}),
         read_metrics(place),

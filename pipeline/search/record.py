@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from pipeline.errors import InputError
 from pipeline.runs.storage import Storage
+from pipeline.runs.uri import without_secrets
 from pipeline.search import SEARCH_FILE
 from pipeline.search.objectives import OBJECTIVES, Objective
 from pipeline.search.summary import TrialOutcome
@@ -15,6 +16,8 @@ class SearchRecord(NamedTuple):
     """A search, as its folder tells it."""
 
     place: Storage
+    folder: str
+    """The same as the user names it, without secrets."""
     args: Mapping[str, Any]
     """The command's."""
     job: Mapping[str, Any]
@@ -44,7 +47,8 @@ def read_search(run: str) -> SearchRecord:
         names = [about["args"]["objective"], *(record["objective"] for record in records.values())]
         objective = OBJECTIVES[names[-1]] if names[-1] else None
         trials = _trials(place / "trials", records, result)
-        return SearchRecord(place, about["args"], about["job"], about["provenance"], trials, objective, result)
+        about_it = about["args"], about["job"], about["provenance"]
+        return SearchRecord(place, without_secrets(run), *about_it, trials, objective, result)
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(f"a file in it cannot be read: {str(e).splitlines()[0]}", "run", run) from e
 

@@ -48,5 +48,5 @@ def test_a_search_that_has_not_ended(command, tmp_path):
 
 def test_a_trial_is_a_run_and_stands_beside_its_search(command, found):
     page = report(command, f"{found}/trials/trial-0 {found}")
-    assert "Search found" in page.text
+    assert "Search of short_run-eight-gaussians (found)" in page.text
     assert "short_run-eight-gaussians" in page.text

@@ -41,7 +41,7 @@ def test_a_number_that_is_not_finite_is_shown_and_marked(value, word):
 
 
 def record(job, place="run"):
-    return RunRecord(Storage.at(place), job, {}, [], {}, {}, "", 0, {}, {}, "")
+    return RunRecord(Storage.at(place), place, job, {}, [], {}, {}, "", 0, {}, {}, "")
 
 
 def test_settings_that_differ_are_those_and_no_others(small):
