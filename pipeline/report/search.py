@@ -170,7 +170,8 @@ def _confirmation(search: SearchRecord) -> Markup:
         rows.append([best, *cells, mean_and_sd(values), settings or "as the preset"])
     head = ["candidate", *(f"seed {first + i}" for i in range(seeds)), "mean ± sd", "settings"]
     note = (
-        "On items that no trial was judged by: a best trial's own number flatters, since it is the best of many draws."
+        "Whole runs with new seeds, judged on items that no trial was judged by, unless the density is known: a best "
+        "trial's own number flatters, since it is the best of many draws."
     )
     return join([table(head, rows, "Confirmation", "metrics"), element("p", note, class_="note")])
 
