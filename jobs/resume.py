@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import tyro
 
 from jobs import search
-from jobs.cli.begin import SEARCH_FILE
 from jobs.cli.command import run_command
 from jobs.cli.parsing import parse
 from pipeline.errors import InputError
@@ -25,6 +24,7 @@ from pipeline.runs.job import (
 )
 from pipeline.runs.job_json import load_run
 from pipeline.runs.storage import Storage
+from pipeline.search import SEARCH_FILE
 from pipeline.settings import PositiveInt, Settings
 
 

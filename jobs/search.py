@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from jobs import EXPERIMENTS
-from jobs.cli.begin import SEARCH_FILE, is_begun
+from jobs.cli.begin import is_begun
 from jobs.cli.command import find_name, run_command
 from jobs.cli.experiment import load_experiment, named_presets
 from jobs.cli.first_stage import begin_first_stage, flow_preset
@@ -33,6 +33,7 @@ from pipeline.errors import InputError, RunWriteError
 from pipeline.runs.job import Job, check_job, load_dataset, override
 from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
+from pipeline.search import SEARCH_FILE
 from pipeline.search.budgets import TrialBudget, job_gradients_per_update
 from pipeline.search.objectives import OBJECTIVES, Objective, check_objective
 from pipeline.search.trials import read_records

@@ -1,6 +1,6 @@
 """A whole run: training, then the final evaluation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from pipeline.evaluation.protocol import to_json as measurements_to_json
 from pipeline.nets.weights import digest
 from pipeline.progress import ProgressBar
 from pipeline.runs.job import Job
-from pipeline.runs.job_json import to_json
+from pipeline.runs.job_json import flatten, to_json
 from pipeline.runs.journal import RunJournal
 from pipeline.runs.snapshot import Snapshot, newest_snapshot
 from pipeline.runs.storage import Storage
@@ -100,17 +100,8 @@ def _hparams(job: Job[Any]) -> dict[str, bool | str | float]:
     """The settings that the numbers of a run depend on, as TensorBoard takes them; nested ones as `langevin/steps`."""
     settings = to_json(job)
     own = {name: settings[name] for name in ("updates", "lanes", "lag", "max_staleness", "seed", "init_from")}
-    return _flat({**settings["recipe"], **settings["data"], **own})
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, bool | str | float]:
-    flat: dict[str, bool | str | float] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}/{inner}": one for inner, one in _flat(value).items()}
-        else:
-            flat[name] = value if isinstance(value, bool | int | float) else str(value)
-    return flat
+    flat = flatten({**settings["recipe"], **settings["data"], **own}, "/")
+    return {name: value if isinstance(value, bool | int | float) else str(value) for name, value in flat.items()}
 
 
 def _write_result(worker: Worker, journal: RunJournal, evaluation: Evaluation) -> dict[str, Any]:

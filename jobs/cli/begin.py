@@ -1,17 +1,15 @@
 """Whether a command begins something in a folder, or goes on with what is there."""
 
 import shlex
-from collections.abc import Mapping
 from typing import Any
 
 from jobs.cli.first_stage import FOLDER
 from pipeline.errors import InputError
 from pipeline.runs.job import Job, override
-from pipeline.runs.job_json import to_json
+from pipeline.runs.job_json import flatten, to_json
 from pipeline.runs.storage import PART_SUFFIX, Storage
+from pipeline.search import SEARCH_FILE
 
-SEARCH_FILE = "search.json"
-"""The arguments of a search, in its folder."""
 DESCRIPTIONS = {"run": "job.json", "search": SEARCH_FILE}
 """The file that is written first, by what is in a folder."""
 
@@ -48,17 +46,10 @@ def check_same(job: Job[Any], own: Job[Any]) -> None:
 
     A job that starts with the networks of a run is the same whichever of its checkpoints was the newest at the start.
     """
-    new, old = (_flat(to_json(override(one, out="", minutes=0))) for one in (job, own))
+    new, old = (flatten(to_json(override(one, out="", minutes=0))) for one in (job, own))
     if job.init_from and own.init_from:
         checkpoints = Storage.at(job.init_from) / "checkpoints"
         new["init_from"] = own.init_from if Storage.at(own.init_from).parent.uri == checkpoints.uri else job.init_from
     if path := next((path for path in new if new[path] != old.get(path)), None):
         why = f"the run has {old.get(path)}; jobs.resume {shlex.quote(own.out)} changes what may change"
         raise InputError(why, path.rpartition(".")[2], new[path])
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat

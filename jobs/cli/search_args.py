@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import TypeAdapter
 
-from jobs.cli.begin import SEARCH_FILE
 from pipeline.data.files import SplitName
 from pipeline.errors import InputError
 from pipeline.runs.storage import Storage
+from pipeline.search import SEARCH_FILE
 from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Settings, Share
 
 

@@ -19,7 +19,7 @@ from pipeline.runs.storage import Storage
 from pipeline.search import figures
 from pipeline.search.budgets import report_updates
 from pipeline.search.objectives import Objective
-from pipeline.search.summary import TrialOutcome, mean_and_sd, pareto_front, rank_trials
+from pipeline.search.summary import TrialOutcome, describe_best, mean_and_sd, pareto_front, rank_trials
 from pipeline.search.trials import read_records
 
 ENDS = ("complete", "stopped_early", "diverged", "failed")
@@ -160,7 +160,7 @@ def preset_module(plan: SearchPlan, preset: Job[Any], recipe: Any, result: Mappi
     fields = "".join(f"        {field},\n" for field in source_fields(job))
     objective = f"{plan.trials} trials, objective {plan.trial_budget.objective}"
     return (
-        f'"""{_verdict(result)} (jobs.search, {objective}).\n\n    {preset_command(plan)}\n"""\n\n'
+        f'"""{describe_best(result)} (jobs.search, {objective}).\n\n    {preset_command(plan)}\n"""\n\n'
         f'{source_imports(job)}\n\nPRESETS = {{\n    "{name}-searched": Job(\n{fields}    )\n}}\n'
     )
 
@@ -169,15 +169,6 @@ def preset_command(plan: SearchPlan) -> str:
     """The command that runs the preset that a search ends with."""
     file = str(Storage.at(plan.out) / "preset.py")
     return f"python -m jobs.{plan.job.name.partition('-')[0]} --preset-file {shlex.quote(file)}"
-
-
-def _verdict(result: Mapping[str, Any]) -> str:
-    """Which candidate is the best, in one sentence."""
-    if not result["confirmed"]:
-        return "The best trial, which was not compared with the preset"
-    if result["best"] == "preset":
-        return "The preset itself: no candidate is better with new seeds"
-    return f"{result['best']}, which is better than the preset with new seeds"
 
 
 def _flags(settings: Mapping[str, Any]) -> str:
@@ -197,7 +188,7 @@ def _print(plan: SearchPlan, objective: Objective, result: Mapping[str, Any]) ->
         values = [float("inf") if value is None else value for value in one["quality"]]
         print(f"{name:24} {mean_and_sd(values)}  {_flags(one['settings']) or '(as the preset)'}")
     if result["best"]:
-        print(f"{'best':24} {_verdict(result)}")
+        print(f"{'best':24} {describe_best(result)}")
         print(f"{'train it':24} {preset_command(plan)}")
     for name in ("costs.png", "slices.png", "result.json"):
         print(f"{name:24} {out / name}")

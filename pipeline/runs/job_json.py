@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from typing import Any, cast
 
@@ -26,6 +26,19 @@ def to_json(job: Job[Any]) -> dict[str, Any]:
     for group, name in ((settings, "out"), (settings, "init_from"), (settings["data"], "source")):
         group[name] = without_secrets(group[name])
     return {"format": FORMAT, **settings}
+
+
+def flatten(settings: Mapping[str, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their paths.
+
+    >>> flatten({"updates": 10, "recipe": {"langevin": {"steps": 5}}})
+    {'updates': 10, 'recipe.langevin.steps': 5}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        path = f"{prefix}{name}"
+        flat |= flatten(value, separator, f"{path}{separator}") if isinstance(value, Mapping) else {path: value}
+    return flat
 
 
 def load_run(run: str, modules: Collection[str] = ()) -> Job[Any]:

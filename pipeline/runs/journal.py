@@ -45,6 +45,12 @@ def _commit() -> str:
     return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
 
 
+def read_metrics(out: Storage) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl, in their order; [] if there are none."""
+    lines = out.read(METRICS_FILE).splitlines() if out.exists(METRICS_FILE) else []
+    return [json.loads(line) for line in lines if line.endswith(b"}")]
+
+
 def _writes(method: Callable[Concatenate["RunJournal", P], T]) -> Callable[Concatenate["RunJournal", P], T]:
     """Make a method raise RunWriteError where it cannot write into the run folder."""
 
@@ -89,7 +95,7 @@ class RunJournal:
         if out.exists("result.json"):
             out.remove("result.json")
         if out.exists(METRICS_FILE):
-            rows = [json.loads(line) for line in out.read(METRICS_FILE).splitlines() if line.endswith(b"}")]
+            rows = read_metrics(out)
             end = update if (update - 1) % log_every == 0 else update - 1
             lines = [json.dumps(row) + "\n" for row in rows if row["update"] < end]
             (self.folder / f"{METRICS_FILE}{PART_SUFFIX}").write_text("".join(lines))

@@ -67,6 +67,11 @@ def require_command(out: Storage, command: str) -> None:
         raise LeaseLost(_reason(out, current))
 
 
+def restart_count(out: Storage) -> int:
+    """Groups of learners beyond the first of each command, over all commands so far."""
+    return int(_read(out).get("learner_restarts", 0))
+
+
 def _read(out: Storage) -> dict[str, Any]:
     """The file's content; {} if there is none, or it was torn by a machine that died."""
     if not out.exists(FILE):

@@ -60,3 +60,12 @@ def mean_and_sd(values: Sequence[float]) -> str:
         return "all diverged"
     missing = f" ({len(values) - len(finite)} of {len(values)} diverged)" if len(finite) < len(values) else ""
     return f"{finite.mean():.4g}" + (f" ± {finite.std(ddof=1):.2g}" if len(finite) > 1 else "") + missing
+
+
+def describe_best(result: Mapping[str, Any]) -> str:
+    """Which candidate of a search's result is the best, in one sentence."""
+    if not result["confirmed"]:
+        return "The best trial, which was not compared with the preset"
+    if result["best"] == "preset":
+        return "The preset itself: no candidate is better with new seeds"
+    return f"{result['best']}, which is better than the preset with new seeds"

@@ -1,8 +1,8 @@
 """The training loop of one rank; there is no other loop in the project."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +14,7 @@ from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, advance
 from pipeline.data.dataset import Dataset
 from pipeline.energies.energy import Energy
-from pipeline.errors import Diverged, InputError, Stopped
+from pipeline.errors import Diverged, InputError, RunWriteError, Stopped
 from pipeline.progress import ProgressBar, doing
 from pipeline.rng import fold
 from pipeline.runs import lease
@@ -102,8 +102,8 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
     worker.check_lease()
     if worker.data.record:
         Storage.at(job.out).write_json("data.json", worker.data.record)
-    with closing(RunJournal(Storage.at(job.out), start, job.logging.log_every, worker.lease)) as journal:
-        with closing(progress(total=job.updates, desc=job.name, unit="update")) as bar, stop.deferred():
+    with contextlib.closing(RunJournal(Storage.at(job.out), start, job.logging.log_every, worker.lease)) as journal:
+        with contextlib.closing(progress(total=job.updates, desc=job.name, unit="update")) as bar, stop.deferred():
             if start < job.updates:  # or every command would end before the final evaluation has
                 stop.limit_minutes(job.resources.minutes)
             bar.update(start)

@@ -1,9 +1,10 @@
 """What result.json says of every run that has ended, well or not."""
 
+import contextlib
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.errors import Diverged
+from pipeline.errors import Diverged, RunWriteError
 from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
@@ -41,4 +42,5 @@ def record_divergence(worker: Worker, fault: Diverged) -> None:
     if worker.rank == 0:
         worker.check_lease()
         end = {"update": fault.update, "quantity": fault.quantity, "reason": str(fault)}
-        Storage.at(worker.job.out).write_json("result.json", {**describe_run(worker), "diverged": end})
+        with contextlib.suppress(RunWriteError):  # the divergence itself is what the user must hear of
+            Storage.at(worker.job.out).write_json("result.json", {**describe_run(worker), "diverged": end})

@@ -44,7 +44,7 @@ def test_help_explains_every_flag(command, capsys, monkeypatch, name):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     starts = [i for i, line in enumerate(lines) if re.match("  --[a-z]", line)]
-    assert len(starts) >= 5
+    assert len(starts) >= 2
     for begin in starts:
         explained = [lines[begin].strip()]
         for line in lines[begin + 1 :]:

@@ -83,6 +83,10 @@ def test_a_run_is_trained_continued_measured_and_sampled_from_and_to(command, re
     same = [place.read_json("result.json")["metrics"] for place in
             (at(run) / "evaluate-2", at(remote("measured")), Storage.at(a_run) / "evaluate-2")]  # fmt: skip
     assert same[0] == same[1] == same[2]
+    ok(command, f"report {run} {a_run} --out {remote('page.html')}")
+    assert at(remote("")).read("page.html").startswith(b"<!DOCTYPE html>")
+    code, _, err = command(f"report {run} --out {remote('page.html')}")
+    assert (code, err.count("\n")) == (2, 1)
     for name in ("x.npy", "x.parquet", "blocks"):
         ok(command, f"sample {run} --n 8 --block 4 --out {remote(name)}")
     ok(command, f"sample {run} --n 12 --block 4 --out {remote('blocks')}")
@@ -153,6 +157,7 @@ def test_learners_actors_observers_trials_and_bulk_sampling_on_ray(command, remo
     assert str(at(search) / "preset.py") in out
     trial = at(search) / "trials" / result["trials"][0]["name"]
     assert any(name.startswith("events") for name in (trial / "search").names())
+    ok(command, f"report {search} {shlex.quote(trial.uri)} --out {remote('page.html')}")
     ok(command, f"resume {search}")
     assert at(search).read_json("result.json") == result
     ok(command, f"sample {shlex.quote(trial.uri)} --n 4 --out x.npy")
@@ -235,7 +240,8 @@ def test_a_store_that_is_gone_and_comes_back_has_lost_nothing(command, uninterru
 
 @pytest.mark.parametrize("store", SCHEMES)
 @pytest.mark.parametrize("line", [f"short_run digits {SMALL} --updates 1 --out {{}}", "evaluate {}",
-                                  "sample run --out {}", "evaluate run --out {}", "resume {}"])  # fmt: skip
+                                  "sample run --out {}", "evaluate run --out {}", "resume {}",
+                                  "report {} --out p.html", "report run --out {}.html"])  # fmt: skip
 def test_a_bucket_that_does_not_exist_is_one_line(command, store, line, a_run, request):
     request.getfixturevalue(f"{store}_server")
     code, _, err = command(line.format(f"{SCHEMES[store]}nowhere/x"))

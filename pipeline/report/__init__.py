@@ -1,0 +1,1 @@
+"""Report: runs and searches as one HTML page that needs nothing else."""
