@@ -14,7 +14,7 @@ from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, advance
 from pipeline.data.dataset import Dataset
 from pipeline.energies.energy import Energy
-from pipeline.errors import Diverged, InputError, RunWriteError, Stopped
+from pipeline.errors import Diverged, InputError, Stopped
 from pipeline.progress import ProgressBar, doing
 from pipeline.rng import fold
 from pipeline.runs import lease
