@@ -33,7 +33,7 @@ from pipeline.errors import InputError, RunWriteError
 from pipeline.runs.job import Job, check_job, load_dataset, override
 from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
-from pipeline.search.budgets import TrialBudget, job_gradients_per_update
+from pipeline.search.budgets import TrialBudget, gradient_costs, gradients_until
 from pipeline.search.objectives import OBJECTIVES, Objective, check_objective
 from pipeline.search.trials import read_records
 from pipeline.training.pretrained import check_pretrained, resolve_checkpoint
@@ -207,7 +207,7 @@ def _plan(args: Search, module: ModuleType, data: Dataset) -> Any:
     from pipeline.distributed.tune import SearchPlan
 
     job = _job(args, module)
-    evaluations = args.budget or job.updates * job_gradients_per_update(job)
+    evaluations = args.budget or gradients_until(gradient_costs(job), job.updates)
     budget = TrialBudget(_objective(args, module, job, data).name, evaluations, args.reports, args.samples)
     how = args.trials, args.suggestions, args.early_stopping, args.seed, args.out
     return SearchPlan(job, module.space, budget, *how, args.cpus_per_trial, args.gpus_per_trial, args.minutes)

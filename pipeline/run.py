@@ -101,6 +101,7 @@ def _hparams(job: Job[Any]) -> dict[str, bool | str | float]:
     """The settings that the numbers of a run depend on, as TensorBoard takes them; nested ones as `langevin/steps`."""
     settings = to_json(job)
     own = {name: settings[name] for name in ("updates", "lanes", "lag", "max_staleness", "seed", "init_from")}
+    own |= {"changes": " ".join(map(str, job.changes))} if job.changes else {}
     return _flat({**settings["recipe"], **settings["data"], **own})
 
 
@@ -156,7 +157,7 @@ def _result(worker: Worker, evaluation: Evaluation) -> dict[str, Any]:
 
 def sampler_settings(worker: Worker) -> dict[str, float]:
     """Steps and temperature of the sample chain's sampler and, of Langevin dynamics, drift and noise."""
-    recipe = worker.job.recipe
+    recipe: Any = worker.learner.recipe
     sampler = recipe.sampler(recipe.sample_chain, worker.learner.nets, worker.job.updates)
     own = {"drift": sampler.drift, "noise": sampler.noise} if isinstance(sampler, Langevin) else asdict(sampler)
     return {**own, "steps": sampler.steps, "temperature": sampler.temperature}
