@@ -41,6 +41,14 @@ def gradient_costs(job: Job[Any]) -> list[tuple[int, int]]:
     return [(at, gradients_per_update(job.recipe_at(at), nets)) for at in (0, *(one.update for one in job.changes))]
 
 
+def gradients_per_sample(job: Job[Any], update: int) -> int:
+    """The gradients that one sample of the model takes after so many of a job's updates: K."""
+    recipe = job.recipe_at(update - 1)
+    nets = init_networks(recipe, load_dataset(job).spec, job.seed, torch.device("cpu"))
+    gradients: int = recipe.sampler(recipe.sample_chain, nets, update).gradient_evaluations
+    return gradients
+
+
 def gradients_until(costs: Sequence[tuple[int, int]], update: int) -> int:
     """The gradients that the updates before `update` take."""
     ends = [*(begin for begin, _ in costs[1:]), update]
