@@ -124,7 +124,7 @@ def test_the_final_evaluation_stops_and_its_command_makes_it(tmp_path, resources
 def test_a_search_stops_with_a_checkpoint_of_its_trials_and_its_command_goes_on(tmp_path):
     out = tmp_path / "search"
     line = "jobs.search short-run --preset digits --trials 2 --budget 40000 --reports 2 --samples 100 --confirm 0"
-    terminal = Terminal(f"{line} --early-stopping none --out {out}", tmp_path, signal.SIGINT)
+    terminal = Terminal(f"{line} --scheduler none --out {out}", tmp_path, signal.SIGINT)
     while not list(out.glob("trials/*/metrics.jsonl")):
         terminal.wait_for(tmp_path)
         time.sleep(0.1)

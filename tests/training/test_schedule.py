@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from running import CPU, local_pool, newest, run
+from running import CPU, everything, local_pool, newest, run
 
 from jobs.cli.python_source import source, source_imports
 from pipeline.chains.task import advance
@@ -31,17 +31,6 @@ CHANGES = (
 @pytest.fixture
 def scheduled(small):
     return replace(small, changes=CHANGES)
-
-
-def everything(job):
-    """All tensors of the newest checkpoint, by part and name: weights, optimizers, banks, history."""
-    place = newest(job)
-    names = ["learner", *(f"lane-{p:04d}" for p in range(job.lanes))]
-    return {
-        (name, k): t
-        for name in names
-        for k, t in checkpoint.split_tensors(checkpoint.read_part(place, name))[1].items()
-    }
 
 
 def assert_same(one, other):
