@@ -193,7 +193,7 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
             plan = _plan(_with_flow(args, module, data), module, data)
             default_comparison(data, torch.device("cpu"))  # trains its classifier once, before all trials would
             (generations if plan.scheduler == "pbt" else tune).search(plan)
-        candidates = search_report.candidates(plan, objective, args.confirm)
+        candidates = search_report.candidates(plan, objective, max(1, args.confirm))
         seeds = list(range(args.seed + 1, args.seed + 1 + args.seeds)) if args.confirm else []
         runs = {search_report.confirm_name(name, seed): replace(one, seed=seed)
                 for name, one in candidates.items() for seed in seeds}  # fmt: skip
