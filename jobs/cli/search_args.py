@@ -1,6 +1,6 @@
 """The arguments of `jobs.search`, which its folder keeps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 import tyro
@@ -108,7 +108,10 @@ class Search(Settings):
 def read_args(storage: Storage) -> Search:
     """The arguments of the search in a folder. Raises InputError where there is none of this version."""
     try:
-        return TypeAdapter(Search).validate_python(storage.read_json(SEARCH_FILE)["args"])  # a list becomes a tuple
+        args = storage.read_json(SEARCH_FILE)["args"]
+        if unknown := args.keys() - {f.name for f in fields(Search)}:
+            raise ValueError(f"it has {min(unknown)}")
+        return TypeAdapter(Search).validate_python(args)  # a list becomes a tuple
     except (TypeError, ValueError, KeyError) as e:
         why = f"{SEARCH_FILE} is not a search of this version: {str(e).splitlines()[0]}"
         raise InputError(why, "run", storage.path) from e
