@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _items(snapshot: Snapshot, args: Complete) -> tuple[Dataset, str]:
     """What is completed, and where it comes from. Raises InputError where the run or the items do not fit."""
-    recipe = snapshot.job.recipe
+    recipe = snapshot.recipe
     model = recipe.likelihood(snapshot.nets)
     if model is None or not posterior_chains(recipe):
         raise InputError(
@@ -106,7 +106,7 @@ def _completions(snapshot: Snapshot, args: Complete, data: Dataset, observed: Te
 
 def _tasks(snapshot: Snapshot, data: Dataset, observed: Tensor, seed: int) -> list[ChainTask]:
     """The posterior's chains for the first items of the data, which see 0 for what is hidden."""
-    recipe, tasks, pieces = snapshot.job.recipe, [], iter(item_pieces(len(observed)))
+    recipe, tasks, pieces = snapshot.recipe, [], iter(item_pieces(len(observed)))
     chain = posterior_chains(recipe)[0]
     for task in posterior_tasks(snapshot, data, len(observed), seed):
         if task.chain == chain and task.context is not None:
@@ -118,7 +118,7 @@ def _tasks(snapshot: Snapshot, data: Dataset, observed: Tensor, seed: int) -> li
 def _decode_ends(snapshot: Snapshot, tasks: list[ChainTask], multiple: int) -> Tensor:
     """The decoded ends of chains that take `multiple` times their steps."""
     longer = with_steps(tasks, multiple * cast(Any, tasks[0].sampler).steps)
-    ends = [advance(snapshot.job.recipe, snapshot.nets, task).x for task in longer]
+    ends = [advance(snapshot.recipe, snapshot.nets, task).x for task in longer]
     return decode_states(snapshot, torch.from_numpy(np.concatenate(ends)), tasks[0].seed)
 
 

@@ -117,7 +117,7 @@ def _workers(args: Evaluate, snapshot: Snapshot) -> Iterator[tuple[Pool, MapFunc
     Raises InputError where the cluster has no room for the actors.
     """
     if not args.actors:
-        yield LocalPool(snapshot.job.recipe, snapshot.nets), map
+        yield LocalPool(snapshot.recipe, snapshot.nets), map
         return
     from pipeline.distributed import cluster  # here: without actors Ray is not imported
     from pipeline.distributed.actor_pool import ActorPool

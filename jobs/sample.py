@@ -109,7 +109,7 @@ def _check_out(args: Sample) -> None:
 
 def _source(args: Sample, snapshot: Snapshot) -> bulk.BulkSource:
     """What is drawn. Raises InputError where the run has no such chains."""
-    recipe, bank = snapshot.job.recipe, snapshot.bank if args.start == "bank" else None
+    recipe, bank = snapshot.recipe, snapshot.bank if args.start == "bank" else None
     if args.start != "noise" and args.label is not None:
         raise InputError("chains of a class start as the recipe says: use it without a label", "start", args.start)
     if args.start == "data" and not can_start_from_data(snapshot):

@@ -3,9 +3,11 @@
 Trials start from a preset and differ in what the experiment's `space` suggests. Each is an ordinary run in
 <out>/trials: `jobs.evaluate`, `jobs.sample` and TensorBoard read it. Trials are compared by a quality on held-out
 items, never by the loss, after equal shares of a budget of gradient evaluations, so that a long chain has to pay for
-itself. ASHA stops trials that fall behind. At the end the best ones, and the preset, run again with new seeds, and are
-compared on other held-out items: <out>/preset.py has the winner, which the experiment takes by --preset-file; costs.png
-and slices.png show all trials. A search that was killed continues with `python -m jobs.resume <out>`.
+itself. ASHA stops trials that fall behind; with --scheduler pbt these take over the best ones and go on with other
+settings, so that the winner is a schedule. --front searches for cheap samples as well as good ones. At the end the best
+trials, and the preset, run again with new seeds, and are compared on other held-out items: <out>/preset.py has the
+winner, which the experiment takes by --preset-file; costs.png and slices.png show all trials. A search that was killed
+continues with `python -m jobs.resume <out>`.
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -34,10 +36,14 @@ from pipeline.runs.job import Job, check_job, load_dataset, override
 from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 from pipeline.search import SEARCH_FILE
-from pipeline.search.budgets import TrialBudget, job_gradients_per_update
+from pipeline.search.budgets import TrialBudget, gradient_costs, gradients_per_sample, gradients_until
 from pipeline.search.objectives import OBJECTIVES, Objective, check_objective
+from pipeline.search.population import Population, check_population
 from pipeline.search.trials import read_records
 from pipeline.training.pretrained import check_pretrained, resolve_checkpoint
+
+if TYPE_CHECKING:
+    from pipeline.distributed.tune import SearchPlan
 
 FROM_PRESET = ("max_items", "held_out_class", "labels_per_class", "init_from", *ReadSettings._fields)
 """Settings that the trials take from the preset where the search says nothing."""
@@ -120,6 +126,7 @@ def _job(args: Search, module: ModuleType) -> Job[Any]:
         preset,
         **changed,
         source=source,
+        changes=(),
         learners=0,
         actors=args.trial_actors,
         lanes=max(preset.lanes, args.trial_actors),
@@ -131,6 +138,7 @@ def _job(args: Search, module: ModuleType) -> Job[Any]:
         gpus_per_actor=args.gpus_per_actor,
         eval_samples=0,
         eval_long_run_steps=0,
+        on_divergence="stop" if args.scheduler == "pbt" else preset.divergence.on_divergence,
         out="",
     )
 
@@ -140,6 +148,11 @@ def _check(args: Search, module: ModuleType, job: Job[Any]) -> Dataset:
     check_job(job)
     data = load_dataset(job)
     check_objective(_objective(args, module, job, data), job, data)
+    if args.front and not gradients_per_sample(job, job.updates):
+        raise InputError(f"a sample of {type(job.recipe).__name__} takes no chain", "front")
+    if args.scheduler == "pbt":
+        budget = _budget(args, module, job, data)
+        check_population(Population(job, module.space, budget, args.trials, args.seed, args.out))
     if not flow_preset(module, _short_name(job), job):
         check_pretrained(job, data.spec)
     return data
@@ -166,9 +179,8 @@ def _objective(args: Search, module: ModuleType, job: Job[Any], data: Dataset) -
 def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
     """Search, confirm, and print the results; every part continues where it stopped."""
     from jobs.cli import search_report  # here: refusing flags and showing help do not need Ray
-    from pipeline.distributed import cluster, tune
+    from pipeline.distributed import cluster, generations, tune
     from pipeline.evaluation.comparison import default_comparison
-    from pipeline.search.summary import rank_trials
 
     plan = _plan(args, module, data)
     objective = OBJECTIVES[plan.trial_budget.objective]
@@ -181,37 +193,54 @@ def _run(args: Search, module: ModuleType, data: Dataset, new: bool) -> None:
         with stop.continuing([sys.executable, "-m", "jobs.resume", args.out], partial(_progress, plan)):
             plan = _plan(_with_flow(args, module, data), module, data)
             default_comparison(data, torch.device("cpu"))  # trains its classifier once, before all trials would
-            tune.search(plan)
-        trials = rank_trials(search_report.read_trials(plan, data), objective)
-        recipes = {"preset": plan.job.recipe}
-        for i, trial in enumerate(trials[: args.confirm]):
-            recipes[f"best-{i + 1}"] = tune.suggested_recipe(plan, trial.settings)
+            (generations if plan.scheduler == "pbt" else tune).search(plan)
+        candidates = search_report.candidates(plan, objective, max(1, args.confirm))
         seeds = list(range(args.seed + 1, args.seed + 1 + args.seeds)) if args.confirm else []
-        runs = {search_report.confirm_name(name, seed): replace(plan.job, recipe=recipe, seed=seed)
-                for name, recipe in recipes.items() for seed in seeds}  # fmt: skip
+        runs = {search_report.confirm_name(name, seed): replace(one, seed=seed)
+                for name, one in candidates.items() for seed in seeds}  # fmt: skip
         if runs:
             with stop.continuing([sys.executable, "-m", "jobs.resume", args.out], partial(_progress, plan)):
                 tune.confirm(plan, runs)
-    search_report.conclude(plan, _preset(args, module), objective, data, recipes, seeds)
+    search_report.conclude(plan, _preset(args, module), objective, candidates, seeds)
 
 
-def _progress(plan: Any) -> str:
+def _progress(plan: "SearchPlan") -> str:
     """How far a search has come, in words."""
     trials, confirmed = (read_records(Storage.at(plan.out) / folder) for folder in ("trials", "confirm"))
-    budget = plan.trial_budget.gradient_evaluations
-    complete = sum(one["reports"][-1]["gradient_evaluations"] >= budget for one in trials.values())
-    runs = f", and {len(confirmed)} of its confirmation runs" if confirmed else ""
+    budget, runs = plan.trial_budget, f", and {len(confirmed)} of its confirmation runs" if confirmed else ""
+    if plan.scheduler == "pbt":
+        newest = max(trials, default="01").partition("-")[0]
+        ended = sum(name.partition("-")[0] == newest for name in trials)
+        return f"with {ended} of {plan.trials} trials in generation {int(newest)} of {budget.report_count}{runs}"
+    complete = sum(one["reports"][-1]["gradient_evaluations"] >= budget.gradient_evaluations for one in trials.values())
     return f"with {complete} of {plan.trials} trials complete{runs}"
 
 
-def _plan(args: Search, module: ModuleType, data: Dataset) -> Any:
+def _budget(args: Search, module: ModuleType, job: Job[Any], data: Dataset) -> TrialBudget:
+    """How long trials run, and what they are compared by."""
+    evaluations = args.budget or gradients_until(gradient_costs(job), job.updates)
+    return TrialBudget(_objective(args, module, job, data).name, evaluations, args.reports, args.samples)
+
+
+def _plan(args: Search, module: ModuleType, data: Dataset) -> "SearchPlan":
     from pipeline.distributed.tune import SearchPlan
 
     job = _job(args, module)
-    evaluations = args.budget or job.updates * job_gradients_per_update(job)
-    budget = TrialBudget(_objective(args, module, job, data).name, evaluations, args.reports, args.samples)
-    how = args.trials, args.suggestions, args.early_stopping, args.seed, args.out
-    return SearchPlan(job, module.space, budget, *how, args.cpus_per_trial, args.gpus_per_trial, args.minutes)
+    scheduler = args.scheduler or ("none" if args.front else "asha")
+    return SearchPlan(
+        job=job,
+        space=module.space,
+        trial_budget=_budget(args, module, job, data),
+        trials=args.trials,
+        suggestions=args.suggestions or ("random" if scheduler == "pbt" else "tpe"),
+        scheduler=scheduler,
+        seed=args.seed,
+        out=args.out,
+        cpus_per_trial=args.cpus_per_trial,
+        gpus_per_trial=args.gpus_per_trial,
+        minutes=args.minutes,
+        front=args.front,
+    )
 
 
 def _with_flow(args: Search, module: ModuleType, data: Dataset) -> Search:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.samplers.hmc import HMC, warm_up
     from pipeline.samplers.kernel import Sampler, Stats
     from pipeline.samplers.langevin import Langevin
+    from pipeline.schedule import Change
 
 PUBLIC = {
     "pipeline.batch": ("Batch", "Spec"),
@@ -55,6 +56,7 @@ PUBLIC = {
     "pipeline.samplers.hmc": ("HMC", "warm_up"),
     "pipeline.samplers.kernel": ("Sampler", "Stats"),
     "pipeline.samplers.langevin": ("Langevin",),
+    "pipeline.schedule": ("Change",),
 }
 """Public names by the module that defines them."""
 _MODULES = {name: module for module, names in PUBLIC.items() for name in names}

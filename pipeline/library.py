@@ -37,6 +37,7 @@ from pipeline.sampling.draw import (
     run_tasks,
     symbol_of,
 )
+from pipeline.schedule import check_changes
 from pipeline.training.pretrained import check_pretrained
 
 
@@ -57,7 +58,7 @@ class TrainedModel:
             folder: the run's folder where it is temporary; it lives as long as the model.
         """
         self.snapshot, self._folder = snapshot, folder
-        self._pool = LocalPool(snapshot.job.recipe, snapshot.nets)
+        self._pool = LocalPool(snapshot.recipe, snapshot.nets)
 
     @property
     def nets(self) -> Nets:
@@ -88,7 +89,7 @@ class TrainedModel:
         """
         if n < 1:
             raise InputError("must be 1 or more", "n", n)
-        snapshot, recipe = self.snapshot, self.snapshot.job.recipe
+        snapshot, recipe = self.snapshot, self.snapshot.recipe
         if label is not None:
             chain = recipe.class_chain or ""
             tasks = class_tasks(snapshot, np.full(n, symbol_of(snapshot, label)), seed)
@@ -174,6 +175,7 @@ def _make_job(recipe: Recipe, dataset: Dataset, updates: int, settings: dict[str
     check_job(job)
     if load_dataset(job).fingerprint != dataset.fingerprint:
         raise InputError("the data set's known labels were drawn with another seed", "seed", job.seed)
+    check_changes(job.recipe, job.changes, dataset.spec)
     return check_pretrained(job, dataset.spec)
 
 

@@ -36,6 +36,7 @@ from pipeline.runs.job import Job, check_job, load_dataset, override
 from pipeline.runs.job_json import check_identity, has_finished, load_run, to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.storage import Storage
+from pipeline.schedule import check_changes
 from pipeline.training.pretrained import check_pretrained
 
 
@@ -56,6 +57,7 @@ def start_run(job: Job[Any], resume_if_exists: bool = False, flow: Job[MaximumLi
         raise InputError("must not be empty: it becomes part of a folder's name", "name", "''")
     with doing(f"reading {job.data.source}"):
         spec = load_dataset(job).spec
+    check_changes(job.recipe, job.changes, spec)
     checked = job if flow else check_pretrained(job, spec)
     out = job.out or f"runs/{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     storage = Storage.at(out)
@@ -97,7 +99,7 @@ def _find_checkpoint(job: Job[Any], fingerprint: str) -> int:
     newest = checkpoint.newest_name(checkpoints)
     if newest:
         state = checkpoint.read_state(checkpoints / newest)
-        check_identity(job, fingerprint, state["identity"], str(checkpoints / newest))
+        check_identity(job, fingerprint, state, str(checkpoints / newest))
         update = state["update"]
     if update > job.updates:
         raise InputError(f"the run has made {update} already", "updates", job.updates)

@@ -29,6 +29,7 @@ from tyro.constructors import (
 from jobs.cli.command import FLAG_NAMES
 from pipeline.errors import InputError
 from pipeline.runs.job import Range
+from pipeline.schedule import Change
 
 T = TypeVar("T")
 
@@ -152,6 +153,37 @@ def _range(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         is_instance=lambda value: isinstance(value, int | Range),
         str_from_instance=lambda value: [":".join(map(str, value)) if isinstance(value, Range) else str(value)],
     )
+
+
+@REGISTRY.primitive_rule
+def _change(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """`Change`: an update, a colon, and settings with commas between them."""
+    if info.type is not Change:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="UPDATE:FIELD=VALUE,...",
+        instance_from_str=lambda words: _read_change(words[0]),
+        is_instance=lambda value: isinstance(value, Change),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _read_change(word: str) -> Change:
+    update, _, rest = word.partition(":")
+    pairs = [part.partition("=") for part in rest.split(",")]
+    if not all(name and value for name, _, value in pairs):
+        raise ValueError(word)
+    return Change(int(update), {name.replace("-", "_"): _literal(value) for name, _, value in pairs})
+
+
+def _literal(word: str) -> bool | int | float | str:
+    """A number, True or False as Python writes it; else the word itself."""
+    try:
+        value = ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return word
+    return value if isinstance(value, bool | int | float) else word
 
 
 def _number_or_range(word: str) -> int | Range:

@@ -34,5 +34,8 @@ def _types(value: Any) -> Iterator[type]:
         for field in dataclasses.fields(value):
             if getattr(value, field.name) != _default(field):
                 yield from _types(getattr(value, field.name))
-    elif hasattr(value, "_fields"):  # a named tuple
-        yield type(value)
+    elif isinstance(value, tuple):
+        if hasattr(value, "_fields"):  # a named one
+            yield type(value)
+        for one in value:
+            yield from _types(one)

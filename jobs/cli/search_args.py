@@ -1,6 +1,6 @@
 """The arguments of `jobs.search`, which its folder keeps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 import tyro
@@ -22,22 +22,27 @@ class Search(Settings):
     preset: str = ""
     """Preset that trials start from; empty: the experiment's first."""
     trials: PositiveInt = 32
-    """Number of trials."""
+    """Number of trials; with pbt, of the population, which runs to the end."""
     objective: str = ""
     """Quality that trials are compared by: frechet, frechet_long, kl, grid_kl, mse, nll_nats, accuracy or auprc; empty:
     what suits experiment and data (auprc with --held-out-class)."""
     budget: Count = 0
     """Gradient evaluations of a complete trial; 0: as many as the preset's run takes."""
-    suggestions: Literal["tpe", "random"] = "tpe"
-    """Where settings come from: Optuna's tree-structured Parzen estimator, which learns from trials, or chance."""
-    early_stopping: Literal["asha", "none"] = "asha"
-    """asha: after its first report, its third, its ninth, ... only the best third of the trials so far continues."""
+    suggestions: Literal["tpe", "nsga2", "random"] | None = None
+    """Where settings come from: Optuna's tree-structured Parzen estimator, which learns from trials; its evolution of a
+    front (NSGA-II), with --front; or chance. None: tpe, or with pbt chance."""
+    scheduler: Literal["asha", "pbt", "none"] | None = None
+    """asha: after its first report, its third, its ninth, ... only the best third of the trials so far continues. pbt:
+    after each report the worst quarter of the trials takes over the weights of the best, and goes on with other
+    settings. none: all continue. None: asha, or none with --front."""
+    front: bool = False
+    """Search for the front of quality and gradient evaluations of a sample, not for quality alone."""
     reports: PositiveInt = 9
-    """Reports of a complete trial, after equal shares of the budget."""
+    """Reports of a complete trial, after equal shares of the budget; with pbt, its generations."""
     samples: PositiveInt = 1000
     """Samples, or items at most, per report."""
     confirm: Count = 3
-    """How many of the best trials run again with new seeds, beside the preset; 0: none."""
+    """How many of the best trials, or of the front, run again with new seeds, beside the preset; 0: none."""
     seeds: PositiveInt = 3
     """New seeds for each of those."""
     data: str = ""
@@ -92,12 +97,21 @@ class Search(Settings):
         super().__post_init__()
         if self.samples < 2:
             raise InputError("a distance needs two samples or more", "samples", self.samples)
+        if self.front and self.scheduler in ("asha", "pbt"):
+            raise InputError("goes by quality alone: --front needs none", "scheduler", self.scheduler)
+        if self.scheduler == "pbt" and self.suggestions in ("tpe", "nsga2"):
+            raise InputError("with --scheduler pbt the first settings are random", "suggestions", self.suggestions)
+        if self.suggestions == "nsga2" and not self.front:
+            raise InputError("needs --front", "suggestions", self.suggestions)
 
 
 def read_args(storage: Storage) -> Search:
     """The arguments of the search in a folder. Raises InputError where there is none of this version."""
     try:
-        return TypeAdapter(Search).validate_python(storage.read_json(SEARCH_FILE)["args"])  # a list becomes a tuple
+        args = storage.read_json(SEARCH_FILE)["args"]
+        if unknown := args.keys() - {f.name for f in fields(Search)}:
+            raise ValueError(f"it has {min(unknown)}")
+        return TypeAdapter(Search).validate_python(args)  # a list becomes a tuple
     except (TypeError, ValueError, KeyError) as e:
         why = f"{SEARCH_FILE} is not a search of this version: {str(e).splitlines()[0]}"
         raise InputError(why, "run", storage.path) from e

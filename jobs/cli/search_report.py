@@ -1,4 +1,4 @@
-"""What a search ends with: its results, figures, and a preset."""
+"""What a search ends with: its results, figures, and presets."""
 
 import dataclasses
 import shlex
@@ -6,24 +6,25 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from jobs.cli.command import flag_of
-from jobs.cli.python_source import source_fields, source_imports
 from jobs.cli.results import png
-from pipeline.data.dataset import Dataset
-from pipeline.distributed.tune import SearchPlan, suggested_recipe
-from pipeline.recipe import init_networks
+from jobs.cli.search_preset import preset_command, preset_module
+from pipeline.distributed.tune import SearchPlan
 from pipeline.runs.job import Job
+from pipeline.runs.job_json import load_run
 from pipeline.runs.storage import Storage
+from pipeline.schedule import changed_settings
 from pipeline.search import figures
-from pipeline.search.budgets import report_updates
+from pipeline.search.budgets import gradients_per_sample
 from pipeline.search.objectives import Objective
-from pipeline.search.summary import TrialOutcome, describe_best, mean_and_sd, pareto_front, rank_trials
+from pipeline.search.population import leaves, lineage
+from pipeline.search.summary import TrialOutcome, describe_best, front_trials, mean_and_sd, rank_trials, spread
 from pipeline.search.trials import read_records
 
 ENDS = ("complete", "stopped_early", "diverged", "failed")
 """How a trial can end."""
+FIGURES = ("costs.png", "slices.png", "front.png", "schedules.png")
+"""Of a search, where they are drawn."""
 
 
 def confirm_name(name: str, seed: int) -> str:
@@ -31,25 +32,38 @@ def confirm_name(name: str, seed: int) -> str:
     return f"{name}-seed-{seed}"
 
 
-def read_trials(plan: SearchPlan, data: Dataset) -> list[TrialOutcome]:
-    """The trials in the folder of a search."""
-    trials = []
-    for name, record in read_records(Storage.at(plan.out) / "trials").items():
-        recipe, reports = suggested_recipe(plan, record["settings"]), record["reports"]
-        nets = init_networks(recipe, data.spec, plan.job.seed, torch.device("cpu"))
-        steps = recipe.sampler(recipe.sample_chain, nets, 0).gradient_evaluations
+def read_trials(plan: SearchPlan) -> list[TrialOutcome]:
+    """The trials in the folder of a search; of a population, a line for each stretch that no member goes on from."""
+    records, trials = read_records(Storage.at(plan.out) / "trials"), []
+    has_lines = plan.scheduler == "pbt"
+    for name in leaves(records) if has_lines else records:
+        line = lineage(records, name) if has_lines else [name]
+        reports = [report for one in line for report in records[one]["reports"]]
+        job = trial_job(plan, name)
+        steps = gradients_per_sample(job, reports[-1]["updates"])
         complete = reports[-1]["gradient_evaluations"] >= plan.trial_budget.gradient_evaluations
-        trials.append(TrialOutcome(name, record["settings"], reports, complete, steps))
+        trials.append(TrialOutcome(name, records[name]["settings"], reports, complete, steps, job.changes))
     return trials
 
 
+def trial_job(plan: SearchPlan, name: str) -> Job[Any]:
+    """The search's job with the settings of a trial, and with the changes that its weights have followed."""
+    own = load_run((Storage.at(plan.out) / "trials" / name).uri, sys.modules)
+    return dataclasses.replace(plan.job, recipe=own.recipe, changes=own.changes)
+
+
+def candidates(plan: SearchPlan, objective: Objective, count: int) -> dict[str, Job[Any]]:
+    """What runs again with new seeds, by name: the preset, and `count` of the best trials, or of the front."""
+    trials, jobs = read_trials(plan), {"preset": plan.job}
+    if plan.front:
+        front = spread(front_trials(trials, objective), count)
+        return jobs | {f"K{one.gradients_per_sample}": trial_job(plan, one.name) for one in front}
+    best = rank_trials(trials, objective)[:count]
+    return jobs | {f"best-{i + 1}": trial_job(plan, one.name) for i, one in enumerate(best)}
+
+
 def conclude(
-    plan: SearchPlan,
-    preset: Job[Any],
-    objective: Objective,
-    data: Dataset,
-    recipes: Mapping[str, Any],
-    seeds: Sequence[int],
+    plan: SearchPlan, preset: Job[Any], objective: Objective, jobs: Mapping[str, Job[Any]], seeds: Sequence[int]
 ) -> None:
     """Write and print the results of a search.
 
@@ -57,26 +71,37 @@ def conclude(
         plan: what was searched.
         preset: the preset that it started from.
         objective: what trials were compared by.
-        data: of the trials.
-        recipes: the preset's, and those of the best trials, by name, best first.
+        jobs: what `candidates` returned.
         seeds: of their confirmation runs; empty: there were none.
     """
-    out, trials = Storage.at(plan.out), read_trials(plan, data)
-    result = _result(plan, objective, trials, recipes, _confirmed(plan, recipes, seeds))
+    out, trials = Storage.at(plan.out), read_trials(plan)
+    result = _result(plan, objective, trials, jobs, _confirmed(plan, jobs, seeds))
     out.write_json("result.json", result)
     out.write("costs.png", png(figures.cost_figure(trials, objective)))
     out.write("slices.png", png(figures.slice_figure(trials, objective)))
-    if result["best"]:
-        out.write("preset.py", preset_module(plan, preset, recipes[result["best"]], result).encode())
+    if plan.front:
+        out.write("front.png", png(figures.front_figure(trials, result["front"], objective)))
+    if plan.scheduler == "pbt":
+        lines = {t.name: (trial_job(plan, t.name), t.reports[-1]["updates"]) for t in rank_trials(trials, objective)}
+        out.write("schedules.png", png(figures.schedule_figure(lines)))
+    if chosen := _chosen(plan, result, jobs):
+        out.write("preset.py", preset_module(plan, preset, chosen, describe_best(result)).encode())
     _print(plan, objective, result)
 
 
-def _confirmed(plan: SearchPlan, recipes: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, list[float | None]]:
+def _chosen(plan: SearchPlan, result: Mapping[str, Any], jobs: Mapping[str, Job[Any]]) -> dict[str, Job[Any]]:
+    """The jobs that become presets, by the end of their names: the best one, or the front from its best member on."""
+    if plan.front:
+        return {name: job for name, job in jobs.items() if name != "preset"}
+    return {"searched": jobs[result["best"]]} if result["best"] else {}
+
+
+def _confirmed(plan: SearchPlan, jobs: Mapping[str, Job[Any]], seeds: Sequence[int]) -> dict[str, list[float | None]]:
     """The last quality of each candidate with each new seed; None where the run has none."""
     if not seeds:
         return {}
     records = read_records(Storage.at(plan.out) / "confirm")
-    names = {name: [confirm_name(name, seed) for seed in seeds] for name in recipes}
+    names = {name: [confirm_name(name, seed) for seed in seeds] for name in jobs}
     return {
         name: [float(records[run]["reports"][-1]["quality"]) if run in records else None for run in runs]
         for name, runs in names.items()
@@ -87,30 +112,37 @@ def _result(
     plan: SearchPlan,
     objective: Objective,
     trials: list[TrialOutcome],
-    recipes: Mapping[str, Any],
+    jobs: Mapping[str, Job[Any]],
     confirmed: Mapping[str, list[float | None]],
 ) -> dict[str, Any]:
-    ended = [t for t in trials if t.complete and not t.diverged]
-    front = pareto_front([t.gradients_per_sample for t in ended], [t.quality for t in ended], objective)
     ranking = rank_trials(trials, objective) + [t for t in trials if t.diverged]
+    front = []
+    for t in front_trials(trials, objective):
+        again = confirmed.get(f"K{t.gradients_per_sample}", []) if plan.front else []
+        own = {"name": t.name, "gradients_per_sample": t.gradients_per_sample, "quality": t.quality}
+        front.append({**own, **({"confirmed": again} if plan.front else {})})
     return {
         "objective": objective._asdict(),
+        "scheduler": plan.scheduler,
         "budget": plan.trial_budget.gradient_evaluations,
         "trials": [_trial_content(t) for t in ranking],
         "counts": _counts(plan, trials),
-        "front": [ended[i].name for i in front],
-        "confirmed": {
-            name: {"settings": changes(plan.job.recipe, recipes[name]), "quality": qualities}
-            for name, qualities in confirmed.items()
-        },
-        "best": _best(confirmed, objective, recipes),
+        "front": front,
+        "confirmed": {name: {**_job_content(plan, jobs[name]), "quality": confirmed[name]} for name in confirmed},
+        "best": _best(confirmed, objective, jobs),
     }
 
 
-def _best(confirmed: Mapping[str, list[float | None]], objective: Objective, recipes: Mapping[str, Any]) -> str:
+def _job_content(plan: SearchPlan, job: Job[Any]) -> dict[str, Any]:
+    """The settings in which a candidate differs from the preset, and how they change."""
+    changes = [{"update": one.update, "settings": dict(one.settings)} for one in job.changes]
+    return {"settings": changed_settings(plan.job.recipe, job.recipe), **({"changes": changes} if changes else {})}
+
+
+def _best(confirmed: Mapping[str, list[float | None]], objective: Objective, jobs: Mapping[str, Any]) -> str:
     """The candidate with the best mean over new seeds; without any, the best trial; "" if there is none."""
     if not confirmed:
-        return next((name for name in recipes if name != "preset"), "")
+        return next((name for name in jobs if name != "preset"), "")
     means = {n: sum(values) / len(values) for n, values in confirmed.items() if None not in values}  # type: ignore[arg-type]
     return min(means, key=lambda name: objective.sign * means[name]) if means else ""
 
@@ -128,47 +160,18 @@ def _trial_content(trial: TrialOutcome) -> dict[str, Any]:
 
 
 def _counts(plan: SearchPlan, trials: Sequence[TrialOutcome]) -> dict[str, float]:
-    """Trials by how they ended, and what all of them cost."""
-    return {
+    """Trials by how they ended, and what all of them cost; what members of a population share counts once."""
+    records = read_records(Storage.at(plan.out) / "trials")
+    counts: dict[str, float] = {
         "complete": sum(t.complete and not t.diverged for t in trials),
         "stopped_early": sum(not t.complete and not t.diverged for t in trials),
         "diverged": sum(t.diverged for t in trials),
         "failed": max(0, plan.trials - len(trials)),
-        "gradient_evaluations": sum(t.cost for t in trials),
-        "cpu_seconds": sum(t.reports[-1]["cpu_seconds"] for t in trials),
     }
-
-
-def changes(before: Any, after: Any) -> dict[str, Any]:
-    """The fields, by name, in which a recipe differs from another of its kind."""
-    changed: dict[str, Any] = {}
-    for field in dataclasses.fields(before):
-        a, b = getattr(before, field.name), getattr(after, field.name)
-        if dataclasses.is_dataclass(a):
-            changed |= changes(a, b)
-        elif a != b:
-            changed[field.name] = b
-    return changed
-
-
-def preset_module(plan: SearchPlan, preset: Job[Any], recipe: Any, result: Mapping[str, Any]) -> str:
-    """A module with the preset that the search ends with: recipe, budget, data and labels as they were searched."""
-    name = plan.job.name.partition("-")[2]
-    updates = report_updates(dataclasses.replace(plan.job, recipe=recipe), plan.trial_budget)[-1]
-    own = {f: getattr(preset, f) for f in ("seed", "resources", "divergence", "logging", "evaluation")}
-    job = dataclasses.replace(plan.job, recipe=recipe, updates=updates, name="", out="", **own)
-    fields = "".join(f"        {field},\n" for field in source_fields(job))
-    objective = f"{plan.trials} trials, objective {plan.trial_budget.objective}"
-    return (
-        f'"""{describe_best(result)} (jobs.search, {objective}).\n\n    {preset_command(plan)}\n"""\n\n'
-        f'{source_imports(job)}\n\nPRESETS = {{\n    "{name}-searched": Job(\n{fields}    )\n}}\n'
-    )
-
-
-def preset_command(plan: SearchPlan) -> str:
-    """The command that runs the preset that a search ends with."""
-    file = str(Storage.at(plan.out) / "preset.py")
-    return f"python -m jobs.{plan.job.name.partition('-')[0]} --preset-file {shlex.quote(file)}"
+    for what in ("gradient_evaluations", "cpu_seconds"):
+        origins = [records[one["origin"]]["reports"][-1][what] for one in records.values() if one.get("origin")]
+        counts[what] = sum(one["reports"][-1][what] for one in records.values()) - sum(origins)
+    return counts
 
 
 def _flags(settings: Mapping[str, Any]) -> str:
@@ -185,12 +188,27 @@ def _print(plan: SearchPlan, objective: Objective, result: Mapping[str, Any]) ->
     evaluations = f"{counts['gradient_evaluations']:,} in all, {result['budget']:,} per complete trial"
     print(f"{'gradient evaluations':24} {evaluations}")
     for name, one in result["confirmed"].items():
-        values = [float("inf") if value is None else value for value in one["quality"]]
-        print(f"{name:24} {mean_and_sd(values)}  {_flags(one['settings']) or '(as the preset)'}")
+        changes = f", then {len(one['changes'])} changes" if "changes" in one else ""
+        print(f"{name:24} {_mean(one['quality'])}  {_flags(one['settings']) or '(as the preset)'}{changes}")
+    if plan.front:
+        _print_front(objective, result["front"])
     if result["best"]:
         print(f"{'best':24} {describe_best(result)}")
         print(f"{'train it':24} {preset_command(plan)}")
-    for name in ("costs.png", "slices.png", "result.json"):
-        print(f"{name:24} {out / name}")
+    for name in (*FIGURES, "result.json"):
+        if out.exists(name):
+            print(f"{name:24} {out / name}")
     if out.local:
         print(f"{'curves, HParams':24} {sys.executable} -m tensorboard.main --logdir {shlex.quote(plan.out)}")
+
+
+def _print_front(objective: Objective, front: Sequence[Mapping[str, Any]]) -> None:
+    """The front as a table: gradients of a sample, quality on the items for selection, and with new seeds."""
+    print(f"{'front':24} {'K':>5}  {objective.name:12} with new seeds")
+    for one in front:
+        again = _mean(one["confirmed"]) if one["confirmed"] else "(not run again)"
+        print(f"{one['name']:24} {one['gradients_per_sample']:5}  {one['quality']:<12.4g} {again}")
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    return mean_and_sd([float("inf") if value is None else value for value in values])

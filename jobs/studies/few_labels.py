@@ -82,7 +82,7 @@ def _open(run: str, args: FewLabels) -> Snapshot:
     """A run's snapshot. Raises InputError where it cannot be compared."""
     run_args = SnapshotArgs(run, threads=args.threads, device=args.device, recipe_module=args.recipe_module)
     snapshot = open_snapshot(run_args, needs_energy=False)
-    recipe = snapshot.job.recipe
+    recipe = snapshot.recipe
     if LABELLED not in recipe.streams or not isinstance(recipe, ClassifierRecipe):
         raise InputError(
             f"{type(recipe).__name__} did not learn to classify from a stream of labelled items", "run", run
@@ -105,7 +105,7 @@ def _by_method(rows: list[dict[str, Any]]) -> Accuracies:
 
 def _compare(run: str, snapshot: Snapshot, args: FewLabels) -> dict[str, Any]:
     """Accuracies on the items that a run held out."""
-    job, data, recipe = snapshot.job, snapshot.data, snapshot.job.recipe
+    job, data, recipe = snapshot.job, snapshot.data, snapshot.recipe
     test = data.test.labelled
     own = class_scores(recipe, snapshot.nets, test)
     nets = init_networks(recipe, data.spec, job.seed, snapshot.device)

@@ -229,7 +229,7 @@ def _qualities(job: Job[Any], n: int) -> RunResult:
 
 def _samples(snapshot: Snapshot, n: int) -> torch.Tensor:
     """The bank, or n fresh samples, from the same starts and noise at each checkpoint."""
-    recipe, nets = snapshot.job.recipe, snapshot.nets
+    recipe, nets = snapshot.recipe, snapshot.nets
     if snapshot.bank is not None:
         return snapshot.bank
     tasks = draw_tasks(snapshot, n, seed=0)

@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _check(args: StepSize, snapshot: Snapshot) -> None:
-    recipe = snapshot.job.recipe
+    recipe = snapshot.recipe
     if not isinstance(recipe, ShortRunInference | AlternatingBackprop):
         raise InputError("its model has no posterior chains that start from a prior N(0, I)", "run", args.run)
     if not isinstance(recipe.likelihood(snapshot.nets).decoder, GaussianDecoder):
@@ -91,12 +91,12 @@ def _check(args: StepSize, snapshot: Snapshot) -> None:
 
 def _kernel(snapshot: Snapshot) -> Langevin:
     """The posterior's, with the run's own step size."""
-    return snapshot.job.recipe.sampler(CHAIN, snapshot.nets, snapshot.update)
+    return snapshot.recipe.sampler(CHAIN, snapshot.nets, snapshot.update)
 
 
 def _curve(snapshot: Snapshot, batch: Batch, sizes: list[float], seed: int) -> Curve:
     """The same starts and noise at every step size."""
-    recipe, nets, x = snapshot.job.recipe, snapshot.nets, batch["x"]
+    recipe, nets, x = snapshot.recipe, snapshot.nets, batch["x"]
     target, steps, decoder = recipe.target(CHAIN, nets, batch), _kernel(snapshot).steps, recipe.likelihood(nets).decoder
     rng = generator(fold(seed, "start"), x.device)
     z = recipe.initial_states(CHAIN, len(x), rng, nets, snapshot.data.spec, batch)
@@ -113,7 +113,7 @@ def _curve(snapshot: Snapshot, batch: Batch, sizes: list[float], seed: int) -> C
 
 
 def _log_normalizer(snapshot: Snapshot) -> float:
-    return gaussian_log_normalizer(snapshot.data.spec.size, snapshot.job.recipe.sigma)
+    return gaussian_log_normalizer(snapshot.data.spec.size, snapshot.recipe.sigma)
 
 
 def _best(sizes: list[float], curve: Curve) -> dict[str, float]:
@@ -125,7 +125,7 @@ def _best(sizes: list[float], curve: Curve) -> dict[str, float]:
 
 def _bound(snapshot: Snapshot, batch: Batch, samples: int, seed: int) -> dict[str, float]:
     """The bound on -log p(x) in nats, averaged over items; that of one sample; and the stiffness of such chains."""
-    recipe, nets, x = snapshot.job.recipe, snapshot.nets, batch["x"]
+    recipe, nets, x = snapshot.recipe, snapshot.nets, batch["x"]
     target, kernel, rng = recipe.target(CHAIN, nets, batch), _kernel(snapshot), generator(fold(seed, "bound"), x.device)
     start = recipe.initial_states(CHAIN, len(x), rng, nets, snapshot.data.spec, batch)
     stiffness = push_forward(kernel, target, start, rng).stiffness

@@ -18,6 +18,7 @@ from pipeline.nets.weights import Nets, device_of
 from pipeline.recipe import ChainStates, Recipe
 from pipeline.rng import generator
 from pipeline.samplers.kernel import Sampler, Stats
+from pipeline.schedule import Setting, with_settings
 
 
 class ChainTask(NamedTuple):
@@ -37,6 +38,8 @@ class ChainTask(NamedTuple):
     """Seed of the steps."""
     version: int
     """The chains move under the weights as they were before this update."""
+    settings: Mapping[str, Setting] = {}
+    """Settings in which the recipe that they move under differs from the one that a pool was made with."""
 
 
 class ChainResult(NamedTuple):
@@ -71,6 +74,7 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
     x = torch.from_numpy(np.array(task.x)).to(device)
     if x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
+    recipe = with_settings(recipe, task.settings) if task.settings else recipe
     energy = recipe.target(task.chain, nets, to_tensors(task.context, device) if task.context else None)
     with torch.no_grad():
         x, stats = task.sampler(energy, x, generator(task.seed, device))

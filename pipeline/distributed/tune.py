@@ -6,7 +6,7 @@ It knows no paper.
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
@@ -30,9 +30,9 @@ from pipeline.process import configure_process
 from pipeline.progress import TerminalBar
 from pipeline.runs.job import Job, load_dataset
 from pipeline.runs.storage import Storage
-from pipeline.search.budgets import TrialBudget
+from pipeline.search.budgets import TrialBudget, gradients_per_sample, report_updates
 from pipeline.search.objectives import OBJECTIVES
-from pipeline.search.trials import read_records, run_trial
+from pipeline.search.trials import TrialReport, read_records, run_trial
 
 REDUCTION_FACTOR = 3
 """ASHA continues the best third of the trials at each rung; each rung has three times the budget of the one before."""
@@ -40,6 +40,8 @@ MAX_FAILURES = 2
 """Deaths of its process that a trial survives: it continues from its run's newest checkpoint."""
 COST = "gradient_evaluations"
 """The metric that ASHA's rungs are budgets of."""
+SAMPLE_COST = "gradients_per_sample"
+"""The metric that a search for the front minimises beside its quality."""
 
 Space = Callable[[Any, Any, int], Any]
 """`space(trial, recipe, budget) -> recipe`: the recipe with the settings that an optuna trial suggests."""
@@ -54,8 +56,8 @@ class SearchPlan:
     space: Space
     trial_budget: TrialBudget
     trials: int
-    suggestions: Literal["tpe", "random"]
-    early_stopping: Literal["asha", "none"]
+    suggestions: Literal["tpe", "nsga2", "random"]
+    scheduler: Literal["asha", "pbt", "none"]
     seed: int
     """Seed of the suggestions."""
     out: str
@@ -64,6 +66,8 @@ class SearchPlan:
     gpus_per_trial: float
     minutes: float = 0.0
     """Budget of time of one command; 0: none."""
+    front: bool = False
+    """Whether suggestions aim at quality and at cheap samples alike."""
 
 
 class ResumableASHA(ASHAScheduler):  # type: ignore[misc]
@@ -94,8 +98,9 @@ class ResumableASHA(ASHAScheduler):  # type: ignore[misc]
 class TrialProgress(tune.Callback):  # type: ignore[misc]
     """A progress bar on the driver: trials that have ended, and the best quality so far."""
 
-    def __init__(self, total: int, desc: str, objective: str):
-        self.total, self.desc, self.objective = total, desc, objective
+    def __init__(self, total: int, desc: str, objective: str, done: int = 0, generations: int = 0):
+        """A bar of `total` trials, of which `done` were there before; with the number of generations, or 0."""
+        self.total, self.desc, self.objective, self.done, self.generations = total, desc, objective, done, generations
         self.best: float | None = None
         self.ended = 0
         self._bar: TerminalBar | None = None
@@ -106,7 +111,7 @@ class TrialProgress(tune.Callback):  # type: ignore[misc]
     @property
     def bar(self) -> TerminalBar:
         """The bar, made at its first use."""
-        self._bar = self._bar or TerminalBar(self.total, self.desc, "trial")
+        self._bar = self._bar or TerminalBar(self.total, self.desc, "part" if self.generations else "trial", self.done)
         return self._bar
 
     def setup(self, *args: Any, **info: Any) -> None:
@@ -119,8 +124,10 @@ class TrialProgress(tune.Callback):  # type: ignore[misc]
         """Update the best quality."""
         pick = min if OBJECTIVES[self.objective].direction == "min" else max
         self.best = pick([value for value in (self.best, result[self.objective]) if value is not None])
-        running = sum(one.status == "RUNNING" for one in trials)
-        self.bar.set_description(f"{self.desc}, {running} running, best {self.objective} {self.best:.4g}")
+        running = f"{sum(one.status == 'RUNNING' for one in trials)} running"
+        if self.generations:
+            running = f"generation {result['generation']} of {self.generations}"
+        self.bar.set_description(f"{self.desc}, {running}, best {self.objective} {self.best:.4g}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count the trials that have ended."""
@@ -150,44 +157,59 @@ def search(plan: SearchPlan) -> None:
     """Run the trials, each in `trials/<id>`; a search that was killed continues."""
     objective = OBJECTIVES[plan.trial_budget.objective]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)  # misses the loggers' files
-    sampler = optuna.samplers.TPESampler if plan.suggestions == "tpe" else optuna.samplers.RandomSampler
-    suggest = partial(_suggest, plan)
+    names: Any = [objective.name, SAMPLE_COST] if plan.front else objective.name
+    directions: Any = [objective.direction, "min"] if plan.front else objective.direction
     config = tune.TuneConfig(
-        search_alg=OptunaSearch(suggest, objective.name, objective.direction, sampler=sampler(seed=plan.seed)),
-        scheduler=ResumableASHA(plan) if plan.early_stopping == "asha" else FIFOScheduler(),
+        search_alg=OptunaSearch(partial(_suggest, plan), names, directions, sampler=_sampler(plan)),
+        scheduler=ResumableASHA(plan) if plan.scheduler == "asha" else FIFOScheduler(),
         num_samples=plan.trials,
         reuse_actors=True,  # starting a process and importing torch would cost more than many a trial
     )
-    _fit(plan, "trials", _run_suggestion, config, {}, plan.trials)
+    bar = TrialProgress(plan.trials, f"{plan.job.name}, trials", objective.name)
+    fit(plan, "trials", _run_suggestion, config, {}, bar)
+
+
+def _sampler(plan: SearchPlan) -> optuna.samplers.BaseSampler:
+    if plan.suggestions == "nsga2":  # of four generations or more, where trials allow
+        return optuna.samplers.NSGAIISampler(seed=plan.seed, population_size=max(2, min(50, plan.trials // 4)))
+    kind = optuna.samplers.TPESampler if plan.suggestions == "tpe" else optuna.samplers.RandomSampler
+    return kind(seed=plan.seed)
 
 
 def confirm(plan: SearchPlan, jobs: Mapping[str, Job[Any]]) -> None:
     """Run each of the jobs with the whole budget in `confirm/<name>`, and measure its quality on the test items."""
     plan = replace(plan, trial_budget=replace(plan.trial_budget, report_count=1, split="test"))
     config = tune.TuneConfig(num_samples=1, reuse_actors=True)
-    _fit(plan, "confirm", partial(_run_confirmation, jobs), config, {"name": tune.grid_search(list(jobs))}, len(jobs))
+    bar = TrialProgress(len(jobs), f"{plan.job.name}, confirm", plan.trial_budget.objective)
+    fit(plan, "confirm", partial(_run_confirmation, jobs), config, {"name": tune.grid_search(list(jobs))}, bar)
 
 
-def _fit(
+def fit(
     plan: SearchPlan,
     name: str,
     trainable: Callable[..., None],
     config: tune.TuneConfig,
     space: dict[str, Any],
-    total: int,
+    bar: TrialProgress,
 ) -> None:
+    """Run a trainable, which takes the plan and the status actor first, as the trials that a configuration asks for.
+
+    What was killed continues; trials that fail for good are said in one line.
+    """
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)  # misses the loggers' files
     with guarded(), status_actor(shows_progress=False) as status:
         bound = tune.with_resources(partial(trainable, plan, status), tune.PlacementGroupFactory(_trial_bundles(plan)))
-        tuner = _tuner(plan, name, bound, config, space, total)
+        tuner = _tuner(plan, name, bound, config, space, bar)
         errors = call_aside(tuner.fit, plan.minutes, lambda: not ray.get(status.working.remote())).errors
     if errors:
         lines = [line for line in str(errors[0]).splitlines() if line.strip()]
-        print(f"warning: {len(errors)} of {total} {name} failed, the first with {lines[-1].strip()}", file=sys.stderr)
+        print(
+            f"warning: {len(errors)} of {bar.total} {name} failed, the first with {lines[-1].strip()}", file=sys.stderr
+        )
 
 
 def _tuner(
-    plan: SearchPlan, name: str, trainable: Any, config: tune.TuneConfig, space: dict[str, Any], total: int
+    plan: SearchPlan, name: str, trainable: Any, config: tune.TuneConfig, space: dict[str, Any], bar: TrialProgress
 ) -> tune.Tuner:
     """Ray Tune as it was left in the search's folder, or anew."""
     storage = Storage.at(plan.out) / "tune"
@@ -203,7 +225,7 @@ def _tuner(
             storage_path=storage.path,
             storage_filesystem=storage.fs,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            callbacks=[TrialProgress(total, f"{plan.job.name}, {name}", plan.trial_budget.objective)],
+            callbacks=[bar],
             verbose=0,
         ),
     )
@@ -224,21 +246,24 @@ def _run_suggestion(plan: SearchPlan, status: ActorHandle, config: dict[str, Any
     """A trial's process, in a search."""
     name = tune.get_context().get_trial_id()
     job = replace(plan.job, recipe=suggested_recipe(plan, config), out=(Storage.at(plan.out) / "trials" / name).uri)
-    _run(plan, status, job, config)
+    run_job(plan, status, job, partial(run_trial, job, plan.trial_budget, config))
 
 
 def _run_confirmation(
     jobs: Mapping[str, Job[Any]], plan: SearchPlan, status: ActorHandle, config: dict[str, Any]
 ) -> None:
     """A trial's process, in a confirmation."""
-    out = Storage.at(plan.out) / "confirm" / config["name"]
-    _run(plan, status, replace(jobs[config["name"]], out=out.uri), config)
+    job = replace(jobs[config["name"]], out=(Storage.at(plan.out) / "confirm" / config["name"]).uri)
+    run_job(plan, status, job, partial(run_trial, job, plan.trial_budget, config))
 
 
-def _run(plan: SearchPlan, status: ActorHandle, job: Job[Any], settings: Mapping[str, Any]) -> None:
-    """Run a trial. Where the search stops, the trial does so with a checkpoint, and waits for the end of its process.
+def run_job(
+    plan: SearchPlan, status: ActorHandle, job: Job[Any], reports: Callable[..., Iterable[TrialReport]], **more: int
+) -> None:
+    """Tell Tune the reports of a job, which `reports(device, pool, requested)` yields, and what `more` says of it.
 
-    Were it to return, Tune would take it for a trial that has ended.
+    Where the search stops, the job does so with a checkpoint, and waits for the end of its process: were it to return,
+    Tune would take it for a trial that has ended.
     """
     configure_process(job.resources.threads)
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
@@ -247,9 +272,11 @@ def _run(plan: SearchPlan, status: ActorHandle, job: Job[Any], settings: Mapping
     try:
         with chain_actors(job, spec) as handles:
             pool = partial(chain_pool, job, spec, device, handles)
-            for report in run_trial(job, plan.trial_budget, settings, device, pool, requested):
+            cost = gradients_per_sample(job, report_updates(job, plan.trial_budget)[-1])
+            for report in reports(device, pool, requested):
                 metrics = {plan.trial_budget.objective: report.quality, COST: report.gradient_evaluations}
-                tune.report({**metrics, "updates": report.updates, "diverged": bool(report.diverged)})
+                more |= {"updates": report.updates, "diverged": int(bool(report.diverged)), SAMPLE_COST: cost}
+                tune.report({**metrics, **more})
     except Stopped:
         ray.get(status.add_working.remote(-1))
         threading.Event().wait()

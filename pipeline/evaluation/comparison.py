@@ -165,7 +165,7 @@ def compare_samples(setup: EvaluationSetup, ways: Sequence[Comparison], n: int) 
     `<distance>_bank` of (at most n) states of the run's bank; `<name>_floor` of data.
     """
     snapshot, tasks = setup.snapshot, draw_tasks(setup.snapshot, n, fold(setup.seed, "samples"))
-    ends = final_states(run_tasks(setup.pool, snapshot.nets, tasks, "drawing"), snapshot.job.recipe.sample_chain)
+    ends = final_states(run_tasks(setup.pool, snapshot.nets, tasks, "drawing"), snapshot.recipe.sample_chain)
     x, starts = decode_states(snapshot, ends, setup.seed), start_states(tasks)
     origins = {} if torch.equal(starts, ends) else {"start": decode_states(snapshot, starts, setup.seed)}
     if snapshot.bank is not None and len(snapshot.bank) > 1:

@@ -92,7 +92,7 @@ def evaluate(
     >>> from pipeline import ShortRun, fit
     >>> from pipeline.chains.local_pool import LocalPool
     >>> snapshot = fit(ShortRun(width=8), "rings", 2, progress=False).snapshot
-    >>> [one.name for one in evaluate(snapshot, LocalPool(snapshot.job.recipe, snapshot.nets), ["grid"]).measurements]
+    >>> [one.name for one in evaluate(snapshot, LocalPool(snapshot.recipe, snapshot.nets), ["grid"]).measurements]
     ['log_z_grid', 'log_likelihood_grid', 'grid_kl']
     """
     seed = snapshot.job.seed if seed is None else seed
@@ -154,7 +154,7 @@ def _samples(
 
 def _class_images(result: Evaluation, setup: EvaluationSetup) -> None:
     """A row of images per class, where the recipe can sample classes."""
-    snapshot, recipe = setup.snapshot, setup.snapshot.job.recipe
+    snapshot, recipe = setup.snapshot, setup.snapshot.recipe
     if count := recipe.num_classes(snapshot.data.spec):
         labels = np.repeat(np.arange(count), CLASS_SAMPLES)
         tasks = class_tasks(snapshot, labels, setup.seed)
@@ -167,7 +167,7 @@ def _class_images(result: Evaluation, setup: EvaluationSetup) -> None:
 
 def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOptions) -> None:
     """Means over items; names end in `_train` where the items are training items."""
-    snapshot, recipe, data = setup.snapshot, setup.snapshot.job.recipe, setup.reference
+    snapshot, recipe, data = setup.snapshot, setup.snapshot.recipe, setup.reference
     n, suffix = (min(options.n, data.size), "_train") if setup.split == "data" else (data.size, "")
     tasks = posterior_tasks(snapshot, data, n, fold(setup.seed, "items"))
     results = run_tasks(setup.pool, snapshot.nets, tasks, "inferring") if tasks else {}

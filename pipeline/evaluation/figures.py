@@ -84,7 +84,7 @@ def classes_figure(x: Tensor, names: Sequence[str]) -> "Figure":
 
 def plane_figure(snapshot: Snapshot, samples: Mapping[str, Tensor]) -> "Figure":
     """The truth, the model's normalised energies and its samples, as densities in the plane."""
-    truth, recipe, device = snapshot.data.density, snapshot.job.recipe, snapshot.device
+    truth, recipe, device = snapshot.data.density, snapshot.recipe, snapshot.device
     assert truth is not None
     points, temperature, planes = grid_points(truth.half_width), snapshot.sampler.temperature, {}
     energy = recipe.energy(snapshot.nets)

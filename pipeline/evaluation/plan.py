@@ -54,11 +54,11 @@ def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group,
     kind, density = snapshot.data.spec.kind, snapshot.data.density
     no_chain = "" if snapshot.sampler.gradient_evaluations else "no chain moves its samples"
     no_distance = "" if features or density is not None else why_no_distance(snapshot.data)
-    has_items = type(snapshot.job.recipe).item_metrics is not Recipe.item_metrics
+    has_items = type(snapshot.recipe).item_metrics is not Recipe.item_metrics
     return {
         "samples": "" if kind in ("image", "text") else no_distance,  # images are looked at even without a distance
         "grid": "" if snapshot.data.spec.shape == (2,) and kind == "vector" else "the data are not in the plane",
-        "items": "" if has_items else f"{type(snapshot.job.recipe).__name__} has no metrics of single items",
+        "items": "" if has_items else f"{type(snapshot.recipe).__name__} has no metrics of single items",
         "long-run": no_chain or no_distance,
         "convergence": no_chain,
         "mixing": no_chain,

@@ -133,7 +133,7 @@ def _slices(search: SearchRecord, objective: Objective) -> Markup:
 def _best_trials(search: SearchRecord, objective: Objective) -> Markup:
     ranked = rank_trials(search.trials, objective)
     names = list(dict.fromkeys(name for t in ranked for name in t.settings))
-    front = set(search.result.get("front", []))
+    front = {one["name"] for one in search.result.get("front", [])}
     rows = [
         [
             t.name,

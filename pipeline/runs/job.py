@@ -13,6 +13,7 @@ from pipeline.data.encoding import TextAs
 from pipeline.data.files import SplitName
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
+from pipeline.schedule import Change, Setting, check_changes, settings_at, with_settings
 from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Settings, Share
 
 R = TypeVar("R", bound=Recipe)
@@ -171,12 +172,24 @@ class Job(Settings, Generic[R]):
     """Seed of everything random."""
     init_from: str = ""
     """Run, or checkpoint of a run, whose networks of the same names this run starts with; empty: none."""
+    changes: tuple[Change, ...] = ()
+    """Settings of the recipe that change while the run learns, each from an update on: 1000:noise=.05,lr=1e-4. What is
+    computed with a finished run's model uses its last settings."""
     out: str = ""
     """New folder of the run: a path or an s3:// or gs:// URI that every machine sees; empty: runs/<name>-<time>."""
     resources: ResourceSettings = field(default_factory=ResourceSettings)
     divergence: DivergenceSettings = field(default_factory=DivergenceSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+    def settings_at(self, update: int) -> dict[str, Setting]:
+        """The settings that differ from the recipe's at an update, by name."""
+        return settings_at(self.changes, update)
+
+    def recipe_at(self, update: int) -> R:
+        """The recipe with the settings that hold at an update."""
+        settings = self.settings_at(update)
+        return with_settings(self.recipe, settings) if settings else self.recipe
 
 
 GROUPS = ("data", "resources", "divergence", "logging", "evaluation")
@@ -223,6 +236,7 @@ def check_job(job: Job[Any]) -> None:
         why = f"{type(job.recipe).__name__} with these settings learns from no labels"
         raise InputError(why, "labels_per_class", job.data.labels_per_class)
     check_chains(job.recipe.chains, job.lanes, job.lag)
+    check_changes(job.recipe, job.changes)
     if job.max_staleness and not job.lag:
         raise InputError("needs a lag: at lag 0 chains are never stale", "max_staleness", job.max_staleness)
 

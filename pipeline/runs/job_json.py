@@ -107,16 +107,29 @@ def _recipe_class(name: str, modules: Collection[str]) -> type:
     return found
 
 
-def identity(job: Job[Any], fingerprint: str) -> dict[str, Any]:
-    """What a checkpoint must share with the run that continues from it; `fingerprint`: the data's."""
+def identity(job: Job[Any], fingerprint: str, update: int) -> dict[str, Any]:
+    """What a checkpoint must share with the run that continues from it.
+
+    Args:
+        job: of the run.
+        fingerprint: of its data.
+        update: the first update of which nothing was computed. What changes there or later is not part of the identity.
+    """
     settings = to_json(job)
     recipe = {f"recipe {k}": v for k, v in settings["recipe"].items()}
-    return {"format": FORMAT, **recipe, "lanes": job.lanes, "data": fingerprint}
+    changes = [one for one in settings["changes"] if one[0] < update]
+    return {
+        "format": FORMAT,
+        **recipe,
+        "lanes": job.lanes,
+        "data": fingerprint,
+        **({"changes": changes} if changes else {}),
+    }
 
 
-def check_identity(job: Job[Any], fingerprint: str, found: dict[str, Any], where: str) -> None:
-    """Raise InputError where the checkpoint at `where`, whose identity is `found`, belongs to another run."""
-    own = identity(job, fingerprint)
+def check_identity(job: Job[Any], fingerprint: str, state: Mapping[str, Any], where: str) -> None:
+    """Raise InputError where the checkpoint at `where`, which `state` was committed with, belongs to another run."""
+    own, found = identity(job, fingerprint, state["next"]), state["identity"]
     for what in [*own, *(found.keys() - own.keys())]:
         if found.get(what) != own.get(what):
             raise InputError(f"{where} belongs to another run: its {what} is {found.get(what)}, not {own.get(what)}")

@@ -17,6 +17,7 @@ from pipeline.runs.job_json import check_identity
 from pipeline.runs.storage import Storage
 from pipeline.samplers.hmc import HMC
 from pipeline.samplers.langevin import Langevin
+from pipeline.schedule import Setting
 
 TRIES = 5
 """A run at work may remove a checkpoint while it is read; so many in a row, and reading fails."""
@@ -45,14 +46,25 @@ class Snapshot(NamedTuple):
         return device_of(self.nets)
 
     @property
+    def recipe(self) -> Any:
+        """The recipe with the settings of the last update."""
+        return self.job.recipe_at(self.update - 1)
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """The settings of the last update that differ from the recipe of the run's first, by name."""
+        return self.job.settings_at(self.update - 1)
+
+    @property
     def energy(self) -> Energy:
         """The target of the sample chain."""
-        return self.job.recipe.target(self.job.recipe.sample_chain, self.nets, None)
+        energy: Energy = self.recipe.target(self.recipe.sample_chain, self.nets, None)
+        return energy
 
     @property
     def sampler(self) -> Langevin | HMC:
         """The kernel of the sample chain."""
-        sampler: Langevin | HMC = self.job.recipe.sampler(self.job.recipe.sample_chain, self.nets, self.update)
+        sampler: Langevin | HMC = self.recipe.sampler(self.recipe.sample_chain, self.nets, self.update)
         return sampler
 
     @property
@@ -118,7 +130,7 @@ def _initial(job: Job[Any], device: torch.device) -> Snapshot:
 def _at(snapshot: Snapshot, place: Storage) -> Snapshot:
     """The snapshot at a checkpoint; its networks take over the checkpoint's weights."""
     job, state = snapshot.job, checkpoint.read_state(place)
-    check_identity(job, snapshot.data.fingerprint, state["identity"], str(place))
+    check_identity(job, snapshot.data.fingerprint, state, str(place))
     learner = checkpoint.read_part(place, "learner")
     for name, weights in learner["networks"].items():
         snapshot.nets[name].load_state_dict(weights)

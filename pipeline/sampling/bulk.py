@@ -116,7 +116,7 @@ class BlockWriter:
         tasks = [with_steps([task], steps)[0] for steps in lengths] or [task]
         for k, part in enumerate(tasks):
             seed = fold(task.seed, "stretch", k) if lengths else task.seed
-            result = advance(self.source.job.recipe, self.snapshot.nets, part._replace(x=task.x, seed=seed))
+            result = advance(self.snapshot.recipe, self.snapshot.nets, part._replace(x=task.x, seed=seed))
             task = task._replace(x=result.x)
         return torch.from_numpy(result.x), result.energy
 

@@ -39,7 +39,7 @@ def draw_tasks(snapshot: Snapshot, n: int, seed: int, start: ChainStart = "noise
         seed: of starts and steps; tasks derive seeds of their own.
         start: "data" needs a recipe that can encode data, "bank" a snapshot with a bank.
     """
-    data, bank, chain, sampler = snapshot.data, snapshot.bank, snapshot.job.recipe.sample_chain, snapshot.sampler
+    data, bank, chain, sampler = snapshot.data, snapshot.bank, snapshot.recipe.sample_chain, snapshot.sampler
     size, purpose = CHAINS_PER_TASK[data.spec.kind], "long run" if start == "data" else "samples"
     count, tasks = -(-n // size), []
     for i in range(count):
@@ -51,13 +51,17 @@ def draw_tasks(snapshot: Snapshot, n: int, seed: int, start: ChainStart = "noise
             x = bank[np.random.default_rng(fold(own_seed, "bank")).integers(len(bank), size=k)].numpy()
         else:
             x = _fresh_states(snapshot, items, rng, start).cpu().numpy()
-        tasks.append(ChainTask(chain, Lane(i, count), np.arange(k), x, None, sampler, own_seed, snapshot.update))
+        tasks.append(
+            ChainTask(
+                chain, Lane(i, count), np.arange(k), x, None, sampler, own_seed, snapshot.update, snapshot.settings
+            )
+        )
     return tasks
 
 
 @torch.no_grad()
 def _fresh_states(snapshot: Snapshot, items: ndarray, rng: torch.Generator, start: ChainStart) -> Tensor:
-    recipe, nets, data = snapshot.job.recipe, snapshot.nets, snapshot.data
+    recipe, nets, data = snapshot.recipe, snapshot.nets, snapshot.data
     if start == "data":
         x = recipe.encode(nets, data.batch(items, rng.device)["x"], rng)
         assert x is not None
@@ -74,7 +78,7 @@ def symbol_of(snapshot: Snapshot, label: Label) -> int:
     Raises:
         InputError: the recipe has no such class.
     """
-    recipe, data = snapshot.job.recipe, snapshot.data
+    recipe, data = snapshot.recipe, snapshot.data
     count = recipe.num_classes(data.spec)
     if recipe.class_chain is None or not count:
         raise InputError(f"{type(recipe).__name__} cannot sample a given class", "label", label)
@@ -83,7 +87,7 @@ def symbol_of(snapshot: Snapshot, label: Label) -> int:
 
 def class_tasks(snapshot: Snapshot, labels: ndarray, seed: int) -> list[ChainTask]:
     """Tasks that draw one sample of each of the classes, whose numbers (n,) may repeat, with the class chain."""
-    recipe, nets, spec = snapshot.job.recipe, snapshot.nets, snapshot.data.spec
+    recipe, nets, spec = snapshot.recipe, snapshot.nets, snapshot.data.spec
     chain = recipe.class_chain
     assert chain
     size = CHAINS_PER_TASK[spec.kind]
@@ -93,7 +97,9 @@ def class_tasks(snapshot: Snapshot, labels: ndarray, seed: int) -> list[ChainTas
         rng, context = generator(fold(seed, "class start", i), snapshot.device), {"label": torch.from_numpy(part)}
         x = recipe.initial_states(chain, len(part), rng, nets, spec, context).cpu().numpy()
         lane, slots, own_seed = Lane(i, len(parts)), np.arange(len(part)), fold(seed, "class", i)
-        tasks.append(ChainTask(chain, lane, slots, x, {"label": part}, sampler, own_seed, snapshot.update))
+        tasks.append(
+            ChainTask(chain, lane, slots, x, {"label": part}, sampler, own_seed, snapshot.update, snapshot.settings)
+        )
     return tasks
 
 
@@ -140,7 +146,7 @@ def decode_states(snapshot: Snapshot, x: Tensor, seed: int) -> Tensor:
     for net in nets.values():
         net.eval()
     parts = [
-        snapshot.job.recipe.decode(nets, part.to(device), generator(fold(seed, "decode", i), device)).cpu()
+        snapshot.recipe.decode(nets, part.to(device), generator(fold(seed, "decode", i), device)).cpu()
         for i, part in enumerate(x.split(DECODED_AT_ONCE))
     ]
     return torch.cat(parts)

@@ -41,7 +41,7 @@ def has_start(snapshot: Snapshot, start: ChainStart) -> bool:
 def can_start_from_data(snapshot: Snapshot) -> bool:
     """Whether data can be encoded to states of the sample chain."""
     x = snapshot.data.batch(np.arange(1), snapshot.device)["x"]
-    return snapshot.job.recipe.encode(snapshot.nets, x, generator(0, snapshot.device)) is not None
+    return snapshot.recipe.encode(snapshot.nets, x, generator(0, snapshot.device)) is not None
 
 
 def start_tasks(snapshot: Snapshot, start: ChainStart, n: int, seed: int) -> list[ChainTask] | None:
@@ -64,7 +64,7 @@ def advance_repeatedly(
     pool: Pool, snapshot: Snapshot, tasks: list[ChainTask], steps: int, times: int
 ) -> Iterator[Observation]:
     """The chains after `steps`, 2 `steps`, ..., `times` * `steps` steps; independent of the number of actors."""
-    chain = snapshot.job.recipe.sample_chain
+    chain = snapshot.recipe.sample_chain
     for i in range(times):
         tasks = [task._replace(seed=fold(task.seed, "stretch", i)) for task in with_steps(tasks, steps)]
         results = run_tasks(pool, snapshot.nets, tasks)

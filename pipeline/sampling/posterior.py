@@ -28,7 +28,7 @@ def item_pieces(n: int) -> list[ndarray]:
 @torch.no_grad()
 def posterior_tasks(snapshot: Snapshot, data: Dataset, n: int, seed: int) -> list[ChainTask]:
     """Tasks of the recipe's posterior chains for the first n items of the data; all chains start anew."""
-    recipe, nets, device, tasks, pieces = snapshot.job.recipe, snapshot.nets, snapshot.device, [], item_pieces(n)
+    recipe, nets, device, tasks, pieces = snapshot.recipe, snapshot.nets, snapshot.device, [], item_pieces(n)
     for chain in posterior_chains(recipe):
         sampler = recipe.inference_sampler(chain, nets, snapshot.update)
         for i, index in enumerate(pieces):
@@ -38,7 +38,9 @@ def posterior_tasks(snapshot: Snapshot, data: Dataset, n: int, seed: int) -> lis
             context = {name: t.cpu().numpy() for name, t in batch.items()}
             lane, own_seed = Lane(i, len(pieces)), fold(seed, f"held out chain {chain}", i)
             slots = np.arange(len(index))
-            tasks.append(ChainTask(chain, lane, slots, x, context, sampler, own_seed, snapshot.update))
+            tasks.append(
+                ChainTask(chain, lane, slots, x, context, sampler, own_seed, snapshot.update, snapshot.settings)
+            )
     return tasks
 
 
@@ -54,7 +56,7 @@ def item_metrics(snapshot: Snapshot, data: Dataset, n: int, results: ChainResult
         n: how many of them.
         results: of `posterior_tasks` for the same items.
     """
-    recipe, nets, device, metrics = snapshot.job.recipe, snapshot.nets, snapshot.device, dict[str, list[Tensor]]()
+    recipe, nets, device, metrics = snapshot.recipe, snapshot.nets, snapshot.device, dict[str, list[Tensor]]()
     for net in nets.values():
         net.eval()
     for i, index in enumerate(item_pieces(n)):

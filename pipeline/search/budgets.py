@@ -1,6 +1,7 @@
 """How long a trial runs: budgets of gradient evaluations, and the updates after which a trial reports."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,14 +35,33 @@ def gradients_per_update(recipe: Recipe, nets: Nets) -> int:
     return chains or sum(recipe.streams.values())
 
 
-def job_gradients_per_update(job: Job[Any]) -> int:
-    """The same for a job."""
+def gradient_costs(job: Job[Any]) -> list[tuple[int, int]]:
+    """The gradients that each of a job's updates takes: pairs of the first update and their number from there on."""
     nets = init_networks(job.recipe, load_dataset(job).spec, job.seed, torch.device("cpu"))
-    return gradients_per_update(job.recipe, nets)
+    return [(at, gradients_per_update(job.recipe_at(at), nets)) for at in (0, *(one.update for one in job.changes))]
+
+
+def gradients_per_sample(job: Job[Any], update: int) -> int:
+    """The gradients that one sample of the model takes after so many of a job's updates: K."""
+    recipe = job.recipe_at(update - 1)
+    nets = init_networks(recipe, load_dataset(job).spec, job.seed, torch.device("cpu"))
+    gradients: int = recipe.sampler(recipe.sample_chain, nets, update).gradient_evaluations
+    return gradients
+
+
+def gradients_until(costs: Sequence[tuple[int, int]], update: int) -> int:
+    """The gradients that the updates before `update` take."""
+    ends = [*(begin for begin, _ in costs[1:]), update]
+    return sum(max(0, min(end, update) - begin) * cost for (begin, cost), end in zip(costs, ends, strict=True))
+
+
+def updates_within(costs: Sequence[tuple[int, int]], gradients: float) -> int:
+    """The number of updates that use up so many gradients, 1 or more."""
+    begin, cost = next((begin, cost) for begin, cost in reversed(costs) if gradients_until(costs, begin) <= gradients)
+    return max(1, begin + math.ceil(round((gradients - gradients_until(costs, begin)) / cost, 6)))
 
 
 def report_updates(job: Job[Any], budget: TrialBudget) -> list[int]:
     """The updates after which a trial reports: the first at which each share of the budget is used up."""
-    per_update, share = job_gradients_per_update(job), budget.gradient_evaluations / budget.report_count
-    shares = range(1, budget.report_count + 1)
-    return sorted({max(1, math.ceil(round(share * i / per_update, 6))) for i in shares})
+    costs, share = gradient_costs(job), budget.gradient_evaluations / budget.report_count
+    return sorted({updates_within(costs, share * i) for i in range(1, budget.report_count + 1)})

@@ -1,10 +1,12 @@
 """Figures of a search: quality against cost with the Pareto front, and quality against each setting."""
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipeline.evaluation.figures import new_figure
+from pipeline.runs.job import Job
+from pipeline.schedule import flat_settings
 from pipeline.search.objectives import Objective
 from pipeline.search.summary import TrialOutcome, pareto_front
 
@@ -65,6 +67,56 @@ def slice_figure(trials: Sequence[TrialOutcome], objective: Objective) -> "Figur
         axes.set(ylabel=objective.name)
     if points is not None:
         figure.colorbar(points, ax=panels, label="gradient evaluations of training")
+    return figure
+
+
+def front_figure(trials: Sequence[TrialOutcome], front: Sequence[Mapping[str, Any]], objective: Objective) -> "Figure":
+    """Quality against gradients of a sample: complete trials, their front, and its members with new seeds.
+
+    Args:
+        trials: of the search.
+        front: its members, as result.json has them.
+        objective: the quality.
+    """
+    figure = new_figure(7, 4.6)
+    axes, ended = figure.subplots(), [t for t in trials if t.complete and not t.diverged]
+    x, y = [t.gradients_per_sample for t in ended], [t.quality for t in ended]
+    axes.scatter(x, y, s=22, alpha=0.5, color="tab:blue", label="trials, on the items for selection")
+    _draw_front(axes, [(t.gradients_per_sample, t.quality) for t in ended], objective)
+    again = [(one["gradients_per_sample"], [q for q in one["confirmed"] if q is not None]) for one in front]
+    points = [(cost, quality) for cost, some in again for quality in some if math.isfinite(quality)]
+    if points:
+        ks, qualities = zip(*points, strict=True)
+        axes.plot(ks, qualities, "x", color="tab:orange", label="members of the front, new seeds, on test items")
+        axes.legend(fontsize=8)
+    axes.set(xlabel="gradient evaluations of a sample (K)", ylabel=objective.name)
+    _set_scale(axes, "x", x)
+    _set_scale(axes, "y", y)
+    return figure
+
+
+def schedule_figure(lines: Mapping[str, tuple[Job[Any], int]]) -> "Figure":
+    """Each setting against the update: the schedules of the trials that ended well, the best in black.
+
+    Args:
+        lines: each trial's job and its last update, best first.
+    """
+    names = list(dict.fromkeys(name for job, _ in lines.values() for one in job.changes for name in one.settings))
+    columns = min(4, max(1, len(names)))
+    rows = max(1, -(-len(names) // columns))
+    figure = new_figure(3.4 * columns, 2.6 * rows + 0.4)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, name in zip(panels.flat, names, strict=False):
+        values: list[float] = []
+        for rank, (job, last) in reversed([*enumerate(lines.values())]):
+            updates = [0, *(one.update for one in job.changes if one.update < last), last]
+            y = [flat_settings(job.recipe_at(min(update, last - 1)))[name] for update in updates]
+            axes.step(updates, y, where="post", color="black" if rank == 0 else "tab:blue", alpha=0.4 if rank else 1.0)
+            values += y
+        axes.set(xlabel="update", ylabel=name)
+        _set_scale(axes, "y", values)
+    for axes in panels.flat[len(names) :]:
+        axes.axis("off")
     return figure
 
 

@@ -100,7 +100,7 @@ def measure_quality(snapshot: Snapshot, objective: Objective, items: Dataset, n:
         InputError: the recipe has no such metric.
         Diverged: samples are not finite.
     """
-    name, recipe, device = objective.name, snapshot.job.recipe, snapshot.device
+    name, recipe, device = objective.name, snapshot.recipe, snapshot.device
     if name == "grid_kl":
         return _grid_kl(snapshot)
     if name == "nll_nats":
@@ -123,7 +123,7 @@ def _require_finite(snapshot: Snapshot, x: Tensor) -> Tensor:
 
 def _fresh_samples(snapshot: Snapshot, n: int, seed: int, pool: Pool) -> Tensor:
     results = run_tasks(pool, snapshot.nets, draw_tasks(snapshot, n, seed))
-    states = final_states(results, snapshot.job.recipe.sample_chain)
+    states = final_states(results, snapshot.recipe.sample_chain)
     return decode_states(snapshot, _require_finite(snapshot, states), seed)
 
 
@@ -144,7 +144,7 @@ def _long_run_samples(snapshot: Snapshot, n: int, seed: int, pool: Pool) -> Tens
 
 
 def _grid_kl(snapshot: Snapshot) -> float:
-    truth, energy = snapshot.data.density, snapshot.job.recipe.energy(snapshot.nets)
+    truth, energy = snapshot.data.density, snapshot.recipe.energy(snapshot.nets)
     assert truth is not None
     if energy is None:
         raise InputError("the model has no energy of data", "objective", "grid_kl")
@@ -160,7 +160,7 @@ def _item_quality(snapshot: Snapshot, name: str, items: Dataset, n: int, seed: i
     metrics = item_metrics(snapshot, items, n, run_tasks(pool, snapshot.nets, tasks) if tasks else {})
     wanted = "energy" if name == "auprc" else name
     if wanted not in metrics:
-        recipe, own = type(snapshot.job.recipe).__name__, ", ".join(metrics) or "none"
+        recipe, own = type(snapshot.recipe).__name__, ", ".join(metrics) or "none"
         raise InputError(f"the metrics of single items of {recipe} are {own}", "objective", name)
     if name != "auprc":
         return float(metrics[name].mean())

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.schedule import Change
 from pipeline.search.objectives import Objective
 
 
@@ -20,6 +21,8 @@ class TrialOutcome(NamedTuple):
     """Whether it used its whole budget."""
     gradients_per_sample: int
     """Gradient evaluations of one sample of its model: K."""
+    changes: Sequence[Change] = ()
+    """Of its settings, where it took over other trials' weights."""
 
     @property
     def quality(self) -> float:
@@ -51,6 +54,20 @@ def pareto_front(cost: Sequence[float | int], quality: Sequence[float | int], ob
             best = objective.sign * quality[i]
             front.append(i)
     return front
+
+
+def front_trials(trials: Sequence[TrialOutcome], objective: Objective) -> list[TrialOutcome]:
+    """The complete trials on the front of quality and gradients per sample, by rising cost."""
+    ended = [t for t in trials if t.complete and not t.diverged]
+    return [
+        ended[i] for i in pareto_front([t.gradients_per_sample for t in ended], [t.quality for t in ended], objective)
+    ]
+
+
+def spread(front: Sequence[TrialOutcome], count: int) -> list[TrialOutcome]:
+    """At most `count` trials of a front, evenly from its best to its cheapest."""
+    places = np.linspace(len(front) - 1, 0, min(count, len(front))).round().astype(int)
+    return [front[i] for i in places]
 
 
 def mean_and_sd(values: Sequence[float]) -> str:

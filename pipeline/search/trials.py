@@ -5,7 +5,7 @@ A run and its resumption are the whole run, so a trial is a run like any other, 
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from pipeline.runs.job_json import to_json
 from pipeline.runs.journal import provenance
 from pipeline.runs.snapshot import newest_snapshot
 from pipeline.runs.storage import Storage
-from pipeline.search.budgets import TrialBudget, job_gradients_per_update, report_updates
+from pipeline.search.budgets import TrialBudget, gradient_costs, gradients_until, report_updates
 from pipeline.search.objectives import OBJECTIVES, measure_quality
 
 RECORD = "trial.json"
@@ -63,7 +63,7 @@ def run_trial(
     Raises:
         Stopped: it should, and has a checkpoint of its last whole update.
     """
-    out, objective = Storage.at(job.out), OBJECTIVES[budget.objective]
+    out = Storage.at(job.out)
     ends = report_updates(job, budget)
     job = override(job, updates=ends[-1], eval_samples=0, eval_long_run_steps=0)
     reports = [TrialReport(**one) for one in out.read_json(RECORD)["reports"]] if out.exists(RECORD) else []
@@ -71,13 +71,20 @@ def run_trial(
     if not out.exists("job.json"):
         out.write_json("job.json", {**to_json(job), "provenance": provenance()})
     for end in ends[len(reports) :] if not (reports and reports[-1].diverged) else []:
-        reports.append(_run_until(replace(job, updates=end), budget, reports[-1:], device, pool, requested))
-        record = {"settings": settings, "objective": objective.name, "split": budget.split}
-        out.write_json(RECORD, {**record, "reports": [asdict(one) for one in reports]})
-        _log_hparams(out, f"search/{objective.name}", settings, reports[-1])
+        reports.append(run_until(replace(job, updates=end), budget, reports[-1:], device, pool, requested))
+        write_record(out, budget, settings, reports)
         yield reports[-1]
         if reports[-1].diverged:
             return
+
+
+def write_record(
+    out: Storage, budget: TrialBudget, settings: Mapping[str, Any], reports: Sequence[TrialReport], **more: Any
+) -> None:
+    """Write a trial's settings and reports, and what `more` says of it, into its folder."""
+    record = {"settings": settings, "objective": budget.objective, "split": budget.split, **more}
+    out.write_json(RECORD, {**record, "reports": [asdict(one) for one in reports]})
+    _log_hparams(out, f"search/{budget.objective}", settings, reports[-1])
 
 
 def read_records(folder: Storage) -> dict[str, dict[str, Any]]:
@@ -86,7 +93,7 @@ def read_records(folder: Storage) -> dict[str, dict[str, Any]]:
     return {name: place.read_json(RECORD) for name, place in places.items() if place.exists(RECORD)}
 
 
-def _run_until(
+def run_until(
     job: Job[Any],
     budget: TrialBudget,
     before: list[TrialReport],
@@ -95,7 +102,7 @@ def _run_until(
     requested: Callable[[], str],
 ) -> TrialReport:
     """The report at the job's last update; `before` has the report before it, if there is one."""
-    objective, result, per_update = OBJECTIVES[budget.objective], {}, job_gradients_per_update(job)
+    objective, result, costs = OBJECTIVES[budget.objective], {}, gradient_costs(job)
     try:
         command = lease.acquire(Storage.at(job.out))
         result = run(job, device, pool(), NoBar, command, evaluates=False, requested=requested) or {}
@@ -105,10 +112,10 @@ def _run_until(
     except Diverged as e:
         updates = job.updates if result else e.update
         cost = result.get("cpu_seconds", before[-1].cpu_seconds if before else 0.0)
-        return TrialReport(updates, updates * per_update, objective.worst, cost, str(e))
+        return TrialReport(updates, gradients_until(costs, updates), objective.worst, cost, str(e))
     why = f"diverged: {objective.name} is not a number" if math.isnan(quality) else ""
     quality = objective.worst if why else quality
-    return TrialReport(job.updates, job.updates * per_update, quality, result["cpu_seconds"], why)
+    return TrialReport(job.updates, gradients_until(costs, job.updates), quality, result["cpu_seconds"], why)
 
 
 def _log_hparams(out: Storage, name: str, settings: Mapping[str, Any], report: TrialReport) -> None:

@@ -41,6 +41,16 @@ class Learner:
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
 
+    def set_recipe(self, recipe: Recipe) -> None:
+        """Go on with a recipe of other settings: weights and moments stay, rates and the like are the recipe's own."""
+        if recipe == self.recipe:
+            return
+        for name, optimizer in recipe.optimizers(self.nets).items():
+            for group, new in zip(self.optimizers[name].param_groups, optimizer.param_groups, strict=True):
+                group |= {key: value for key, value in new.items() if key != "params"}
+                group["initial_lr"] = new["lr"]
+        self.recipe = recipe
+
     def fold(self, what: str, update: int, lane: Lane) -> int:
         """The seed of `what` at an update on a lane."""
         return fold(self.seed, self.attempt, what, update, lane.index)

@@ -159,9 +159,9 @@ def _log(worker: Worker, journal: RunJournal, update: int, metrics: Mapping[str,
         if lane == 0:
             journal.histogram(f"{chain}/energy", torch.tensor(result.energy), update)
             journal.histogram(f"{chain}/grad_norm", torch.tensor(result.grad_norm), update)
-    for name, value in oscillation(*gap_and_grad_norm(job.recipe, worker.monitor.history)).items():
+    for name, value in oscillation(*gap_and_grad_norm(worker.learner.recipe, worker.monitor.history)).items():
         journal.scalar(f"dynamics/{name}", value, update)
-    energy = job.recipe.energy(worker.learner.nets)
+    energy = worker.learner.recipe.energy(worker.learner.nets)
     if energy is not None or data.spec.kind in ("image", "text"):
         samples = _current_samples(worker, results, done)
         if energy is not None:
@@ -178,7 +178,7 @@ def _log(worker: Worker, journal: RunJournal, update: int, metrics: Mapping[str,
 
 def _current_samples(worker: Worker, results: ChainResults, update: int) -> Tensor:
     """Samples from this update's sample chains; where learning runs none, they are drawn for the purpose."""
-    recipe, nets, seed = worker.job.recipe, worker.learner.nets, worker.job.seed
+    recipe, nets, seed = worker.learner.recipe, worker.learner.nets, worker.job.seed
     snapshot = Snapshot(worker.job, worker.data, nets, update)
     if recipe.sample_chain not in recipe.chains:
         tasks = draw_tasks(snapshot, GRID_SAMPLES, seed)
@@ -202,7 +202,7 @@ def _held_out_metrics(worker: Worker, update: int) -> dict[str, float]:
     if not n or worker.job.data.held_out_class is not None:
         return {}
     tasks = posterior_tasks(snapshot, items, n, fold(worker.job.seed, "held out"))
-    results = {(one.chain, one.lane.index): advance(worker.job.recipe, snapshot.nets, one) for one in tasks}
+    results = {(one.chain, one.lane.index): advance(snapshot.recipe, snapshot.nets, one) for one in tasks}
     metrics = item_metrics(snapshot, items, n, results)
     return {f"held_out/{name}": float(values.mean()) for name, values in metrics.items()}
 

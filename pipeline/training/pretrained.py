@@ -67,7 +67,7 @@ def load_pretrained(job: Job[Any], nets: Nets) -> frozenset[str]:
             nets[name].load_state_dict(weights[name])
         except RuntimeError as e:
             there = checkpoint.read_state(place)["identity"]
-            theirs, own = (some.get(f"recipe {name}") for some in (there, identity(job, "")))
+            theirs, own = (some.get(f"recipe {name}") for some in (there, identity(job, "", 0)))
             reason = f"it is {theirs}, not {own}" if theirs != own else str(e).splitlines()[-1].strip()
             raise InputError(f"its {name} does not fit: {reason}", "init_from", job.init_from) from e
     return names

@@ -30,7 +30,7 @@ def describe_run(worker: Worker) -> dict[str, Any]:
 
 def sampler_settings(worker: Worker) -> dict[str, float]:
     """Steps and temperature of the sample chain's sampler and, of Langevin dynamics, drift and noise."""
-    recipe = worker.job.recipe
+    recipe: Any = worker.learner.recipe
     sampler = recipe.sampler(recipe.sample_chain, worker.learner.nets, worker.job.updates)
     own = {"drift": sampler.drift, "noise": sampler.noise} if isinstance(sampler, Langevin) else asdict(sampler)
     return {**own, "steps": sampler.steps, "temperature": sampler.temperature}

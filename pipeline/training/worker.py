@@ -95,7 +95,8 @@ class Worker:
         return tasks
 
     def _task(self, name: str, update: int, version: int, lane: Lane, batch: Batches, prefix: str) -> ChainTask:
-        recipe, nets, chain = self.job.recipe, self.learner.nets, self.job.recipe.chains[name]
+        recipe, nets, bank = self.job.recipe_at(update), self.learner.nets, self.banks[name]
+        chain = bank.settings = recipe.chains[name]
         rng = generator(self.learner.fold(f"{prefix}start {name}", update, lane), self.device)
         stream = chain.starts_from or chain.context
         initial_context = batch[stream] if stream else None
@@ -105,15 +106,17 @@ class Worker:
             return recipe.initial_states(name, n, rng, nets, self.data.spec, initial_context).cpu().numpy()
 
         context = {k: v.cpu().numpy() for k, v in batch[chain.context].items()} if chain.context else None
-        index = context["index"] if context and chain.bank == "datum" else None
         n, seed = chain.count // lane.count, self.learner.fold(f"{prefix}bank {name}", update, lane)
-        slots, x = self.banks[name].draw(lane, n, initial_states, seed, index)
-        seed = self.learner.fold(f"{prefix}chain {name}", update, lane)
-        return ChainTask(name, lane, slots, x, context, recipe.sampler(name, nets, update), seed, version)
+        slots, x = bank.draw(
+            lane, n, initial_states, seed, context["index"] if context and chain.bank == "datum" else None
+        )
+        seed, sampler = self.learner.fold(f"{prefix}chain {name}", update, lane), recipe.sampler(name, nets, update)
+        return ChainTask(name, lane, slots, x, context, sampler, seed, version, self.job.settings_at(update))
 
     def step(self, update: int) -> tuple[dict[str, float], ChainResults]:
         """One update: submit chains, collect chains, one step of the learner; its metrics, and the chains."""
         start, self.whole = time.perf_counter(), update
+        self.learner.set_recipe(self.job.recipe_at(update))
         while self.pool.next <= update + self.job.lag:  # the first lag + 1 updates use the initial weights
             self.pool.submit(self.pool.next, self.tasks(self.pool.next, update), *self.learner.weights())
         results, fresh, more = self._collect(update), False, dict[str, float]()
@@ -217,9 +220,10 @@ class Worker:
         all_parts, counters = [part for some in gather(parts) for part in some], self.accounting.total()
         if self.rank == 0:
             state = {"update": update, "rollbacks": self.rollbacks, "last": self.last, "next": self.pool.next}
-            state |= {"identity": identity(self.job, self.data.fingerprint), "healthy": self._is_healthy(update)}
-            state |= {"has_history": self.monitor.has_history, "command": self.lease.command if self.lease else ""}
-            state["restarts_of_command"] = self.accounting.current_faults()["actor_restarts"]
+            state["identity"] = identity(self.job, self.data.fingerprint, self.pool.next)
+            state |= {"healthy": self._is_healthy(update), "has_history": self.monitor.has_history}
+            restarts, command = self.accounting.current_faults()["actor_restarts"], self.lease and self.lease.command
+            state |= {"command": command or "", "restarts_of_command": restarts}
             self.check_lease()
             checkpoint.commit(place, all_parts, {**state, **dataclasses.asdict(counters)})
 
@@ -238,10 +242,11 @@ class Worker:
             return 0
         place = self.checkpoints / name
         state = checkpoint.read_state(place)
-        check_identity(self.job, self.data.fingerprint, state["identity"], str(place))
+        check_identity(self.job, self.data.fingerprint, state, str(place))
         if self.rank == 0:
             checkpoint.remove_after(self.checkpoints, name)
         own = checkpoint.read_part(place, "learner")
+        self.learner.set_recipe(self.job.recipe_at(state["update"] - 1))
         self.learner.load_state_dict(own)
         self.monitor.load_state_dict(own["monitor"])
         self.set_rollbacks([Rollback(*one) for one in state["rollbacks"]])

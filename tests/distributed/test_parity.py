@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from running import CPU, local_pool, run
-from small_recipes import COUPLINGS, TRANSPORT
+from small_recipes import COUPLINGS, LATENT, TRANSPORT
 from tqdm import tqdm
 
 from pipeline.batch import Spec
@@ -31,6 +31,7 @@ from pipeline.run import run as run_whole
 from pipeline.runs.job import override
 from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
+from pipeline.schedule import Change
 from pipeline.training.worker import Worker
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -157,6 +158,16 @@ def test_tasks_of_an_actor_that_hangs_go_to_another_and_count_once(
 def test_two_learners_that_share_an_actor_equal_one_process(actors, small, plain):
     job = save(override(small, learners=2, actors=1, lag=1, cpus_per_learner=0.25))
     assert run_learners(job, SPEC, actors[:1])["weights_sha256"] == plain(job)
+
+
+@pytest.mark.slow
+def test_changes_of_settings_reach_learners_and_actors(ray_session, small, plain):
+    changes = (Change(2, {"sigma": 0.1, "posterior_steps": 4, "energy_lr": 1e-3}), Change(4, {"prior_step_size": 0.2}))
+    job = override(small, recipe=LATENT, changes=changes, learners=2, actors=1, cpus_per_learner=0.25, lag=1)
+    with chain_actors(override(job, cpus_per_actor=0.25), SPEC) as handles:
+        assert run_learners(save(job), SPEC, handles)["weights_sha256"] == plain(job)
+    constant = override(job, learners=0, actors=0, changes=(), out=f"{job.out}-constant")
+    assert run(constant)["weights_sha256"] != plain(job)
 
 
 def refusing():

@@ -30,6 +30,18 @@ def plan(small):
     return SearchPlan(job, space, budget, 2, "tpe", "asha", 0, str(Path(small.out).parent), 0.25, 0.0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("suggestions", ["tpe", "nsga2"])
+def test_a_search_for_the_front_suggests_by_both_and_continues(ray_session, plan, suggestions):
+    plan = replace(plan, suggestions=suggestions, scheduler="none", front=True, trials=6)
+    search(plan)
+    records = read_records(Storage.at(plan.out) / "trials")
+    assert len(records) == 6
+    assert all(one["reports"][-1]["gradient_evaluations"] >= 360 for one in records.values())
+    search(replace(plan, trials=7))  # it has ended, with as many trials as it began with
+    assert read_records(Storage.at(plan.out) / "trials") == records
+
+
 def test_a_search_saves_every_trial_and_continues_where_it_stopped(ray_session, plan):
     search(plan)
     records = read_records(Storage.at(plan.out) / "trials")

@@ -60,7 +60,7 @@ def snapshot_of(job, **settings):
 
 
 def pool_of(snapshot):
-    recipe = snapshot.job.recipe
+    recipe = snapshot.recipe
     return LocalPool(recipe, init_networks(recipe, snapshot.data.spec, 0, CPU))
 
 

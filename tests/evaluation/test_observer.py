@@ -144,7 +144,7 @@ def plane(small):
 
 
 def gather(snapshot, **settings):
-    pool = LocalPool(snapshot.job.recipe, {"energy": Scaled(snapshot.nets["energy"].energy, 0.0)})
+    pool = LocalPool(snapshot.recipe, {"energy": Scaled(snapshot.nets["energy"].energy, 0.0)})
     return gather_evidence(snapshot, pool, default_comparison(snapshot.data, CPU), 60, **settings)
 
 

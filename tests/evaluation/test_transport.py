@@ -82,13 +82,13 @@ def test_the_flows_own_energy_is_that_of_the_standard_normal_in_latent_space(mak
     snapshot = make_snapshot(replace(FLOW, flow=COUPLINGS))
     z = standard_normal((50, 2), generator(0))
     with torch.no_grad():
-        energy = _latent_energy(snapshot.nets, snapshot.job.recipe.energy(snapshot.nets))(z)
+        energy = _latent_energy(snapshot.nets, snapshot.recipe.energy(snapshot.nets))(z)
     torch.testing.assert_close(energy, z.square().sum(1) / 2 + np.log(2 * np.pi), rtol=1e-4, atol=1e-4)
 
 
 def test_trajectories_of_both_spaces_have_the_energy_of_their_data(make_snapshot):
     snapshot = make_snapshot(replace(CONTRASTIVE, flow=COUPLINGS))
-    trajectories, energy = trajectories_of(snapshot, steps=40), snapshot.job.recipe.energy(snapshot.nets)
+    trajectories, energy = trajectories_of(snapshot, steps=40), snapshot.recipe.energy(snapshot.nets)
     assert trajectories["z"].x.shape == trajectories["x"].x.shape == (16, 40, 2)
     assert trajectories["z"].quantities.shape == (16, 40, 2)
     for trajectory in trajectories.values():

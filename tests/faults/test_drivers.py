@@ -101,3 +101,30 @@ def test_of_two_processes_of_one_run_only_the_newer_continues(whole, tmp_path):
     assert "Traceback" not in old.read_text()
     finish(f"jobs.resume {out} --updates 60", new)
     assert result(out) == whole
+
+
+POPULATION = "jobs.search anatomy --preset eight-gaussians-convergent --scheduler pbt --budget 200000 --reports 3"
+POPULATION += " --trials 3 --max-items 500 --confirm 1 --seeds 1 --cpus-per-trial .5"
+
+
+def trials_and_best(out):
+    content = json.loads((out / "result.json").read_text())
+    content["counts"].pop("cpu_seconds")
+    hashes = {
+        path.parent.name: json.loads(path.read_text())["weights_sha256"] for path in out.glob("trials/*/result.json")
+    }
+    return content, hashes
+
+
+def test_a_population_whose_driver_is_killed_again_and_again_ends_alike(tmp_path):
+    finish(f"{POPULATION} --out {tmp_path / 'whole'}", tmp_path / "whole.log")
+    out, log, hits = tmp_path / "search", tmp_path / "log", 0
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        begun = (out / "search.json").exists()
+        if not kill_after(f"jobs.resume {out}" if begun else f"{POPULATION} --out {out}", log, rng.uniform(15, 60)):
+            break
+        hits += begun
+    print(f"{hits} kills of a search that was under way")
+    finish(f"{POPULATION} --resume-if-exists --out {out}", tmp_path / "last.log")
+    assert trials_and_best(out) == trials_and_best(tmp_path / "whole")

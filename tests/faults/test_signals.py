@@ -121,17 +121,20 @@ def test_the_final_evaluation_stops_and_its_command_makes_it(tmp_path, resources
     assert (out / "result.json").exists()
 
 
-def test_a_search_stops_with_a_checkpoint_of_its_trials_and_its_command_goes_on(tmp_path):
+@pytest.mark.parametrize(
+    ("scheduler", "so_far"), [("none", "0 of 2 trials complete"), ("pbt", "0 of 2 trials in generation 1 of 2")]
+)
+def test_a_search_stops_with_a_checkpoint_of_its_trials_and_its_command_goes_on(tmp_path, scheduler, so_far):
     out = tmp_path / "search"
     line = "jobs.search short-run --preset digits --trials 2 --budget 40000 --reports 2 --samples 100 --confirm 0"
-    terminal = Terminal(f"{line} --early-stopping none --out {out}", tmp_path, signal.SIGINT)
+    terminal = Terminal(f"{line} --scheduler {scheduler} --out {out}", tmp_path, signal.SIGINT)
     while not list(out.glob("trials/*/metrics.jsonl")):
         terminal.wait_for(tmp_path)
         time.sleep(0.1)
     assert terminal.signal(whole_group=True) == 130
     assert list(out.glob("trials/*/checkpoints/*/manifest.json"))
     last = terminal.last_line()
-    assert last.startswith("stopped by SIGINT, with 0 of 2 trials complete; to go on: ")
+    assert last.startswith(f"stopped by SIGINT, with {so_far}; to go on: ")
     go_on(last, tmp_path)
     assert json.loads((out / "result.json").read_text())["counts"]["complete"] == 2
 

@@ -10,11 +10,13 @@ import pytest
 from jobs import EXPERIMENTS, search
 from jobs.cli.experiment import load_experiment, named_presets, read_presets
 from jobs.cli.search_args import Search
-from jobs.cli.search_report import changes, preset_module
+from jobs.cli.search_preset import preset_module
 from pipeline.data.dataset import load_data
 from pipeline.distributed.tune import SearchPlan
 from pipeline.runs.job import check_job, override
 from pipeline.runs.job_json import load_run
+from pipeline.schedule import Change
+from pipeline.schedule import changed_settings as changes
 from pipeline.search.budgets import TrialBudget, gradients_per_update
 from pipeline.search.objectives import OBJECTIVES
 
@@ -62,6 +64,17 @@ def _fields(recipe):
         ("short-runs", "experiment short-runs: not one of short_run, "),
         ("short-run --objective fretchet", "objective fretchet: not one of frechet, "),
         ("short-run --trial-actors 3", "cannot be split into 3 lanes"),
+        ("short-run --front --scheduler asha", "--scheduler asha: goes by quality alone: --front needs none"),
+        ("short-run --front --scheduler pbt", "--scheduler pbt: goes by quality alone: --front needs none"),
+        ("flow-contrastive --front", "--front: a sample of FlowContrastive takes no chain"),
+        ("short-run --suggestions nsga2", "--suggestions nsga2: needs --front"),
+        (
+            "short-run --scheduler pbt --suggestions tpe",
+            "--suggestions tpe: with --scheduler pbt the first settings are",
+        ),
+        ("short-run --scheduler pbt --trials 1", "--scheduler pbt: needs 2 or more --trials and --reports"),
+        ("short-run --scheduler pbt --reports 1", "--scheduler pbt: needs 2 or more --trials and --reports"),
+        ("short-run --scheduler hyperband", "--scheduler"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(command, line, why, ray_session):
@@ -125,12 +138,72 @@ def test_the_preset_of_a_search_has_its_data_and_labels(tmp_path):
     job = override(preset, **changed, learners=0, eval_samples=0, seed=0, out=str(tmp_path))
     plan = SearchPlan(job, module.space, TrialBudget("accuracy", 10**5), 4, "tpe", "asha", 0, str(tmp_path), 1.0, 0.0)
     recipe = replace(job.recipe, tilt=0.125 + 1e-12)
-    text = preset_module(plan, preset, recipe, {"confirmed": {}, "best": "best-1"})
+    found = replace(job, recipe=recipe, changes=(Change(5, {"tilt": 0.5, "prior_steps": 3}), Change(9, {"tilt": 1.0})))
+    text = preset_module(plan, preset, {"searched": found, "K3": job}, "It won")
     (tmp_path / "preset.py").write_text(text)
-    ((name, read),) = read_presets(str(tmp_path / "preset.py"), module).items()
-    assert name == "digits-searched"
-    assert (read.recipe, read.data, read.lanes) == (recipe, job.data, job.lanes)
+    read, other = read_presets(str(tmp_path / "preset.py"), module).values()
+    assert text.count("digits-searched") == text.count("digits-K3") == 1
+    assert (read.recipe, read.changes, read.data, read.lanes) == (recipe, found.changes, job.data, job.lanes)
     assert (read.seed, read.resources, read.evaluation) == (3, preset.resources, preset.evaluation)
+    assert (other.recipe, other.changes) == (job.recipe, ())
+
+
+@pytest.mark.slow
+def test_the_schedule_that_the_winner_followed_is_a_preset(command, ray_session):
+    line = "search anatomy --preset eight-gaussians-convergent --scheduler pbt --budget 60000 --reports 3 --trials 2"
+    line = f"{line} --max-items 500 --seed 1 --confirm 0 --cpus-per-trial .25 --out found"
+    code, out, err = command(line)
+    assert code == 0, err
+    assert "generation 3 of 3, best grid_kl" in err
+    result = json.loads(Path("found/result.json").read_text())
+    assert result["counts"]["complete"] == 2
+    spent = result["counts"]["gradient_evaluations"]
+    assert 2 * 60000 <= spent < 2 * 60000 + 6 * 200 * 100  # every gradient counts once, whoever took over whom
+    assert Path("found/schedules.png").read_bytes().startswith(b"\x89PNG")
+    best = f"found/trials/{result['trials'][0]['name']}"
+    assert load_run(best).changes
+    again = out.partition("python -m jobs.")[2].splitlines()[0]
+    nothing = "--learners 0 --actors 0 --eval-samples 0 --eval-long-run-steps 0"
+    code, _, err = command(f"{again} --seed 1 {nothing} --out again")  # the search's own seed
+    assert code == 0, err
+    assert load_run("again").changes == load_run(best).changes
+    hashes = [json.loads(Path(one, "result.json").read_text())["weights_sha256"] for one in ("again", best)]
+    assert hashes[0] == hashes[1]
+    code, _, err = command("resume found")
+    assert code == 0, err
+    assert json.loads(Path("found/result.json").read_text()) == result
+    code, out, err = command(f"{line} --resume-if-exists")
+    assert (code, out) == (0, f"{Path('found').resolve()} has finished; see its result.json\n"), err
+
+
+@pytest.mark.slow
+def test_a_search_for_the_front_ends_with_its_members(command, ray_session):
+    line = "search short-run --preset eight-gaussians --front --budget 3000 --reports 1 --samples 30 --trials 6"
+    code, out, err = command(f"{line} --confirm 2 --seeds 1 --cpus-per-trial .25 --out found")
+    assert code == 0, err
+    result = json.loads(Path("found/result.json").read_text())
+    trials, front = result["trials"], result["front"]
+    assert result["counts"]["complete"] == 6
+    for one in front:
+        others = [t for t in trials if t["name"] != one["name"]]
+        assert not any(
+            t["gradients_per_sample"] <= one["gradients_per_sample"] and t["quality"] <= one["quality"] for t in others
+        )
+    again = [one for one in front if one["confirmed"]]
+    assert len(again) == min(2, len(front))
+    assert again[-1] == front[-1]  # the best of all
+    assert Path("found/front.png").read_bytes().startswith(b"\x89PNG")
+    names = [f"eight-gaussians-K{one['gradients_per_sample']}" for one in reversed(again)]
+    text = Path("found/preset.py").read_text()
+    assert [name for name in names if f'"{name}": Job(' in text] == names
+    table = out[out.index("front  ") :]
+    assert all(f"{one['name']:24} {one['gradients_per_sample']:5}  {one['quality']:.4g}" in table for one in front)
+    code, _, err = command(
+        f"short_run --preset-file found/preset.py {names[-1]} --learners 0 --actors 0 --seed 1 --out again"
+    )
+    assert code == 0, err
+    confirmed = json.loads(Path(f"found/confirm/{names[-1].rpartition('-')[2]}-seed-1/result.json").read_text())
+    assert json.loads(Path("again/result.json").read_text())["weights_sha256"] == confirmed["weights_sha256"]
 
 
 @pytest.mark.slow

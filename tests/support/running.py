@@ -41,6 +41,14 @@ def newest(job):
     return place / checkpoint.newest_name(place)
 
 
+def everything(job):
+    """All tensors of the newest checkpoint, by part and name: weights, optimizers, banks, history of divergence."""
+    place = newest(job)
+    names = ["learner", *(f"lane-{p:04d}" for p in range(job.lanes))]
+    trees = {name: checkpoint.read_part(place, name) for name in names}
+    return {(name, k): t for name, tree in trees.items() for k, t in checkpoint.split_tensors(tree)[1].items()}
+
+
 @dataclass(frozen=True)
 class Fragile(Anatomy):
     """A recipe whose loss is no number at update `at` of the first `attempts` attempts, with seed 0."""

@@ -124,7 +124,7 @@ def log_normalizer(
     sampler = tune_annealing(base, snapshot.energy, temperature, PILOT_CHAINS, temperatures, rng)
     sizes = [len(part) for part in np.array_split(np.arange(chains), -(-chains // _chains_per_task(base)))]
     tasks = [
-        _task(snapshot, snapshot.job.recipe.sample_chain, Lane(i, len(sizes)), size, sampler, None, seed)
+        _task(snapshot, snapshot.recipe.sample_chain, Lane(i, len(sizes)), size, sampler, None, seed)
         for i, size in enumerate(sizes)
     ]
     results = run_tasks(pool, snapshot.nets, tasks, "annealing")
@@ -159,7 +159,7 @@ def posterior_integrals(
     cuts = np.array_split(np.arange(n), -(-n // max(_chains_per_task(base) // chains, 1)))
     for i, index in enumerate(track(cuts, len(cuts), "tuning the annealing", "part")):
         some = {name: t[torch.from_numpy(index).to(t.device)] for name, t in items.items()}
-        energy = snapshot.job.recipe.target(chain, snapshot.nets, some)
+        energy = snapshot.recipe.target(chain, snapshot.nets, some)
         rng = generator(fold(seed, f"pilot {chain}", i), device)
         sampler = tune_annealing(base, energy, 1.0, len(index), temperatures, rng)
         context = {name: t.repeat(chains, *[1] * (t.dim() - 1)).cpu().numpy() for name, t in some.items()}
@@ -189,4 +189,4 @@ def _task(
     own_seed = fold(seed, f"annealed {chain}", lane.index)
     z = standard_normal((n, len(sampler.base.sd)), generator(fold(own_seed, "start"))).numpy()
     x = np.concatenate([z, np.zeros((n, 1), np.float32)], 1)
-    return ChainTask(chain, lane, np.arange(n), x, context, sampler, own_seed, snapshot.update)
+    return ChainTask(chain, lane, np.arange(n), x, context, sampler, own_seed, snapshot.update, snapshot.settings)

@@ -28,7 +28,7 @@ COLLAPSED = 2
 
 def why_no_likelihood(snapshot: Snapshot) -> str:
     """Why the model has no likelihood that AIS can estimate; empty where it has one."""
-    recipe = snapshot.job.recipe
+    recipe = snapshot.recipe
     if recipe.energy(snapshot.nets) is not None:
         if type(recipe).encode is not Recipe.encode:  # annealed chains move under the sample chain's target
             return f"the chains of {type(recipe).__name__} move latent vectors, not data"
@@ -57,7 +57,7 @@ def likelihood_metrics(
     """
     if why := why_no_likelihood(setup.snapshot):
         raise InputError(why)
-    energy = setup.snapshot.job.recipe.energy(setup.snapshot.nets)
+    energy = setup.snapshot.recipe.energy(setup.snapshot.nets)
     if energy is None:
         return _of_latent(setup, items, item_chains, chains, temperatures)
     return _of_data(setup, energy, n, chains, temperatures)
@@ -74,7 +74,7 @@ def grid_metrics(setup: EvaluationSetup, n: int) -> list[Measurement]:
     half = density.half_width if density else 2 * float(x.abs().max())
     points = grid_points(half)
     protocol = setup.protocol("likelihood on a grid", (), len(x), half=half, points=len(points))
-    energy, result = snapshot.job.recipe.energy(nets), list[Measurement]()
+    energy, result = snapshot.recipe.energy(nets), list[Measurement]()
     if energy is not None and 0 < (temperature := snapshot.sampler.temperature) < math.inf:
         log_p = -_energies(setup, energy, points) / temperature
         nats = -_energies(setup, energy, x) / temperature
@@ -84,7 +84,7 @@ def grid_metrics(setup: EvaluationSetup, n: int) -> list[Measurement]:
         result.append(Measurement("log_likelihood_grid", float(nats.mean()) - log_z, protocol, error))
         if density:
             result.append(Measurement("grid_kl", grid_kl(density, log_p.log_softmax(0), points), protocol))
-    for name, other in snapshot.job.recipe.normalized_energies(nets).items():
+    for name, other in snapshot.recipe.normalized_energies(nets).items():
         log_q = (-_energies(setup, other, points)).log_softmax(0)
         if density:
             result.append(Measurement(f"{name}_grid_kl", grid_kl(density, log_q, points), protocol))
@@ -122,7 +122,7 @@ def _of_data(setup: EvaluationSetup, energy: Energy, n: int, chains: int, temper
 def _of_latent(
     setup: EvaluationSetup, items: int, chains: int, prior_chains: int, temperatures: int
 ) -> list[Measurement]:
-    snapshot, recipe, nets = setup.snapshot, setup.snapshot.job.recipe, setup.snapshot.nets
+    snapshot, recipe, nets = setup.snapshot, setup.snapshot.recipe, setup.snapshot.nets
     model, spec = recipe.likelihood(nets), snapshot.data.spec
     device, n = device_of(nets), min(items, setup.reference.size)
     batch, seed = setup.reference.batch(np.arange(n), device), fold(setup.seed, "annealing")

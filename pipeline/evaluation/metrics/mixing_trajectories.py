@@ -75,7 +75,7 @@ def mixing_quantities(snapshot: Snapshot) -> Quantities:
     For images they are the first principal components of the training data, over their classifier's features or,
     where they have none, over pixels.
     """
-    recipe, data, spec = snapshot.job.recipe, snapshot.data, snapshot.data.spec
+    recipe, data, spec = snapshot.recipe, snapshot.data, snapshot.data.spec
     if not can_start_from_data(snapshot):
         rng = torch.Generator(snapshot.device).manual_seed(0)
         d = min(COORDINATES, recipe.initial_states(recipe.sample_chain, 1, rng, snapshot.nets, spec, None)[0].numel())

@@ -69,7 +69,7 @@ def space_trajectories(
     Raises:
         InputError: the model has no flow, or no energy of data.
     """
-    recipe, nets = snapshot.job.recipe, snapshot.nets
+    recipe, nets = snapshot.recipe, snapshot.nets
     data_energy, device = recipe.energy(nets), device_of(nets)
     if "flow" not in nets or data_energy is None:
         why = f"{type(recipe).__name__} has no flow in whose latent space chains could move"
