@@ -10,6 +10,7 @@ multiplied by T, so that its step does not depend on eps.
 Deviations from the paper:
 1. A chain drawn from the bank starts anew with probability `restart_prob`; in the paper it never does (0).
 2. Each epoch goes through the data in random order, without replacement; the paper draws each batch anew.
+3. The data noise may keep up with the chains' steps (`noise_per_step`), so that learning does not run away.
 """
 
 import math
@@ -56,6 +57,8 @@ class Anatomy(Recipe):
     """Probability that a chain drawn from the bank starts anew."""
     data_noise: NonNegative = 0.03
     """Standard deviation of the noise added to the data, in the data's units; below the chains' noise, d diverges."""
+    noise_per_step: NonNegative = 0.0
+    """Least standard deviation of that noise, in units of the chains' mean step per coordinate; 0: it is constant."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """With adam, gradients outgrow the noise; with annealed sgd, chains can converge."""
     lr: NonNegative = 1e-4
@@ -131,6 +134,7 @@ class Anatomy(Recipe):
     def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """The energy gap d = U(x + sigma xi) - U(x_K) (eq. 6), with U = F / T."""
         x, temperature = batch["data"]["x"], self.langevin.temperature
-        x = x + self.data_noise * standard_normal(tuple(x.shape), rng)
+        step = self.langevin.mean_step(chains["model"].stats.grad_norm, x[0].numel())
+        x = x + (self.noise_per_step * step).clamp(min=self.data_noise) * standard_normal(tuple(x.shape), rng)
         data, model = (nets["energy"](states).mean() / temperature for states in (x, chains["model"].x))
         return {"energy": data - model}, {"energy/gap": data - model, "energy/data": data, "energy/model": model}

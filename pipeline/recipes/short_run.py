@@ -9,6 +9,7 @@ Deviations from the paper:
 1. The learning rate falls as 1 / update from update `anneal` on, and the data noise is constant; the paper lowers both
    by hand after its 200,000 updates.
 2. Chains may also start from Gaussian noise, and vectors have an MLP as energy.
+3. The data noise may keep up with the chains' steps (`noise_per_step`), so that learning does not run away.
 """
 
 from collections.abc import Mapping
