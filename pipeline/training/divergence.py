@@ -117,9 +117,10 @@ class DivergenceMonitor:
         """For how many updates, up to the last, some metric has been on its way to outside; 0: none is.
 
         What counts is the median over `patience` updates: one update in between does not end the way, and one that
-        stands out does not begin it.
+        stands out does not begin it. Energy gaps do not count, since in health they are now great and now small.
         """
-        return max(map(self._on_the_way, self.history), default=0) if self.patience else 0
+        steady = [name for name in self.history if not name.endswith("/gap")]
+        return max(map(self._on_the_way, steady), default=0) if self.patience else 0
 
     def _on_the_way(self, name: str) -> int:
         values = self.history[name]

@@ -184,7 +184,7 @@ def test_resume_reports_the_checkpoints_that_it_ignores(command, a_run):
 
 def test_a_run_warns_of_samples_that_are_further_from_the_data_than_noise(command):
     flags = SMALL.replace("--eval-samples 0", "--eval-samples 50").replace("--steps 3", "--steps 20")
-    code, _, err = command(f"short_run digits {flags} --updates 20 --drift 100 --out run")
+    code, _, err = command(f"short_run digits {flags} --updates 20 --drift 100 --patience 0 --out run")
     assert code == 0
     assert "warning: the samples are further from the data than the noise they start from" in err
 
@@ -263,7 +263,9 @@ def test_a_diverging_run_is_one_line_and_exit_code_1(command):
     last = err.replace("\r", "\n").splitlines()[-1]
     assert last.startswith("error: diverged: chain states not finite at update 1")
     assert "Traceback" not in err
-    assert not Path("run/result.json").exists()
+    result = json.loads(Path("run/result.json").read_text())
+    assert last == f"error: {result['diverged']['reason']}"
+    assert "metrics" not in result
 
 
 def test_a_run_on_text_has_perplexities_likelihood_and_sentences(command, tmp_path):

@@ -20,12 +20,13 @@ def found(tmp_path_factory):
 def test_front_slices_trials_and_confirmation(command, found):
     page, result = report(command, found), json.loads(Path(found, "result.json").read_text())
     trials = {one["name"]: one for one in result["trials"]}
+    front = {one["name"] for one in result["front"]}
     assert page.names("Best trials") == ["trial", *(name for name, one in trials.items() if not one["diverged"])]
     for name in page.names("Best trials")[1:]:
         quality, end, on_front, cost, *settings = page.row("Best trials", name)
         assert quality["values"] == [trials[name]["quality"]]
         assert end["text"] == "complete"
-        assert on_front["text"] == ("yes" if name in result["front"] else "no")
+        assert on_front["text"] == ("yes" if name in front else "no")
         assert cost["values"] == [trials[name]["gradient_evaluations"]]
         assert settings[1]["text"] == str(trials[name]["settings"]["steps"])
     for name, one in result["confirmed"].items():

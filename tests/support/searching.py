@@ -33,17 +33,17 @@ def search_in_process(out, settings, seeds=(1, 2)):
     record = {"settings": settings[0], "objective": "kl", "split": "validation"}
     reports = [{**report, "diverged": "diverged: loss not finite"}]
     (place / "trials" / "trial-x").write_json(RECORD, {**record, "reports": reports})
+    (place / "trials" / "trial-x").write_json("job.json", (place / "trials" / "trial-0").read_json("job.json"))
     if not seeds:
-        (place / "trials" / "trial-x").write_json("job.json", (place / "trials" / "trial-0").read_json("job.json"))
         return
-    recipes = {"preset": plan.job.recipe, "best-1": suggested_recipe(plan, settings[0])}
+    jobs = {"preset": plan.job, "best-1": replace(plan.job, recipe=suggested_recipe(plan, settings[0]))}
     budget = replace(plan.trial_budget, report_count=1, split="test")
-    for name, recipe in recipes.items():
+    for name, one in jobs.items():
         for seed in seeds:
             run = search_report.confirm_name(name, seed)
-            _run(plan, budget, recipe, seed, place / "confirm" / run, {"name": run})
+            _run(plan, budget, one.recipe, seed, place / "confirm" / run, {"name": run})
     preset = search._preset(args, module)
-    search_report.conclude(plan, preset, OBJECTIVES["kl"], data, recipes, seeds)
+    search_report.conclude(plan, preset, OBJECTIVES["kl"], jobs, seeds)
 
 
 def _run(plan, budget, recipe, seed, place, settings):

@@ -136,14 +136,14 @@ def test_it_goes_back_to_where_the_runaway_had_not_begun(small):
     settings = {"updates": 200, "patience": 5, "checkpoint_every": 10, "log_every": 10, "keep_checkpoints": 20}
     found = run(override(small, recipe=recipe, on_divergence="rollback", **settings))
     (back,) = found["rollbacks"]
-    assert back["resumed_at"] <= 110 < back["update"] - 10  # checkpoints in between were healthy when they were written
+    assert back["resumed_at"] < 110 < back["update"] - 5  # that of 110 was healthy when it was written
     assert back["resumed_at"] >= 70
 
 
 def test_no_run_ends_while_a_metric_is_outside(small):
     recipe = Exploding.like(small.recipe, at=77, attempts=1)
     job = override(small, recipe=recipe, updates=80, patience=10, checkpoint_every=20, log_every=10)
-    with pytest.raises(Diverged, match=r"3 updates far from all before .* at update 79"):
+    with pytest.raises(Diverged, match=r"\d updates far from all before .* at update 79"):
         run(job)
     assert newest(job).path.endswith("update-00000060")
     result = json.loads((Path(job.out) / "result.json").read_text())
