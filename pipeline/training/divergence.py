@@ -126,7 +126,7 @@ class DivergenceMonitor:
         values = self.history[name]
         if len(values) <= self.patience:
             return 0
-        excess = _excess(np.array(values), values[: -self.patience], name.rpartition("/")[2])
+        excess = np.asarray(_excess(np.array(values), values[: -self.patience], name.rpartition("/")[2]))
         medians = np.median(np.lib.stride_tricks.sliding_window_view(excess, self.patience), axis=1)
         if medians[-1] < ON_ITS_WAY:
             return 0
@@ -155,7 +155,7 @@ class DivergenceMonitor:
         self.outside = {name: int(n) for name, n in state["outside"].items()}
 
 
-def _excess(value: float | ndarray, past: list[float], kind: str) -> ndarray:
+def _excess(value: float | ndarray, past: list[float], kind: str) -> float | ndarray:
     """How far values are from the quartile of their past, as a share of the way (in logarithms) to outside."""
     size, below = _log(value), kind == "rms_displacement"
     if kind in LIMITS:
@@ -172,5 +172,5 @@ def _excess(value: float | ndarray, past: list[float], kind: str) -> ndarray:
     return np.nan_to_num((-away if below else away) / room, nan=np.inf)
 
 
-def _log(values: float | ndarray | list[float]) -> ndarray:
+def _log(values: float | ndarray | list[float]) -> float | ndarray:
     return np.log(np.maximum(np.abs(values), 1e-30))
