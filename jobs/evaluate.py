@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from jobs.cli.command import run_command
 from jobs.cli.open_run import SnapshotArgs, open_snapshot
 from jobs.cli.parsing import parse
-from jobs.cli.results import ResultFolder
+from jobs.cli.results import ResultFolder, check_new_file
 from pipeline.chains.local_pool import LocalPool, Pool
 from pipeline.errors import InputError
 from pipeline.evaluation.convergence.verdict import verdict_line
@@ -53,7 +53,8 @@ class Evaluate(SnapshotArgs):
 def main(argv: Sequence[str]) -> None:
     """The command."""
     args = parse(Evaluate, argv, "python -m jobs.evaluate", __doc__ or "")
-    _check_export(args)
+    if args.export:
+        check_new_file(args.export, "export", ".nc")
     snapshot = open_snapshot(args, needs_energy=False)
     plan = plan_evaluation(snapshot, args.metrics, args.options)
     if args.export and "mixing" not in plan.groups:
@@ -95,19 +96,6 @@ def _write(args: Evaluate, folder: ResultFolder, evaluation: Evaluation) -> None
     folder.measurements(args, evaluation.measurements, **evaluation.more)
     if row := evaluation.more.get("convergence"):
         print(f"{'verdict':32} {verdict_line(row)}")
-
-
-def _check_export(args: Evaluate) -> None:
-    """Raise InputError for a file that cannot be written."""
-    if not args.export:
-        return
-    file = Storage.at(args.export)
-    if not file.name.endswith(".nc"):
-        raise InputError("its name must end in .nc", "export", args.export)
-    if file.check_exists():
-        raise InputError("exists already", "export", args.export)
-    if file.local and not file.parent.exists():
-        raise InputError("is in a folder that does not exist", "export", args.export)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from jobs import EXPERIMENTS
 from jobs.cli.command import run_command
 from jobs.cli.experiment import load_experiment, named_presets
 from jobs.cli.parsing import parse
+from jobs.cli.results import check_new_file
 from pipeline.errors import InputError, RunReadError
 from pipeline.progress import doing
 from pipeline.runs.job import Job
@@ -78,14 +79,7 @@ def _check(args: Report) -> Storage:
     places = [Storage.at(run).uri for run in args.runs]
     if twice := next((run for run, place in zip(args.runs, places, strict=True) if places.count(place) > 1), None):
         raise InputError("is named twice", "run", twice)
-    out = Storage.at(args.out)
-    if not out.name.endswith(".html"):
-        raise InputError("its name must end in .html", "out", args.out)
-    if out.check_exists():
-        raise InputError("exists", "out", args.out)
-    if out.local and not out.parent.exists():
-        raise InputError("is in a folder that does not exist", "out", args.out)
-    return out
+    return check_new_file(args.out, "out", ".html")
 
 
 def _preset(job: Job[Any], flat_settings: Any) -> Job[Any] | None:

@@ -20,6 +20,7 @@ import torch
 from jobs.cli.command import run_command
 from jobs.cli.open_run import RunArgs, open_snapshot, seed_of
 from jobs.cli.parsing import parse
+from jobs.cli.results import check_new_file
 from pipeline import progress, stop
 from pipeline.errors import InputError
 from pipeline.nets.weights import flatten
@@ -99,10 +100,7 @@ def _check_out(args: Sample) -> None:
     if _is_file(args):
         if args.actors:
             raise InputError("this process writes a file; name a folder for actors", "out", args.out)
-        if out.check_exists():
-            raise InputError("exists", "out", args.out)
-        if out.local and not out.parent.exists():
-            raise InputError("is in a folder that does not exist", "out", args.out)
+        check_new_file(args.out, "out")
     elif Path(out.name).suffix and out.local and not args.out.endswith("/"):
         raise InputError("a file must end in .parquet or .npy; a folder with a dot must end in /", "out", args.out)
 

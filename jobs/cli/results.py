@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from pipeline.evaluation.protocol import Measurement
 
 
+def check_new_file(path: str, field: str, suffix: str = "") -> Storage:
+    """A file that a command will write. Raises InputError where it exists, has no folder, or ends otherwise."""
+    file = Storage.at(path)
+    if not file.name.endswith(suffix):
+        raise InputError(f"its name must end in {suffix}", field, path)
+    if file.check_exists():
+        raise InputError("exists", field, path)
+    if file.local and not file.parent.exists():
+        raise InputError("is in a folder that does not exist", field, path)
+    return file
+
+
 class ResultFolder:
     """A new folder for the results of a command."""
 

@@ -1,7 +1,6 @@
 """The training loop of one rank; there is no other loop in the project."""
 
 import contextlib
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -19,15 +18,14 @@ from pipeline.progress import ProgressBar, doing
 from pipeline.rng import fold
 from pipeline.runs import lease
 from pipeline.runs.job import Job, load_dataset
-from pipeline.runs.journal import METRICS_FILE, RunJournal
+from pipeline.runs.journal import RunJournal
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
 from pipeline.sampling.draw import decode_states, draw_tasks, final_states
 from pipeline.sampling.posterior import item_metrics, posterior_tasks
 from pipeline.training.collective import gather, world
 from pipeline.training.dynamics import gap_and_grad_norm, oscillation
-from pipeline.training.result import record_divergence
-from pipeline.training.rollback import may_roll_back, roll_back
+from pipeline.training.rollback import next_attempt
 from pipeline.training.stopping import save_interrupted, stop_if_requested
 from pipeline.training.worker import Worker
 
@@ -80,12 +78,7 @@ def train(
             return _attempt(worker, start, progress, finish)
         except Diverged as e:
             fault = e.with_traceback(None)  # its frames would keep the networks in memory
-        if not may_roll_back(worker):
-            record_divergence(worker, fault)
-            raise fault
-        worker, start = roll_back(worker, fault)
-        if worker.rank == 0:
-            _set_aside(worker, start, fault)
+        worker, start = next_attempt(worker, fault)
 
 
 def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], finish: Finish) -> dict[str, Any] | None:
@@ -120,13 +113,6 @@ def _attempt(worker: Worker, start: int, progress: Callable[..., ProgressBar], f
                 raise
         worker.accounting.total()
         return finish(worker, journal)
-
-
-def _set_aside(worker: Worker, resumed_at: int, fault: Diverged) -> None:
-    """Keep the metrics of the attempt that failed, and say why it did."""
-    out, attempt = Storage.at(worker.job.out), worker.learner.attempt
-    out.write(f"metrics-attempt-{attempt - 1}.jsonl", out.read(METRICS_FILE))
-    print(f"{fault}; continuing from update {resumed_at}, attempt {attempt}", file=sys.stderr)
 
 
 def _shared_dataset(job: Job[Any]) -> Dataset:

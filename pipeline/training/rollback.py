@@ -1,15 +1,32 @@
 """What follows a divergence: the next attempt, from the last healthy checkpoint."""
 
+import sys
+
 from pipeline.errors import Diverged
 from pipeline.runs import checkpoint
+from pipeline.runs.journal import METRICS_FILE
+from pipeline.runs.storage import Storage
 from pipeline.training.divergence import Rollback
+from pipeline.training.result import record_divergence
 from pipeline.training.worker import Worker
 
 
-def may_roll_back(worker: Worker) -> bool:
-    """Whether the job rolls back, and has not yet done so as often as it may."""
-    settings = worker.job.divergence
-    return settings.on_divergence == "rollback" and len(worker.rollbacks) < settings.rollbacks
+def next_attempt(worker: Worker, fault: Diverged) -> tuple[Worker, int]:
+    """The worker to continue with after a divergence, and the number of updates it has made.
+
+    Raises:
+        Diverged: the fault, where the job does not roll back, or no more; result.json says so.
+    """
+    settings, attempt = worker.job.divergence, worker.learner.attempt
+    if settings.on_divergence == "stop" or len(worker.rollbacks) >= settings.rollbacks:
+        record_divergence(worker, fault)
+        raise fault
+    again, update = roll_back(worker, fault)
+    if again.rank == 0:
+        out = Storage.at(again.job.out)
+        out.write(f"metrics-attempt-{attempt}.jsonl", out.read(METRICS_FILE))
+        print(f"{fault}; continuing from update {update}, attempt {attempt + 1}", file=sys.stderr)
+    return again, update
 
 
 def roll_back(worker: Worker, fault: Diverged) -> tuple[Worker, int]:

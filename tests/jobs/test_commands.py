@@ -17,7 +17,6 @@ from pipeline.data.dataset import load_data
 from pipeline.runs.job import DataSettings, Job, override
 from pipeline.runs.job_json import FORMAT
 from pipeline.samplers.langevin import Langevin
-from pipeline.sampling.draw import CHAINS_PER_TASK
 
 BAD = {
     "short_runs": "command short_runs: not one of short_run, anatomy",
@@ -247,14 +246,6 @@ def test_samples_are_the_runs_own_in_both_formats(command, a_run):
     assert load_data("a.parquet").spec.shape == (1, 8, 8)
     code, _, err = command(f"sample {a_run} --n 5 --out a.npy")
     assert (code, err) == (2, "error: --out a.npy: exists\n")
-
-
-def test_more_samples_begin_with_the_same_ones(command, a_run):
-    piece = CHAINS_PER_TASK["image"]
-    for n in (piece, 2 * piece):
-        assert command(f"sample {a_run} --n {n} --out {n}.npy")[0] == 0
-    few, many = np.load(f"{piece}.npy"), np.load(f"{2 * piece}.npy")
-    assert np.array_equal(few, many[:piece])
 
 
 def test_a_diverging_run_is_one_line_and_exit_code_1(command):

@@ -11,14 +11,14 @@ SETTINGS = [{"noise": 0.05, "steps": steps, "drift": 1.0, "lr": 1e-3, "anneal_fr
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def search_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("search") / "found"
     search_in_process(folder, SETTINGS)
     return folder
 
 
-def test_front_slices_trials_and_confirmation(command, found):
-    page, result = report(command, found), json.loads(Path(found, "result.json").read_text())
+def test_front_slices_trials_and_confirmation(command, search_folder):
+    page, result = report(command, search_folder), json.loads(Path(search_folder, "result.json").read_text())
     trials = {one["name"]: one for one in result["trials"]}
     front = {one["name"] for one in result["front"]}
     assert page.names("Best trials") == ["trial", *(name for name, one in trials.items() if not one["diverged"])]
@@ -47,7 +47,7 @@ def test_a_search_that_has_not_ended(command, tmp_path):
     assert page.names("Best trials") == ["trial", "trial-0"]
 
 
-def test_a_trial_is_a_run_and_stands_beside_its_search(command, found):
-    page = report(command, f"{found}/trials/trial-0 {found}")
+def test_a_trial_is_a_run_and_stands_beside_its_search(command, search_folder):
+    page = report(command, f"{search_folder}/trials/trial-0 {search_folder}")
     assert "Search of short_run-eight-gaussians (found)" in page.text
     assert "short_run-eight-gaussians" in page.text

@@ -85,3 +85,11 @@ def test_a_killed_command_leaves_whole_files_and_can_be_continued(command, a_run
     assert command(f"{line} --out killed/")[0] == 0
     assert hashes("killed") == hashes("whole")
     assert json.loads(Path("killed/sampling.json").read_text())["steps"] == 200
+
+
+def test_more_samples_begin_with_the_same_ones(command, a_run):
+    piece = CHAINS_PER_TASK["image"]
+    for n in (piece, 2 * piece):
+        assert command(f"sample {a_run} --n {n} --out {n}.npy")[0] == 0
+    few, many = np.load(f"{piece}.npy"), np.load(f"{2 * piece}.npy")
+    assert np.array_equal(few, many[:piece])

@@ -134,9 +134,9 @@ def test_a_population_that_is_killed_anywhere_ends_alike(population, tmp_path):
     calls = iter(["", "stop"])
     with pytest.raises(Stopped):
         go(again, 2, 0, lambda: next(calls))
-    place = begun(again, 1)
+    place = begin_second_generation(again, 1)
     (place / "job.json").unlink()  # killed before it had begun
-    place = begun(again, 2)
+    place = begin_second_generation(again, 2)
     next((place / "checkpoints").iterdir()).joinpath("manifest.json").unlink()  # while it was copied
     (place / "job.json").unlink()
     for member in range(4):
@@ -147,7 +147,7 @@ def test_a_population_that_is_killed_anywhere_ends_alike(population, tmp_path):
         assert same_tensors(*(load_run(f"{one.folder}/02-{member:02d}") for one in (population, again)))
 
 
-def begun(population, member):
+def begin_second_generation(population, member):
     stretch = plan_stretch(population, 2, member)
     begin_stretch(population, stretch)
     return Path(stretch.job.out)
