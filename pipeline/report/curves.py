@@ -12,6 +12,7 @@ MEANINGS = {
     "energy/data": "mean energy of the data",
     "energy/model": "mean energy of the chains",
     "chains/grad_norm": "v, gradient along the chains",
+    "chains/step_ratio": "a step over what a chain needs of it; above 10, the run has diverged",
     "chains/gradient_to_noise": "a step's drift over its noise",
     "chains/acceptance_rate": "accepted share of proposals",
     "chains/rms": "root mean square of the states",

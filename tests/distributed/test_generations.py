@@ -56,6 +56,7 @@ def weights(plan):
     return {f.name: json.loads((f / "result.json").read_text())["weights_sha256"] for f in folders}
 
 
+@pytest.mark.slow
 def test_generations_on_ray_are_those_of_one_process(ray_session, plan, tmp_path):
     alone = replace(plan, out=str(tmp_path / "alone"))
     expected = in_this_process(alone)

@@ -46,6 +46,7 @@ def check_unchanged(job, result):
     assert rows(job.out, "metrics.jsonl") == rows(job.out + "-plain", "metrics.jsonl")
 
 
+@pytest.mark.slow
 def test_an_observed_run_is_the_same_run_bit_for_bit(ray_session, plane, capsys):
     result = run_on_ray(plane, load_dataset(plane).spec, CPU)
     check_unchanged(plane, result)

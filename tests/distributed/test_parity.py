@@ -181,6 +181,7 @@ def refusing():
     return Refusing
 
 
+@pytest.mark.slow
 def test_an_error_of_a_learner_keeps_its_field_and_value(ray_session, small):
     job = save(override(small, recipe=refusing()(batch_size=16, width=4), learners=1, cpus_per_learner=0.25))
     with pytest.raises(InputError, match="must be odd") as caught:

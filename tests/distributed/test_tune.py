@@ -42,6 +42,7 @@ def test_a_search_for_the_front_suggests_by_both_and_continues(ray_session, plan
     assert read_records(Storage.at(plan.out) / "trials") == records
 
 
+@pytest.mark.slow
 def test_a_search_saves_every_trial_and_continues_where_it_stopped(ray_session, plan):
     search(plan)
     records = read_records(Storage.at(plan.out) / "trials")

@@ -63,6 +63,7 @@ def test_actors_and_this_process_agree(small, ray_session):
     assert result(job) == to_json(evaluated(job, EvaluationOptions(n=N), ["samples"]).measurements)
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_all_groups_has_the_numbers_of_a_run(small):
     job = override(small, recipe=LATENT, eval_samples=N, test_share=0.2, held_out_class=4)
     run(job)
@@ -73,6 +74,7 @@ def test_an_evaluation_of_all_groups_has_the_numbers_of_a_run(small):
     assert final["protocols"].items() <= later["protocols"].items()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["anatomy from data", "anatomy on points", "latent_prior on text", "flow_contrastive on points"]
 )
@@ -99,6 +101,7 @@ def test_metrics_of_training_items_have_names_of_their_own(small):
     assert {"auprc", "auprc_chance", "auroc", "mse"} <= held_out.keys()  # a held-out class is among held-out items only
 
 
+@pytest.mark.slow
 def test_long_runs_make_their_steps_in_stretches_and_depend_on_nothing_else(small, monkeypatch):
     monkeypatch.setattr(long_chains, "STRETCH", 3)
     job = override(small, eval_samples=N, eval_long_run_steps=7)

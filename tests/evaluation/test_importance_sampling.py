@@ -29,6 +29,7 @@ def test_the_divergence_of_two_gaussians_is_the_closed_form():
     assert grid_kl(one, q, POINTS) == pytest.approx(2 * 0.2**2 / (2 * 0.3**2), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_exact_samples_are_near_the_truth_up_to_the_kernel():
     log_q = kde_log_density(TRUTH.sample(5000, generator(0)), POINTS)
     assert 0.03 < grid_kl(TRUTH, log_q, POINTS) < 0.09

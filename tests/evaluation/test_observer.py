@@ -148,6 +148,7 @@ def gather(snapshot, **settings):
     return gather_evidence(snapshot, pool, default_comparison(snapshot.data, CPU), 60, **settings)
 
 
+@pytest.mark.slow
 def test_chains_under_the_datas_own_energy_are_convergent(plane):
     result, data = gather(snapshot_of(plane, None, plane.recipe.langevin.temperature))
     assert decide(result).name == "convergent", decide(result).why
@@ -211,6 +212,7 @@ def few(monkeypatch):
     monkeypatch.setitem(CHAINS_PER_START, "vector", 20)
 
 
+@pytest.mark.slow
 def test_an_observer_writes_a_row_and_figures_per_checkpoint_and_is_truncated_where_a_run_continues(plane, few):
     run(plane)
     observer = observer_of(plane)

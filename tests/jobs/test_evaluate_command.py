@@ -24,6 +24,7 @@ def persistent(command):
     return "run"
 
 
+@pytest.mark.slow
 def test_everything_of_a_run_of_images_with_its_protocol(command, persistent):
     line = f"evaluate {persistent} {FEW} --split test"
     code, out, err = command(f"{line} --export chains.nc")
@@ -85,6 +86,7 @@ def test_actors_find_the_same_numbers(command, persistent, ray_session):
     assert read_result("here")["mixing"] == read_result("there")["mixing"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_looked_at_on_its_way_ends_as_any_other(command):
     train = f"short_run digits {SMALL} --checkpoint-every 1"
     assert command(f"{train} --updates 4 --out undisturbed")[0] == 0
@@ -99,6 +101,7 @@ def test_a_run_that_is_looked_at_on_its_way_ends_as_any_other(command):
     assert one["metrics"] != other["metrics"]
 
 
+@pytest.mark.slow
 def test_points_are_compared_with_the_truth(command):
     flags = "--learners 0 --actors 0 --steps 3 --eval-samples 0 --updates 2 --eval-long-run-steps 0"
     assert command(f"anatomy rings-nonconvergent {flags} --out run")[0] == 0

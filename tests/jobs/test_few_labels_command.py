@@ -16,6 +16,7 @@ def two_runs(train):
     return [train(f"{line} --seed {seed}", f"run-{seed}") for seed in (0, 1)]
 
 
+@pytest.mark.slow
 def test_samples_of_a_class(command, two_runs, tmp_path):
     for label in (3, 4):
         code, out, err = command(f"sample run-0 --n 5 --label {label} --out {label}.npy")
@@ -30,6 +31,7 @@ def test_samples_of_a_class(command, two_runs, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_few_labels_compares_runs_that_differ_in_their_seed(command, two_runs, tmp_path):
     code, _, err = command("studies.few_labels run-0 run-1 --updates 40 --out found")
     assert code == 0, err
@@ -46,12 +48,14 @@ def test_few_labels_compares_runs_that_differ_in_their_seed(command, two_runs, t
     assert (tmp_path / "found" / "few_labels.png").exists()
 
 
+@pytest.mark.slow
 def test_images_have_a_row_of_samples_for_each_class(command, tmp_path):
     code, _, err = command(f"symbol_vector digits {FLAGS} --updates 2 --out run")
     assert code == 0, err
     assert (tmp_path / "run" / "samples" / "classes.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "why"),
     [

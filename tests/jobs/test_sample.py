@@ -9,8 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
+from pipeline.sampling.draw import CHAINS_PER_TASK
 
 ONE_LINE = 1
 
@@ -69,6 +72,7 @@ def test_what_cannot_be_drawn_is_refused_and_nothing_written(command, a_run, alo
     assert not Path("new").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_command_leaves_whole_files_and_can_be_continued(command, a_run, tmp_path):
     line = f"sample {a_run} --n 200 --block 20 --steps 200"
     assert command(f"{line} --out whole/")[0] == 0

@@ -147,6 +147,7 @@ def test_a_missing_bucket_is_refused(store, request):
         Storage.at(f"{SCHEMES[store]}nowhere/run").check_exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", SCHEMES)
 def test_a_store_that_does_not_answer_is_one_line_and_never_taken_for_an_empty_one(store):
     retries = "&retry_limit_seconds=1" if store == "gs" else ""

@@ -40,6 +40,7 @@ class Disk:
         monkeypatch.setattr(Storage, "_stream", stream)
 
 
+@pytest.mark.slow
 def test_wherever_the_disk_fills_a_checkpoint_is_whole_and_the_run_goes_on_from_it(tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as counting:
         disk = Disk(counting, 10**9)

@@ -130,6 +130,7 @@ def test_a_checkpoint_of_another_run_is_refused(small, change):
         run(override(small, **change))
 
 
+@pytest.mark.slow
 def test_long_chains_from_data_and_the_bank_are_evaluated_too(small, tmp_path, monkeypatch):
     monkeypatch.setattr(long_chains, "STRETCH", 3)
     moved = []

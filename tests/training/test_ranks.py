@@ -128,6 +128,10 @@ def work(rank, folder, names):
                 dist.destroy_process_group()
 
 
+pytestmark = pytest.mark.xdist_group("ranks")
+"""One process of pytest-xdist runs all of these, so the learners' work is done once."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("ranks")

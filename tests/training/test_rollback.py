@@ -113,7 +113,7 @@ def test_chains_under_way_are_not_handed_to_the_next_attempt(fragile):
 
 def test_finite_numbers_that_run_away_are_divergence(small):
     recipe = Exploding.like(small.recipe, at=60, attempts=1)
-    job = override(small, recipe=recipe, updates=80, patience=5, checkpoint_every=20, log_every=10)
+    job = override(small, recipe=recipe, updates=80, lanes=2, patience=5, checkpoint_every=20, log_every=10)
     with pytest.raises(
         Diverged, match=r"(chains|energy)/.*, 5 updates far from all before \(median .*\) at update 6[4-8]"
     ):
@@ -125,7 +125,7 @@ def test_finite_numbers_that_run_away_are_divergence(small):
 
 def test_no_checkpoint_is_written_while_a_metric_is_outside(small):
     recipe = Exploding.like(small.recipe, at=57, attempts=1)
-    job = override(small, recipe=recipe, updates=80, patience=10, checkpoint_every=20, log_every=10)
+    job = override(small, recipe=recipe, updates=80, lanes=2, patience=10, checkpoint_every=20, log_every=10)
     with pytest.raises(Diverged):
         run(job)
     assert newest(job).path.endswith("update-00000040")
@@ -133,7 +133,14 @@ def test_no_checkpoint_is_written_while_a_metric_is_outside(small):
 
 def test_it_goes_back_to_where_the_runaway_had_not_begun(small):
     recipe = RunningAway.like(small.recipe, at=90, attempts=1)
-    settings = {"updates": 200, "patience": 5, "checkpoint_every": 10, "log_every": 10, "keep_checkpoints": 20}
+    settings = {
+        "updates": 140,
+        "lanes": 2,
+        "patience": 5,
+        "checkpoint_every": 10,
+        "log_every": 10,
+        "keep_checkpoints": 20,
+    }
     found = run(override(small, recipe=recipe, on_divergence="rollback", **settings))
     (back,) = found["rollbacks"]
     assert back["resumed_at"] < 110 < back["update"] - 5  # that of 110 was healthy when it was written
@@ -142,7 +149,7 @@ def test_it_goes_back_to_where_the_runaway_had_not_begun(small):
 
 def test_no_run_ends_while_a_metric_is_outside(small):
     recipe = Exploding.like(small.recipe, at=77, attempts=1)
-    job = override(small, recipe=recipe, updates=80, patience=10, checkpoint_every=20, log_every=10)
+    job = override(small, recipe=recipe, updates=80, lanes=2, patience=10, checkpoint_every=20, log_every=10)
     with pytest.raises(Diverged, match=r"\d updates far from all before .* at update 79"):
         run(job)
     assert newest(job).path.endswith("update-00000060")
