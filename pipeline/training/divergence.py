@@ -25,8 +25,9 @@ MONITORED = {
 """Metrics with a history, by the last part of their names. They are the same on all ranks."""
 LIMITS = {"step_ratio": 10.0}
 """Metrics with a range that all healthy runs have, whatever the recipe and the data: the size that the gradient gives a
-Langevin step, per coordinate, over what a chain needs of it (`Langevin.step_ratio`). It is between .2 and 4 in healthy
-runs of all recipes; chains whose steps are far larger jump across what they descend to."""
+Langevin step, per coordinate, over what a chain needs of it (`Langevin.step_ratio`). It is between .03 and 1.4 in the
+healthy runs that were measured (docs/stability.md); chains whose steps are far larger jump across what they descend
+to."""
 
 WINDOW = 2000
 """Updates of history."""
