@@ -39,8 +39,7 @@ def correlations(d: Sequence[float] | ndarray, v: Sequence[float] | ndarray, lag
     n = len(d)
     d, v = np.asarray(d, float), np.asarray(v, float)
     d, v = d / (np.sqrt(np.mean(d**2)) or 1.0), (v - v.mean()) / (v.std() or 1.0)
-    middle = slice(n - 1 - lags, n + lags)
-    cross, dd, vv = (np.correlate(a, b, "full")[middle] / n for a, b in ((d, v), (d, d), (v, v)))
+    cross, dd, vv = (np.correlate(np.pad(a, lags), b, "valid") / n for a, b in ((d, v), (d, d), (v, v)))
     return Correlations(cross, dd[lags:], vv[lags:])
 
 

@@ -92,6 +92,7 @@ def test_a_name_has_one_protocol(small, tmp_path, name):
     assert {one["protocol"] for one in content["metrics"].values()} == content["protocols"].keys()
 
 
+@pytest.mark.slow
 def test_metrics_of_training_items_have_names_of_their_own(small):
     job = override(small, recipe=LATENT, updates=2, test_share=0.2, held_out_class=4)
     run(job)

@@ -37,6 +37,7 @@ def data(tmp_path_factory):
     return load_data(sentences_in(tmp_path_factory.mktemp("text"), 2500), test_share=0.2)
 
 
+@pytest.mark.slow
 def test_perplexities_detect_what_is_no_language_and_what_is_missing(data):
     real = data.batch(np.arange(data.size))["x"]
     order = torch.randperm(6, generator=generator(0))
@@ -53,6 +54,7 @@ def test_perplexities_detect_what_is_no_language_and_what_is_missing(data):
     assert set(sample_perplexities(data._replace(test_rows=data.test_rows[:0]), {"short_run": real[:50]})) == {"fppl"}
 
 
+@pytest.mark.slow
 def test_the_likelihood_of_sentences_is_the_integral_over_latent_vectors(data, monkeypatch):
     monkeypatch.setattr(perplexity_module, "ITEMS", 12)
     monkeypatch.setattr(perplexity_module, "CHAINS", 50)

@@ -30,6 +30,7 @@ def alone(command, a_run):
     return hashes("alone")
 
 
+@pytest.mark.slow
 def test_any_number_of_actors_writes_the_same_files(command, a_run, alone, ray_session):
     assert [name for name in alone if name.endswith(".parquet")] == [f"block-00000{i}.parquet" for i in range(5)]
     code, out, err = command(f"sample {a_run} --n 90 --block 20 --out both/ --actors 1:2 --cpus-per-actor .5")

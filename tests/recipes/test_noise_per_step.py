@@ -59,8 +59,7 @@ def test_the_noise_is_the_greater_of_its_own_and_that_of_the_steps(times):
     assert (2 * metrics["energy/data"] / dims).sqrt().item() == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.parametrize("kind", ["short-run", "anatomy"])
-@pytest.mark.parametrize("start", [0.1, 1.0])
+@pytest.mark.parametrize(("start", "kind"), [(0.1, "short-run"), (1.0, "anatomy")])
 def test_where_steps_exceed_the_noise_of_the_data_learning_runs_away_unless_the_noise_keeps_up(start, kind):
     """The slope a learns by E|x_chains| - E|x_data|, and the steeper the wedge, the further out its chains: a feedback.
 

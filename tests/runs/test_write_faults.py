@@ -73,6 +73,7 @@ def commits(patch):
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [600, 40_000])
 def test_a_file_that_cannot_grow_is_one_line_and_exit_code_1(tmp_path, room):
     def limit():

@@ -30,6 +30,7 @@ def reports(job, budget=BUDGET):
     return list(run_trial(job, budget, SETTINGS, CPU, lambda: local_pool(job)))
 
 
+@pytest.mark.slow
 def test_a_trial_is_the_same_run_as_one_without_stops(trial, tmp_path):
     reports(trial)
     whole = replace(trial, out=str(tmp_path / "whole"))

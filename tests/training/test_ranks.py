@@ -186,7 +186,7 @@ def test_two_learners_equal_one_bit_for_bit_with_every_recipe(folder, name):
         assert np.array_equal(np.load(folder / f"{name}-{rank}.npy"), one)
 
 
-@pytest.mark.parametrize("falls", FALLS)
+@pytest.mark.parametrize("falls", [Fragile, pytest.param(Exploding, marks=pytest.mark.slow)])
 def test_two_learners_go_back_as_one_does(folder, tmp_path, falls):
     one, two = fallen(tmp_path, falls), json.loads((folder / f"{falls.__name__}-0.json").read_text())
     assert (len(one["rollbacks"]), len(two["rollbacks"])) == (1, 1)
