@@ -16,6 +16,12 @@ DIGITS = Job(
     data=DataSettings("digits"),
     updates=3000,
 )
+MNIST = override(
+    DIGITS,
+    source="mnist",
+    updates=1600,
+    recipe=replace(DIGITS.recipe, batch_size=32, energy_lr=5e-4, architecture="conv", width=16),
+)
 PLANE = replace(DIGITS.recipe, latent_dim=2, sigma=0.15, posterior_step_size=0.05, energy_lr=2e-4, width=200)
 SVHN = Job(
     recipe=LatentPrior(lr_decay=0.998 ** (1 / 732)),
@@ -44,7 +50,8 @@ SNLI = Job(
 
 PRESETS: dict[str, Job[LatentPrior]] = {
     "digits": DIGITS,
-    "mnist": override(DIGITS, source="mnist", updates=2000, recipe=replace(DIGITS.recipe, energy_lr=2e-4)),
+    "mnist": MNIST,
+    "fashion-mnist": override(MNIST, source="fashion-mnist"),
     "eight-gaussians": override(DIGITS, source="eight-gaussians", eval_samples=5000, recipe=PLANE),
     "svhn": SVHN,
     "cifar10": override(

@@ -45,8 +45,8 @@ GAUSSIANS = override(  # found by jobs.search short-run --preset eight-gaussians
 MNIST = override(
     DIGITS_K40,
     source="mnist",
-    updates=4300,
-    recipe=replace(DIGITS_K40.recipe, width=16, anneal=1500, noise_per_step=2.0),
+    updates=1000,
+    recipe=replace(DIGITS_K40.recipe, batch_size=16, anneal=600, noise_per_step=2.0),
 )
 PAPER = ShortRun(langevin=Langevin(steps=100, drift=1.0, noise=0.01), batch_size=64, data_noise=0.03, lr=1e-4)
 CIFAR10 = Job(

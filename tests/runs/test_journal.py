@@ -1,6 +1,7 @@
 """TensorBoard's files, read back: settings and final metrics, curves of what varies, energies of data and samples."""
 
 import json
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,7 @@ def test_a_resumed_run_has_the_curves_of_an_uninterrupted_one(annealed, tmp_path
     whole = override(annealed, out=str(tmp_path / "whole"))
     run(whole)
     run(replace(annealed, updates=3))
+    time.sleep(1)  # TensorBoard reads files by name: the second, then the number of the process's writer, 9 after 10
     run(annealed)
     one, other = ({k: v for k, v in curves(job).items() if not k.startswith("time/")} for job in (whole, annealed))
     assert one == other
