@@ -3,12 +3,14 @@
 python -m benchmarks.stability DATA [DATA ...] --out FOLDER [--job short_run mnist] [--seeds 10] [--flags "..."]: each
 run is `python -m jobs.<job> --data DATA --seed SEED FLAGS` in one process without Ray, in FOLDER/<data>-<seed>.
 What has been run is not run again, and a second command on the same folder takes the runs that the first has not begun.
-A run holds where it finishes with exit code 0, and has diverged where its result says so.
+A run holds where it finishes with exit code 0, and has diverged where its result says so. A run that was interrupted is
+named below the table; remove its folder to run it again.
 """
 
 import argparse
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +32,10 @@ def run_once(job: list[str], flags: list[str], data: str, seed: int, folder: Pat
         done = subprocess.run(
             [*line, "--learners", "0", "--actors", "0", "--out", str(folder / "run")], stdout=log, stderr=log
         )
+    if done.returncode == 2:
+        error = (folder / "log").read_text()
+        shutil.rmtree(folder)
+        raise SystemExit(error)
     (folder / "exit.json").write_text(json.dumps({"code": done.returncode, "command": line[1:]}))
 
 
@@ -39,7 +45,8 @@ def outcome(folder: Path) -> dict[str, Any]:
     path = folder / "run" / "result.json"
     result = json.loads(path.read_text()) if path.exists() else {}
     metrics = result.get("metrics", {})
-    rows = [json.loads(row) for row in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    logged = folder / "run" / "metrics.jsonl"
+    rows = [json.loads(row) for row in logged.read_text().splitlines()] if logged.exists() else []
     ratios = [value for row in rows for name, value in row.items() if name.endswith("step_ratio")]
     return {
         "held": code == 0,
@@ -81,9 +88,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0, 1, ... a data set")
     parser.add_argument("--flags", default="", help="further flags of the job, in one string")
     asked = parser.parse_args()
+    if len({Path(data).stem for data in asked.data}) < len(asked.data):
+        parser.error("two data sets of one name would share their folders")
     for seed, data in tqdm([(seed, data) for seed in range(asked.seeds) for data in asked.data], unit="run"):
         run_once(asked.job, shlex.split(asked.flags), data, seed, asked.out / f"{Path(data).stem}-{seed}")
     print("\n".join(table(asked.out)))
+    for folder in sorted(asked.out.iterdir()):
+        if not (folder / "exit.json").exists():
+            print(f"not ended: {folder}")
 
 
 if __name__ == "__main__":
