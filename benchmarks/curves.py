@@ -2,8 +2,8 @@
 
 python -m benchmarks.curves DATA --out FOLDER [--methods short-run ...] [--seeds 0 1 2] [--minutes 10]: DATA are images
 of 32x32 as the pipeline reads them. Three sides a method: the plain script, the pipeline with the script's settings,
-and the pipeline's preset. Each side and seed is one JSON in FOLDER, which is not measured again; curves.png has all of
-them, seeds as bands. One process, one thread.
+and the pipeline's preset (of anatomy, whose script has the preset's settings, two). Each side and seed is one JSON in
+FOLDER, which is not measured again; curves.png has all of them. One process, one thread.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import plain_anatomy, plain_latent_prior, plain_short_run
-from benchmarks.timing import quiet
+from benchmarks.timing import busy, quiet
 from jobs.anatomy import PRESETS as ANATOMY
 from jobs.latent_prior import PRESETS as LATENT_PRIOR
 from jobs.short_run import PRESETS as SHORT_RUN
@@ -42,7 +42,7 @@ from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.sampling.draw import decode_states, draw_tasks
 
-SHOWN, LOOKS = 1000, 10
+SHOWN, LOOKS = 500, 6
 CPU = torch.device("cpu")
 SHORT = plain_short_run
 LATENT = plain_latent_prior
@@ -64,7 +64,7 @@ METHODS = {
     "anatomy": (
         plain_anatomy.train,
         ANATOMY["mnist-convergent"],
-        ANATOMY["mnist-convergent"],
+        None,
     ),
     "latent-prior": (
         plain_latent_prior.train,
@@ -80,7 +80,7 @@ METHODS = {
         LATENT_PRIOR["mnist"],
     ),
 }
-"""By method: the plain script's loop, the pipeline's job with the same settings, and its preset."""
+"""By method: the plain script's loop, the pipeline's job with the same settings, and its preset where that differs."""
 
 
 def plain_curve(train, data: Dataset, seed: int, budget: float, distance: Comparison) -> list[dict[str, float]]:
@@ -119,15 +119,14 @@ def _looks(job: Job, data: Dataset, distance: Comparison):
 
 
 def measure(method: str, side: str, data: Dataset, source: str, seed: int, budget: float, distance: Comparison):
-    """The curve of one side with one seed: as many updates as its budget of CPU seconds allows, or the preset's own."""
+    """The curve of one side with one seed, over a budget of CPU seconds; a preset makes at most its own updates."""
     train, same, preset = METHODS[method]
     if side == "plain":
         return plain_curve(train, data, seed, budget, distance)
     job = override({"same": same, "preset": preset}[side], source=source, seed=seed, lanes=1)
-    updates = job.updates
-    if side == "same":
-        probe = pipeline_curve(replace(job, updates=4), data, 2, distance)
-        updates = round(budget / (probe[-1]["seconds"] / 4))
+    probe = pipeline_curve(replace(job, updates=4), data, 2, distance)
+    updates = round(budget / (probe[-1]["seconds"] / 4))
+    updates = updates if side == "same" else min(updates, job.updates)
     return pipeline_curve(replace(job, updates=updates), data, max(updates // LOOKS, 1), distance)
 
 
@@ -154,7 +153,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--sides", nargs="+", choices=("plain", "same", "preset"), default=["plain", "same", "preset"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of a curve, but for presets")
+    parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of a curve")
     asked = parser.parse_args()
     quiet()
     configure_process(1)
@@ -165,10 +164,11 @@ def main() -> None:
         for method in asked.methods:
             for side in asked.sides:
                 path = asked.out / f"{method}-{side}-{seed}.json"
-                if not path.exists():
+                if not (path.exists() or (side == "preset" and METHODS[method][2] is None)):
                     curve = measure(method, side, data, asked.data, seed, 60 * asked.minutes, distance)
-                    about = {"method": method, "side": side, "seed": seed, "torch": torch.__version__}
-                    path.write_text(json.dumps({**about, "date": time.strftime("%Y-%m-%d"), "curve": curve}))
+                    about = {"method": method, "side": side, "seed": seed, "others_busy": busy()}
+                    about |= {"torch": torch.__version__, "date": time.strftime("%Y-%m-%d")}
+                    path.write_text(json.dumps({**about, "curve": curve}))
                 figure(asked.out)
 
 

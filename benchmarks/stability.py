@@ -72,10 +72,11 @@ def table(folder: Path) -> Iterator[str]:
         frechet, floor, seconds = (
             [one[name] for one in held] or [float("nan")] for name in ("frechet", "floor", "cpu_seconds")
         )
+        frechet = [one for one in frechet if not np.isnan(one)] or [float("nan")]  # of the runs that were evaluated
         ratio = max(one["step_ratio"] for one in runs.values())
         yield (
             f"| {data} | {len(held)} of {len(runs)}"
-            f" | {np.median(frechet):.3g}, {min(frechet):.3g} to {max(frechet):.3g} | {np.mean(floor):.2g}"
+            f" | {np.median(frechet):.3g}, {min(frechet):.3g} to {max(frechet):.3g} | {np.nanmean(floor):.2g}"
             f" | {ratio:.2g} | {np.mean(seconds):.0f} | {', '.join(f'{k}: {u}' for k, u in sorted(lost.items()))} |"
         )
 
