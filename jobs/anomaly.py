@@ -4,8 +4,9 @@ The scored items are a fixed random fifth of the other classes, and all of the h
 same group. On MNIST about a third of them are anomalous, which is `auprc_chance`, the AUPRC of a score without
 information. `auprc` and `auroc` take the held-out class as positive, and a high score as its sign.
 
-Scores: latent-prior: -log p(x, z) without normalisers, at the end z of a posterior chain, and `auprc_prior` by the
-prior's part alone. joint-vae: U(x, mu(x)), and `auprc_vae` by -log p(x, mu(x)) of the generator. flow: -log q(x).
+Scores: latent-prior: -log p(x, z) without normalisers, at the end z of a posterior chain; `auprc_prior` by the
+prior's part alone; `auprc_unexplained` by the mean squared error at z over the variance of the image's own pixels.
+joint-vae: U(x, mu(x)), and `auprc_vae` by -log p(x, mu(x)) of the generator. flow: -log q(x).
 flow-contrastive: -log p(x). neural-transport: U(x) - log q(x). The last two also have `auprc_flow` by their flow's
 -log q(x), and start with --init-from RUN, a run of this command's flow. The paper averages over the last ten epochs;
 here the scores are those of the last update.

@@ -111,13 +111,18 @@ class LatentPrior(LatentRecipe):
         return tilt(ReconstructionEnergy(context, decoder_of(nets), self.sigma), prior)
 
     def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
-        """At posterior states: the decoder's metrics; `energy`, -log p(x, z) without normalisers (section 4.4); and
-        `energy_prior`, its part f(z) + |z|^2/2.
+        """At posterior states: the decoder's metrics; `energy`, -log p(x, z) without normalisers (section 4.4).
+
+        Beside it `energy_prior`, its part f(z) + |z|^2/2, and of images `energy_unexplained`, the `mse` over the
+        variance of the image's own pixels, which is no lower because there is little in an image.
         """
         items, z = batch["data"], chains["posterior"].x
-        loss = decoder_of(nets).loss(z, items, self.sigma)
-        prior = self.target("prior", nets, None)(z)
-        return {**decoder_of(nets).metrics(loss, items, self.sigma), "energy": loss + prior, "energy_prior": prior}
+        loss, prior = decoder_of(nets).loss(z, items, self.sigma), self.target("prior", nets, None)(z)
+        metrics = decoder_of(nets).metrics(loss, items, self.sigma)
+        if items["x"].dim() == 4:
+            variance = items["x"].flatten(1).var(1, correction=0).clamp_min(1e-6)  # of one colour: 0
+            metrics = {**metrics, "energy_unexplained": metrics["mse"] / variance}
+        return {**metrics, "energy": loss + prior, "energy_prior": prior}
 
     def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """Energy: f(z+) - f(z-) (eq. 6). Generator: the reconstruction at z+ (eq. 7)."""

@@ -63,6 +63,9 @@ def test_held_out_items_use_the_inference_sampler_and_keep_their_order():
     torch.testing.assert_close(metrics["mse"], error / 64)
     torch.testing.assert_close(metrics["energy"], error / (2 * LATENT.sigma**2) + prior)
     torch.testing.assert_close(metrics["energy_prior"], prior)
+    torch.testing.assert_close(
+        metrics["energy_unexplained"], error / (x - x.mean((1, 2, 3), True)).square().sum((1, 2, 3))
+    )
 
 
 @pytest.mark.parametrize("recipe", [LATENT, ShortRunInference(latent_dims=(2, 3), steps=2, batch_size=8, width=4)])
@@ -70,4 +73,4 @@ def test_a_run_reports_the_detection_of_its_held_out_class(small, recipe):
     metrics = run(override(small, recipe=recipe, test_share=0.2, held_out_class=4, eval_samples=20))["metrics"]
     assert {"mse", "auprc", "auprc_chance", "auroc"} <= set(metrics)
     assert 0.3 < metrics["auprc_chance"]["value"] < 0.42
-    assert ("auprc_prior" in metrics) == isinstance(recipe, LatentPrior)
+    assert ({"auprc_prior", "auprc_unexplained"} <= set(metrics)) == isinstance(recipe, LatentPrior)
