@@ -1,0 +1,59 @@
+"""Cooperative learning: a generator proposes, chains of an energy revise, and each learns from the other (1609.09408).
+
+Samples are revised proposals. `frechet_start` is the distance of the proposals, that is of the generator alone;
+`jobs.sample --steps 0` draws them.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from jobs.cli.experiment import experiment
+from pipeline.recipes.cooperative import Cooperative
+from pipeline.runs.job import DataSettings, Job
+from pipeline.samplers.langevin import Langevin
+
+DIGITS = Job(
+    recipe=Cooperative(
+        langevin=Langevin(steps=6, drift=2.87, noise=0.042),
+        width=32,
+        generator_width=32,
+        data_noise=0.19,
+        energy_lr=2.1e-4,
+        generator_lr=1e-3,
+        anneal=583,
+    ),
+    data=DataSettings("digits"),
+    updates=2000,
+)
+PRESETS: dict[str, Job[Cooperative]] = {"digits": DIGITS}
+COSTS: dict[str, float] = {}
+CLAIMS = """
+Nothing is measured yet.
+"""
+OBJECTIVE = ("kl", "frechet")
+
+
+def space(trial: Any, recipe: Cooperative, budget: int) -> Cooperative:
+    """What `jobs.search` tries: K, drift, noise, data noise (at least the chains'), both learning rates, annealing.
+
+    Annealing starts between an eighth of the updates that the budget allows and the last of them.
+    """
+    noise = trial.suggest_float("noise", 2e-3, 0.1, log=True)
+    langevin = Langevin(
+        steps=trial.suggest_int("steps", 2, 40, log=True),
+        drift=trial.suggest_float("drift", 0.1, 5.0, log=True),
+        noise=noise,
+    )
+    updates = max(8, budget // (recipe.batch_size * langevin.steps))
+    return replace(
+        recipe,
+        langevin=langevin,
+        data_noise=trial.suggest_float("data_noise", noise, 0.3, log=True) if recipe.data_noise else 0.0,
+        energy_lr=trial.suggest_float("energy_lr", 5e-5, 5e-3, log=True),
+        generator_lr=trial.suggest_float("generator_lr", 1e-4, 1e-2, log=True),
+        anneal=round(updates * trial.suggest_float("anneal_from", 1 / 8, 1.0, log=True)),
+    )
+
+
+if __name__ == "__main__":
+    experiment("cooperative")
