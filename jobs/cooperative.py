@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.cli.experiment import experiment
 from pipeline.recipes.cooperative import Cooperative
-from pipeline.runs.job import DataSettings, Job
+from pipeline.runs.job import DataSettings, EvaluationSettings, Job, LoggingSettings, ResourceSettings, override
 from pipeline.samplers.langevin import Langevin
 
 DIGITS = Job(
@@ -25,7 +25,43 @@ DIGITS = Job(
     data=DataSettings("digits"),
     updates=2000,
 )
-PRESETS: dict[str, Job[Cooperative]] = {"digits": DIGITS}
+GAUSSIANS = Job(
+    recipe=Cooperative(
+        langevin=Langevin(steps=10, drift=2.0, noise=0.09),
+        latent_dim=4,
+        data_noise=0.0,
+        energy_lr=1.6e-3,
+        generator_lr=1e-3,
+        anneal=500,
+    ),
+    data=DataSettings("eight-gaussians"),
+    updates=2500,
+    evaluation=EvaluationSettings(eval_samples=5000),
+    resources=ResourceSettings(actors=0, learners=0),
+)
+MNIST = override(
+    DIGITS,
+    source="mnist",
+    updates=2000,
+    recipe=replace(DIGITS.recipe, batch_size=16, noise_per_step=2.0),
+)
+CIFAR10 = Job(
+    recipe=Cooperative(
+        langevin=Langevin(steps=20, drift=1.0, noise=0.01), latent_dim=100, width=128, generator_width=64
+    ),
+    data=DataSettings("cifar10", max_items=40_000),
+    updates=200_000,
+    resources=ResourceSettings(actors=1, gpus_per_learner=0.5, gpus_per_actor=0.5),
+    logging=LoggingSettings(checkpoint_every=1000, log_every=100),
+)
+
+PRESETS: dict[str, Job[Cooperative]] = {
+    "digits": DIGITS,
+    "mnist": MNIST,
+    "fashion-mnist": override(MNIST, source="fashion-mnist"),
+    "cifar10": CIFAR10,
+    "eight-gaussians": GAUSSIANS,
+}
 COSTS: dict[str, float] = {}
 CLAIMS = """
 Nothing is measured yet.
