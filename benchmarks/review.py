@@ -99,7 +99,7 @@ def of_run(args):
         optimizer.step()
     with torch.no_grad():
         mse = (decoder.sample(z, generator(0)) - x).square().mean()
-    return {"run": snapshot.job.name, "seed": snapshot.job.seed, "mse": mse.item(), "sigma": recipe.sigma}
+    return {"run": args.run, "seed": snapshot.job.seed, "mse": mse.item(), "sigma": recipe.sigma}
 
 
 def main(argv):

@@ -17,13 +17,14 @@ DIGITS = Job(
         langevin=Langevin(steps=6, drift=2.87, noise=0.042),
         width=32,
         generator_width=32,
+        batch_size=64,
         data_noise=0.19,
-        energy_lr=2.1e-4,
+        energy_lr=5e-4,
         generator_lr=1e-3,
-        anneal=583,
+        anneal=250,
     ),
     data=DataSettings("digits"),
-    updates=2000,
+    updates=500,
 )
 GAUSSIANS = Job(
     recipe=Cooperative(
@@ -42,8 +43,8 @@ GAUSSIANS = Job(
 MNIST = override(
     DIGITS,
     source="mnist",
-    updates=2000,
-    recipe=replace(DIGITS.recipe, batch_size=16, noise_per_step=2.0),
+    updates=250,
+    recipe=replace(DIGITS.recipe, batch_size=16, noise_per_step=2.0, anneal=583),
 )
 CIFAR10 = Job(
     recipe=Cooperative(
