@@ -63,9 +63,19 @@ PRESETS: dict[str, Job[Cooperative]] = {
     "cifar10": CIFAR10,
     "eight-gaussians": GAUSSIANS,
 }
-COSTS: dict[str, float] = {}
+COSTS = {"digits": 0.8, "mnist": 1.6}
 CLAIMS = """
-Nothing is measured yet.
+One CPU thread, torch 2.14; more in docs/cooperative.md.
+
+digits --test-share .2, seeds 4, 5, 6: Fréchet 10.9, 13.2, 16.8, the generator alone 20.5, 21.1, 22.7 (floor 2.24);
+short_run with as many gradient evaluations: 19.4, 21.6, 22.0. After ten times the steps 1,400 to 2,100: U is no density
+of the data.
+
+mnist: 10,000 images, seed 4, Fréchet 179, the generator alone 238 (floor 4.8). With 300 chains 190; short_run in as
+many CPU seconds 289. Longer runs are not measured.
+
+eight-gaussians: 400 updates, seed 0, KL(truth, samples) .17, the generator alone .55. The preset, fashion-mnist and
+cifar10 are not measured.
 """
 OBJECTIVE = ("kl", "frechet")
 
