@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "symbol_vector": "Classifier and generator from few labels, by symbol-vector coupling (2010.09359)",
     "joint_vae": "VAE and latent energy-based model that learn from each other (2006.06059)",
     "alternating_backprop": "Generator with a persistent latent vector per item (1911.11374)",
+    "cooperative": "Energy and generator that learn from each other, by MCMC teaching (1609.09408)",
     "flow": "Flow by maximum likelihood; the next two experiments start with one",
     "neural_transport": "Energy on a flow backbone, whose chains move in the flow's latent space (2006.06897)",
     "flow_contrastive": "Energy and flow that learn to tell data from the flow's samples (1912.00589)",

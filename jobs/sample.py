@@ -57,8 +57,8 @@ class Sample(RunArgs):
     process draws them."""
     label: int | str | None = None
     """Class of the samples, as the data name it, for recipes that can sample one; None: the model's samples."""
-    steps: Count = 0
-    """Steps of the chains; 0: the recipe's own."""
+    steps: Count | None = None
+    """Steps of the chains; 0: what they start from; None: the recipe's own."""
     start: ChainStart = "noise"
     """Where chains start: from the recipe's initial distribution, the run's data (not latent vectors), or its bank."""
     block: Count = 0

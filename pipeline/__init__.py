@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from pipeline.evaluation.evaluate import Evaluation, evaluate
     from pipeline.evaluation.options import EvaluationOptions
     from pipeline.library import TrainedModel, fit, load_model
-    from pipeline.recipe import ChainSettings, ChainStates, LatentLikelihood, Recipe
+    from pipeline.recipe import ChainSettings, ChainStates, InitialStates, LatentLikelihood, Recipe
     from pipeline.recipes.alternating_backprop import AlternatingBackprop
     from pipeline.recipes.anatomy import Anatomy
+    from pipeline.recipes.cooperative import Cooperative
     from pipeline.recipes.flow import MaximumLikelihoodFlow
     from pipeline.recipes.flow_contrastive import FlowContrastive
     from pipeline.recipes.joint_vae import JointVAE
@@ -42,9 +43,10 @@ PUBLIC = {
     "pipeline.evaluation.evaluate": ("Evaluation", "evaluate"),
     "pipeline.evaluation.options": ("EvaluationOptions",),
     "pipeline.library": ("TrainedModel", "fit", "load_model"),
-    "pipeline.recipe": ("ChainSettings", "ChainStates", "LatentLikelihood", "Recipe"),
+    "pipeline.recipe": ("ChainSettings", "ChainStates", "InitialStates", "LatentLikelihood", "Recipe"),
     "pipeline.recipes.alternating_backprop": ("AlternatingBackprop",),
     "pipeline.recipes.anatomy": ("Anatomy",),
+    "pipeline.recipes.cooperative": ("Cooperative",),
     "pipeline.recipes.flow": ("MaximumLikelihoodFlow",),
     "pipeline.recipes.flow_contrastive": ("FlowContrastive",),
     "pipeline.recipes.joint_vae": ("JointVAE",),

@@ -53,6 +53,26 @@ class ChainStates(NamedTuple):
     x: Tensor
     """(n, *d) states."""
     stats: Stats
+    carried: Mapping[str, Tensor] = {}
+    """What the chains carry from their starts (`InitialStates`)."""
+
+
+class InitialStates(NamedTuple):
+    """Fresh states, with what their chains carry along and do not move: the latent vectors that made them, say.
+
+    What is carried comes back with the chains (`ChainStates.carried`). Chains of a bank cannot carry anything.
+
+    >>> from pipeline import Cooperative
+    >>> recipe, spec = Cooperative(latent_dim=3, width=8), Spec("vector", (2,), 0)
+    >>> states = recipe.initial_states("model", 5, torch.Generator(), recipe.nets(spec), spec, None)
+    >>> states.x.shape, states.carried["z"].shape
+    (torch.Size([5, 2]), torch.Size([5, 3]))
+    """
+
+    x: Tensor
+    """(n, *d) states."""
+    carried: Mapping[str, Tensor]
+    """By name, each of n rows."""
 
 
 Batches: TypeAlias = dict[str, Batch]
@@ -186,8 +206,8 @@ class Recipe(Protocol):
 
     def initial_states(
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
-    ) -> Tensor:
-        """(n, *d) fresh states of `chain`, drawn on the learner.
+    ) -> Tensor | InitialStates:
+        """(n, *d) fresh states of `chain`, drawn on the learner; or these with what they carry.
 
         Args:
             chain: its name.

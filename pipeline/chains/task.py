@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int64
 from numpy import ndarray
 
-from pipeline.batch import Batch
+from pipeline.batch import Batch, Spec
 from pipeline.chains.lanes import Lane
 from pipeline.nets.weights import Nets, device_of
-from pipeline.recipe import ChainStates, Recipe
+from pipeline.recipe import ChainStates, InitialStates, Recipe
 from pipeline.rng import generator
 from pipeline.samplers.kernel import Sampler, Stats
 from pipeline.schedule import Setting, with_settings
@@ -40,6 +40,8 @@ class ChainTask(NamedTuple):
     """The chains move under the weights as they were before this update."""
     settings: Mapping[str, Setting] = {}
     """Settings in which the recipe that they move under differs from the one that a pool was made with."""
+    carried: Mapping[str, ndarray] = {}
+    """What the chains carry from their starts, and do not move: arrays of n rows."""
 
 
 class ChainResult(NamedTuple):
@@ -61,10 +63,22 @@ class ChainResult(NamedTuple):
     """Gradients of the energy, over all chains."""
     cpu_seconds: float
     """CPU time of the process that moved the chains: a measurement that no computation uses."""
+    carried: Mapping[str, ndarray] = {}
+    """As in the task."""
 
 
 ChainResults: TypeAlias = dict[tuple[str, int], ChainResult]
 """The results of one update, by (chain, index of the lane)."""
+
+
+@torch.no_grad()
+def initial_arrays(
+    recipe: Recipe, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
+) -> tuple[ndarray, dict[str, ndarray]]:
+    """The recipe's `initial_states`, and what they carry."""
+    states = recipe.initial_states(chain, n, rng, nets, spec, context)
+    x, carried = states if isinstance(states, InitialStates) else (states, dict[str, torch.Tensor]())
+    return x.cpu().numpy(), {name: t.cpu().numpy() for name, t in carried.items()}
 
 
 def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
@@ -93,6 +107,7 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
         temperature=task.sampler.temperature,
         gradient_evaluations=len(x) * task.sampler.gradient_evaluations,
         cpu_seconds=time.process_time() - began,
+        carried=task.carried,
     )
 
 
@@ -104,4 +119,4 @@ def to_tensors(arrays: Mapping[str, ndarray], device: torch.device | str) -> Bat
 def chain_states(result: ChainResult, device: torch.device | str) -> ChainStates:
     """A result in the form that a recipe's losses receive."""
     tensors = to_tensors({name: getattr(result, name) for name in ("x", *Stats._fields)}, device)
-    return ChainStates(tensors.pop("x"), Stats(**tensors))
+    return ChainStates(tensors.pop("x"), Stats(**tensors), to_tensors(result.carried, device))

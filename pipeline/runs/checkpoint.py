@@ -174,4 +174,5 @@ def pack(result: ChainResult) -> dict[str, Any]:
 def unpack(lane: Lane, fields: Mapping[str, Any]) -> ChainResult:
     """The result that `pack` took apart."""
     arrays: dict[str, Any] = {k: v.numpy() if isinstance(v, Tensor) else v for k, v in fields.items()}
-    return ChainResult(lane=lane, **arrays)
+    carried = {name: t.numpy() for name, t in fields.get("carried", {}).items()}  # older checkpoints have none
+    return ChainResult(lane=lane, **{**arrays, "carried": carried})

@@ -38,8 +38,8 @@ class BlockSettings:
     seed: int
     size: int
     """Samples per block."""
-    steps: int = 0
-    """Steps of the chains; 0: the recipe's own."""
+    steps: int | None = None
+    """Steps of the chains; 0: what they start from; None: the recipe's own."""
     start: ChainStart = "noise"
     """Where the chains start."""
     label: Label | None = None
@@ -112,10 +112,10 @@ class BlockWriter:
 
     def _advance(self, task: ChainTask) -> tuple[Tensor, ndarray]:
         """States and energies after the task's steps, or after another number of steps, in stretches."""
-        lengths = stretches(self.source.blocks.steps)
-        tasks = [with_steps([task], steps)[0] for steps in lengths] or [task]
+        steps = self.source.blocks.steps
+        tasks = [task] if steps is None else [with_steps([task], part)[0] for part in stretches(steps) or [0]]
         for k, part in enumerate(tasks):
-            seed = fold(task.seed, "stretch", k) if lengths else task.seed
+            seed = task.seed if steps is None else fold(task.seed, "stretch", k)
             result = advance(self.snapshot.recipe, self.snapshot.nets, part._replace(x=task.x, seed=seed))
             task = task._replace(x=result.x)
         return torch.from_numpy(result.x), result.energy

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.chains.lanes import Lane
 from pipeline.chains.local_pool import Pool
-from pipeline.chains.task import ChainResult, ChainResults, ChainTask
+from pipeline.chains.task import ChainResult, ChainResults, ChainTask, initial_arrays
 from pipeline.data.labels import Label, class_number
 from pipeline.errors import InputError
 from pipeline.nets.weights import Nets, flatten
@@ -41,7 +41,7 @@ def draw_tasks(snapshot: Snapshot, n: int, seed: int, start: ChainStart = "noise
     """
     data, bank, chain, sampler = snapshot.data, snapshot.bank, snapshot.recipe.sample_chain, snapshot.sampler
     size, purpose = CHAINS_PER_TASK[data.spec.kind], "long run" if start == "data" else "samples"
-    count, tasks = -(-n // size), []
+    count, tasks, model = -(-n // size), [], (snapshot.update, snapshot.settings)
     for i in range(count):
         k, own_seed = min(size, n - i * size), fold(seed, purpose, i)
         rng = generator(fold(seed, f"{purpose} start", i), snapshot.device)
@@ -49,27 +49,27 @@ def draw_tasks(snapshot: Snapshot, n: int, seed: int, start: ChainStart = "noise
         if start == "bank":
             assert bank is not None
             x = bank[np.random.default_rng(fold(own_seed, "bank")).integers(len(bank), size=k)].numpy()
+            carried = dict[str, ndarray]()
         else:
-            x = _fresh_states(snapshot, items, rng, start).cpu().numpy()
-        tasks.append(
-            ChainTask(
-                chain, Lane(i, count), np.arange(k), x, None, sampler, own_seed, snapshot.update, snapshot.settings
-            )
-        )
+            x, carried = _fresh_states(snapshot, items, rng, start)
+        tasks.append(ChainTask(chain, Lane(i, count), np.arange(k), x, None, sampler, own_seed, *model, carried))
     return tasks
 
 
 @torch.no_grad()
-def _fresh_states(snapshot: Snapshot, items: ndarray, rng: torch.Generator, start: ChainStart) -> Tensor:
+def _fresh_states(
+    snapshot: Snapshot, items: ndarray, rng: torch.Generator, start: ChainStart
+) -> tuple[ndarray, dict[str, ndarray]]:
+    """States encoded from the items, or the recipe's initial ones, with what these carry."""
     recipe, nets, data = snapshot.recipe, snapshot.nets, snapshot.data
     if start == "data":
         x = recipe.encode(nets, data.batch(items, rng.device)["x"], rng)
         assert x is not None
-        return x
+        return x.cpu().numpy(), {}
     settings = recipe.chains.get(recipe.sample_chain)
     stream = settings.starts_from if settings else None
     context = data.stream(stream).batch(items, rng.device) if stream else None
-    return recipe.initial_states(recipe.sample_chain, len(items), rng, nets, data.spec, context)
+    return initial_arrays(recipe, recipe.sample_chain, len(items), rng, nets, data.spec, context)
 
 
 def symbol_of(snapshot: Snapshot, label: Label) -> int:
@@ -92,14 +92,12 @@ def class_tasks(snapshot: Snapshot, labels: ndarray, seed: int) -> list[ChainTas
     assert chain
     size = CHAINS_PER_TASK[spec.kind]
     parts = [labels[i : i + size].astype(np.int64) for i in range(0, len(labels), size)]
-    sampler, tasks = recipe.sampler(chain, nets, snapshot.update), []
+    sampler, tasks, model = recipe.sampler(chain, nets, snapshot.update), [], (snapshot.update, snapshot.settings)
     for i, part in enumerate(parts):
         rng, context = generator(fold(seed, "class start", i), snapshot.device), {"label": torch.from_numpy(part)}
-        x = recipe.initial_states(chain, len(part), rng, nets, spec, context).cpu().numpy()
+        x, carried = initial_arrays(recipe, chain, len(part), rng, nets, spec, context)
         lane, slots, own_seed = Lane(i, len(parts)), np.arange(len(part)), fold(seed, "class", i)
-        tasks.append(
-            ChainTask(chain, lane, slots, x, {"label": part}, sampler, own_seed, snapshot.update, snapshot.settings)
-        )
+        tasks.append(ChainTask(chain, lane, slots, x, {"label": part}, sampler, own_seed, *model, carried))
     return tasks
 
 

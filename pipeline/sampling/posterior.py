@@ -6,7 +6,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from pipeline.chains.lanes import Lane
-from pipeline.chains.task import ChainResults, ChainTask, chain_states
+from pipeline.chains.task import ChainResults, ChainTask, chain_states, initial_arrays
 from pipeline.data.dataset import Dataset
 from pipeline.recipe import Recipe
 from pipeline.rng import fold, generator
@@ -34,13 +34,11 @@ def posterior_tasks(snapshot: Snapshot, data: Dataset, n: int, seed: int) -> lis
         for i, index in enumerate(pieces):
             batch = data.batch(index, device)
             rng = generator(fold(seed, f"held out {chain}", i), device)
-            x = recipe.initial_states(chain, len(index), rng, nets, data.spec, batch).cpu().numpy()
+            x, carried = initial_arrays(recipe, chain, len(index), rng, nets, data.spec, batch)
             context = {name: t.cpu().numpy() for name, t in batch.items()}
             lane, own_seed = Lane(i, len(pieces)), fold(seed, f"held out chain {chain}", i)
-            slots = np.arange(len(index))
-            tasks.append(
-                ChainTask(chain, lane, slots, x, context, sampler, own_seed, snapshot.update, snapshot.settings)
-            )
+            slots, model = np.arange(len(index)), (snapshot.update, snapshot.settings)
+            tasks.append(ChainTask(chain, lane, slots, x, context, sampler, own_seed, *model, carried))
     return tasks
 
 

@@ -176,7 +176,7 @@ class Learner:
         context = self.recipe.chains[chain].context
         for net in self.nets.values():
             net.eval()
-        x, (then, *_) = chain_states(result, self.device)
+        x, (then, *_), _ = chain_states(result, self.device)
         with torch.no_grad():
             now = self.recipe.target(chain, self.nets, batch[context] if context else None)(x).float()
         return now, then

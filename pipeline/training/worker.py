@@ -13,7 +13,7 @@ from numpy import ndarray
 from pipeline.chains.bank import Bank
 from pipeline.chains.lanes import Lane, batch_indices, lanes_of_rank
 from pipeline.chains.local_pool import Pool
-from pipeline.chains.task import ChainResults, ChainTask
+from pipeline.chains.task import ChainResults, ChainTask, initial_arrays
 from pipeline.data.dataset import Dataset
 from pipeline.errors import Diverged, InputError, RunWriteError
 from pipeline.recipe import Batches
@@ -99,11 +99,14 @@ class Worker:
         chain = bank.settings = recipe.chains[name]
         rng = generator(self.learner.fold(f"{prefix}start {name}", update, lane), self.device)
         stream = chain.starts_from or chain.context
-        initial_context = batch[stream] if stream else None
+        initial_context, carried = batch[stream] if stream else None, dict[str, ndarray]()
 
-        @torch.no_grad()
         def initial_states(n: int) -> ndarray:
-            return recipe.initial_states(name, n, rng, nets, self.data.spec, initial_context).cpu().numpy()
+            x, own = initial_arrays(recipe, name, n, rng, nets, self.data.spec, initial_context)
+            if own and chain.bank:
+                raise InputError(f"its {name} chains carry {', '.join(own)}, which no bank keeps", "bank", chain.bank)
+            carried.update(own)
+            return x
 
         context = {k: v.cpu().numpy() for k, v in batch[chain.context].items()} if chain.context else None
         n, seed = chain.count // lane.count, self.learner.fold(f"{prefix}bank {name}", update, lane)
@@ -111,7 +114,7 @@ class Worker:
             lane, n, initial_states, seed, context["index"] if context and chain.bank == "datum" else None
         )
         seed, sampler = self.learner.fold(f"{prefix}chain {name}", update, lane), recipe.sampler(name, nets, update)
-        return ChainTask(name, lane, slots, x, context, sampler, seed, version, self.job.settings_at(update))
+        return ChainTask(name, lane, slots, x, context, sampler, seed, version, self.job.settings_at(update), carried)
 
     def step(self, update: int) -> tuple[dict[str, float], ChainResults]:
         """One update: submit chains, collect chains, one step of the learner; its metrics, and the chains."""

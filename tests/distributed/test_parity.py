@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from running import CPU, local_pool, run
-from small_recipes import COUPLINGS, LATENT, TRANSPORT
+from small_recipes import COOP, COUPLINGS, LATENT, TRANSPORT
 from tqdm import tqdm
 
 from pipeline.batch import Spec
@@ -93,9 +93,10 @@ def test_actors_give_the_same_weights_as_no_actors(actors, small, plain, count, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "lag"), [(2, 0), (3, 1)])
-def test_actors_give_the_same_weights_if_one_is_killed(ray_session, small, plain, count, lag):
-    recipe = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=600))
+@pytest.mark.parametrize(("count", "lag", "carrying"), [(2, 0, False), (3, 1, False), (2, 1, True)])
+def test_actors_give_the_same_weights_if_one_is_killed(ray_session, small, plain, count, lag, carrying):
+    recipe = COOP if carrying else small.recipe
+    recipe = replace(recipe, langevin=replace(recipe.langevin, steps=600))
     job = save(override(small, recipe=recipe, actors=count, lag=lag, cpus_per_actor=0.25))
     with chain_actors(job, SPEC) as handles:
         pid = ray_session.get(handles[0].pid.remote())
@@ -158,6 +159,13 @@ def test_tasks_of_an_actor_that_hangs_go_to_another_and_count_once(
 def test_two_learners_that_share_an_actor_equal_one_process(actors, small, plain):
     job = save(override(small, learners=2, actors=1, lag=1, cpus_per_learner=0.25))
     assert run_learners(job, SPEC, actors[:1])["weights_sha256"] == plain(job)
+
+
+@pytest.mark.slow
+def test_two_learners_whose_chains_carry_something_equal_one_process(ray_session, small, plain):
+    job = override(small, recipe=COOP, learners=2, actors=1, lag=1, cpus_per_learner=0.25)
+    with chain_actors(override(job, cpus_per_actor=0.25), SPEC) as handles:
+        assert run_learners(save(job), SPEC, handles)["weights_sha256"] == plain(job)
 
 
 @pytest.mark.slow

@@ -6,18 +6,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from running import CPU, sentences_in
-from small_recipes import ARCHETYPES, recipe_names, with_recipe
+from small_recipes import ARCHETYPES, COOP, recipe_names, with_recipe
 
 from pipeline.data.dataset import load_data
 from pipeline.errors import InputError
 from pipeline.nets import weights
 from pipeline.recipe import init_networks
 from pipeline.recipes.short_run import ShortRun
+from pipeline.rng import fold
 from pipeline.runs.job import load_dataset
 from pipeline.runs.storage import Storage
 from pipeline.samplers.langevin import Langevin
 from pipeline.sampling import bulk
-from pipeline.sampling.draw import CHAINS_PER_TASK
+from pipeline.sampling.draw import CHAINS_PER_TASK, draw_tasks, start_states
 from pipeline.sampling.long_chains import STRETCH
 
 
@@ -101,3 +102,11 @@ def test_a_folder_of_samples_is_data(small):
     rows = pq.read_table(f"{one.out}/{bulk.block_name(1)}")
     assert rows.column_names == ["image", "energy", "seed"]
     assert rows["image"][0].as_py()["path"] == "250.png"
+
+
+def test_chains_without_steps_are_what_they_start_from(small):
+    job = replace(small, recipe=COOP)
+    writer = source(job, steps=0).writer(CPU)
+    starts = start_states(draw_tasks(writer.snapshot, 250, fold(3, "block", 1))).numpy()
+    assert np.array_equal(writer.sample(1, 250).x, starts)
+    assert not np.array_equal(source(job).writer(CPU).sample(1, 250).x, starts)

@@ -7,6 +7,7 @@ import pytest
 from pipeline.nets.flow import FlowSettings
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
+from pipeline.recipes.cooperative import Cooperative
 from pipeline.recipes.flow import MaximumLikelihoodFlow
 from pipeline.recipes.flow_contrastive import FlowContrastive
 from pipeline.recipes.joint_vae import JointVAE
@@ -24,6 +25,7 @@ ANATOMY = Anatomy(langevin=QUICK, batch_size=8, width=4)
 LATENT = LatentPrior(latent_dim=3, prior_steps=3, posterior_steps=2, batch_size=8, energy_width=8, width=4)
 JOINT = JointVAE(latent_dim=3, batch_size=8, width=4)
 ABP = AlternatingBackprop(latent_dim=3, steps=2, batch_size=8, width=4, architecture="conv")
+COOP = Cooperative(langevin=QUICK, latent_dim=3, batch_size=8, width=4, generator_width=4)
 SRI = ShortRunInference(latent_dims=(2, 3), steps=2, tune_every=2, tune_items=2, batch_size=8, width=4)
 SYMBOL = SymbolVector(latent_dim=3, prior_steps=2, batch_size=8, labelled_batch_size=4, width=4)
 GLOW = FlowSettings(couplings=1, hidden=4, levels=17)
@@ -45,6 +47,8 @@ RECIPES = {
     "short_run_inference on images": (SRI, "digits"),
     "short_run_inference on points": (replace(SRI, latent_dims=(2,)), "eight-gaussians"),
     "alternating_backprop on images": (ABP, "digits"),
+    "cooperative on images": (COOP, "digits"),
+    "cooperative on points": (replace(COOP, inference_steps=2), "eight-gaussians"),
     "symbol_vector on images": (SYMBOL, "digits"),
     "symbol_vector on points without labels": (replace(SYMBOL, labelled_batch_size=0, symbols=8), "eight-gaussians"),
     "symbol_vector on counts": (SYMBOL, "counts"),
@@ -63,10 +67,12 @@ ARCHETYPES = (
     "anatomy from data",
     "latent_prior on images",
     "alternating_backprop on images",
+    "cooperative on images",
     "symbol_vector on counts",
     "neural_transport by langevin",
 )
-"""Recipes of the fast tests: a bank, two chains, one state per datum, labels and counts, frozen networks."""
+"""Recipes of the fast tests: a bank, two chains, one state per datum, carried vectors, labels and counts, frozen
+networks."""
 
 
 def recipe_names(*fast):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.chains.task import initial_arrays
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.annealing import RELIABLE_ESS, GaussianBase, log_normalizer, posterior_integrals
@@ -126,7 +127,7 @@ def _of_latent(
     model, spec = recipe.likelihood(nets), snapshot.data.spec
     device, n = device_of(nets), min(items, setup.reference.size)
     batch, seed = setup.reference.batch(np.arange(n), device), fold(setup.seed, "annealing")
-    start = recipe.initial_states(recipe.sample_chain, 1, torch.Generator(device), nets, spec, None)
+    start, _ = initial_arrays(recipe, recipe.sample_chain, 1, torch.Generator(device), nets, spec, None)
     base = GaussianBase.standard(start.shape[1])
     prior = log_normalizer(setup.pool, snapshot, base, 1.0, prior_chains, temperatures, seed)
     chain = posterior_chains(recipe)[0]

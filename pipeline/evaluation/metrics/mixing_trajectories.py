@@ -14,6 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from pipeline.chains.task import initial_arrays
 from pipeline.evaluation.judges.classifier import why_no_classifier
 from pipeline.evaluation.judges.features import classifier_features
 from pipeline.evaluation.metrics.long_run import Progress
@@ -78,7 +79,8 @@ def mixing_quantities(snapshot: Snapshot) -> Quantities:
     recipe, data, spec = snapshot.recipe, snapshot.data, snapshot.data.spec
     if not can_start_from_data(snapshot):
         rng = torch.Generator(snapshot.device).manual_seed(0)
-        d = min(COORDINATES, recipe.initial_states(recipe.sample_chain, 1, rng, snapshot.nets, spec, None)[0].numel())
+        start, _ = initial_arrays(recipe, recipe.sample_chain, 1, rng, snapshot.nets, spec, None)
+        d = min(COORDINATES, start[0].size)
         return Quantities([f"z{i}" for i in range(d)], lambda z: z.flatten(1)[:, :d])
     if spec.kind != "image":
         d = min(COORDINATES, spec.size)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.chains.task import initial_arrays
 from pipeline.data.dataset import Dataset
 from pipeline.evaluation.judges.language_model import language_model, perplexity, real_language_model
 from pipeline.evaluation.metrics.importance_sampling import log_marginal
@@ -52,7 +53,7 @@ def sentence_nll(recipe: Recipe, nets: Nets, data: Dataset) -> dict[str, float]:
     device = device_of(nets)
     items, rng = data.batch(np.arange(min(ITEMS, data.size)), device), generator(0, device)
     prior = recipe.target(recipe.sample_chain, nets, None)
-    latent_dim = recipe.initial_states(recipe.sample_chain, 1, rng, nets, data.spec, None).shape[1]
+    latent_dim = initial_arrays(recipe, recipe.sample_chain, 1, rng, nets, data.spec, None)[0].shape[1]
     ratios = log_marginal(prior, decoder_of(nets), items, 1.0, latent_dim, CHAINS, TEMPERATURES, rng)
     error = (1 / ratios.ess - 1 / CHAINS).clamp(min=0).sum().sqrt() / len(ratios.ess)
     return {
