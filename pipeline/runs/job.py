@@ -34,9 +34,9 @@ class DataSettings(Settings):
     """What the run learns from, and what it holds back."""
 
     source: str
-    """digits, eight-gaussians, rings, checkerboard, spirals, a torchvision data set; a .parquet or .csv file or folder
-    (images, texts or features; optionally labels); a folder of pictures (its folders are labels); an .npz (images;
-    optionally labels) or .npy; the same at hf://datasets/..., s3:// or gs://; or an .arrow file that
+    """digits, eight-gaussians, rings, checkerboard, spirals, square, a torchvision data set; a .parquet or .csv file or
+    folder (images, texts or features; optionally labels); a folder of pictures (its folders are labels); an .npz
+    (images; optionally labels) or .npy; the same at hf://datasets/..., s3:// or gs://; or an .arrow file that
     Dataset.from_arrays wrote."""
     max_items: Count = 0
     """Use only the first so many items; 0: all."""

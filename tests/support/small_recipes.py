@@ -9,6 +9,7 @@ from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.flow import MaximumLikelihoodFlow
 from pipeline.recipes.flow_contrastive import FlowContrastive
+from pipeline.recipes.grid_cells import GridCells
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.neural_transport import NeuralTransport
@@ -31,6 +32,7 @@ COUPLINGS = FlowSettings(family="affine", couplings=2, hidden=4)
 FLOW = MaximumLikelihoodFlow(flow=GLOW, batch_size=8)
 TRANSPORT = NeuralTransport(flow=GLOW, steps=2, leapfrog_steps=2, batch_size=8, width=4, base_samples=20)
 CONTRASTIVE = FlowContrastive(flow=GLOW, batch_size=8, width=4, threshold=0.0)
+GRID = GridCells(batch_size=8, side=10, blocks=2, units=3)
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
@@ -56,6 +58,8 @@ RECIPES = {
     "flow_contrastive on images": (replace(CONTRASTIVE, labelled_batch_size=4), "digits"),
     "flow_contrastive with a base": (replace(CONTRASTIVE, base="flow"), "digits"),
     "flow_contrastive on points": (replace(CONTRASTIVE, flow=COUPLINGS), "spirals"),
+    "grid_cells": (GRID, "square"),
+    "grid_cells in one block": (replace(GRID, blocks=1, kernel_weight=0.0), "square"),
 }
 
 
@@ -65,8 +69,9 @@ ARCHETYPES = (
     "alternating_backprop on images",
     "symbol_vector on counts",
     "neural_transport by langevin",
+    "grid_cells",
 )
-"""Recipes of the fast tests: a bank, two chains, one state per datum, labels and counts, frozen networks."""
+"""Recipes of the fast tests: a bank, two chains, one state per datum, labels and counts, frozen networks, no chains."""
 
 
 def recipe_names(*fast):

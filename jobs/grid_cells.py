@@ -1,0 +1,56 @@
+"""Vectors for positions or images, and matrices that motion turns them by: grid cells and V1 (1911.11374, part b).
+
+`gridness` is the median over blocks of how hexagonal their response maps are; `path_error` the error of path
+integration after 60 steps, in cells. `jobs.path_integration RUN` walks and decodes paths.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from jobs.cli.experiment import experiment
+from pipeline.recipes.grid_cells import GridCells
+from pipeline.runs.job import DataSettings, Job, ResourceSettings, override
+
+MODULES = Job(
+    recipe=GridCells(),
+    data=DataSettings("square", test_share=0.002),
+    updates=4000,
+    lanes=1,
+    resources=ResourceSettings(actors=0, learners=0),
+)
+SINGLE = override(
+    MODULES,
+    recipe=GridCells(
+        blocks=1,
+        smallest_scale=72.0,
+        largest_scale=72.0,
+        kernel_weight=0.0,
+        motion_weight=0.3,
+        last_motion_weight=3.0,
+        longest_motion=5.6,
+        lr=0.02,
+    ),
+)
+
+PRESETS: dict[str, Job[Any]] = {"single": SINGLE, "modules": MODULES}
+COSTS: dict[str, float] = {}
+CLAIMS = "Nothing is measured yet."
+OBJECTIVE = ("gridness", "quadrature_share")
+
+
+def space(trial: Any, recipe: GridCells, budget: int) -> GridCells:
+    """What `jobs.search` tries: the learning rate, and the weight of motion and its rise."""
+    updates = max(8, budget // recipe.batch_size)
+    weight = trial.suggest_float("last_motion_weight", 0.05, 5.0, log=True)
+    return replace(
+        recipe,
+        lr=trial.suggest_float("lr", 1e-3, 5e-2, log=True),
+        lr_updates=updates,
+        last_motion_weight=weight,
+        motion_weight=weight * trial.suggest_float("motion_start", 0.01, 1.0, log=True),
+        motion_rise=max(1, round(updates * trial.suggest_float("motion_rise", 0.1, 1.0))),
+    )
+
+
+if __name__ == "__main__":
+    experiment("grid_cells")
