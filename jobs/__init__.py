@@ -33,6 +33,7 @@ COMMANDS = {
     "reconstruct": "Reconstruct images by inferring the start of a short-run chain",
     "interpolate": "Interpolate between the starts of short-run chains",
     "complete": "Complete items of which a part is hidden, with posterior chains",
+    "path_integration": "Walk paths, and follow them by motions of a run's vectors alone",
     "report": "Write runs and searches into one HTML page that needs nothing else",
     "search": "Search the settings of an experiment on Ray Tune",
     "studies.transport": "How chains mix in a flow's latent space and in data space",

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from pipeline.batch import Spec
@@ -111,11 +111,11 @@ class PositionCode(nn.Module):
         """The linear map B(dx) on vectors (n, blocks, units), for motions in cells."""
         scaled = motion / MOTION_UNIT
         if not self.directions:
-            both, axes = self.generators.permute(1, 3, 0, 2).flatten(2), scaled.unsqueeze(2)
+            both, (along, across) = self.generators.permute(1, 3, 0, 2).flatten(2), scaled[:, :, None].unbind(1)
 
             def act(v: Tensor) -> Tensor:
-                turned = torch.bmm(v.transpose(0, 1), both).transpose(0, 1)
-                return (turned.unflatten(2, (2, self.units)) * axes[:, None]).sum(2)
+                first, second = torch.bmm(v.transpose(0, 1), both).chunk(2, 2)
+                return (along * first + across * second).transpose(0, 1)
 
             return act
         by_motion = scaled.norm(dim=1)[:, None, None, None] * self._towards(scaled)
@@ -184,25 +184,38 @@ def require_plane(spec: Spec) -> None:
         raise InputError(f"positions have two numbers, not {spec.size}", "data")
 
 
-def kernel_loss(v: Float[Tensor, "n blocks units"], squares: Float[Tensor, "n n"], width: float) -> Float[Tensor, ""]:
-    """Mean over pairs i != j of (<v_i, v_j> - exp(-d_ij^2 / (2 width^2)))^2, for squared distances d_ij^2."""
-    n, flat = len(v), v.flatten(1)
-    errors = (flat @ flat.T - (squares / (-2 * width**2)).exp()).square()
-    return (errors.sum() - errors.diagonal().sum()) / (n * (n - 1))
+def pair_squares(cells: Float[Tensor, "n 2"], side: int) -> tuple[Float[Tensor, " pairs"], Tensor]:
+    """Squared distances of all pairs of positions, in sides of the square, and the indices (2, pairs) of the two."""
+    return (torch.pdist(cells) / (side - 1)).square(), torch.triu_indices(
+        len(cells), len(cells), 1, device=cells.device
+    )
+
+
+def kernel_loss(
+    v: Float[Tensor, "n blocks units"], squares: Float[Tensor, " pairs"], pairs: Int64[Tensor, "2 pairs"], width: float
+) -> Float[Tensor, ""]:
+    """Mean over pairs of (<v_i, v_j> - exp(-d_ij^2 / (2 width^2)))^2, for squared distances d_ij^2."""
+    flat = v.flatten(1)
+    products = (flat @ flat.T).flatten()[pairs[0] * len(v) + pairs[1]]
+    return (products - (squares / (-2 * width**2)).exp()).square().mean()
 
 
 def isometry_loss(
-    v: Float[Tensor, "n blocks units"], squares: Float[Tensor, "n n"], scales: Float[Tensor, " blocks"], farthest: float
+    v: Float[Tensor, "n blocks units"],
+    squares: Float[Tensor, " pairs"],
+    pairs: Int64[Tensor, "2 pairs"],
+    scales: Float[Tensor, " blocks"],
+    farthest: float,
 ) -> Float[Tensor, ""]:
     """Sum over blocks of the mean over near pairs of (<v_ik, v_jk> - (1 - alpha_k d_ij^2) / blocks)^2.
 
     Pairs are near where d^2 <= 1.5 / alpha_k and d <= `farthest`. Distances are in sides of the square. The mean is the
     sum over the pairs' expected number, so it is unbiased for any number of positions, which are uniform in the square.
     """
-    n, blocks = v.shape[:2]
-    first, second = torch.nonzero((squares <= farthest**2).triu(1), as_tuple=True)
-    d, radius = squares[first, second, None], (1.5 / scales).sqrt().clamp(max=farthest)
-    errors = (v[first] * v[second]).sum(2) - (1 - scales * d) / blocks
-    near = (d <= radius**2).to(v.dtype)
+    close = squares <= farthest**2
+    d, (first, second), by_unit = squares[close, None], pairs[:, close], v.permute(2, 0, 1).contiguous()
+    radius = (1.5 / scales).sqrt().clamp(max=farthest)
+    products = (by_unit[:, first] * by_unit[:, second]).sum(0)
+    errors = torch.where(d <= radius**2, products - (1 - scales * d) / v.shape[1], 0.0)
     share = math.pi * radius**2 - 8 / 3 * radius**3 + radius**4 / 2  # of pairs, for radii up to 1
-    return ((near * errors).square().sum(0) / (share * n * (n - 1) / 2)).sum()
+    return (errors.square().sum(0) / (share * len(squares))).sum()

@@ -30,6 +30,7 @@ from pipeline.nets.position_code import (
     draw_motions,
     isometry_loss,
     kernel_loss,
+    pair_squares,
     require_plane,
     require_positions,
 )
@@ -127,14 +128,11 @@ class GridCells(Recipe):
         code, rise = code_of(nets), min(update / self.motion_rise, 1.0)
         cells = code.to_cells(batch["data"]["x"])
         v, motion = code.at_cells(cells), draw_motions(cells, self.longest_motion, self.side, rng)
-        squares, farthest = (
-            (cells[:, None] - cells).square().sum(2) / (self.side - 1) ** 2,
-            FARTHEST_CELLS / (self.side - 1),
-        )
+        pairs, farthest = pair_squares(cells, self.side), FARTHEST_CELLS / (self.side - 1)
         metrics = {
-            "kernel": kernel_loss(v, squares, self.kernel_width) if self.kernel_weight else torch.zeros(()),
+            "kernel": kernel_loss(v, *pairs, self.kernel_width) if self.kernel_weight else v.new_zeros(()),
             "motion": (code.move(v, motion, self.terms) - code.at_cells(cells + motion)).square().sum((1, 2)).mean(),
-            "isometry": isometry_loss(v, squares, self.scales.to(v), farthest),
+            "isometry": isometry_loss(v, *pairs, self.scales.to(v), farthest),
             "energy": (v.square().mean(0) - 1 / v[0].numel()).square().sum(),
         }
         weights = {

@@ -156,7 +156,7 @@ def spacing_figure(blocks: list[Block], scales: Float[Tensor, " blocks"]) -> "Fi
 
 
 def wave_spacing(scales: Float[Tensor, " n"], side: int) -> Float[Tensor, " n"]:
-    """Spacing in cells of the hexagonal lattice of three plane waves with |k| = 2.41 sqrt(alpha): 4 pi / (sqrt(3) |k|)."""
+    """Spacing in cells of three plane waves 60 degrees apart with |k| = 2.41 sqrt(alpha): 4 pi / (sqrt(3) |k|)."""
     return 4 * math.pi / (3**0.5 * WAVE_NUMBER * scales.sqrt()) * (side - 1)
 
 

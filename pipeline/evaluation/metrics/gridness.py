@@ -2,7 +2,7 @@
 
 A block's vectors are defined up to a rotation, so single units mean little: the autocorrelogram of a block pools its
 units, and does not depend on that rotation. Gridness is the least correlation of the autocorrelogram with itself turned
-by 60 and 120 degrees, less the greatest by 30, 90 and 150, within a ring that the six nearest peaks lie in (Sargolini et
+by 60 and 120 degrees, less the greatest by 30, 90 and 150, within a ring that holds the six nearest peaks (Sargolini et
 al., Science 2006). It is not defined where that ring reaches beyond the map.
 """
 
@@ -38,7 +38,6 @@ def autocorrelogram(maps: Float[Tensor, "units n n"]) -> Float[Tensor, "2n-1 2n-
 
     Means and variances are those of the overlap alone. NaN where fewer than FEWEST_POINTS points overlap.
     """
-    n = maps.shape[-1]
     f = maps.double() - maps.double().mean((1, 2), keepdim=True)
     ones = torch.ones_like(f[:1])
     count = _correlate(ones, ones)[0].round()
