@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipeline.batch import Spec
@@ -107,6 +107,11 @@ class PositionCode(nn.Module):
         """v at positions in cells."""
         return interpolate(self.lattice.flatten(2), cells).unflatten(1, (self.blocks, self.units))
 
+    def read_out_at(self, cells: Float[Tensor, "n 2"]) -> Float[Tensor, "n d"]:
+        """u at positions in cells, blocks one after the other."""
+        assert self.read_out is not None
+        return interpolate(self.read_out.relu(), cells)
+
     def act(self, motion: Float[Tensor, "n 2"]) -> Callable[[Tensor], Tensor]:
         """The linear map B(dx) on vectors (n, blocks, units), for motions in cells."""
         scaled = motion / MOTION_UNIT
@@ -182,40 +187,3 @@ def require_plane(spec: Spec) -> None:
     """Raise InputError for data that are not positions in the plane."""
     if spec.shape != (2,):
         raise InputError(f"positions have two numbers, not {spec.size}", "data")
-
-
-def pair_squares(cells: Float[Tensor, "n 2"], side: int) -> tuple[Float[Tensor, " pairs"], Tensor]:
-    """Squared distances of all pairs of positions, in sides of the square, and the indices (2, pairs) of the two."""
-    return (torch.pdist(cells) / (side - 1)).square(), torch.triu_indices(
-        len(cells), len(cells), 1, device=cells.device
-    )
-
-
-def kernel_loss(
-    v: Float[Tensor, "n blocks units"], squares: Float[Tensor, " pairs"], pairs: Int64[Tensor, "2 pairs"], width: float
-) -> Float[Tensor, ""]:
-    """Mean over pairs of (<v_i, v_j> - exp(-d_ij^2 / (2 width^2)))^2, for squared distances d_ij^2."""
-    flat = v.flatten(1)
-    products = (flat @ flat.T).flatten()[pairs[0] * len(v) + pairs[1]]
-    return (products - (squares / (-2 * width**2)).exp()).square().mean()
-
-
-def isometry_loss(
-    v: Float[Tensor, "n blocks units"],
-    squares: Float[Tensor, " pairs"],
-    pairs: Int64[Tensor, "2 pairs"],
-    scales: Float[Tensor, " blocks"],
-    farthest: float,
-) -> Float[Tensor, ""]:
-    """Sum over blocks of the mean over near pairs of (<v_ik, v_jk> - (1 - alpha_k d_ij^2) / blocks)^2.
-
-    Pairs are near where d^2 <= 1.5 / alpha_k and d <= `farthest`. Distances are in sides of the square. The mean is the
-    sum over the pairs' expected number, so it is unbiased for any number of positions, which are uniform in the square.
-    """
-    close = squares <= farthest**2
-    d, (first, second), by_unit = squares[close, None], pairs[:, close], v.permute(2, 0, 1).contiguous()
-    radius = (1.5 / scales).sqrt().clamp(max=farthest)
-    products = (by_unit[:, first] * by_unit[:, second]).sum(0)
-    errors = torch.where(d <= radius**2, products - (1 - scales * d) / v.shape[1], 0.0)
-    share = math.pi * radius**2 - 8 / 3 * radius**3 + radius**4 / 2  # of pairs, for radii up to 1
-    return (errors.square().sum(0) / (share * len(squares))).sum()

@@ -24,16 +24,8 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Spec
 from pipeline.evaluation.metrics.grid_maps import inspect_maps, walk_metrics
-from pipeline.nets.position_code import (
-    PositionCode,
-    code_of,
-    draw_motions,
-    isometry_loss,
-    kernel_loss,
-    pair_squares,
-    require_plane,
-    require_positions,
-)
+from pipeline.nets.position_code import PositionCode, code_of, draw_motions, require_plane, require_positions
+from pipeline.nets.position_losses import isometry_loss, kernel_loss, pair_squares
 from pipeline.nets.weights import Nets
 from pipeline.recipe import Batches, Chains, Inspection, LossesAndMetrics, Metrics, Recipe
 from pipeline.settings import NonNegative, Positive, PositiveInt
@@ -100,6 +92,11 @@ class GridCells(Recipe):
     def scales(self) -> Tensor:
         """alpha_k of the blocks."""
         return torch.linspace(self.smallest_scale, self.largest_scale, self.blocks)
+
+    @property
+    def progress_metrics(self) -> tuple[str, ...]:
+        """The losses of motion and isometry."""
+        return ("code/motion", "code/isometry")
 
     def nets(self, spec: Spec) -> Nets:
         """v and B."""

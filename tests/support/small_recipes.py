@@ -13,8 +13,10 @@ from pipeline.recipes.grid_cells import GridCells
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.neural_transport import NeuralTransport
+from pipeline.recipes.path_integration import PathIntegration
 from pipeline.recipes.short_run import ShortRun
 from pipeline.recipes.short_run_inference import ShortRunInference
+from pipeline.recipes.simple_cells import SimpleCells
 from pipeline.recipes.symbol_vector import SymbolVector
 from pipeline.runs.job import override
 from pipeline.samplers.langevin import Langevin
@@ -59,6 +61,8 @@ RECIPES = {
     "flow_contrastive with a base": (replace(CONTRASTIVE, base="flow"), "digits"),
     "flow_contrastive on points": (replace(CONTRASTIVE, flow=COUPLINGS), "spirals"),
     "grid_cells": (GRID, "square"),
+    "path_integration": (PathIntegration(batch_size=8, side=10, blocks=2, units=3, directions=8), "square"),
+    "simple_cells": (SimpleCells(batch_size=8, patches=2, size=5, pairs=3), "digits"),
     "grid_cells in one block": (replace(GRID, blocks=1, kernel_weight=0.0), "square"),
 }
 
