@@ -9,6 +9,8 @@ from typing import Any
 
 from jobs.cli.experiment import experiment
 from pipeline.recipes.grid_cells import GridCells
+from pipeline.recipes.path_integration import PathIntegration
+from pipeline.recipes.simple_cells import SimpleCells
 from pipeline.runs.job import DataSettings, Job, ResourceSettings, override
 
 MODULES = Job(
@@ -32,19 +34,26 @@ SINGLE = override(
     ),
 )
 
-PRESETS: dict[str, Job[Any]] = {"single": SINGLE, "modules": MODULES}
+PATHS = override(MODULES, recipe=PathIntegration(), updates=8000)
+V1 = override(MODULES, recipe=SimpleCells(motion_weight=0.3), source="cifar10", test_share=0.0, updates=800)
+
+PRESETS: dict[str, Job[Any]] = {"single": SINGLE, "modules": MODULES, "path-integration": PATHS, "v1": V1}
 COSTS: dict[str, float] = {}
 CLAIMS = "Nothing is measured yet."
 OBJECTIVE = ("gridness", "quadrature_share")
 
 
-def space(trial: Any, recipe: GridCells, budget: int) -> GridCells:
-    """What `jobs.search` tries: the learning rate, and the weight of motion and its rise."""
+def space(trial: Any, recipe: Any, budget: int) -> Any:
+    """What `jobs.search` tries: the learning rate, and the weight of motion; of grid_cells also how it rises."""
     updates = max(8, budget // recipe.batch_size)
-    weight = trial.suggest_float("last_motion_weight", 0.05, 5.0, log=True)
+    lr, weight = trial.suggest_float("lr", 1e-3, 5e-2, log=True), trial.suggest_float("motion", 0.05, 5.0, log=True)
+    if isinstance(recipe, SimpleCells):
+        return replace(recipe, lr=lr, motion_weight=weight)
+    if isinstance(recipe, PathIntegration):
+        return replace(recipe, lr=lr, lr_updates=updates, motion_weight=weight)
     return replace(
         recipe,
-        lr=trial.suggest_float("lr", 1e-3, 5e-2, log=True),
+        lr=lr,
         lr_updates=updates,
         last_motion_weight=weight,
         motion_weight=weight * trial.suggest_float("motion_start", 0.01, 1.0, log=True),

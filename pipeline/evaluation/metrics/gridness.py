@@ -33,7 +33,7 @@ class Gridness(NamedTuple):
     """Distance of the nearest ring of peaks from the centre, in cells; NaN where there is none within the map."""
 
 
-def autocorrelogram(maps: Float[Tensor, "units n n"]) -> Float[Tensor, "2n-1 2n-1"]:
+def autocorrelogram(maps: Float[Tensor, "units n n"]) -> Float[Tensor, "2*n-1 2*n-1"]:
     """Pearson's correlation of a block's maps with themselves shifted, pooled over units, for shifts up to n - 1.
 
     Means and variances are those of the overlap alone. NaN where fewer than FEWEST_POINTS points overlap.
