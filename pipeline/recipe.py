@@ -165,6 +165,10 @@ class Recipe(Protocol):
         """The networks, initialised from torch's global generator. Raises InputError for data they cannot take."""
         ...
 
+    def check_items(self, batch: Batch) -> None:
+        """Raise InputError for items that the recipe cannot learn from, before anything is written; default: none."""
+        return None
+
     def data_dependent_init(self, nets: Nets, batch: Batches, rng: torch.Generator, pretrained: frozenset[str]) -> None:
         """Set, in place, what depends on data before learning begins; default: nothing.
 
@@ -201,7 +205,7 @@ class Recipe(Protocol):
     def initial_states(
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
     ) -> Tensor:
-        """(n, *d) fresh states of `chain`, drawn on the learner; by default there are none.
+        """(n, *d) fresh states of `chain`, drawn on the learner. Raises InputError where there is no such chain.
 
         Args:
             chain: its name.
@@ -210,9 +214,6 @@ class Recipe(Protocol):
             nets: the networks.
             spec: kind and shape of the data.
             context: the lane's part of the stream that the chain's settings name (`starts_from`, `context`), or None.
-
-        Raises:
-            InputError: the recipe has no such chain.
         """
         raise InputError(f"{type(self).__name__} has no chain {chain}, and so no samples")
 

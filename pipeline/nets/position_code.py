@@ -177,9 +177,9 @@ def code_of(nets: Nets) -> PositionCode:
     return code
 
 
-def require_positions(x: Float[Tensor, "n 2"]) -> None:
-    """Raise InputError where positions are not in [-1, 1]^2."""
-    if not bool((x.abs() <= 1).all()):
+def require_positions(x: Tensor) -> None:
+    """Raise InputError where positions (n, 2) are not in [-1, 1]^2."""
+    if x.shape[1:] == (2,) and not bool((x.abs() <= 1).all()):
         raise InputError("positions must be in the square [-1, 1]^2", "data")
 
 

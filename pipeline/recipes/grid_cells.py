@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from pipeline.batch import Spec
+from pipeline.batch import Batch, Spec
 from pipeline.evaluation.metrics.grid_maps import inspect_maps, walk_metrics
 from pipeline.nets.position_code import PositionCode, code_of, draw_motions, require_plane, require_positions
 from pipeline.nets.position_losses import isometry_loss, kernel_loss, pair_squares
@@ -103,6 +103,10 @@ class GridCells(Recipe):
         require_plane(spec)
         return {"code": PositionCode(self.side, self.blocks, self.units)}
 
+    def check_items(self, batch: Batch) -> None:
+        """Positions are in [-1, 1]^2."""
+        require_positions(batch["x"])
+
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam."""
         return {"code": Adam(nets["code"].parameters(), self.lr)}
@@ -121,7 +125,6 @@ class GridCells(Recipe):
 
     def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """The sum of four losses: of kernel, motion, isometry (9, 5 and 8 of the paper), and energies of units."""
-        require_positions(batch["data"]["x"])
         code, rise = code_of(nets), min(update / self.motion_rise, 1.0)
         cells = code.to_cells(batch["data"]["x"])
         v, motion = code.at_cells(cells), draw_motions(cells, self.longest_motion, self.side, rng)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch.optim import Adam, Optimizer
 
-from pipeline.batch import Spec
+from pipeline.batch import Batch, Spec
 from pipeline.evaluation.metrics.grid_maps import inspect_maps, walk_metrics
 from pipeline.nets.position_code import PositionCode, code_of, draw_motions, require_plane, require_positions
 from pipeline.nets.position_losses import isotropy_loss, read_out_loss
@@ -88,6 +88,10 @@ class PathIntegration(Recipe):
         sizes = self.side, self.blocks, self.units, self.directions
         return {"code": PositionCode(*sizes, reads_out=True, unit_norm=True)}
 
+    def check_items(self, batch: Batch) -> None:
+        """Positions are in [-1, 1]^2."""
+        require_positions(batch["x"])
+
     def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
         """Adam."""
         return {"code": Adam(nets["code"].parameters(), self.lr)}
@@ -106,7 +110,6 @@ class PathIntegration(Recipe):
 
     def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """The sum of three losses: of kernel, motion and isotropic scaling (eqs. 9 to 11), and |u|^2."""
-        require_positions(batch["data"]["x"])
         code = code_of(nets)
         cells = code.to_cells(batch["data"]["x"])
         v, u = code.at_cells(cells), code.read_out_at(cells)

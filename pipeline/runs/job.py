@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
+import numpy as np
 from pydantic import Field
 
 from pipeline.batch import LABELLED
@@ -20,6 +21,8 @@ R = TypeVar("R", bound=Recipe)
 
 MAX_PATIENCE = 500
 """A longer patience would not be short beside the history that divergence is judged by."""
+CHECKED_ITEMS = 1000
+"""Items that a recipe may look at before a run begins, at most."""
 
 
 class Range(NamedTuple):
@@ -242,5 +245,8 @@ def check_job(job: Job[Any]) -> None:
 
 
 def load_dataset(job: Job[Any]) -> Dataset:
-    """The job's data. Raises InputError where they cannot be read."""
-    return load_data(**vars(job.data), seed=job.seed)
+    """The job's data. Raises InputError where they cannot be read, or the recipe cannot learn from their items."""
+    data = load_data(**vars(job.data), seed=job.seed)
+    if type(job.recipe).check_items is not Recipe.check_items:  # else nothing need be read
+        job.recipe.check_items(data.batch(np.arange(min(CHECKED_ITEMS, data.size))))
+    return data
