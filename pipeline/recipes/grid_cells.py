@@ -70,7 +70,7 @@ class GridCells(Recipe):
     motion_rise: PositiveInt = 2700
     """Updates in which it rises."""
     longest_motion: Positive = 3.0
-    """Cells."""
+    """Longest motion, in cells."""
     terms: PositiveInt = 8
     """Terms of the series of a motion, in learning."""
     lr: NonNegative = 0.006

@@ -59,7 +59,7 @@ class PathIntegration(Recipe):
     read_out_weight: NonNegative = 0.01
     """Weight of the mean |u|^2."""
     longest_motion: Positive = 3.0
-    """Cells."""
+    """Longest motion, in cells."""
     terms: PositiveInt = 5
     """Terms of the series of a motion, in learning."""
     lr: NonNegative = 0.003
