@@ -3,8 +3,8 @@
 Groups of metrics: samples (distances of fresh samples), grid (densities in the plane), items (metrics of single items),
 weights (what they say alone), long-run (distances of long chains, and their energies), convergence (what an observer
 would say: convergent, short-run only, diverging or undecided), mixing (R-hat and effective sample sizes), likelihood
-(by annealed importance sampling). Beside every number stands the hash of its protocol, which result.json spells out: two numbers are comparable where the
-hashes are equal. A run's own final evaluation has the same names and protocols.
+(by annealed importance sampling). Beside every number stands the hash of its protocol, which result.json spells out:
+two numbers are comparable where the hashes are equal. A run's own final evaluation has the same names and protocols.
 """
 
 import contextlib

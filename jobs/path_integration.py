@@ -17,6 +17,7 @@ from jobs.cli.open_run import SnapshotArgs, open_snapshot, seed_of
 from jobs.cli.parsing import parse
 from jobs.cli.results import ResultFolder
 from pipeline.errors import InputError
+from pipeline.evaluation.metrics.grid_maps import NEAR
 from pipeline.evaluation.metrics.path_integration import (
     Walks,
     decoding_errors,
@@ -32,8 +33,6 @@ from pipeline.settings import NonNegative, Positive, PositiveInt
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NEAR = 2.0
-"""Cells within which a decoded position counts as right."""
 SHOWN = 4
 """Paths in the figure."""
 

@@ -102,7 +102,7 @@ class PathIntegration(Recipe):
 
     def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
         """`path_error` of walks that start at the positions, and `decoding_error` of their vectors with noise."""
-        return walk_metrics(code_of(nets), batch["data"]["x"], self.longest_motion, rng)
+        return walk_metrics(code_of(nets), batch["data"]["x"], rng)
 
     def inspect(self, nets: Nets, rng: torch.Generator) -> Inspection:
         """Gridness of the blocks' response maps."""

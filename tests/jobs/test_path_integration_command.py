@@ -21,7 +21,7 @@ def positions(train):
 def test_a_run_ends_with_gridness_and_errors_of_paths(positions):
     metrics = read_result(positions)["metrics"]
     assert set(metrics) == {
-        *("path_error", "path_error_noise", "path_error_reencoded", "decoding_error"),
+        *("path_error", "path_error_noise", "path_error_reencoded", "decoding_error", "decoding_near"),
         *("gridness", "gridness_min", "gridness_share", "gridness_undefined", "gridness_null"),
     }
 

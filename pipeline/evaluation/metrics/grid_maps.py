@@ -18,10 +18,12 @@ from pipeline.recipe import Inspection
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STEPS = 60
-"""Steps of the walks that a position's metrics are of."""
+STEPS, LONGEST_STEP = 60, 3.0
+"""Number, and greatest length in cells, of the steps of the walks that a position's metrics are of."""
 NOISE = 1.0
 """Noise of the vectors that positions are decoded from, in units of their norm."""
+NEAR = 2.0
+"""Cells within which a decoded position counts as right."""
 NULL_MAPS = 100
 """Maps of noise, over all blocks, that gridness is compared with."""
 
@@ -67,7 +69,7 @@ def inspect_maps(code: PositionCode, scales: Float[Tensor, " blocks"] | None, rn
 
     `gridness` is the median, `gridness_min` the least; `gridness_share` the share above HEXAGONAL,
     `gridness_undefined` the number of blocks where it is not defined, `gridness_null` the 95 % point for noise of the
-    same spectra. With scales, `spacing_slope`.
+    same spectra. With scales also `spacing_slope`, of the blocks above HEXAGONAL.
 
     Args:
         code: the vectors.
@@ -80,7 +82,7 @@ def inspect_maps(code: PositionCode, scales: Float[Tensor, " blocks"] | None, rn
     defined = scores[scores.isfinite()]
     null = null_scores(blocks, rng)
     metrics = {
-        "gridness": _or_nan(defined.median() if len(defined) else None),
+        "gridness": _or_nan(defined.quantile(0.5) if len(defined) else None),
         "gridness_min": _or_nan(defined.min() if len(defined) else None),
         "gridness_share": _or_nan((defined > HEXAGONAL).float().mean() if len(defined) else None),
         "gridness_undefined": float(len(scores) - len(defined)),
@@ -88,7 +90,7 @@ def inspect_maps(code: PositionCode, scales: Float[Tensor, " blocks"] | None, rn
     }
     figures: dict[str, Callable[[], Figure]] = {"maps": partial(maps_figure, blocks)}
     if scales is not None and len(scales) > 1:
-        metrics["spacing_slope"] = spacing_slope(spacings[scores.isfinite()], scales[scores.isfinite()])
+        metrics["spacing_slope"] = spacing_slope(spacings[scores > HEXAGONAL], scales[scores > HEXAGONAL])
         figures["spacing"] = partial(spacing_figure, blocks, scales)
     return Inspection(metrics, figures)
 
@@ -98,24 +100,23 @@ def _or_nan(value: Tensor | None) -> float:
 
 
 @torch.no_grad()
-def walk_metrics(
-    code: PositionCode, x: Float[Tensor, "n 2"], longest: float, rng: torch.Generator
-) -> dict[str, Float[Tensor, " n"]]:
+def walk_metrics(code: PositionCode, x: Float[Tensor, "n 2"], rng: torch.Generator) -> dict[str, Float[Tensor, " n"]]:
     """Errors in cells of single positions x in [-1, 1]^2.
 
     `path_error`: of a walk of STEPS steps from there, by its motions alone; `path_error_noise` and
     `path_error_reencoded`: with noise of half the vector's norm at each step, without and with re-encoding;
-    `decoding_error`: of the position's vector with noise of its own norm.
+    `decoding_error`: of the position's vector with noise of its own norm; `decoding_near`: 1 where that is within NEAR.
     """
     cells = code.to_cells(x)
-    walks = random_walks(cells, STEPS, longest, code.side, rng)
+    walks = random_walks(cells, STEPS, LONGEST_STEP, code.side, rng)
     ways = {"path_error": (0.0, False), "path_error_noise": (0.5, False), "path_error_reencoded": (0.5, True)}
     errors = {name: path_errors(walks, integrate(code, walks, *way, rng))[-1] for name, way in ways.items()}
-    return {**errors, "decoding_error": decoding_errors(code, cells, NOISE, rng)}
+    decoding = decoding_errors(code, cells, NOISE, rng)
+    return {**errors, "decoding_error": decoding, "decoding_near": (decoding <= NEAR).float()}
 
 
 def maps_figure(blocks: list[Block]) -> "Figure":
-    """For each block the maps of three units, and its autocorrelogram with gridness and spacing."""
+    """For each block the maps of two units; how well each place fits the middle of the map; and its autocorrelogram."""
     from matplotlib.figure import Figure  # slow to import
 
     rows = -(-len(blocks) // 2) if len(blocks) > 1 else 1
@@ -126,7 +127,9 @@ def maps_figure(blocks: list[Block]) -> "Figure":
         one.axis("off")
     for i, block in enumerate(blocks):
         own = axes[i % rows, 4 * (i // rows) : 4 * (i // rows) + 4]
-        for one, values in zip(own, block.maps[:3], strict=False):
+        middle = block.maps.shape[-1] // 2
+        shown = [*block.maps[:2], torch.einsum("uij,u->ij", block.maps, block.maps[:, middle, middle])]
+        for one, values in zip(own, shown, strict=False):
             one.imshow(values, cmap="viridis")
         own[3].imshow(block.correlogram, cmap="RdBu_r", vmin=-1, vmax=1)
         score, spacing = block.gridness
@@ -137,6 +140,7 @@ def maps_figure(blocks: list[Block]) -> "Figure":
 def spacing_figure(blocks: list[Block], scales: Float[Tensor, " blocks"]) -> "Figure":
     """Spacing against alpha, on logarithmic scales, with the law of three plane waves."""
     from matplotlib.figure import Figure  # slow to import
+    from matplotlib.ticker import LogLocator
 
     side = blocks[0].maps.shape[-1]
     figure = Figure(figsize=(5, 3.5), layout="constrained")
@@ -148,9 +152,10 @@ def spacing_figure(blocks: list[Block], scales: Float[Tensor, " blocks"]) -> "Fi
     line = torch.linspace(float(scales.min()), float(scales.max()), 50)
     axes.plot(line, wave_spacing(line, side), color="grey", linewidth=1, label="three plane waves")
     axes.set(xscale="log", yscale="log", xlabel="alpha", ylabel="spacing, cells", title="spacing of the blocks' grids")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     axes.legend()
     return figure
 

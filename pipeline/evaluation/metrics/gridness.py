@@ -20,6 +20,12 @@ RING = (0.5, 1.5)
 """Inner and outer radius of the ring, in units of the spacing."""
 HEXAGONAL = 0.37
 """Gridness above which a map counts as a grid (1810.05597)."""
+PEAK_TO_RING = 4 * math.pi / 3**0.5 / 7.0156
+"""Distance of a hexagonal grid's nearest peaks over the radius at which its radial mean peaks.
+
+The grid of three plane waves of length |k| has peaks at 4 pi / (sqrt(3) |k|); its radial mean is J_0(|k| r), which has
+its first peak beyond the centre at |k| r = 7.0156.
+"""
 FEWEST_POINTS = 20
 """Points in which two shifted maps overlap, below which their correlation is not defined."""
 
@@ -30,7 +36,7 @@ class Gridness(NamedTuple):
     score: float
     """From -2 to 2; NaN where it is not defined."""
     spacing: float
-    """Distance of the nearest ring of peaks from the centre, in cells; NaN where there is none within the map."""
+    """Distance of the nearest peaks from the centre, in cells; NaN where there is none within the map."""
 
 
 def autocorrelogram(maps: Float[Tensor, "units n n"]) -> Float[Tensor, "2*n-1 2*n-1"]:
@@ -68,8 +74,8 @@ def radial_profile(correlogram: Float[Tensor, "m m"]) -> Float[Tensor, " n"]:
     return (total / torch.bincount(ring[known], minlength=len(total)))[: middle + 1]
 
 
-def find_spacing(profile: Float[Tensor, " n"]) -> float:
-    """Distance of the first peak beyond the first trough, by a parabola; NaN where there is none."""
+def first_peak(profile: Float[Tensor, " n"]) -> float:
+    """Radius of the first peak beyond the first trough, by a parabola; NaN where there is none."""
     values = profile.tolist()
     inside = range(1, len(values) - 1)
     trough = next((i for i in inside if values[i] <= values[i + 1]), None)
@@ -85,7 +91,7 @@ def find_spacing(profile: Float[Tensor, " n"]) -> float:
 
 def gridness(correlogram: Float[Tensor, "m m"]) -> Gridness:
     """Gridness and spacing of an autocorrelogram."""
-    spacing, size = find_spacing(radial_profile(correlogram)), correlogram.shape[0]
+    spacing, size = PEAK_TO_RING * first_peak(radial_profile(correlogram)), correlogram.shape[0]
     distance = _distance(size)
     ring = (distance >= RING[0] * spacing) & (distance <= RING[1] * spacing)
     if not RING[1] * spacing <= size // 2 or not correlogram[ring].isfinite().all():
