@@ -16,28 +16,32 @@ from pipeline.runs.job import DataSettings, Job, ResourceSettings, override
 MODULES = Job(
     recipe=GridCells(),
     data=DataSettings("square", test_share=0.002),
-    updates=4000,
+    updates=8000,
     lanes=1,
     resources=ResourceSettings(actors=0, learners=0),
+    logging=LoggingSettings(checkpoint_every=2000, log_every=100),
 )
 SINGLE = override(
     MODULES,
     recipe=GridCells(
+        batch_size=200,
         blocks=1,
         smallest_scale=72.0,
         largest_scale=72.0,
         kernel_weight=0.0,
         motion_weight=0.3,
         last_motion_weight=3.0,
+        motion_rise=3000,
         longest_motion=5.6,
         lr=0.02,
+        lr_updates=4500,
     ),
+    updates=4500,
 )
+DIRECTIONS = override(MODULES, recipe=PathIntegration())
+V1 = override(MODULES, recipe=SimpleCells(), source="cifar10", test_share=0.0, updates=600)
 
-PATHS = override(MODULES, recipe=PathIntegration(), updates=8000)
-V1 = override(MODULES, recipe=SimpleCells(motion_weight=0.3), source="cifar10", test_share=0.0, updates=800)
-
-PRESETS: dict[str, Job[Any]] = {"single": SINGLE, "modules": MODULES, "path-integration": PATHS, "v1": V1}
+PRESETS: dict[str, Job[Any]] = {"single": SINGLE, "modules": MODULES, "path-integration": DIRECTIONS, "v1": V1}
 COSTS: dict[str, float] = {}
 CLAIMS = "Nothing is measured yet."
 OBJECTIVE = ("gridness", "quadrature_share")

@@ -43,7 +43,7 @@ class GridCells(Recipe):
     ([20.0, 60.0, 100.0], False)
     """
 
-    batch_size: PositiveInt = 200
+    batch_size: PositiveInt = 100
     """Positions per update, over all lanes; a motion starts at each."""
     side: PositiveInt = 40
     """Points in a row of the lattice that v is tabulated on; their distance is a cell."""
@@ -57,7 +57,7 @@ class GridCells(Recipe):
     """Greatest alpha_k."""
     kernel_width: Positive = 0.08
     """Standard deviation of the kernel, in sides of the square (sigma)."""
-    kernel_weight: NonNegative = 1.0
+    kernel_weight: NonNegative = 0.2
     """Weight of the kernel's loss."""
     isometry_weight: NonNegative = 9.0
     """Weight of the isometry's loss."""
@@ -67,7 +67,7 @@ class GridCells(Recipe):
     """Weight of the motion's loss at first."""
     last_motion_weight: Positive = 0.2
     """Its weight at the end of its rise, which is geometric."""
-    motion_rise: PositiveInt = 2700
+    motion_rise: PositiveInt = 5300
     """Updates in which it rises."""
     longest_motion: Positive = 3.0
     """Longest motion, in cells."""
@@ -75,7 +75,7 @@ class GridCells(Recipe):
     """Terms of the series of a motion, in learning."""
     lr: NonNegative = 0.006
     """Learning rate of Adam at first."""
-    lr_updates: PositiveInt = 4000
+    lr_updates: PositiveInt = 8000
     """Updates in which the learning rate falls, by a cosine, to a tenth."""
 
     @property

@@ -47,7 +47,7 @@ class SimpleCells(Recipe):
     """Blocks of two units."""
     longest_motion: PositiveInt = 2
     """Pixels, along rows and along columns."""
-    motion_weight: NonNegative = 1.0
+    motion_weight: NonNegative = 0.3
     """Weight of the motion's loss against that of reconstruction."""
     locality: Positive = 3.0
     """Standard deviation in pixels of the Gaussian that errors are weighted by."""
