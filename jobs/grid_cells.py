@@ -11,7 +11,7 @@ from jobs.cli.experiment import experiment
 from pipeline.recipes.grid_cells import GridCells
 from pipeline.recipes.path_integration import PathIntegration
 from pipeline.recipes.simple_cells import SimpleCells
-from pipeline.runs.job import DataSettings, Job, ResourceSettings, override
+from pipeline.runs.job import DataSettings, Job, LoggingSettings, ResourceSettings, override
 
 MODULES = Job(
     recipe=GridCells(),
