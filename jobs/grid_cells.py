@@ -16,7 +16,7 @@ from pipeline.runs.job import DataSettings, Job, LoggingSettings, ResourceSettin
 MODULES = Job(
     recipe=GridCells(),
     data=DataSettings("square", test_share=0.002),
-    updates=8000,
+    updates=6000,
     lanes=1,
     resources=ResourceSettings(actors=0, learners=0),
     logging=LoggingSettings(checkpoint_every=2000, log_every=100),
@@ -24,19 +24,19 @@ MODULES = Job(
 SINGLE = override(
     MODULES,
     recipe=GridCells(
-        batch_size=200,
+        batch_size=150,
         blocks=1,
         smallest_scale=72.0,
         largest_scale=72.0,
         kernel_weight=0.0,
         motion_weight=0.3,
         last_motion_weight=3.0,
-        motion_rise=3000,
+        motion_rise=2700,
         longest_motion=5.6,
         lr=0.02,
-        lr_updates=4500,
+        lr_updates=4000,
     ),
-    updates=4500,
+    updates=4000,
 )
 DIRECTIONS = override(MODULES, recipe=PathIntegration())
 V1 = override(MODULES, recipe=SimpleCells(), source="cifar10", test_share=0.0, updates=600)

@@ -67,7 +67,7 @@ class GridCells(Recipe):
     """Weight of the motion's loss at first."""
     last_motion_weight: Positive = 0.2
     """Its weight at the end of its rise, which is geometric."""
-    motion_rise: PositiveInt = 5300
+    motion_rise: PositiveInt = 4000
     """Updates in which it rises."""
     longest_motion: Positive = 3.0
     """Longest motion, in cells."""
@@ -75,7 +75,7 @@ class GridCells(Recipe):
     """Terms of the series of a motion, in learning."""
     lr: NonNegative = 0.006
     """Learning rate of Adam at first."""
-    lr_updates: PositiveInt = 8000
+    lr_updates: PositiveInt = 6000
     """Updates in which the learning rate falls, by a cosine, to a tenth."""
 
     @property

@@ -64,7 +64,7 @@ class PathIntegration(Recipe):
     """Terms of the series of a motion, in learning."""
     lr: NonNegative = 0.003
     """Learning rate of Adam at first."""
-    lr_updates: PositiveInt = 8000
+    lr_updates: PositiveInt = 6000
     """Updates in which the learning rate falls, by a cosine, to a tenth."""
 
     @property
