@@ -29,8 +29,7 @@ SINGLE = override(
         smallest_scale=72.0,
         largest_scale=72.0,
         kernel_weight=0.0,
-        motion_weight=0.3,
-        last_motion_weight=3.0,
+        motion_weights=(0.3, 3.0),
         motion_rise=2700,
         longest_motion=5.6,
         lr=0.02,
@@ -59,8 +58,7 @@ def space(trial: Any, recipe: Any, budget: int) -> Any:
         recipe,
         lr=lr,
         lr_updates=updates,
-        last_motion_weight=weight,
-        motion_weight=weight * trial.suggest_float("motion_start", 0.01, 1.0, log=True),
+        motion_weights=(weight * trial.suggest_float("motion_start", 0.01, 1.0, log=True), weight),
         motion_rise=max(1, round(updates * trial.suggest_float("motion_rise", 0.1, 1.0))),
     )
 

@@ -25,7 +25,7 @@ from pipeline.evaluation.metrics.path_integration import (
     path_errors,
     random_walks,
 )
-from pipeline.nets.position_code import PositionCode
+from pipeline.nets.position_code import PositionCode, require_room
 from pipeline.rng import fold, generator
 from pipeline.runs.snapshot import Snapshot
 from pipeline.settings import NonNegative, Positive, PositiveInt
@@ -61,8 +61,7 @@ def main(argv: Sequence[str]) -> None:
     args = parse(PathIntegration, argv, "python -m jobs.path_integration", __doc__ or "")
     snapshot = open_snapshot(args, needs_energy=False)
     code, seed = _code(args, snapshot), seed_of(args, snapshot)
-    if args.longest > code.side - 1:
-        raise InputError(f"must be at most {code.side - 1}, the side of the square", "longest", args.longest)
+    require_room("longest", args.longest, code.side)
     folder = ResultFolder(args, snapshot, "path_integration")
     rng = generator(fold(seed, "walks"), snapshot.device)
     start = (code.side - 1) * torch.rand(args.paths, 2, generator=rng, device=snapshot.device)

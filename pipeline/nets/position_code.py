@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from pipeline.batch import Spec
 from pipeline.errors import InputError
+from pipeline.nets.sizes import require_at_least
 from pipeline.nets.weights import Nets
 
 MOTION_UNIT = 3.0
 """Cells that the generators' unit of length has."""
+SMALLEST_SIDE = 8
+"""Points in a row of a lattice that holds motions of the unit's length from every point."""
 TERMS = 16
 """Terms of the Taylor series where a motion must be exact."""
 
@@ -73,6 +76,7 @@ class PositionCode(nn.Module):
         reads_out: bool = False,
         unit_norm: bool = False,
     ):
+        require_at_least(SMALLEST_SIDE, side=side)
         super().__init__()
         self.side, self.blocks, self.units, self.directions, self.unit_norm = side, blocks, units, directions, unit_norm
         self.table = nn.Parameter(torch.randn(side, side, blocks, units) / math.sqrt(blocks * units))
@@ -181,6 +185,12 @@ def require_positions(x: Tensor) -> None:
     """Raise InputError where positions (n, 2) are not in [-1, 1]^2."""
     if x.shape[1:] == (2,) and not bool((x.abs() <= 1).all()):
         raise InputError("positions must be in the square [-1, 1]^2", "data")
+
+
+def require_room(field: str, longest: float, side: int) -> None:
+    """Raise InputError where motions so long could leave the square in one direction and in the opposite one."""
+    if longest > (side - 1) / 2:
+        raise InputError(f"must be at most {(side - 1) / 2:g} cells, half a side of the square", field, longest)
 
 
 def require_plane(spec: Spec) -> None:

@@ -24,23 +24,28 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.evaluation.metrics.grid_maps import inspect_maps, walk_metrics
-from pipeline.nets.position_code import PositionCode, code_of, draw_motions, require_plane, require_positions
+from pipeline.nets.position_code import (
+    PositionCode,
+    code_of,
+    draw_motions,
+    require_plane,
+    require_positions,
+    require_room,
+)
 from pipeline.nets.position_losses import isometry_loss, kernel_loss, pair_squares
 from pipeline.nets.weights import Nets
 from pipeline.recipe import Batches, Chains, Inspection, LossesAndMetrics, Metrics, Recipe
 from pipeline.settings import NonNegative, Positive, PositiveInt
 
-FARTHEST_CELLS = 10.0
-"""Isometry is asked for no farther, whatever alpha_k."""
+FARTHEST_CELLS = 10.0  # isometry is asked for no farther, whatever alpha_k
 
 
 @dataclass(frozen=True)
 class GridCells(Recipe):
     """Vectors for positions, matrices for motion.
 
-    >>> recipe = GridCells(blocks=3, smallest_scale=20.0, largest_scale=100.0)
-    >>> recipe.scales.tolist(), recipe.samples_are_data
-    ([20.0, 60.0, 100.0], False)
+    >>> GridCells(blocks=3, smallest_scale=20.0, largest_scale=100.0).scales.tolist()
+    [20.0, 60.0, 100.0]
     """
 
     batch_size: PositiveInt = 100
@@ -63,10 +68,8 @@ class GridCells(Recipe):
     """Weight of the isometry's loss."""
     energy_weight: NonNegative = 0.17
     """Weight of the loss by which all units have the same mean square."""
-    motion_weight: Positive = 0.02
-    """Weight of the motion's loss at first."""
-    last_motion_weight: Positive = 0.2
-    """Its weight at the end of its rise, which is geometric."""
+    motion_weights: tuple[Positive, Positive] = (0.02, 0.2)
+    """Weight of the motion's loss at first, and at the end of its rise, which is geometric."""
     motion_rise: PositiveInt = 4000
     """Updates in which it rises."""
     longest_motion: Positive = 3.0
@@ -77,6 +80,10 @@ class GridCells(Recipe):
     """Learning rate of Adam at first."""
     lr_updates: PositiveInt = 6000
     """Updates in which the learning rate falls, by a cosine, to a tenth."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_room("longest_motion", self.longest_motion, self.side)
 
     @property
     def data_kinds(self) -> frozenset[str]:
@@ -125,21 +132,19 @@ class GridCells(Recipe):
 
     def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """The sum of four losses: of kernel, motion, isometry (9, 5 and 8 of the paper), and energies of units."""
-        code, rise = code_of(nets), min(update / self.motion_rise, 1.0)
+        code, (first, last), rise = code_of(nets), self.motion_weights, min(update / self.motion_rise, 1.0)
         cells = code.to_cells(batch["data"]["x"])
         v, motion = code.at_cells(cells), draw_motions(cells, self.longest_motion, self.side, rng)
         pairs, farthest = pair_squares(cells, self.side), FARTHEST_CELLS / (self.side - 1)
         metrics = {
-            "kernel": kernel_loss(v, *pairs, self.kernel_width) if self.kernel_weight else v.new_zeros(()),
-            "motion": (code.move(v, motion, self.terms) - code.at_cells(cells + motion)).square().sum((1, 2)).mean(),
-            "isometry": isometry_loss(v, *pairs, self.scales.to(v), farthest),
-            "energy": (v.square().mean(0) - 1 / v[0].numel()).square().sum(),
+            "code/kernel": kernel_loss(v, *pairs, self.kernel_width) if self.kernel_weight else v.new_zeros(()),
+            "code/motion": (code.move(v, motion, self.terms) - code.at_cells(cells + motion))
+            .square()
+            .sum((1, 2))
+            .mean(),
+            "code/isometry": isometry_loss(v, *pairs, self.scales.to(v), farthest),
+            "code/energy": (v.square().mean(0) - 1 / v[0].numel()).square().sum(),
         }
-        weights = {
-            "kernel": self.kernel_weight,
-            "motion": self.motion_weight * (self.last_motion_weight / self.motion_weight) ** rise,
-            "isometry": self.isometry_weight,
-            "energy": self.energy_weight,
-        }
-        loss = torch.stack([weight * metrics[name] for name, weight in weights.items()]).sum()
-        return {"code": loss}, {f"code/{name}": value for name, value in metrics.items()}
+        weights = self.kernel_weight, first * (last / first) ** rise, self.isometry_weight, self.energy_weight
+        loss = torch.stack([w * value for w, value in zip(weights, metrics.values(), strict=True)]).sum()
+        return {"code": loss}, metrics

@@ -22,7 +22,14 @@ from torch.optim import Adam, Optimizer
 
 from pipeline.batch import Batch, Spec
 from pipeline.evaluation.metrics.grid_maps import inspect_maps, walk_metrics
-from pipeline.nets.position_code import PositionCode, code_of, draw_motions, require_plane, require_positions
+from pipeline.nets.position_code import (
+    PositionCode,
+    code_of,
+    draw_motions,
+    require_plane,
+    require_positions,
+    require_room,
+)
 from pipeline.nets.position_losses import isotropy_loss, read_out_loss
 from pipeline.nets.weights import Nets
 from pipeline.recipe import Batches, Chains, Inspection, LossesAndMetrics, Metrics, Recipe
@@ -66,6 +73,10 @@ class PathIntegration(Recipe):
     """Learning rate of Adam at first."""
     lr_updates: PositiveInt = 6000
     """Updates in which the learning rate falls, by a cosine, to a tenth."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_room("longest_motion", self.longest_motion, self.side)
 
     @property
     def data_kinds(self) -> frozenset[str]:

@@ -22,7 +22,7 @@ from torch.optim import Adam, Optimizer
 from pipeline.batch import Spec
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.quadrature import inspect_pairs
-from pipeline.nets.patch_code import PatchCode, patch_code_of, patches_at, whiten
+from pipeline.nets.patch_code import MARGIN, PatchCode, patch_code_of, patches_at, whiten
 from pipeline.nets.weights import Nets
 from pipeline.recipe import Batches, Chains, Inspection, LossesAndMetrics, Recipe
 from pipeline.settings import NonNegative, Positive, PositiveInt
@@ -71,7 +71,7 @@ class SimpleCells(Recipe):
 
     def nets(self, spec: Spec) -> Nets:
         """W and the angles of M. Raises InputError for images that are too small."""
-        if min(spec.shape[1:]) < self.size + self.longest_motion:
+        if min(spec.shape[1:]) < max(self.size + self.longest_motion, MARGIN + 1):
             raise InputError(f"images of {spec.shape[1:]} have no patch and motion of that size", "size", self.size)
         return {"code": PatchCode(self.size, self.pairs)}
 

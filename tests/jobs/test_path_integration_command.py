@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 TINY = "--learners 0 --actors 0 --batch-size 8 --updates 2 --eval-samples 20"
-GRID = f"grid_cells single {TINY} --side 12 --test-share .0005"
+GRID = f"grid_cells single {TINY} --side 13 --test-share .0005"
 
 
 def read_result(folder):
@@ -51,7 +51,7 @@ def test_the_weights_alone_are_measured_and_drawn(command, positions):
         ("evaluate run --metrics samples", "--metrics samples: samples of GridCells are not data"),
         ("reconstruct run", "run run: GridCells has no energy of data"),
         ("complete run", "run run: GridCells runs no chains of a posterior, which could complete"),
-        ("path_integration run --longest 12", "--longest 12.0: must be at most 11, the side of the square"),
+        ("path_integration run --longest 7", "--longest 7.0: must be at most 6 cells, half a side of the square"),
     ],
 )
 def test_what_needs_samples_ends_in_one_line(command, positions, line, why):
@@ -65,6 +65,8 @@ def test_other_runs_and_other_data_are_refused_in_one_line(command, a_run):
     code, _, err = command(f"{GRID} --data rings --out other")
     assert (code, err) == (2, "error: --data: positions must be in the square [-1, 1]^2\n")
     assert not Path("other").exists()
+    code, _, err = command(f"{GRID} --longest-motion 7 --out other")
+    assert (code, err) == (2, "error: --longest-motion 7.0: must be at most 6 cells, half a side of the square\n")
     code, _, err = command(f"grid_cells v1 {TINY} --data digits --out v1")
     assert (code, err) == (2, "error: --size 12: images of (8, 8) have no patch and motion of that size\n")
     assert not Path("v1").exists()
