@@ -33,7 +33,7 @@ from pipeline.settings import NonNegative, Positive, PositiveInt
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 4
+SHOWN = 3
 """Paths in the figure."""
 
 
@@ -104,7 +104,7 @@ def _errors_figure(errors: dict[tuple[float, bool], Tensor], steps: int) -> "Fig
     """Mean errors by number of steps, for each noise; and after the last step, by noise."""
     from matplotlib.figure import Figure  # slow to import
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
     by_step, by_noise = figure.subplots(1, 2)
     noises = list(dict.fromkeys(noise for noise, _ in errors))
     for reencodes, style in ((False, "-"), (True, "--")):
@@ -115,17 +115,18 @@ def _errors_figure(errors: dict[tuple[float, bool], Tensor], steps: int) -> "Fig
         by_noise.plot(noises, last, f"o{style}", label="re-encoded at every step" if reencodes else "motions alone")
     by_step.set(xlabel="steps", ylabel="mean error, cells", yscale="log", title="dashed: re-encoded at every step")
     by_noise.set(xlabel="noise at every step, |v|", ylabel="mean error, cells", title=f"after {steps} steps")
-    by_step.legend(fontsize=7)
+    by_step.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     by_noise.legend()
     return figure
 
 
 def _paths_figure(walks: Walks, decoded: dict[tuple[float, bool], Tensor], side: int) -> "Figure":
-    """Paths as they were walked and as they are read, without noise and at the middle noise."""
+    """Paths as they were walked and as they are read: at the least noise, and where re-encoding gains most."""
     from matplotlib.figure import Figure  # slow to import
 
     noises = sorted({noise for noise, _ in decoded})
-    noise = noises[len(noises) // 2] if len(noises) > 1 else noises[0]
+    last = {way: float(path_errors(walks, one)[-1].mean()) for way, one in decoded.items()}
+    noise = max(noises, key=lambda one: last[one, False] - last[one, True])
     ways = dict.fromkeys([(noises[0], False), (noise, False), (noise, True)])
     figure = Figure(figsize=(3.2 * len(ways), 3.4), layout="constrained")
     for axes, way in zip(figure.subplots(1, len(ways), squeeze=False).flat, ways, strict=True):
