@@ -59,7 +59,7 @@ class PositionCode(nn.Module):
         units: numbers in a block.
         directions: in which motions have generators of their own; 0: B(dx) = B_1 dx_1 + B_2 dx_2.
         reads_out: whether places are read out by vectors u(x) of their own, not by v(x).
-        unit_norm: whether every |v_k|^2 is 1 / blocks at the points of the lattice.
+        unit_norm: whether every |v_k|^2 is 1 / blocks.
 
     >>> code = PositionCode(10, 3, 4)
     >>> v = code(torch.zeros(5, 2))
@@ -91,9 +91,10 @@ class PositionCode(nn.Module):
     @property
     def lattice(self) -> Float[Tensor, "side side blocks units"]:
         """v at the points of the lattice."""
-        if not self.unit_norm:
-            return self.table
-        return self.table / (self.table.norm(dim=3, keepdim=True) * math.sqrt(self.blocks))
+        return self._normalize(self.table)
+
+    def _normalize(self, v: Float[Tensor, "*n blocks units"]) -> Float[Tensor, "*n blocks units"]:
+        return v / (v.norm(dim=-1, keepdim=True) * math.sqrt(self.blocks)) if self.unit_norm else v
 
     def to_cells(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
         """Positions in cells, from 0 to side - 1, for positions in [-1, 1]^2."""
@@ -109,12 +110,12 @@ class PositionCode(nn.Module):
 
     def at_cells(self, cells: Float[Tensor, "n 2"]) -> Float[Tensor, "n blocks units"]:
         """v at positions in cells."""
-        return interpolate(self.lattice.flatten(2), cells).unflatten(1, (self.blocks, self.units))
+        return self._normalize(interpolate(self.table.flatten(2), cells).unflatten(1, (self.blocks, self.units)))
 
     def read_out_at(self, cells: Float[Tensor, "n 2"]) -> Float[Tensor, "n d"]:
         """u at positions in cells, blocks one after the other."""
         assert self.read_out is not None
-        return interpolate(self.read_out.relu(), cells)
+        return interpolate(self.read_out, cells).relu()
 
     def act(self, motion: Float[Tensor, "n 2"]) -> Callable[[Tensor], Tensor]:
         """The linear map B(dx) on vectors (n, blocks, units), for motions in cells."""
@@ -133,9 +134,10 @@ class PositionCode(nn.Module):
     def _towards(self, motion: Float[Tensor, "n 2"]) -> Float[Tensor, "n blocks units units"]:
         """Generators per unit of length in the direction of motions, between the two nearest of the table."""
         turn = torch.atan2(motion[:, 1], motion[:, 0]) / (2 * math.pi) * self.directions
-        low, b = turn.floor(), self.generators
+        low, b = turn.floor(), self.raw_generators
         upper, i = (turn - low)[:, None, None, None], low.long() % self.directions
-        return (1 - upper) * b[i] + upper * b[(i + 1) % self.directions]
+        raw = (1 - upper) * b[i] + upper * b[(i + 1) % self.directions]
+        return raw - raw.mT
 
     def move(
         self, v: Float[Tensor, "n blocks units"], motion: Float[Tensor, "n 2"], terms: int = TERMS
