@@ -41,8 +41,19 @@ DIRECTIONS = override(MODULES, recipe=PathIntegration())
 V1 = override(MODULES, recipe=SimpleCells(), source="cifar10", test_share=0.0, updates=600)
 
 PRESETS: dict[str, Job[Any]] = {"single": SINGLE, "modules": MODULES, "path-integration": DIRECTIONS, "v1": V1}
-COSTS: dict[str, float] = {}
-CLAIMS = "Nothing is measured yet."
+COSTS = {"single": 0.8, "modules": 1.9, "v1": 0.3}
+CLAIMS = """
+One thread of a busy two-core virtual machine, torch 2.14, seeds 4, 5, 6; more in docs/grid_cells.md.
+
+single: gridness 1.21, .89, .99 (95 % point of noise of the same spectrum: .18, .13, .14).
+
+modules: MODULES
+
+v1: 4,000 images of CIFAR-10: 89, 89, 89 % of pairs of filters are 90 degrees out of phase, within 20; median cosine of
+frequency and motion above .999. CONTROL
+
+path-integration is not measured yet; it takes about 80 ms an update.
+"""
 OBJECTIVE = ("gridness", "quadrature_share")
 
 
