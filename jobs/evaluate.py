@@ -1,15 +1,18 @@
 """Measure a run, finished or still at work, at its newest checkpoint, or at an older one (--checkpoint).
 
 Groups of metrics: samples (distances of fresh samples), grid (densities in the plane), items (metrics of single items),
-long-run (distances of long chains, and their energies), convergence (what an observer would say: convergent, short-run
-only, diverging or undecided), mixing (R-hat and effective sample sizes), likelihood (by annealed importance sampling).
-Beside every number stands the hash of its protocol, which result.json spells out: two numbers are comparable where the
-hashes are equal. A run's own final evaluation has the same names and protocols.
+weights (what they say alone), long-run (distances of long chains, and their energies), convergence (what an observer
+would say: convergent, short-run only, diverging or undecided), mixing (R-hat and effective sample sizes), likelihood
+(by annealed importance sampling). Beside every number stands the hash of its protocol, which result.json spells out:
+two numbers are comparable where the hashes are equal. A run's own final evaluation has the same names and protocols.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
 
 from jobs.cli.command import run_command
 from jobs.cli.open_run import SnapshotArgs, open_snapshot
@@ -34,7 +37,7 @@ from pipeline.settings import Count, NonNegative, Positive
 class Evaluate(SnapshotArgs):
     """The run, what is measured, and on which processes."""
 
-    metrics: tuple[Group, ...] = ()
+    metrics: Annotated[tuple[Group, ...], tyro.conf.arg(metavar="GROUP [GROUP ...]")] = ()
     """Groups of metrics; none: all that the run allows."""
     options: EvaluationOptions = EvaluationOptions()
     export: str = ""

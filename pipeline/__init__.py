@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from pipeline.recipes.cooperative import Cooperative
     from pipeline.recipes.flow import MaximumLikelihoodFlow
     from pipeline.recipes.flow_contrastive import FlowContrastive
+    from pipeline.recipes.grid_cells import GridCells
     from pipeline.recipes.joint_vae import JointVAE
     from pipeline.recipes.latent_prior import LatentPrior
     from pipeline.recipes.neural_transport import NeuralTransport
+    from pipeline.recipes.path_integration import PathIntegration
     from pipeline.recipes.short_run import ShortRun
     from pipeline.recipes.short_run_inference import ShortRunInference
+    from pipeline.recipes.simple_cells import SimpleCells
     from pipeline.recipes.symbol_vector import SymbolVector
     from pipeline.samplers.hmc import HMC, warm_up
     from pipeline.samplers.kernel import Sampler, Stats
@@ -49,11 +52,14 @@ PUBLIC = {
     "pipeline.recipes.cooperative": ("Cooperative",),
     "pipeline.recipes.flow": ("MaximumLikelihoodFlow",),
     "pipeline.recipes.flow_contrastive": ("FlowContrastive",),
+    "pipeline.recipes.grid_cells": ("GridCells",),
     "pipeline.recipes.joint_vae": ("JointVAE",),
     "pipeline.recipes.latent_prior": ("LatentPrior",),
     "pipeline.recipes.neural_transport": ("NeuralTransport",),
+    "pipeline.recipes.path_integration": ("PathIntegration",),
     "pipeline.recipes.short_run": ("ShortRun",),
     "pipeline.recipes.short_run_inference": ("ShortRunInference",),
+    "pipeline.recipes.simple_cells": ("SimpleCells",),
     "pipeline.recipes.symbol_vector": ("SymbolVector",),
     "pipeline.samplers.hmc": ("HMC", "warm_up"),
     "pipeline.samplers.kernel": ("Sampler", "Stats"),

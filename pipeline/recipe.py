@@ -1,8 +1,9 @@
 """Recipe: the interface of a paper to the pipeline, a frozen dataclass whose fields are the paper's settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,7 +16,11 @@ from pipeline.nets.generator import Decoder
 from pipeline.nets.weights import Nets
 from pipeline.rng import fold, seeded
 from pipeline.samplers.kernel import Sampler, Stats
+from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Count, PositiveInt, Probability, Settings, check_fields
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,15 @@ LossesAndMetrics: TypeAlias = tuple[dict[str, Tensor], Metrics]
 """Scalar losses by network, and scalar metrics."""
 
 
+class Inspection(NamedTuple):
+    """What a model's weights say by themselves, without samples or items of data."""
+
+    metrics: Mapping[str, float] = MappingProxyType({})
+    """By name; NaN where a number is not defined."""
+    figures: Mapping[str, Callable[[], "Figure"]] = MappingProxyType({})
+    """By name; drawn when called."""
+
+
 class LatentLikelihood(NamedTuple):
     """The likelihood p(x|z) of a latent-variable model.
 
@@ -104,8 +118,8 @@ class LatentLikelihood(NamedTuple):
 class Recipe(Protocol):
     """A paper: its networks, the targets of its chains, and its losses. Recipes are stateless.
 
-    Subclasses are frozen dataclasses. `nets`, `optimizers`, `sampler`, `initial_states`, `target` and `losses` must be
-    defined, and a field `batch_size`; the other members have defaults.
+    Subclasses are frozen dataclasses. `nets`, `optimizers` and `losses` must be defined, and a field `batch_size`; with
+    chains also `sampler`, `initial_states` and `target`. The other members have defaults.
 
     >>> from pipeline import ShortRun
     >>> class Linear(ShortRun):
@@ -171,6 +185,10 @@ class Recipe(Protocol):
         """The networks, initialised from torch's global generator. Raises InputError for data they cannot take."""
         ...
 
+    def check_items(self, batch: Batch) -> None:
+        """Raise InputError for items that the recipe cannot learn from, before anything is written; default: none."""
+        return None
+
     def data_dependent_init(self, nets: Nets, batch: Batches, rng: torch.Generator, pretrained: frozenset[str]) -> None:
         """Set, in place, what depends on data before learning begins; default: nothing.
 
@@ -197,8 +215,8 @@ class Recipe(Protocol):
     # Chains
 
     def sampler(self, chain: str, nets: Nets, update: int) -> Sampler:
-        """The kernel that moves `chain`."""
-        ...
+        """The kernel that moves `chain`; default: no steps."""
+        return Langevin.textbook(0, 0.1)
 
     def inference_sampler(self, chain: str, nets: Nets, update: int) -> Sampler:
         """The kernel that moves a chain with a context for held-out items; default: `sampler`."""
@@ -209,6 +227,8 @@ class Recipe(Protocol):
     ) -> Tensor | InitialStates:
         """(n, *d) fresh states of `chain`, drawn on the learner; or these with what they carry.
 
+        Raises InputError where there is no such chain.
+
         Args:
             chain: its name.
             n: number of states.
@@ -217,13 +237,21 @@ class Recipe(Protocol):
             spec: kind and shape of the data.
             context: the lane's part of the stream that the chain's settings name (`starts_from`, `context`), or None.
         """
-        ...
+        raise InputError(f"{type(self).__name__} has no chain {chain}, and so no samples")
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """The energy under which `chain` moves."""
-        ...
+        """The energy under which `chain` moves. Raises InputError where the recipe has no such chain."""
+        raise InputError(f"{type(self).__name__} has no chain {chain}, and so no samples")
 
     # From states to data and back
+
+    @property
+    def samples_are_data(self) -> bool:
+        """Whether decoded states are like the items that the model learned from; default: yes.
+
+        If not, samples are drawn and written as vectors, and never compared with data.
+        """
+        return True
 
     def energy(self, nets: Nets) -> Energy | None:
         """The model's energy of data, at the temperature of its chains; default: None (there is none)."""
@@ -234,7 +262,10 @@ class Recipe(Protocol):
         return {}
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Data for states (n, *d) of the sample chain; default: sampled by `likelihood`, or the states themselves."""
+        """Samples (n, *shape) for states (n, *d) of the sample chain; they are data unless `samples_are_data` is False.
+
+        Default: sampled by `likelihood`, or the states themselves.
+        """
         model = self.likelihood(nets)
         return x if model is None else model.decoder.sample(x, rng)
 
@@ -259,6 +290,10 @@ class Recipe(Protocol):
         or, for images, `bits_per_dim`. `chains` holds the chains that have a context.
         """
         return {}
+
+    def inspect(self, nets: Nets, rng: torch.Generator) -> Inspection:
+        """Metrics and figures of the weights themselves, for evaluation; default: none."""
+        return Inspection()
 
     @property
     def progress_metrics(self) -> tuple[str, ...]:

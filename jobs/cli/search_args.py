@@ -24,8 +24,8 @@ class Search(Settings):
     trials: PositiveInt = 32
     """Number of trials; with pbt, of the population, which runs to the end."""
     objective: str = ""
-    """Quality that trials are compared by: frechet, frechet_long, kl, grid_kl, mse, nll_nats, accuracy or auprc; empty:
-    what suits experiment and data (auprc with --held-out-class)."""
+    """Quality that trials are compared by: frechet, frechet_long, kl, grid_kl, mse, nll_nats, accuracy, gridness,
+    quadrature_share or auprc; empty: what suits experiment and data (auprc with --held-out-class)."""
     budget: Count = 0
     """Gradient evaluations of a complete trial; 0: as many as the preset's run takes."""
     suggestions: Literal["tpe", "nsga2", "random"] | None = None

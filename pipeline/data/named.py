@@ -11,7 +11,7 @@ from pipeline.data.arrays import image_column, image_content
 from pipeline.data.arrow_table import Columns, Content, pieces_of
 from pipeline.data.files import first_line
 from pipeline.data.labels import Label, encode_labels, find_classes
-from pipeline.energies.toy_densities import Checkerboard, EightGaussians, Rings, Spirals, ToyDensity
+from pipeline.energies.toy_densities import Checkerboard, EightGaussians, Rings, Spirals, ToyDensity, UniformSquare
 from pipeline.errors import InputError
 from pipeline.rng import generator
 
@@ -20,6 +20,7 @@ DENSITIES: dict[str, ToyDensity] = {
     "rings": Rings(),
     "checkerboard": Checkerboard(),
     "spirals": Spirals(),
+    "square": UniformSquare(),
 }
 """Toy densities on the plane, by name."""
 TOY_ITEMS = 100_000

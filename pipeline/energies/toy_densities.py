@@ -107,6 +107,21 @@ class Checkerboard:
 
 
 @dataclass(frozen=True)
+class UniformSquare:
+    """Uniform on the square [-half_width, half_width]^2; elsewhere the energy is infinite."""
+
+    half_width: float = 1.0
+
+    def energy(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
+        """-log p(x) in nats, normalised."""
+        return torch.where((x.abs() <= self.half_width).all(1), 2 * math.log(2 * self.half_width), math.inf)
+
+    def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n 2"]:
+        """Exact draws, n of them."""
+        return self.half_width * (2 * torch.rand(n, 2, generator=rng) - 1)
+
+
+@dataclass(frozen=True)
 class Spirals:
     """Two spirals of one and a half turns about the origin, each a mixture of 200 Gaussians along its arm."""
 

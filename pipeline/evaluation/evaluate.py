@@ -32,7 +32,7 @@ from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.evaluation.plan import EvaluationPlan, available_starts, dataset_of_split, plan_evaluation
 from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Split
 from pipeline.progress import ProgressBar, bars_from, track
-from pipeline.rng import fold
+from pipeline.rng import fold, generator
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import class_tasks, decode_states, final_states, run_tasks
 from pipeline.sampling.posterior import item_metrics, posterior_tasks
@@ -110,6 +110,7 @@ def _measure(plan: EvaluationPlan, setups: dict[Split, EvaluationSetup], options
         "samples": lambda: _samples(result, main, ways, options),
         "grid": lambda: result.measurements.extend(grid_metrics(main, options.n)),
         "items": lambda: _items(result, items, options),
+        "weights": lambda: _weights(result, main),
         "long-run": lambda: _long_run(result, main, ways[0], options, _watch("long runs")),
         "convergence": lambda: _convergence(result, main, _watch("convergence")),
         "mixing": lambda: _mixing(result, main, options, _watch("mixing")),
@@ -184,6 +185,14 @@ def _items(result: Evaluation, setup: EvaluationSetup, options: EvaluationOption
     energies = {name: values for name, values in by_name.items() if name.startswith("energy")}
     if energies and snapshot.job.data.held_out_class is not None and setup.split != "data":
         _detection(result, setup, energies, n)
+
+
+def _weights(result: Evaluation, setup: EvaluationSetup) -> None:
+    """What the weights say alone."""
+    snapshot = setup.snapshot
+    inspection = snapshot.recipe.inspect(snapshot.nets, generator(fold(setup.seed, "weights"), snapshot.device))
+    result.measurements += measurements(inspection.metrics, setup.protocol("weights", (), 0))
+    result.figures |= inspection.figures
 
 
 def _baselines(result: Evaluation, setup: EvaluationSetup) -> None:

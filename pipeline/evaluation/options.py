@@ -10,9 +10,10 @@ from pipeline.evaluation.protocol import Split
 from pipeline.sampling.draw import ChainStart
 from pipeline.settings import Count, NonNegative, PositiveInt, Settings
 
-Group: TypeAlias = Literal["samples", "grid", "items", "long-run", "convergence", "mixing", "likelihood"]
-"""Distances of fresh samples; densities on a grid in the plane; metrics of single items; distances of long runs; the
-observer's verdict; R-hat and effective sample sizes; likelihood by annealed importance sampling."""
+Group: TypeAlias = Literal["samples", "grid", "items", "weights", "long-run", "convergence", "mixing", "likelihood"]
+"""Distances of fresh samples; densities on a grid in the plane; metrics of single items; what the weights say
+alone; distances of long runs; the observer's verdict; R-hat and effective sample sizes; likelihood by annealed
+importance sampling."""
 
 
 @dataclass(frozen=True)

@@ -51,14 +51,20 @@ def plan_evaluation(
 
 def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group, str]:
     """Why the model has no metrics of each group; empty where it has some."""
-    kind, density = snapshot.data.spec.kind, snapshot.data.density
+    kind, density, recipe = snapshot.data.spec.kind, snapshot.data.density, type(snapshot.recipe)
+    has_items, has_inspection = recipe.item_metrics is not Recipe.item_metrics, recipe.inspect is not Recipe.inspect
+    of_model: dict[Group, str] = {
+        "items": "" if has_items else f"{recipe.__name__} has no metrics of single items",
+        "weights": "" if has_inspection else f"{recipe.__name__} has no metrics of its weights alone",
+    }
+    if not snapshot.recipe.samples_are_data:
+        return {group: of_model.get(group, f"samples of {recipe.__name__} are not data") for group in get_args(Group)}
     no_chain = "" if snapshot.sampler.gradient_evaluations else "no chain moves its samples"
     no_distance = "" if features or density is not None else why_no_distance(snapshot.data)
-    has_items = type(snapshot.recipe).item_metrics is not Recipe.item_metrics
     return {
         "samples": "" if kind in ("image", "text") else no_distance,  # images are looked at even without a distance
         "grid": "" if snapshot.data.spec.shape == (2,) and kind == "vector" else "the data are not in the plane",
-        "items": "" if has_items else f"{type(snapshot.recipe).__name__} has no metrics of single items",
+        **of_model,
         "long-run": no_chain or no_distance,
         "convergence": no_chain,
         "mixing": no_chain,
@@ -92,8 +98,8 @@ def missing_metrics(data: Dataset, n: int) -> list[str]:
 
 def default_groups(snapshot: Snapshot, long_run_steps: int = 0) -> list[Group]:
     """The groups of a run's final evaluation."""
-    missing = unavailable(snapshot, default_features(snapshot.data, snapshot.device))
-    groups: tuple[Group, ...] = ("samples", "grid", "items", *(("long-run",) if long_run_steps else ()))
+    missing = unavailable(snapshot, _features(snapshot, EvaluationOptions()))
+    groups: tuple[Group, ...] = ("samples", "grid", "items", "weights", *(("long-run",) if long_run_steps else ()))
     return [group for group in groups if not missing[group]]
 
 
@@ -104,6 +110,8 @@ def dataset_of_split(snapshot: Snapshot, split: Split) -> Dataset:
 
 def _features(snapshot: Snapshot, options: EvaluationOptions) -> list[Features]:
     device = snapshot.device
+    if not snapshot.recipe.samples_are_data:  # there is nothing to train a classifier for
+        return []
     if not options.features:
         return default_features(snapshot.data, device)
     files = options.inception_weights, options.squeezenet

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
+import numpy as np
 from pydantic import Field
 
 from pipeline.batch import LABELLED
@@ -20,6 +21,8 @@ R = TypeVar("R", bound=Recipe)
 
 MAX_PATIENCE = 500
 """A longer patience would not be short beside the history that divergence is judged by."""
+CHECKED_ITEMS = 1000
+"""Items that a recipe may look at before a run begins, at most."""
 
 
 class Range(NamedTuple):
@@ -34,9 +37,9 @@ class DataSettings(Settings):
     """What the run learns from, and what it holds back."""
 
     source: str
-    """digits, eight-gaussians, rings, checkerboard, spirals, a torchvision data set; a .parquet or .csv file or folder
-    (images, texts or features; optionally labels); a folder of pictures (its folders are labels); an .npz (images;
-    optionally labels) or .npy; the same at hf://datasets/..., s3:// or gs://; or an .arrow file that
+    """digits, eight-gaussians, rings, checkerboard, spirals, square, a torchvision data set; a .parquet or .csv file or
+    folder (images, texts or features; optionally labels); a folder of pictures (its folders are labels); an .npz
+    (images; optionally labels) or .npy; the same at hf://datasets/..., s3:// or gs://; or an .arrow file that
     Dataset.from_arrays wrote."""
     max_items: Count = 0
     """Use only the first so many items; 0: all."""
@@ -242,5 +245,8 @@ def check_job(job: Job[Any]) -> None:
 
 
 def load_dataset(job: Job[Any]) -> Dataset:
-    """The job's data. Raises InputError where they cannot be read."""
-    return load_data(**vars(job.data), seed=job.seed)
+    """The job's data. Raises InputError where they cannot be read, or the recipe cannot learn from their items."""
+    data = load_data(**vars(job.data), seed=job.seed)
+    if type(job.recipe).check_items is not Recipe.check_items:  # else nothing need be read
+        job.recipe.check_items(data.batch(np.arange(min(CHECKED_ITEMS, data.size))))
+    return data

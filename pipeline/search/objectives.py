@@ -17,7 +17,7 @@ from pipeline.evaluation.judges.classifier import why_no_classifier
 from pipeline.evaluation.metrics.grid import grid_kl, grid_log_density, grid_points
 from pipeline.evaluation.metrics.items import detection_metrics, find_held_out
 from pipeline.evaluation.metrics.perplexity import sentence_nll
-from pipeline.rng import fold
+from pipeline.rng import fold, generator
 from pipeline.runs.job import Job
 from pipeline.runs.snapshot import Snapshot
 from pipeline.sampling.draw import decode_states, draw_tasks, final_states, run_tasks
@@ -63,9 +63,13 @@ OBJECTIVES = {
         Objective("mse", "min", "squared reconstruction error per coordinate"),
         Objective("nll_nats", "min", "negative log-likelihood of sentences in nats"),
         Objective("accuracy", "max", "share of items whose label is predicted"),
+        Objective("gridness", "max", "median gridness of the blocks' response maps"),
+        Objective("quadrature_share", "max", "share of pairs of units that are 90 degrees out of phase"),
         Objective("auprc", "max", "average precision of energies in the detection of the held-out class"),
     )
 }
+OF_WEIGHTS = ("gridness", "quadrature_share")
+"""Objectives of the weights alone (`Recipe.inspect`)."""
 
 
 def check_objective(objective: Objective, job: Job[Any], data: Dataset) -> None:
@@ -74,9 +78,11 @@ def check_objective(objective: Objective, job: Job[Any], data: Dataset) -> None:
     missing = {
         f"the density of {job.data.source} is not known": name in ("kl", "grid_kl") and not known,
         f"needs images with labels: {no_classifier}": name.startswith("frechet") and bool(no_classifier),
+        f"samples of {type(job.recipe).__name__} are not data": name in ("kl", "frechet", "frechet_long")
+        and not job.recipe.samples_are_data,
         "needs text": name == "nll_nats" and data.spec.kind != "text",
         "needs a held_out_class": name == "auprc" and job.data.held_out_class is None,
-        "needs held-out items: a validation_share and a test_share": name not in ("kl", "grid_kl")
+        "needs held-out items: a validation_share and a test_share": name not in ("kl", "grid_kl", *OF_WEIGHTS)
         and not (len(data.validation_rows) and len(data.test_rows)),
         "needs labels": name == "accuracy" and not data.spec.num_classes,
     }
@@ -103,6 +109,8 @@ def measure_quality(snapshot: Snapshot, objective: Objective, items: Dataset, n:
     name, recipe, device = objective.name, snapshot.recipe, snapshot.device
     if name == "grid_kl":
         return _grid_kl(snapshot)
+    if name in OF_WEIGHTS:
+        return _weights_quality(snapshot, name, seed)
     if name == "nll_nats":
         return float(sentence_nll(recipe, snapshot.nets, items)["nll_nats"])
     if name in ("kl", "frechet", "frechet_long"):
@@ -151,6 +159,13 @@ def _grid_kl(snapshot: Snapshot) -> float:
     points = grid_points(truth.half_width)
     log_p = grid_log_density(energy, points.to(snapshot.device), snapshot.sampler.temperature)
     return grid_kl(truth, log_p.cpu(), points)
+
+
+def _weights_quality(snapshot: Snapshot, name: str, seed: int) -> float:
+    metrics = snapshot.recipe.inspect(snapshot.nets, generator(fold(seed, "weights"), snapshot.device)).metrics
+    if name not in metrics:
+        raise InputError(f"the weights of {type(snapshot.recipe).__name__} have no such metric", "objective", name)
+    return float(metrics[name])
 
 
 def _item_quality(snapshot: Snapshot, name: str, items: Dataset, n: int, seed: int, pool: Pool) -> float:

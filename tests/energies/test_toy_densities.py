@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from pipeline.data.named import DENSITIES
-from pipeline.energies.toy_densities import Checkerboard, EightGaussians, Rings, Spirals, ToyDensity
+from pipeline.energies.toy_densities import Checkerboard, EightGaussians, Rings, Spirals, ToyDensity, UniformSquare
 from pipeline.evaluation.metrics.grid import grid_kl, grid_log_density, grid_points, log_integral
 from pipeline.rng import generator
 
-ALL = [EightGaussians(), Rings(), Checkerboard(), Spirals()]
+ALL = [EightGaussians(), Rings(), Checkerboard(), Spirals(), UniformSquare()]
 
 
 @pytest.mark.parametrize("density", ALL)
@@ -19,7 +19,7 @@ def test_densities_integrate_to_one(density):
     line = (edges[1:] + edges[:-1]) / 2
     cell = (2 * density.half_width / 200) ** 2
     mass = (-density.energy(torch.cartesian_prod(line, line)).double()).exp().sum() * cell
-    exact = isinstance(density, Checkerboard)  # whose squares are whole cells
+    exact = isinstance(density, Checkerboard | UniformSquare)  # whose squares are whole cells
     assert mass == pytest.approx(1, abs=1e-6 if exact else 1e-4)
 
 

@@ -60,6 +60,7 @@ def _fields(recipe):
         ("latent-prior --objective auprc", "--objective auprc: needs a held_out_class"),
         ("short-run --validation-share 0", "--objective frechet: needs held-out items: a validation_share"),
         ("short-run --cpus-per-trial 500", "a trial needs 500 CPU"),
+        ("grid-cells --objective kl", "--objective kl: samples of GridCells are not data"),
         ("flow", "experiment flow: it has no space to search; these have: short_run, anatomy, "),
         ("short-runs", "experiment short-runs: not one of short_run, "),
         ("short-run --objective fretchet", "objective fretchet: not one of frechet, "),

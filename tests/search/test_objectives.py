@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from plane_waves import plane_wave_code
 from running import CPU, local_pool
 
 from pipeline.data.dataset import load_data
@@ -10,6 +11,7 @@ from pipeline.evaluation.metrics.grid import grid_points
 from pipeline.recipe import init_networks
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
+from pipeline.recipes.grid_cells import GridCells
 from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.samplers.langevin import Langevin
@@ -100,3 +102,12 @@ def test_an_objective_that_does_not_fit_the_job_is_refused_in_one_line(small, ob
 def test_shares_that_leave_no_training_items_are_refused():
     with pytest.raises(InputError, match=r"test_share=0.5: beside validation_share=0.5 it must leave items"):
         load_data("digits", test_share=0.5, validation_share=0.5)
+
+
+def test_gridness_is_measured_on_the_weights_alone(small):
+    job = override(small, source="square", recipe=GridCells(blocks=3))
+    snapshot = snapshot_of(job, code=plane_wave_code())
+    check_objective(OBJECTIVES["gridness"], job, snapshot.data)
+    assert measure_quality(snapshot, OBJECTIVES["gridness"], snapshot.data, 10, 0, local_pool(job)) > 1
+    with pytest.raises(InputError, match="no such metric"):
+        measure_quality(snapshot, OBJECTIVES["quadrature_share"], snapshot.data, 10, 0, local_pool(job))

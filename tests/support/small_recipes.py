@@ -10,11 +10,14 @@ from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.cooperative import Cooperative
 from pipeline.recipes.flow import MaximumLikelihoodFlow
 from pipeline.recipes.flow_contrastive import FlowContrastive
+from pipeline.recipes.grid_cells import GridCells
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.neural_transport import NeuralTransport
+from pipeline.recipes.path_integration import PathIntegration
 from pipeline.recipes.short_run import ShortRun
 from pipeline.recipes.short_run_inference import ShortRunInference
+from pipeline.recipes.simple_cells import SimpleCells
 from pipeline.recipes.symbol_vector import SymbolVector
 from pipeline.runs.job import override
 from pipeline.samplers.langevin import Langevin
@@ -33,6 +36,7 @@ COUPLINGS = FlowSettings(family="affine", couplings=2, hidden=4)
 FLOW = MaximumLikelihoodFlow(flow=GLOW, batch_size=8)
 TRANSPORT = NeuralTransport(flow=GLOW, steps=2, leapfrog_steps=2, batch_size=8, width=4, base_samples=20)
 CONTRASTIVE = FlowContrastive(flow=GLOW, batch_size=8, width=4, threshold=0.0)
+GRID = GridCells(batch_size=8, side=10, blocks=2, units=3)
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
@@ -60,6 +64,10 @@ RECIPES = {
     "flow_contrastive on images": (replace(CONTRASTIVE, labelled_batch_size=4), "digits"),
     "flow_contrastive with a base": (replace(CONTRASTIVE, base="flow"), "digits"),
     "flow_contrastive on points": (replace(CONTRASTIVE, flow=COUPLINGS), "spirals"),
+    "grid_cells": (GRID, "square"),
+    "path_integration": (PathIntegration(batch_size=8, side=10, blocks=2, units=3, directions=8), "square"),
+    "simple_cells": (SimpleCells(batch_size=8, patches=2, size=5, pairs=3), "digits"),
+    "grid_cells in one block": (replace(GRID, blocks=1, kernel_weight=0.0), "square"),
 }
 
 
@@ -70,9 +78,10 @@ ARCHETYPES = (
     "cooperative on images",
     "symbol_vector on counts",
     "neural_transport by langevin",
+    "grid_cells",
 )
 """Recipes of the fast tests: a bank, two chains, one state per datum, carried vectors, labels and counts, frozen
-networks."""
+networks, no chains."""
 
 
 def recipe_names(*fast):
