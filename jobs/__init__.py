@@ -21,6 +21,7 @@ EXPERIMENTS = {
     "flow": "Flow by maximum likelihood; the next two experiments start with one",
     "neural_transport": "Energy on a flow backbone, whose chains move in the flow's latent space (2006.06897)",
     "flow_contrastive": "Energy and flow that learn to tell data from the flow's samples (1912.00589)",
+    "hypernetwork": "Network that samples the weights of diverse classifiers (1905.02898)",
     "anomaly": "Detection of a held-out class by the energies of the models above (2006.08205, table 3)",
 }
 """Experiments (modules of this package), each in one line."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.recipes.anatomy import Anatomy
     from pipeline.recipes.flow import MaximumLikelihoodFlow
     from pipeline.recipes.flow_contrastive import FlowContrastive
+    from pipeline.recipes.hypernetwork import HypernetworkEnsemble
     from pipeline.recipes.joint_vae import JointVAE
     from pipeline.recipes.latent_prior import LatentPrior
     from pipeline.recipes.neural_transport import NeuralTransport
@@ -47,6 +48,7 @@ PUBLIC = {
     "pipeline.recipes.anatomy": ("Anatomy",),
     "pipeline.recipes.flow": ("MaximumLikelihoodFlow",),
     "pipeline.recipes.flow_contrastive": ("FlowContrastive",),
+    "pipeline.recipes.hypernetwork": ("HypernetworkEnsemble",),
     "pipeline.recipes.joint_vae": ("JointVAE",),
     "pipeline.recipes.latent_prior": ("LatentPrior",),
     "pipeline.recipes.neural_transport": ("NeuralTransport",),

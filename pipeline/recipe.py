@@ -205,6 +205,14 @@ class Recipe(Protocol):
 
     # From states to data and back
 
+    @property
+    def samples_are_data(self) -> bool:
+        """Whether decoded states are like the items that the model learned from; default: yes.
+
+        If not, samples are drawn and written as vectors, and never compared with data.
+        """
+        return True
+
     def energy(self, nets: Nets) -> Energy | None:
         """The model's energy of data, at the temperature of its chains; default: None (there is none)."""
         return None
@@ -214,7 +222,10 @@ class Recipe(Protocol):
         return {}
 
     def decode(self, nets: Nets, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Data for states (n, *d) of the sample chain; default: sampled by `likelihood`, or the states themselves."""
+        """Samples (n, *shape) for states (n, *d) of the sample chain; they are data unless `samples_are_data` is False.
+
+        Default: sampled by `likelihood`, or the states themselves.
+        """
         model = self.likelihood(nets)
         return x if model is None else model.decoder.sample(x, rng)
 

@@ -192,7 +192,7 @@ def _write_job(job: Job[Any]) -> None:
 def _print_result(job: Job[Any], result: Mapping[str, Any], seconds: float) -> None:
     """What came of a run, and where it is."""
     metrics = {name: one["value"] for name, one in result["metrics"].items()}
-    if n := job.evaluation.eval_samples:
+    if (n := job.evaluation.eval_samples) and job.recipe.samples_are_data:
         for line in missing_metrics(load_dataset(job), n):
             print(line)
     if metrics.get("frechet", 0) > metrics.get("frechet_start", math.inf):

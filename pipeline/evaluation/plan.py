@@ -52,6 +52,9 @@ def plan_evaluation(
 def unavailable(snapshot: Snapshot, features: Sequence[Features]) -> dict[Group, str]:
     """Why the model has no metrics of each group; empty where it has some."""
     kind, density = snapshot.data.spec.kind, snapshot.data.density
+    if not snapshot.recipe.samples_are_data:
+        why = f"samples of {type(snapshot.recipe).__name__} are not data"
+        return {group: "" if group == "items" else why for group in get_args(Group)}
     no_chain = "" if snapshot.sampler.gradient_evaluations else "no chain moves its samples"
     no_distance = "" if features or density is not None else why_no_distance(snapshot.data)
     has_items = type(snapshot.recipe).item_metrics is not Recipe.item_metrics
@@ -92,7 +95,7 @@ def missing_metrics(data: Dataset, n: int) -> list[str]:
 
 def default_groups(snapshot: Snapshot, long_run_steps: int = 0) -> list[Group]:
     """The groups of a run's final evaluation."""
-    missing = unavailable(snapshot, default_features(snapshot.data, snapshot.device))
+    missing = unavailable(snapshot, _features(snapshot, EvaluationOptions()))
     groups: tuple[Group, ...] = ("samples", "grid", "items", *(("long-run",) if long_run_steps else ()))
     return [group for group in groups if not missing[group]]
 
@@ -104,6 +107,8 @@ def dataset_of_split(snapshot: Snapshot, split: Split) -> Dataset:
 
 def _features(snapshot: Snapshot, options: EvaluationOptions) -> list[Features]:
     device = snapshot.device
+    if not snapshot.recipe.samples_are_data:  # there is nothing to train a classifier for
+        return []
     if not options.features:
         return default_features(snapshot.data, device)
     files = options.inception_weights, options.squeezenet

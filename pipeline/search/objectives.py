@@ -74,6 +74,8 @@ def check_objective(objective: Objective, job: Job[Any], data: Dataset) -> None:
     missing = {
         f"the density of {job.data.source} is not known": name in ("kl", "grid_kl") and not known,
         f"needs images with labels: {no_classifier}": name.startswith("frechet") and bool(no_classifier),
+        f"samples of {type(job.recipe).__name__} are not data": name in ("kl", "frechet", "frechet_long")
+        and not job.recipe.samples_are_data,
         "needs text": name == "nll_nats" and data.spec.kind != "text",
         "needs a held_out_class": name == "auprc" and job.data.held_out_class is None,
         "needs held-out items: a validation_share and a test_share": name not in ("kl", "grid_kl")

@@ -148,7 +148,7 @@ def _log(worker: Worker, journal: RunJournal, update: int, metrics: Mapping[str,
     for name, value in oscillation(*gap_and_grad_norm(worker.learner.recipe, worker.monitor.history)).items():
         journal.scalar(f"dynamics/{name}", value, update)
     energy = worker.learner.recipe.energy(worker.learner.nets)
-    if energy is not None or data.spec.kind in ("image", "text"):
+    if worker.learner.recipe.samples_are_data and (energy is not None or data.spec.kind in ("image", "text")):
         samples = _current_samples(worker, results, done)
         if energy is not None:
             _log_energies(worker, journal, update, energy, samples)

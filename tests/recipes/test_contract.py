@@ -85,14 +85,14 @@ def test_losses_name_every_learning_network_and_each_has_an_optimizer(make_worke
         assert all(p.requires_grad for group in optimizer.param_groups for p in group["params"])
 
 
-def test_samples_of_the_model_are_data(make_worker):
+def test_samples_of_the_model_are_data_unless_the_recipe_says_not(make_worker):
     worker = make_worker()
     recipe, nets, shape = worker.job.recipe, worker.learner.nets, worker.data.spec.shape
     snapshot = Snapshot(worker.job, worker.data, nets, 0)
     tasks = [draw_tasks(snapshot, 5, seed=7) for _ in range(2)]
     results = [{(t.chain, t.lane.index): advance(recipe, nets, t) for t in tasks_of_one} for tasks_of_one in tasks]
     x, again = (decode_states(snapshot, final_states(one, recipe.sample_chain), 7) for one in results)
-    assert x.shape == (5, *shape)
+    assert (x.shape == (5, *shape)) == recipe.samples_are_data
     assert torch.equal(x, again)
     assert x.isfinite().all()
 
@@ -104,7 +104,7 @@ def test_item_metrics_have_one_finite_number_per_item(make_worker):
     batch = worker.batch(0, lane)
     chains = {c: chain_states(results[c, lane.index], CPU) for c, s in recipe.chains.items() if s.context}
     for metric in recipe.item_metrics(worker.learner.nets, batch, chains, generator(0)).values():
-        assert metric.shape == (len(batch["data"]["x"]),)
+        assert metric.shape == (len(next(iter(batch.values()))["x"]),)
         assert metric.isfinite().all()
 
 

@@ -9,6 +9,7 @@ from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.flow import MaximumLikelihoodFlow
 from pipeline.recipes.flow_contrastive import FlowContrastive
+from pipeline.recipes.hypernetwork import HypernetworkEnsemble
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.neural_transport import NeuralTransport
@@ -31,6 +32,9 @@ COUPLINGS = FlowSettings(family="affine", couplings=2, hidden=4)
 FLOW = MaximumLikelihoodFlow(flow=GLOW, batch_size=8)
 TRANSPORT = NeuralTransport(flow=GLOW, steps=2, leapfrog_steps=2, batch_size=8, width=4, base_samples=20)
 CONTRASTIVE = FlowContrastive(flow=GLOW, batch_size=8, width=4, threshold=0.0)
+HYPERNETWORK = HypernetworkEnsemble(
+    batch_size=24, members=3, noise_dim=4, code_dim=2, extractor_widths=(6,), generator_widths=(5,), widths=(4,)
+)
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
@@ -55,6 +59,9 @@ RECIPES = {
     "neural_transport by langevin": (replace(TRANSPORT, kernel="langevin", bank=32, restart_prob=0.2), "digits"),
     "flow_contrastive on images": (replace(CONTRASTIVE, labelled_batch_size=4), "digits"),
     "flow_contrastive with a base": (replace(CONTRASTIVE, base="flow"), "digits"),
+    "hypernetwork on images": (HYPERNETWORK, "digits"),
+    "hypernetwork of convolutions": (replace(HYPERNETWORK, channels=(3, 2), gauge="paper"), "digits"),
+    "hypernetwork on counts": (replace(HYPERNETWORK, gauge="none"), "counts"),
     "flow_contrastive on points": (replace(CONTRASTIVE, flow=COUPLINGS), "spirals"),
 }
 
@@ -65,8 +72,10 @@ ARCHETYPES = (
     "alternating_backprop on images",
     "symbol_vector on counts",
     "neural_transport by langevin",
+    "hypernetwork on images",
 )
-"""Recipes of the fast tests: a bank, two chains, one state per datum, labels and counts, frozen networks."""
+"""Recipes of the fast tests: a bank, two chains, one state per datum, labels and counts, frozen networks, and samples
+that are not data."""
 
 
 def recipe_names(*fast):

@@ -1,0 +1,68 @@
+"""The hypernetwork of 1905.02898: noise -> codes of the classifier's units -> their weights."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pipeline.nets.classifier import SLOPE, Classifier, Members, member_logits, to_members
+from pipeline.nets.mlp import MLP
+from pipeline.nets.sizes import require_at_least
+
+
+class Hypernetwork(nn.Module):
+    """Noise z (n, d) -> weights (n, p) of n classifiers.
+
+    An extractor makes a code for each hidden unit (or filter) and one for the whole last layer. One generator per layer,
+    the same for all of its units, makes a unit's weights and bias of its code. The weights of a layer with fan-in f are
+    the generator's output over sqrt(f).
+
+    Args:
+        classifier: whose weights are generated.
+        noise_dim: d.
+        code_dim: numbers in a code.
+        extractor_widths: hidden layers of the extractor.
+        generator_widths: hidden layers of each generator.
+        shape: of one item of data.
+    """
+
+    center: Tensor
+    """(*shape) subtracted from the data before they are classified."""
+    classifier: Classifier
+    """The architecture whose weights are generated."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        noise_dim: int,
+        code_dim: int,
+        extractor_widths: tuple[int, ...],
+        generator_widths: tuple[int, ...],
+        shape: tuple[int, ...],
+    ):
+        super().__init__()
+        require_at_least(1, code_dim=code_dim)
+        self.code_dim = code_dim
+        self.__dict__["classifier"] = classifier  # not a submodule: it has no weights
+        self.shapes = {name: tuple(layer.weight.shape) for name, layer in classifier.layers.items()}
+        self.codes = {name: 1 if name == "head" else shape[0] for name, shape in self.shapes.items()}
+        self.extractor = MLP(noise_dim, extractor_widths, code_dim * sum(self.codes.values()), SLOPE)
+        sizes = {name: shape[0] // self.codes[name] * (math.prod(shape[1:]) + 1) for name, shape in self.shapes.items()}
+        self.generators = nn.ModuleDict(
+            {name: MLP(code_dim, generator_widths, size, SLOPE) for name, size in sizes.items()}
+        )
+        self.register_buffer("center", torch.zeros(shape))
+
+    def forward(self, z: Float[Tensor, "n d"]) -> Members:
+        """The weights of n classifiers, in the order of the classifier's parameters."""
+        codes = self.extractor(z).unflatten(1, (-1, self.code_dim)).split(list(self.codes.values()), 1)
+        layers = dict[str, Tensor]()
+        for (name, shape), own in zip(self.shapes.items(), codes, strict=True):
+            rows = self.generators[name](own).view(len(z), shape[0], -1) / math.prod(shape[1:]) ** 0.5
+            layers[f"{name}.weight"], layers[f"{name}.bias"] = rows[:, :, :-1].unflatten(2, shape[1:]), rows[:, :, -1]
+        return to_members(layers)
+
+    def logits(self, w: Members, x: Tensor, own: bool = False) -> Float[Tensor, "n k classes"]:
+        """Logits of k items of data for each of n classifiers, as `member_logits`."""
+        return member_logits(self.classifier, w, x - self.center, own)
