@@ -6,6 +6,7 @@ and bias can be divided by a factor, and the weights that read it multiplied by 
 """
 
 import math
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -79,7 +80,8 @@ class ChainClassifier(Classifier):
             self.add_module(names[-1], nn.Linear(inputs, outputs))
             inputs = outputs
         self.head = nn.Linear(inputs, spec.num_classes)
-        self.rescalings = tuple(Rescaling(a, (b,)) for a, b in zip(names, [*names[1:], "head"], strict=True))
+        names.append("head")
+        self.rescalings = tuple(Rescaling(a, (b,)) for a, b in pairwise(names))
 
     def forward(self, x: Float[Tensor, "k *d"]) -> Float[Tensor, "k classes"]:
         """Logits."""
