@@ -33,6 +33,8 @@ COMMANDS = {
     "reconstruct": "Reconstruct images by inferring the start of a short-run chain",
     "interpolate": "Interpolate between the starts of short-run chains",
     "complete": "Complete items of which a part is hidden, with posterior chains",
+    "ensemble": "Compare classifiers that a hypernetwork samples with independently trained ones",
+    "distill": "Distil an ensemble that a hypernetwork samples into one classifier",
     "report": "Write runs and searches into one HTML page that needs nothing else",
     "search": "Search the settings of an experiment on Ray Tune",
     "studies.transport": "How chains mix in a flow's latent space and in data space",

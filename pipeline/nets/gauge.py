@@ -19,8 +19,8 @@ have mean 0 over the classes, and the last layer has mean square 1."""
 def fix_gauge(net: Classifier, w: Members, gauge: Gauge) -> Members:
     """The gauge-fixed weights of n classifiers.
 
-    In the gauge `paper` the classifier's probabilities stay as they are. In the gauge `full` its logits, less their mean
-    over the classes, are divided by a positive number: a classifier of the same decisions.
+    In the gauge `paper` the classifier's probabilities stay as they are. In the gauge `full` its logits, less their
+    mean over the classes, are divided by a positive number: a classifier of the same decisions.
 
     Args:
         net: their architecture.

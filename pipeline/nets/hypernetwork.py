@@ -14,9 +14,11 @@ from pipeline.nets.sizes import require_at_least
 class Hypernetwork(nn.Module):
     """Noise z (n, d) -> weights (n, p) of n classifiers.
 
-    An extractor makes a code for each hidden unit (or filter) and one for the whole last layer. One generator per layer,
-    the same for all of its units, makes a unit's weights and bias of its code. The weights of a layer with fan-in f are
-    the generator's output over sqrt(f).
+    An extractor makes a code for each hidden unit (or filter) and one for the whole last layer. One generator per
+    layer, the same for all of its units, makes a unit's weights and bias of its code. The weights of a layer with
+    fan-in f are the generator's output over sqrt(f). All layers preserve the scale of noise at first, so that the
+    classifiers do, too: with far smaller weights the entropy, which does not depend on their scale, would keep them
+    from learning.
 
     Args:
         classifier: whose weights are generated.
@@ -53,6 +55,15 @@ class Hypernetwork(nn.Module):
             {name: MLP(code_dim, generator_widths, size, SLOPE) for name, size in sizes.items()}
         )
         self.register_buffer("center", torch.zeros(shape))
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, SLOPE)
+                nn.init.zeros_(layer.bias)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.shapes["head"][0]
 
     def forward(self, z: Float[Tensor, "n d"]) -> Members:
         """The weights of n classifiers, in the order of the classifier's parameters."""

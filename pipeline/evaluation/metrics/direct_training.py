@@ -9,8 +9,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import Adam
 
-from pipeline.batch import LABELLED
-from pipeline.data.dataset import Dataset
 from pipeline.nets.classifier import Classifier, Members, to_members
 from pipeline.nets.hypernetwork import Hypernetwork
 from pipeline.progress import track
@@ -22,11 +20,11 @@ from pipeline.settings import NonNegative, PositiveInt, Settings
 class DirectTraining(Settings):
     """How classifiers learn without a hypernetwork: Adam, whose learning rate falls to 0 along a cosine."""
 
-    updates: PositiveInt = 4500
+    training_updates: PositiveInt = 4500
     """Updates of each classifier."""
-    batch: PositiveInt = 64
+    training_batch_size: PositiveInt = 64
     """Items per update of each classifier, drawn with replacement."""
-    rate: NonNegative = 1e-3
+    training_lr: NonNegative = 3e-3
     """Learning rate at the start."""
 
 
@@ -35,17 +33,10 @@ def initial_members(net: Classifier, n: int, rng: torch.Generator) -> Members:
     layers = dict[str, Tensor]()
     for name, layer in net.layers.items():
         bound = layer.weight[0].numel() ** -0.5
-        for kind, like in (("weight", layer.weight), ("bias", layer.bias)):
-            uniform = torch.empty((n, *like.shape), device=rng.device).uniform_(-bound, bound, generator=rng)
+        for kind, shape in (("weight", layer.weight.shape), ("bias", layer.weight.shape[:1])):
+            uniform = torch.empty((n, *shape), device=rng.device).uniform_(-bound, bound, generator=rng)
             layers[f"{name}.{kind}"] = uniform
     return to_members(layers)
-
-
-def labelled_items(data: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
-    """All items whose label learning knows (k, *d), and the labels (k,)."""
-    labelled = data.stream(LABELLED)
-    batch = labelled.batch(torch.arange(labelled.size).numpy(), device)
-    return batch["x"], batch["label"]
 
 
 def train_directly(
@@ -70,11 +61,13 @@ def train_directly(
     """
     rng = generator(seed, x.device)
     w = initial_members(net.classifier, n, rng).requires_grad_()
-    p = target if target.dim() == 2 else one_hot(target, net.classifier.head.out_features).to(x.dtype)
-    optimizer = Adam([w], settings.rate)
-    for update in track(range(settings.updates), settings.updates, label, "update"):
-        optimizer.param_groups[0]["lr"] = settings.rate * (1 + math.cos(math.pi * update / settings.updates)) / 2
-        index = torch.randint(len(x), (n, settings.batch), generator=rng, device=x.device)
+    p = target if target.dim() == 2 else one_hot(target, net.classes).to(x.dtype)
+    optimizer = Adam([w], settings.training_lr)
+    for update in track(range(settings.training_updates), settings.training_updates, label, "update"):
+        optimizer.param_groups[0]["lr"] = (
+            settings.training_lr * (1 + math.cos(math.pi * update / settings.training_updates)) / 2
+        )
+        index = torch.randint(len(x), (n, settings.training_batch_size), generator=rng, device=x.device)
         logits = net.logits(w, x[index], own=True)
         loss = n * cross_entropy(logits.flatten(0, 1), p[index].flatten(0, 1))  # a sum over classifiers
         (w.grad,) = torch.autograd.grad(loss, w)

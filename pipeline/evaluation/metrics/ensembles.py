@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from pipeline.data.dataset import Dataset
+from pipeline.energies.entropy import nearest_neighbour_entropy
 from pipeline.nets.classifier import Members
+from pipeline.nets.gauge import Gauge, fix_gauge
 from pipeline.nets.hypernetwork import Hypernetwork
 from pipeline.rng import fold, generator, standard_normal
 
@@ -73,29 +76,69 @@ def lines(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], points: int) -> Floa
     return a[:, None] * (1 - t) + b[:, None] * t
 
 
-class Paths(NamedTuple):
-    """Accuracy along paths between members."""
+@torch.no_grad()
+def path_accuracy(
+    net: Hypernetwork, w: Float[Tensor, "paths points p"], x: Tensor, label: Int64[Tensor, " k"]
+) -> Float[Tensor, "paths points"]:
+    """Accuracy on k items along paths of weights."""
+    return torch.stack([member_accuracy(probabilities(net, path, x), label) for path in w])
 
-    accuracy: Float[Tensor, "paths points"]
+
+class Ensemble(NamedTuple):
+    """Classifiers of one origin, and what they say of held-out items."""
+
+    w: Members
+    p: Probabilities
+    label: Int64[Tensor, " k"]
 
     @property
-    def lowest(self) -> float:
-        """The lowest accuracy along a path, averaged over the paths."""
-        return float(self.accuracy.amin(1).mean())
+    def accuracy(self) -> Float[Tensor, " n"]:
+        """Of each member."""
+        return member_accuracy(self.p, self.label)
+
+    def by_size(self, sizes: Sequence[int], seed: int) -> dict[int, float]:
+        """Accuracy of ensembles, by their number of members; of the sizes that there are enough members for."""
+        return {n: ensemble_accuracy(self.p, self.label, n, seed) for n in sorted({*sizes}) if n <= len(self.p)}
+
+    def metrics(self, net: Hypernetwork) -> dict[str, float]:
+        """Mean and standard deviation of the members' accuracy, and how they differ from each other."""
+        accuracy = self.accuracy
+        return {
+            "accuracy": float(accuracy.mean()),
+            "accuracy_sd": float(accuracy.std()),
+            "disagreement": disagreement(self.p),
+            "dimension": participation_dimension(fix_gauge(net.classifier, self.w, "full")),
+        }
 
 
-def path_accuracy(net: Hypernetwork, w: Float[Tensor, "paths points p"], x: Tensor, label: Tensor) -> Paths:
-    """Accuracy on k items along paths of weights."""
-    return Paths(torch.stack([member_accuracy(probabilities(net, path, x), label) for path in w]))
+def classify(net: Hypernetwork, w: Members, data: Dataset) -> Ensemble:
+    """The classifiers with these weights, on all items of the data; items without a label are left out."""
+    x, label = all_items(data.labelled, w.device)
+    return Ensemble(w, probabilities(net, w, x), label.cpu())
 
 
+def all_items(data: Dataset, device: torch.device) -> tuple[Tensor, Int64[Tensor, " k"]]:
+    """All items (k, *d) and their labels."""
+    batch = data.batch(np.arange(data.size), device)
+    return batch["x"], batch["label"]
+
+
+@torch.no_grad()
 def noise_accuracy(
-    net: Hypernetwork, w: Members, x: Tensor, label: Int64[Tensor, " k"], levels: Sequence[float], seed: int
-) -> dict[float, tuple[float, float]]:
-    """Accuracy of a member (the mean), and of the ensemble, on items with Gaussian noise, by its standard deviation."""
-    result = dict[float, tuple[float, float]]()
-    for sd in levels:
-        noise = standard_normal(tuple(x.shape), generator(fold(seed, "noise"))).to(x.device)
-        p = probabilities(net, w, x + sd * noise)
-        result[sd] = float(member_accuracy(p, label).mean()), ensemble_accuracy(p, label, len(p), seed)
-    return result
+    net: Hypernetwork, w: Members, data: Dataset, levels: Sequence[float], seed: int
+) -> dict[str, dict[float, float]]:
+    """Accuracy of a `member` (the mean) and of the `ensemble` on items with Gaussian noise, by its sd."""
+    x, label = all_items(data.labelled, w.device)
+    noise = standard_normal(tuple(x.shape), generator(fold(seed, "noise"), w.device))
+    by_level = {sd: probabilities(net, w, x + sd * noise) for sd in levels}
+    return {
+        "member": {sd: float(member_accuracy(p, label.cpu()).mean()) for sd, p in by_level.items()},
+        "ensemble": {sd: ensemble_accuracy(p, label.cpu(), len(p), seed) for sd, p in by_level.items()},
+    }
+
+
+@torch.no_grad()
+def sample_entropy(net: Hypernetwork, w: Members, z_dim: int, members: int, gauge: Gauge) -> float:
+    """Entropy of the weights in a gauge, in nats: the mean of the estimates from `members` of them at a time."""
+    parts = [part for part in fix_gauge(net.classifier, w, gauge).split(members) if len(part) == members]
+    return float(torch.stack([nearest_neighbour_entropy(part, z_dim) for part in parts]).mean())
