@@ -2,9 +2,9 @@
 
 RUN is a run of hypernetwork. A student learns, on the labelled items that the run learned from, the mean probability of
 --n sampled members in place of the labels (cross entropy, temperature 1). Directly trained classifiers learn the labels
-in the same way. Both are measured on the items that the run held out (--test-share); several of each, which differ in
-their start and in the order of the items, give a mean and a standard deviation. The weights of the first student are
-written to student.npy.
+in the same way; both with the run's data noise. They are measured on the items that the run held out (--test-share).
+Several of each, which differ in their start and in the order of the items, give a mean and a standard deviation. The
+weights of the first student are written to student.npy.
 """
 
 import io
@@ -22,7 +22,7 @@ from jobs.ensemble import noise_of_members, open_hypernetwork
 from pipeline.batch import LABELLED
 from pipeline.evaluation.metrics import ensembles
 from pipeline.evaluation.metrics.direct_training import DirectTraining, train_directly
-from pipeline.recipes.hypernetwork import hypernetwork_of
+from pipeline.nets.hypernetwork import hypernetwork_of
 from pipeline.rng import fold
 from pipeline.settings import PositiveInt
 
@@ -56,7 +56,9 @@ def main(argv: Sequence[str]) -> None:
     weights = {}
     for name, target in (("student", soft), ("direct", label)):
         bar = f"training {args.students} classifiers ({name})"
-        w = weights[name] = train_directly(net, x, target, args.students, args.training, fold(seed, name), bar)
+        w = weights[name] = train_directly(
+            net, x, target, args.students, args.training, fold(seed, name), bar, snapshot.recipe.data_noise
+        )
         accuracy = ensembles.classify(net, w, test).accuracy
         metrics[f"{name}_accuracy"] = float(accuracy.mean())
         if args.students > 1:

@@ -2,7 +2,8 @@
 
 RUN is a run of hypernetwork. All accuracies are on the items that it held out (--test-share), those of ensembles by the
 mean probability. `members` are sampled. `independent` classifiers of the same architecture learn from all labelled
-items, each from its own start; those of `equal_cost` take as many items, in all, as the run's updates did.
+items, with the run's data noise, each from its own start; those of `equal_cost` take as many items, in all, as the
+run's updates did.
 
 `<origin>_path`: the lowest accuracy on the straight line between the weights of two classifiers, averaged over pairs;
 `latent_path`: on the way from one member to another by a straight line of noise z. `dimension`: the participation
@@ -26,7 +27,8 @@ from pipeline.evaluation.metrics import ensembles
 from pipeline.evaluation.metrics.direct_training import DirectTraining, train_directly
 from pipeline.evaluation.metrics.ensembles import Ensemble
 from pipeline.nets.gauge import fix_gauge
-from pipeline.recipes.hypernetwork import HypernetworkEnsemble, hypernetwork_of
+from pipeline.nets.hypernetwork import hypernetwork_of
+from pipeline.recipes.hypernetwork import HypernetworkEnsemble
 from pipeline.rng import fold, generator, initial_noise
 from pipeline.runs.snapshot import Snapshot
 from pipeline.settings import Count, NonNegative, PositiveInt
@@ -108,7 +110,7 @@ def open_hypernetwork(args: SnapshotArgs) -> Snapshot:
 def noise_of_members(snapshot: Snapshot, n: int, seed: int) -> Tensor:
     """(n, d) noise that members are made of."""
     rng = generator(fold(seed, "members"), snapshot.device)
-    return initial_noise("uniform", (n, snapshot.recipe.noise_dim), rng)
+    return initial_noise("uniform", (n, snapshot.recipe.hypernetwork.noise_dim), rng)
 
 
 def describe(snapshot: Snapshot) -> str:
@@ -127,7 +129,8 @@ def _independent(snapshot: Snapshot, args: EnsembleArgs, seed: int) -> dict[str,
     shorter = replace(training, training_updates=max(1, items // (n * training.training_batch_size)))
     result = dict[str, Ensemble]()
     for name, how in (("independent", training), ("equal_cost", shorter)):
-        w = train_directly(net, x, label, n, how, fold(seed, name), f"training {n} {name} classifiers")
+        bar, noise = f"training {n} {name} classifiers", snapshot.recipe.data_noise
+        w = train_directly(net, x, label, n, how, fold(seed, name), bar, noise)
         result[name] = ensembles.classify(net, w, snapshot.data.test)
     return result
 
@@ -136,7 +139,10 @@ def _entropies(snapshot: Snapshot, members: Ensemble) -> dict[str, float]:
     net, recipe = hypernetwork_of(snapshot.nets), snapshot.recipe
     count = min(recipe.members, len(members.w))
     estimates = {"entropy": recipe.gauge, "entropy_full_gauge": "full"}
-    return {k: ensembles.sample_entropy(net, members.w, recipe.noise_dim, count, v) for k, v in estimates.items()}
+    return {
+        k: ensembles.sample_entropy(net, members.w, recipe.hypernetwork.noise_dim, count, v)
+        for k, v in estimates.items()
+    }
 
 
 def _paths(snapshot: Snapshot, args: EnsembleArgs, z: Tensor, origins: dict[str, Ensemble]) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.cli.experiment import experiment
+from pipeline.nets.classifier import ClassifierSettings
+from pipeline.nets.hypernetwork import HypernetworkSettings
 from pipeline.recipes.hypernetwork import HypernetworkEnsemble
 from pipeline.runs.job import DataSettings, Job, ResourceSettings, override
 
@@ -23,30 +25,24 @@ PAPER = HypernetworkEnsemble(
     batch_size=1024,
     members=32,
     accuracy_weight=1000.0,
-    channels=(32, 16),
-    noise_dim=300,
-    extractor_widths=(300, 300),
-    generator_widths=(100, 100),
+    classifier=ClassifierSettings(channels=(32, 16)),
+    hypernetwork=HypernetworkSettings(300, extractor_widths=(300, 300), generator_widths=(100, 100)),
     lr=3e-4,
     lr_decay=0.99998,
 )
-RESNET = replace(
-    PAPER,
+RESNET = HypernetworkEnsemble(
     batch_size=1600,
+    members=50,
     accuracy_weight=1e8,
-    architecture="resnet32",
-    channels=(),
-    noise_dim=500,
-    code_dim=10,
-    extractor_widths=(800, 800, 800),
-    generator_widths=(200, 200, 200),
+    classifier=ClassifierSettings(architecture="resnet32"),
+    hypernetwork=HypernetworkSettings(500, 10, extractor_widths=(800,) * 3, generator_widths=(200,) * 3),
     lr=1e-6,
-    lr_decay=1.0,
 )
+MLP_OF_16 = ClassifierSettings(widths=(16,))
 
 PRESETS: dict[str, Job[HypernetworkEnsemble]] = {
     "digits": DIGITS,
-    "mnist": override(DIGITS, source="mnist", recipe=replace(DIGITS.recipe, widths=(16,))),
+    "mnist": override(DIGITS, source="mnist", recipe=replace(DIGITS.recipe, classifier=MLP_OF_16)),
     "mnist-conv": override(DIGITS, source="mnist", recipe=PAPER, updates=40_000),
     "cifar10": override(DIGITS, source="cifar10", recipe=RESNET, updates=100_000),
 }
@@ -62,8 +58,11 @@ def space(trial: Any, recipe: HypernetworkEnsemble, budget: int) -> Hypernetwork
         accuracy_weight=trial.suggest_float("accuracy_weight", 10.0, 3000.0, log=True),
         lr=trial.suggest_float("lr", 1e-4, 1e-2, log=True),
         members=trial.suggest_int("members", 8, 64, log=True),
-        noise_dim=trial.suggest_int("noise_dim", 8, 128, log=True),
-        code_dim=trial.suggest_int("code_dim", 5, 30),
+        hypernetwork=replace(
+            recipe.hypernetwork,
+            noise_dim=trial.suggest_int("noise_dim", 8, 128, log=True),
+            code_dim=trial.suggest_int("code_dim", 5, 30),
+        ),
     )
 
 

@@ -6,6 +6,7 @@ and bias can be divided by a factor, and the weights that read it multiplied by 
 """
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from torch.nn.functional import avg_pool2d, leaky_relu, pad
 
 from pipeline.batch import Spec
 from pipeline.errors import InputError
+from pipeline.settings import PositiveInt, Settings
 
 SLOPE = 0.05
 """Of LeakyReLU below 0 (code)."""
@@ -27,6 +29,18 @@ RESNET_BLOCKS = 5
 
 Members = Float[Tensor, "n p"]
 """Weights of n classifiers, a row each."""
+
+
+@dataclass(frozen=True)
+class ClassifierSettings(Settings):
+    """The architecture of a classifier."""
+
+    architecture: Literal["chain", "resnet32"] = "chain"
+    """Of the classifiers: convolutions and fully connected layers, or ResNet-32."""
+    channels: tuple[PositiveInt, ...] = ()
+    """Filters of the chain's 5x5 convolutions, each followed by pooling."""
+    widths: tuple[PositiveInt, ...] = (8,)
+    """Units of the chain's fully connected hidden layers."""
 
 
 class Rescaling(NamedTuple):
@@ -142,18 +156,21 @@ class ResNetClassifier(Classifier):
         return self.head(x.mean((2, 3)))
 
 
-def build_classifier(
-    spec: Spec, architecture: Literal["chain", "resnet32"], channels: tuple[int, ...], widths: tuple[int, ...]
-) -> Classifier:
+def build_classifier(settings: ClassifierSettings, spec: Spec) -> Classifier:
     """A classifier without weights of its own (they are on the device `meta`).
 
     Raises:
         InputError: the data have fewer than two classes, or another shape than the architecture needs.
+
+    >>> build_classifier(ClassifierSettings(widths=(8,)), Spec("image", (1, 8, 8), 10)).size
+    610
     """
     if spec.num_classes < 2:
         raise InputError("a classifier needs labels of two classes or more", "data")
     with torch.device("meta"):
-        return ResNetClassifier(spec) if architecture == "resnet32" else ChainClassifier(spec, channels, widths)
+        if settings.architecture == "resnet32":
+            return ResNetClassifier(spec)
+        return ChainClassifier(spec, settings.channels, settings.widths)
 
 
 def to_layers(net: Classifier, w: Members) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """The hypernetwork of 1905.02898: noise -> codes of the classifier's units -> their weights."""
 
 import math
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -8,7 +10,22 @@ from torch import Tensor, nn
 
 from pipeline.nets.classifier import SLOPE, Classifier, Members, member_logits, to_members
 from pipeline.nets.mlp import MLP
-from pipeline.nets.sizes import require_at_least
+from pipeline.nets.weights import Nets
+from pipeline.settings import PositiveInt, Settings
+
+
+@dataclass(frozen=True)
+class HypernetworkSettings(Settings):
+    """The sizes of a hypernetwork."""
+
+    noise_dim: PositiveInt = 32
+    """Dimension of z."""
+    code_dim: PositiveInt = 15
+    """Numbers in the code of a unit."""
+    extractor_widths: tuple[PositiveInt, ...] = (100, 100)
+    """Hidden layers of the network from z to codes."""
+    generator_widths: tuple[PositiveInt, ...] = (60, 60)
+    """Hidden layers of the networks from codes to weights."""
 
 
 class Hypernetwork(nn.Module):
@@ -22,10 +39,7 @@ class Hypernetwork(nn.Module):
 
     Args:
         classifier: whose weights are generated.
-        noise_dim: d.
-        code_dim: numbers in a code.
-        extractor_widths: hidden layers of the extractor.
-        generator_widths: hidden layers of each generator.
+        settings: its sizes; `noise_dim` is d.
         shape: of one item of data.
     """
 
@@ -34,25 +48,16 @@ class Hypernetwork(nn.Module):
     classifier: Classifier
     """The architecture whose weights are generated."""
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        noise_dim: int,
-        code_dim: int,
-        extractor_widths: tuple[int, ...],
-        generator_widths: tuple[int, ...],
-        shape: tuple[int, ...],
-    ):
+    def __init__(self, classifier: Classifier, settings: HypernetworkSettings, shape: tuple[int, ...]):
         super().__init__()
-        require_at_least(1, code_dim=code_dim)
-        self.code_dim = code_dim
+        self.code_dim = code_dim = settings.code_dim
         self.__dict__["classifier"] = classifier  # not a submodule: it has no weights
         self.shapes = {name: tuple(layer.weight.shape) for name, layer in classifier.layers.items()}
         self.codes = {name: 1 if name == "head" else shape[0] for name, shape in self.shapes.items()}
-        self.extractor = MLP(noise_dim, extractor_widths, code_dim * sum(self.codes.values()), SLOPE)
+        self.extractor = MLP(settings.noise_dim, settings.extractor_widths, code_dim * sum(self.codes.values()), SLOPE)
         sizes = {name: shape[0] // self.codes[name] * (math.prod(shape[1:]) + 1) for name, shape in self.shapes.items()}
         self.generators = nn.ModuleDict(
-            {name: MLP(code_dim, generator_widths, size, SLOPE) for name, size in sizes.items()}
+            {name: MLP(code_dim, settings.generator_widths, size, SLOPE) for name, size in sizes.items()}
         )
         self.register_buffer("center", torch.zeros(shape))
         for layer in self.modules():
@@ -77,3 +82,8 @@ class Hypernetwork(nn.Module):
     def logits(self, w: Members, x: Tensor, own: bool = False) -> Float[Tensor, "n k classes"]:
         """Logits of k items of data for each of n classifiers, as `member_logits`."""
         return member_logits(self.classifier, w, x - self.center, own)
+
+
+def hypernetwork_of(nets: Nets) -> Hypernetwork:
+    """The network `hypernetwork` of a recipe."""
+    return cast(Hypernetwork, nets["hypernetwork"])

@@ -12,28 +12,28 @@ Deviations from the paper and its code:
 2. The gauge `paper` makes the mean of the last biases 0, as the paper says; its code subtracts their sum.
 3. No batch normalisation, which would couple the samples: only the entropy does, within a lane.
 4. Layers start with weights of order 1 / sqrt(fan-in). All generators have the same hidden widths, and biases.
-5. Data are centred by the mean of the first batch.
+5. Data are centred by the mean of the first batch, and may be noisy (`data_noise`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pipeline.batch import LABELLED, Batch, Spec
 from pipeline.energies.energy import Energy
 from pipeline.energies.entropy import nearest_neighbour_entropy
-from pipeline.errors import InputError
-from pipeline.nets.classifier import Classifier, build_classifier
+from pipeline.nets.classifier import ClassifierSettings, build_classifier
 from pipeline.nets.gauge import Gauge, fix_gauge
-from pipeline.nets.hypernetwork import Hypernetwork
+from pipeline.nets.hypernetwork import Hypernetwork, HypernetworkSettings, hypernetwork_of
 from pipeline.nets.symbols import classification_metrics
 from pipeline.nets.weights import Nets
 from pipeline.recipe import Batches, Chains, LossesAndMetrics, Metrics, Recipe
-from pipeline.rng import initial_noise
+from pipeline.rng import initial_noise, standard_normal
 from pipeline.samplers.langevin import Langevin
 from pipeline.settings import Decay, NonNegative, Positive, PositiveInt
 
@@ -45,43 +45,28 @@ ENSEMBLE = 30
 class HypernetworkEnsemble(Recipe):
     """A hypernetwork that samples classifiers.
 
-    >>> recipe = HypernetworkEnsemble(widths=(8,))
-    >>> spec = Spec("image", (1, 8, 8), 10)
-    >>> recipe.nets(spec)["hypernetwork"](torch.zeros(5, 32)).shape, recipe.classifier(spec).size
-    (torch.Size([5, 610]), 610)
+    >>> nets = HypernetworkEnsemble().nets(Spec("image", (1, 8, 8), 10))
+    >>> nets["hypernetwork"](torch.zeros(5, 32)).shape
+    torch.Size([5, 610])
     """
 
     batch_size: PositiveInt = 1536
     """Labelled items per update, over all lanes; a lane deals its part to the classifiers that it samples."""
-    members: PositiveInt = 24
+    members: Annotated[int, Field(ge=2)] = 24
     """Classifiers sampled per update, in each lane; entropy is estimated from these."""
     accuracy_weight: Positive = 300.0
     """lambda: the weight of the cross entropy (nats per item) against the entropy (nats)."""
+    data_noise: NonNegative = 0.0
+    """Standard deviation of the noise added to items; 0 in the paper. Without it entropy is gained by the weights of
+    coordinates that hardly vary in the training items."""
     gauge: Gauge = "full"
     """Symmetries that are removed before entropy is estimated: all that are known, the paper's, or none."""
-    architecture: Literal["chain", "resnet32"] = "chain"
-    """Of the classifier: convolutions and fully connected layers, or ResNet-32."""
-    channels: tuple[PositiveInt, ...] = ()
-    """Filters of the chain's 5x5 convolutions, each followed by pooling."""
-    widths: tuple[PositiveInt, ...] = (8,)
-    """Units of the chain's fully connected hidden layers."""
-    noise_dim: PositiveInt = 32
-    """Dimension of z."""
-    code_dim: PositiveInt = 15
-    """Numbers in the code of a unit."""
-    extractor_widths: tuple[PositiveInt, ...] = (100, 100)
-    """Hidden layers of the network from z to codes."""
-    generator_widths: tuple[PositiveInt, ...] = (60, 60)
-    """Hidden layers of the networks from codes to weights."""
+    classifier: ClassifierSettings = ClassifierSettings()
+    hypernetwork: HypernetworkSettings = HypernetworkSettings()
     lr: NonNegative = 1e-3
     """Learning rate of Adam at the start."""
     lr_decay: Decay = 1.0
     """Factor of the learning rate at each update; 1: it is constant."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.members < 2:
-            raise InputError("the nearest other needs 2 or more", "members", self.members)
 
     @property
     def streams(self) -> Mapping[str, int]:
@@ -93,14 +78,9 @@ class HypernetworkEnsemble(Recipe):
         """Samples are weights."""
         return False
 
-    def classifier(self, spec: Spec) -> Classifier:
-        """The classifier, without weights."""
-        return build_classifier(spec, self.architecture, self.channels, self.widths)
-
     def nets(self, spec: Spec) -> Nets:
         """G."""
-        sizes = self.noise_dim, self.code_dim, self.extractor_widths, self.generator_widths
-        return {"hypernetwork": Hypernetwork(self.classifier(spec), *sizes, spec.shape)}
+        return {"hypernetwork": Hypernetwork(build_classifier(self.classifier, spec), self.hypernetwork, spec.shape)}
 
     def data_dependent_init(self, nets: Nets, batch: Batches, rng: torch.Generator, pretrained: frozenset[str]) -> None:
         """Centre the data by the batch's mean."""
@@ -123,7 +103,7 @@ class HypernetworkEnsemble(Recipe):
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
     ) -> Tensor:
         """z ~ U[-1, 1]^d."""
-        return initial_noise("uniform", (n, self.noise_dim), rng)
+        return initial_noise("uniform", (n, self.hypernetwork.noise_dim), rng)
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """Constant: the density of z is uniform."""
@@ -146,7 +126,7 @@ class HypernetworkEnsemble(Recipe):
         items, net = batch[LABELLED], hypernetwork_of(nets)
         if "label" not in items:
             return {}
-        logits = net.logits(net(initial_noise("uniform", (ENSEMBLE, self.noise_dim), rng)), items["x"])
+        logits = net.logits(net(initial_noise("uniform", (ENSEMBLE, self.hypernetwork.noise_dim), rng)), items["x"])
         metrics = classification_metrics(logits.log_softmax(2).logsumexp(0), items["label"])
         each = [classification_metrics(one, items["label"]) for one in logits]
         return metrics | {f"member_{name}": torch.stack([one[name] for one in each]).mean(0) for name in metrics}
@@ -154,16 +134,14 @@ class HypernetworkEnsemble(Recipe):
     def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """lambda E[cross entropy] - H[w] (eq. 6); each sampled classifier sees images of its own (code)."""
         net, m, items = hypernetwork_of(nets), self.members, batch[LABELLED]
-        w = net(initial_noise("uniform", (m, self.noise_dim), rng))
+        w = net(initial_noise("uniform", (m, self.hypernetwork.noise_dim), rng))
         deal = torch.arange(m * -(-len(items["x"]) // m), device=w.device).view(-1, m).T % len(items["x"])
-        logits = net.logits(w, items["x"][deal], own=True)
+        x = items["x"][deal] + self.data_noise * standard_normal((*deal.shape, *items["x"].shape[1:]), rng)
+        logits = net.logits(w, x, own=True)
         metrics = classification_metrics(logits.flatten(0, 1), items["label"][deal].flatten())
         metrics = {name: values.mean() for name, values in metrics.items()}
-        metrics["entropy"] = nearest_neighbour_entropy(fix_gauge(net.classifier, w, self.gauge), self.noise_dim)
+        metrics["entropy"] = nearest_neighbour_entropy(
+            fix_gauge(net.classifier, w, self.gauge), self.hypernetwork.noise_dim
+        )
         metrics["logit_rms"] = logits.detach().square().mean().sqrt()
         return {"hypernetwork": self.accuracy_weight * metrics["cross_entropy"] - metrics["entropy"]}, metrics
-
-
-def hypernetwork_of(nets: Nets) -> Hypernetwork:
-    """The hypernetwork."""
-    return cast(Hypernetwork, nets["hypernetwork"])

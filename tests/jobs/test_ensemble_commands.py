@@ -79,7 +79,7 @@ def test_runs_without_classifiers_or_held_out_items_are_refused(command, train, 
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (f"{LINE} --members 1", "--members 1: the nearest other needs 2 or more"),
+        (f"{LINE} --members 1", "--members 1: must be greater than or equal to 2"),
         ("hypernetwork digits --data eight-gaussians", "a classifier needs labels of two classes or more"),
         (f"{LINE} --channels 4 4 4 4", "are too small to pool so often"),
     ],

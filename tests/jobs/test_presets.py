@@ -9,6 +9,7 @@ from jobs import EXPERIMENTS, anatomy, hypernetwork, latent_prior, short_run, sy
 from jobs.cli.experiment import load_experiment, named_presets
 from pipeline.batch import Spec
 from pipeline.data.named import DENSITIES
+from pipeline.nets.classifier import build_classifier
 from pipeline.nets.layered import StepSize
 from pipeline.runs.job import check_job, override
 from pipeline.runs.job_json import from_json, to_json
@@ -88,10 +89,10 @@ def test_the_numbers_of_symbol_vector():
 
 def test_the_numbers_of_hypernetwork():
     mnist, cifar10 = (hypernetwork.PRESETS[name].recipe for name in ("mnist-conv", "cifar10"))
-    assert mnist.classifier(Spec("image", (1, 28, 28), 10)).size == 20_018
-    assert (mnist.noise_dim, mnist.code_dim, mnist.members, mnist.extractor_widths) == (300, 15, 32, (300, 300))
-    assert cifar10.classifier(Spec("image", (3, 32, 32), 10)).size == 463_018
-    assert (cifar10.noise_dim, cifar10.accuracy_weight, cifar10.extractor_widths) == (500, 1e8, (800, 800, 800))
+    assert build_classifier(mnist.classifier, Spec("image", (1, 28, 28), 10)).size == 20_018
+    assert (mnist.members, mnist.hypernetwork.noise_dim, mnist.hypernetwork.code_dim) == (32, 300, 15)
+    assert build_classifier(cifar10.classifier, Spec("image", (3, 32, 32), 10)).size == 463_018
+    assert (cifar10.members, cifar10.hypernetwork.noise_dim, cifar10.accuracy_weight) == (50, 500, 1e8)
 
 
 @pytest.mark.parametrize("name", [name for name, job in PRESETS.items() if job.data.source not in TOYS])

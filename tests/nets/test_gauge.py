@@ -6,7 +6,7 @@ import torch
 
 from pipeline.batch import Spec
 from pipeline.errors import InputError
-from pipeline.nets.classifier import build_classifier, member_logits, to_layers, to_members
+from pipeline.nets.classifier import ClassifierSettings, build_classifier, member_logits, to_layers, to_members
 from pipeline.nets.gauge import fix_gauge
 from pipeline.rng import generator, standard_normal
 
@@ -24,7 +24,7 @@ CLASSIFIERS = {
 def members(request):
     """A classifier, in double precision the weights of three members, and items."""
     spec, settings = CLASSIFIERS[request.param]
-    net = build_classifier(spec, *settings)
+    net = build_classifier(ClassifierSettings(*settings), spec)
     w = 0.3 * standard_normal((3, net.size), generator(0)).double()
     return net, w, standard_normal((7, *spec.shape), generator(1)).double()
 
@@ -116,13 +116,13 @@ def test_members_at_once_are_members_one_by_one(members):
 
 
 def test_the_paper_classifier_of_mnist_has_20018_weights():
-    net = build_classifier(Spec("image", (1, 28, 28), 10), "chain", (32, 16), (8,))
+    net = build_classifier(ClassifierSettings(channels=(32, 16)), Spec("image", (1, 28, 28), 10))
     counts = [layer.weight.numel() + layer.bias.numel() for layer in net.layers.values()]
     assert (counts, net.size) == ([832, 12_816, 6280, 90], 20_018)
 
 
 def test_resnet32_has_its_layers_and_its_weights_the_usual_number():
-    net = build_classifier(Spec("image", (3, 32, 32), 10), "resnet32", (), ())
+    net = build_classifier(ClassifierSettings("resnet32"), Spec("image", (3, 32, 32), 10))
     assert len(net.layers) == 32
     convolutions = sum(layer.weight.numel() for name, layer in net.layers.items() if name != "head")
     assert convolutions == 27 * 16 + 10 * 9 * 16**2 + 9 * 16 * 32 + 9 * 9 * 32**2 + 9 * 32 * 64 + 9 * 9 * 64**2
@@ -130,8 +130,8 @@ def test_resnet32_has_its_layers_and_its_weights_the_usual_number():
 
 def test_data_that_no_classifier_fits_are_refused():
     with pytest.raises(InputError, match="labels of two classes or more"):
-        build_classifier(Spec("vector", (2,), 0), "chain", (), (8,))
+        build_classifier(ClassifierSettings(), Spec("vector", (2,), 0))
     with pytest.raises(InputError, match="too small to pool so often"):
-        build_classifier(VECTORS, "chain", (3,), ())
+        build_classifier(ClassifierSettings(channels=(3,)), VECTORS)
     with pytest.raises(InputError, match="needs images"):
-        build_classifier(VECTORS, "resnet32", (), ())
+        build_classifier(ClassifierSettings("resnet32"), VECTORS)

@@ -12,14 +12,18 @@ from pipeline.batch import LABELLED, Spec
 from pipeline.data.dataset import Dataset
 from pipeline.energies.entropy import nearest_neighbour_entropy
 from pipeline.library import fit
-from pipeline.nets.classifier import to_layers
+from pipeline.nets.classifier import ClassifierSettings, to_layers
 from pipeline.nets.gauge import fix_gauge
-from pipeline.recipes.hypernetwork import HypernetworkEnsemble, hypernetwork_of
+from pipeline.nets.hypernetwork import HypernetworkSettings, hypernetwork_of
+from pipeline.recipes.hypernetwork import HypernetworkEnsemble
 from pipeline.rng import generator, initial_noise, seeded, standard_normal
 
 SPEC = Spec("image", (1, 4, 4), 3)
 RECIPE = HypernetworkEnsemble(
-    batch_size=10, members=4, noise_dim=5, code_dim=3, extractor_widths=(8,), generator_widths=(8,), widths=(6,)
+    batch_size=10,
+    members=4,
+    classifier=ClassifierSettings(widths=(6,)),
+    hypernetwork=HypernetworkSettings(5, 3, extractor_widths=(8,), generator_widths=(8,)),
 )
 
 
@@ -52,7 +56,7 @@ def test_the_loss_is_that_of_each_classifier_alone_and_the_entropy_of_all(gauge)
 
 
 def test_only_without_a_gauge_does_the_scale_of_logits_raise_the_entropy_of_a_linear_classifier():
-    recipe = replace(RECIPE, widths=())
+    recipe = replace(RECIPE, classifier=ClassifierSettings(widths=()))
     net = hypernetwork_of(nets_of(recipe))
     w = net(initial_noise("uniform", (20, 5), generator(0)))
     for gauge, rise in (("none", 5 * math.log(10)), ("full", 0.0)):

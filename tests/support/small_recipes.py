@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.nets.classifier import ClassifierSettings
 from pipeline.nets.flow import FlowSettings
+from pipeline.nets.hypernetwork import HypernetworkSettings
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.flow import MaximumLikelihoodFlow
@@ -33,7 +35,10 @@ FLOW = MaximumLikelihoodFlow(flow=GLOW, batch_size=8)
 TRANSPORT = NeuralTransport(flow=GLOW, steps=2, leapfrog_steps=2, batch_size=8, width=4, base_samples=20)
 CONTRASTIVE = FlowContrastive(flow=GLOW, batch_size=8, width=4, threshold=0.0)
 HYPERNETWORK = HypernetworkEnsemble(
-    batch_size=24, members=3, noise_dim=4, code_dim=2, extractor_widths=(6,), generator_widths=(5,), widths=(4,)
+    batch_size=24,
+    members=3,
+    classifier=ClassifierSettings(widths=(4,)),
+    hypernetwork=HypernetworkSettings(4, 2, extractor_widths=(6,), generator_widths=(5,)),
 )
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
@@ -60,7 +65,10 @@ RECIPES = {
     "flow_contrastive on images": (replace(CONTRASTIVE, labelled_batch_size=4), "digits"),
     "flow_contrastive with a base": (replace(CONTRASTIVE, base="flow"), "digits"),
     "hypernetwork on images": (HYPERNETWORK, "digits"),
-    "hypernetwork of convolutions": (replace(HYPERNETWORK, channels=(3, 2), gauge="paper"), "digits"),
+    "hypernetwork of convolutions": (
+        replace(HYPERNETWORK, classifier=ClassifierSettings(channels=(3, 2)), gauge="paper", data_noise=0.1),
+        "digits",
+    ),
     "hypernetwork on counts": (replace(HYPERNETWORK, gauge="none"), "counts"),
     "flow_contrastive on points": (replace(CONTRASTIVE, flow=COUPLINGS), "spirals"),
 }

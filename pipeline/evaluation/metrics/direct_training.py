@@ -12,7 +12,7 @@ from torch.optim import Adam
 from pipeline.nets.classifier import Classifier, Members, to_members
 from pipeline.nets.hypernetwork import Hypernetwork
 from pipeline.progress import track
-from pipeline.rng import generator
+from pipeline.rng import generator, standard_normal
 from pipeline.settings import NonNegative, PositiveInt, Settings
 
 
@@ -47,6 +47,7 @@ def train_directly(
     settings: DirectTraining,
     seed: int,
     label: str = "training classifiers",
+    data_noise: float = 0.0,
 ) -> Members:
     """The weights of n classifiers that learn independently of each other; the last weights of each.
 
@@ -58,6 +59,7 @@ def train_directly(
         settings: how they learn.
         seed: of their first weights and batches.
         label: what a progress bar says.
+        data_noise: standard deviation of the noise added to items.
     """
     rng = generator(seed, x.device)
     w = initial_members(net.classifier, n, rng).requires_grad_()
@@ -68,7 +70,8 @@ def train_directly(
             settings.training_lr * (1 + math.cos(math.pi * update / settings.training_updates)) / 2
         )
         index = torch.randint(len(x), (n, settings.training_batch_size), generator=rng, device=x.device)
-        logits = net.logits(w, x[index], own=True)
+        batch = x[index] + data_noise * standard_normal((n, settings.training_batch_size, *x.shape[1:]), rng)
+        logits = net.logits(w, batch, own=True)
         loss = n * cross_entropy(logits.flatten(0, 1), p[index].flatten(0, 1))  # a sum over classifiers
         (w.grad,) = torch.autograd.grad(loss, w)
         optimizer.step()
