@@ -50,7 +50,7 @@ class HypernetworkEnsemble(Recipe):
     torch.Size([5, 610])
     """
 
-    batch_size: PositiveInt = 1536
+    batch_size: PositiveInt = 384
     """Labelled items per update, over all lanes; a lane deals its part to the classifiers that it samples."""
     members: Annotated[int, Field(ge=2)] = 24
     """Classifiers sampled per update, in each lane; entropy is estimated from these."""
@@ -63,7 +63,7 @@ class HypernetworkEnsemble(Recipe):
     """Symmetries that are removed before entropy is estimated: all that are known, the paper's, or none."""
     classifier: ClassifierSettings = ClassifierSettings()
     hypernetwork: HypernetworkSettings = HypernetworkSettings()
-    lr: NonNegative = 1e-3
+    lr: NonNegative = 1e-2
     """Learning rate of Adam at the start."""
     lr_decay: Decay = 1.0
     """Factor of the learning rate at each update; 1: it is constant."""
