@@ -15,9 +15,9 @@ from pipeline.recipes.hypernetwork import HypernetworkEnsemble
 from pipeline.runs.job import DataSettings, Job, ResourceSettings, override
 
 DIGITS = Job(
-    recipe=HypernetworkEnsemble(accuracy_weight=100.0, data_noise=0.3, lr=3e-3, lr_decay=0.9977),
+    recipe=HypernetworkEnsemble(accuracy_weight=100.0, data_noise=0.3, lr=3e-3, lr_decay=0.99885),
     data=DataSettings("digits", test_share=0.3, validation_share=0.1),
-    updates=1500,
+    updates=3000,
     lanes=1,
     resources=ResourceSettings(actors=0, learners=0),
 )
