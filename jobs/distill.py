@@ -47,14 +47,13 @@ def main(argv: Sequence[str]) -> None:
     x, label = ensembles.all_items(snapshot.data.stream(LABELLED), snapshot.device)
     with torch.no_grad():
         teachers = net(noise_of_members(snapshot, args.n, seed))
-    soft = ensembles.probabilities(net, teachers, x).mean(0).to(x.device)
     teacher = ensembles.classify(net, teachers, test)
     metrics = {
         "member_accuracy": float(teacher.accuracy.mean()),
         "ensemble_accuracy": ensembles.ensemble_accuracy(teacher.p, teacher.label, args.n, seed),
     }
     weights = {}
-    for name, target in (("student", soft), ("direct", label)):
+    for name, target in (("student", lambda items: net.logits(teachers, items).softmax(2).mean(0)), ("direct", label)):
         bar = f"training {args.students} classifiers ({name})"
         w = weights[name] = train_directly(
             net, x, target, args.students, args.training, fold(seed, name), bar, snapshot.recipe.data_noise

@@ -175,7 +175,7 @@ def _draw(
         histograms = {**histograms, "independent": origins["independent"].accuracy}
     labels = {"latent": "members, through z", "members": "members, straight", "independent": "independent, straight"}
     planes = {name: fix_gauge(net.classifier, one.w[:PLANE], "full").cpu() for name, one in shown.items()}
-    by_noise = {f"{kind} ({k})": curve for k in shown for kind, curve in noise[k].items()}
+    by_noise = {f"{k}, {kind}": curve for k in shown for kind, curve in noise[k].items()}
     folder.figure("accuracies", figures.members_figure(histograms))
     folder.figure("sizes", figures.sizes_figure(curves, float(origins["members"].accuracy.mean())))
     folder.figure("paths", figures.paths_figure({labels[name]: one for name, one in paths.items()}))

@@ -19,9 +19,9 @@ def members_figure(accuracies: Mapping[str, Tensor]) -> "Figure":
     axes = figure.subplots()
     lowest = min(float(one.min()) for one in accuracies.values())
     highest = max(float(one.max()) for one in accuracies.values())
-    bins = np.linspace(lowest - 1e-3, highest + 1e-3, 40).tolist()
+    bins = np.linspace(lowest - 1e-3, highest + 1e-3, 25).tolist()
     for name, accuracy in accuracies.items():
-        axes.hist(accuracy.numpy(), bins, density=True, alpha=0.6, label=f"{name}, {len(accuracy)}")
+        axes.hist(accuracy.numpy(), bins, density=True, alpha=0.6, label=f"{name} ({len(accuracy)})")
     axes.set(xlabel="accuracy of a member", ylabel="density")
     axes.legend(loc="upper left")
     return figure

@@ -1,10 +1,10 @@
 """Classifiers that learn their weights directly, many at once: what a hypernetwork's members stand beside."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import Adam
@@ -14,6 +14,10 @@ from pipeline.nets.hypernetwork import Hypernetwork
 from pipeline.progress import track
 from pipeline.rng import generator, standard_normal
 from pipeline.settings import NonNegative, PositiveInt, Settings
+
+
+Teacher = Callable[[Tensor], Tensor]
+"""From items (m, *d) to probabilities (m, classes)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def initial_members(net: Classifier, n: int, rng: torch.Generator) -> Members:
 def train_directly(
     net: Hypernetwork,
     x: Tensor,
-    target: Float[Tensor, "k classes"] | Tensor,
+    target: Tensor | Teacher,
     n: int,
     settings: DirectTraining,
     seed: int,
@@ -54,7 +58,7 @@ def train_directly(
     Args:
         net: a hypernetwork, of which only the architecture of its classifiers and the data's centre are used.
         x: (k, *d) items.
-        target: (k,) labels, or (k, classes) probabilities.
+        target: (k,) labels; or a teacher, which sees the items with their noise.
         n: number of classifiers.
         settings: how they learn.
         seed: of their first weights and batches.
@@ -63,7 +67,7 @@ def train_directly(
     """
     rng = generator(seed, x.device)
     w = initial_members(net.classifier, n, rng).requires_grad_()
-    p = target if target.dim() == 2 else one_hot(target, net.classes).to(x.dtype)
+    hot = one_hot(target, net.classes).to(x.dtype) if isinstance(target, Tensor) else x.new_empty(0)
     optimizer = Adam([w], settings.training_lr)
     for update in track(range(settings.training_updates), settings.training_updates, label, "update"):
         optimizer.param_groups[0]["lr"] = (
@@ -72,7 +76,9 @@ def train_directly(
         index = torch.randint(len(x), (n, settings.training_batch_size), generator=rng, device=x.device)
         batch = x[index] + data_noise * standard_normal((n, settings.training_batch_size, *x.shape[1:]), rng)
         logits = net.logits(w, batch, own=True)
-        loss = n * cross_entropy(logits.flatten(0, 1), p[index].flatten(0, 1))  # a sum over classifiers
+        with torch.no_grad():
+            p = hot[index].flatten(0, 1) if isinstance(target, Tensor) else target(batch.flatten(0, 1))
+        loss = n * cross_entropy(logits.flatten(0, 1), p)  # a sum over classifiers
         (w.grad,) = torch.autograd.grad(loss, w)
         optimizer.step()
     return w.detach()
