@@ -15,7 +15,6 @@ from pipeline.progress import track
 from pipeline.rng import generator, standard_normal
 from pipeline.settings import NonNegative, PositiveInt, Settings
 
-
 Teacher = Callable[[Tensor], Tensor]
 """From items (m, *d) to probabilities (m, classes)."""
 
