@@ -46,8 +46,16 @@ PRESETS: dict[str, Job[HypernetworkEnsemble]] = {
     "mnist-conv": override(DIGITS, source="mnist", recipe=PAPER, updates=40_000),
     "cifar10": override(DIGITS, source="cifar10", recipe=RESNET, updates=100_000),
 }
-COSTS: dict[str, float] = {}
-CLAIMS = "Nothing is measured yet."
+COSTS = {"digits": 1.0}
+CLAIMS = """
+Seeds 4, 5, 6, on 539 held-out items; more, and what failed, in docs/hypernetwork.md.
+
+digits: one member 95.4, 95.6, 95.0 %, ensembles of 100 96.2, 96.4, 96.4; one directly trained classifier 96.2, 96.2,
+96.2, ensembles of 20 such 97.0, 97.0, 97.0. The lowest accuracy on a path between members is 94.5, 94.8, 94.2, between
+directly trained classifiers 69, 71, 65.
+
+The other presets have the sizes of the paper's code; they are not measured.
+"""
 OBJECTIVE = ("accuracy",)
 
 
