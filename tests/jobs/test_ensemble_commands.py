@@ -8,6 +8,7 @@ import pytest
 
 SMALL = "--noise-dim 4 --code-dim 3 --extractor-widths 8 --generator-widths 8 --widths 4 --members 4 --batch-size 64"
 LINE = f"hypernetwork digits --learners 0 --actors 0 {SMALL} --updates 30 --lr 0.01 --eval-samples 10"
+LINE += " --accuracy-weight 300 --data-noise 0"
 
 
 @pytest.fixture
