@@ -23,6 +23,7 @@ EXPERIMENTS = {
     "neural_transport": "Energy on a flow backbone, whose chains move in the flow's latent space (2006.06897)",
     "flow_contrastive": "Energy and flow that learn to tell data from the flow's samples (1912.00589)",
     "grid_cells": "Vectors for positions, or images, and matrices for motion: grid cells and V1 (1911.11374)",
+    "hypernetwork": "Network that samples the weights of diverse classifiers (1905.02898)",
     "anomaly": "Detection of a held-out class by the energies of the models above (2006.08205, table 3)",
 }
 """Experiments (modules of this package), each in one line."""
@@ -35,6 +36,8 @@ COMMANDS = {
     "interpolate": "Interpolate between the starts of short-run chains",
     "complete": "Complete items of which a part is hidden, with posterior chains",
     "path_integration": "Walk paths, and follow them by motions of a run's vectors alone",
+    "ensemble": "Compare classifiers that a hypernetwork samples with independently trained ones",
+    "distill": "Distil an ensemble that a hypernetwork samples into one classifier",
     "report": "Write runs and searches into one HTML page that needs nothing else",
     "search": "Search the settings of an experiment on Ray Tune",
     "studies.transport": "How chains mix in a flow's latent space and in data space",

@@ -116,7 +116,7 @@ def _source(args: Sample, snapshot: Snapshot) -> bulk.BulkSource:
         raise InputError(f"{args.run} has no bank", "start", "bank")
     chain = recipe.sample_chain if args.label is None else recipe.class_chain
     if args.steps and chain and not recipe.sampler(chain, snapshot.nets, snapshot.update).gradient_evaluations:
-        raise InputError(f"{args.run} samples from N(0, I), without a chain", "steps", args.steps)
+        raise InputError(f"{args.run} draws its samples without a chain", "steps", args.steps)
     size = args.block or BLOCK_SIZE[snapshot.data.spec.kind]
     blocks = bulk.BlockSettings(seed_of(args, snapshot), size, args.steps, args.start, args.label)
     states, out = None if bank is None else bank.numpy(), Storage.at(args.out)
@@ -136,7 +136,7 @@ def _write_file(args: Sample, writer: bulk.BlockWriter) -> None:
     else:
         import pyarrow.parquet as pq  # slow to import
 
-        pq.write_table(bulk.block_table(block, writer.data, 0), file)
+        pq.write_table(writer.table(block, 0), file)
     out.parent.write(out.name, file.getvalue())
     print(f"{'samples':24} {len(block.x)} in {args.out}")
 
@@ -185,7 +185,7 @@ def _watch(
 
 def _print_summary(args: Sample, writer: bulk.BlockWriter, summaries: list[BlockSummary], seconds: float) -> None:
     count = round(sum(one["rows"] for one in summaries))
-    if writer.data.spec.kind == "image":
+    if writer.data.spec.kind == "image" and writer.snapshot.recipe.samples_are_data:
         first = writer.sample(0, min(100, args.n)).x
         out = Storage.at(writer.source.out)
         out.write("grid.png", _grid(torch.from_numpy(first)))

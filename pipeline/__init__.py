@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from pipeline.evaluation.evaluate import Evaluation, evaluate
     from pipeline.evaluation.options import EvaluationOptions
     from pipeline.library import TrainedModel, fit, load_model
-    from pipeline.recipe import ChainSettings, ChainStates, InitialStates, LatentLikelihood, Recipe
+    from pipeline.nets.generator import LatentLikelihood
+    from pipeline.recipe import ChainSettings, ChainStates, InitialStates, Recipe
     from pipeline.recipes.alternating_backprop import AlternatingBackprop
     from pipeline.recipes.anatomy import Anatomy
     from pipeline.recipes.cooperative import Cooperative
     from pipeline.recipes.flow import MaximumLikelihoodFlow
     from pipeline.recipes.flow_contrastive import FlowContrastive
     from pipeline.recipes.grid_cells import GridCells
+    from pipeline.recipes.hypernetwork import HypernetworkEnsemble
     from pipeline.recipes.joint_vae import JointVAE
     from pipeline.recipes.latent_prior import LatentPrior
     from pipeline.recipes.neural_transport import NeuralTransport
@@ -46,13 +48,15 @@ PUBLIC = {
     "pipeline.evaluation.evaluate": ("Evaluation", "evaluate"),
     "pipeline.evaluation.options": ("EvaluationOptions",),
     "pipeline.library": ("TrainedModel", "fit", "load_model"),
-    "pipeline.recipe": ("ChainSettings", "ChainStates", "InitialStates", "LatentLikelihood", "Recipe"),
+    "pipeline.nets.generator": ("LatentLikelihood",),
+    "pipeline.recipe": ("ChainSettings", "ChainStates", "InitialStates", "Recipe"),
     "pipeline.recipes.alternating_backprop": ("AlternatingBackprop",),
     "pipeline.recipes.anatomy": ("Anatomy",),
     "pipeline.recipes.cooperative": ("Cooperative",),
     "pipeline.recipes.flow": ("MaximumLikelihoodFlow",),
     "pipeline.recipes.flow_contrastive": ("FlowContrastive",),
     "pipeline.recipes.grid_cells": ("GridCells",),
+    "pipeline.recipes.hypernetwork": ("HypernetworkEnsemble",),
     "pipeline.recipes.joint_vae": ("JointVAE",),
     "pipeline.recipes.latent_prior": ("LatentPrior",),
     "pipeline.recipes.neural_transport": ("NeuralTransport",),

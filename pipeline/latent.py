@@ -5,9 +5,9 @@ from torch import Tensor
 
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy, gaussian, tilt
-from pipeline.nets.generator import ReconstructionEnergy, decoder_of
+from pipeline.nets.generator import LatentLikelihood, ReconstructionEnergy, decoder_of
 from pipeline.nets.weights import Nets
-from pipeline.recipe import Batches, Chains, LatentLikelihood, Metrics, Recipe
+from pipeline.recipe import Batches, Chains, Metrics, Recipe
 from pipeline.rng import standard_normal
 
 ALL_KINDS = frozenset({"image", "vector", "counts", "text"})

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from pipeline.batch import Batch, Spec
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
-from pipeline.nets.generator import Decoder
+from pipeline.nets.generator import LatentLikelihood
 from pipeline.nets.weights import Nets
 from pipeline.rng import fold, seeded
 from pipeline.samplers.kernel import Sampler, Stats
@@ -97,21 +97,6 @@ class Inspection(NamedTuple):
     """By name; NaN where a number is not defined."""
     figures: Mapping[str, Callable[[], "Figure"]] = MappingProxyType({})
     """By name; drawn when called."""
-
-
-class LatentLikelihood(NamedTuple):
-    """The likelihood p(x|z) of a latent-variable model.
-
-    >>> from pipeline import LatentPrior
-    >>> recipe = LatentPrior(latent_dim=8, sigma=0.2, width=16)
-    >>> likelihood = recipe.likelihood(recipe.nets(Spec("vector", (2,), 0)))
-    >>> likelihood.sigma, likelihood.decoder.sample(torch.zeros(5, 8), torch.Generator()).shape
-    (0.2, torch.Size([5, 2]))
-    """
-
-    decoder: Decoder
-    sigma: float
-    """Standard deviation of the data about the decoder's output; decoders of text and counts ignore it."""
 
 
 @runtime_checkable
@@ -225,17 +210,10 @@ class Recipe(Protocol):
     def initial_states(
         self, chain: str, n: int, rng: torch.Generator, nets: Nets, spec: Spec, context: Batch | None
     ) -> Tensor | InitialStates:
-        """(n, *d) fresh states of `chain`, drawn on the learner; or these with what they carry.
+        """n fresh states (n, *d) of `chain`, drawn on the learner; or these with what they carry.
 
-        Raises InputError where there is no such chain.
-
-        Args:
-            chain: its name.
-            n: number of states.
-            rng: generator, on the device where the states are wanted.
-            nets: the networks.
-            spec: kind and shape of the data.
-            context: the lane's part of the stream that the chain's settings name (`starts_from`, `context`), or None.
+        `rng` is on the device where they are wanted; `context` is the lane's part of the stream that the chain's
+        settings name (`starts_from`, `context`), or None. Raises InputError where the recipe has no such chain.
         """
         raise InputError(f"{type(self).__name__} has no chain {chain}, and so no samples")
 

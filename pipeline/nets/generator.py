@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,21 @@ class Decoder(Protocol):
     def sample(self, z: Float[Tensor, "n d"], rng: torch.Generator) -> Tensor:
         """(n, *shape) data from p(x|z)."""
         ...
+
+
+class LatentLikelihood(NamedTuple):
+    """The likelihood p(x|z) of a latent-variable model.
+
+    >>> from pipeline import LatentPrior
+    >>> recipe = LatentPrior(latent_dim=8, sigma=0.2, width=16)
+    >>> likelihood = recipe.likelihood(recipe.nets(Spec("vector", (2,), 0)))
+    >>> likelihood.sigma, likelihood.decoder.sample(torch.zeros(5, 8), torch.Generator()).shape
+    (0.2, torch.Size([5, 2]))
+    """
+
+    decoder: Decoder
+    sigma: float
+    """Standard deviation of the data about the decoder's output; decoders of text and counts ignore it."""
 
 
 class GaussianDecoder(nn.Module):

@@ -88,9 +88,13 @@ class BlockWriter:
         """Write the first `rows` rows of block i as a Parquet file; their number, and mean and sd of their energy."""
         block, first = self.sample(i, rows), i * self.source.blocks.size
         file = io.BytesIO()
-        pq.write_table(block_table(block, self.data, first), file)
+        pq.write_table(self.table(block, first), file)
         Storage.at(self.source.out).write(block_name(i), file.getvalue())
         return {"rows": float(rows), "energy": float(block.energy.mean()), "sd": float(block.energy.std())}
+
+    def table(self, block: Block, first: int) -> pa.Table:
+        """The rows of a block, of which the first is the folder's number `first` (`block_table`)."""
+        return block_table(block, self.data, first, self.snapshot.recipe.samples_are_data)
 
     def sample(self, i: int, rows: int) -> Block:
         """The first `rows` rows of block i. Raises InputError where the model has no such samples."""
@@ -168,21 +172,28 @@ def description(source: BulkSource) -> dict[str, Any]:
     return {"run": source.job.name, "update": source.update, "weights_sha256": sha, **settings}
 
 
-def block_table(block: Block, data: Dataset, first: int) -> pa.Table:
-    """Rows of a block: `image` in the Hugging Face layout (PNG), `features`, or `text`; with `energy` and `seed`."""
+def block_table(block: Block, data: Dataset, first: int, are_data: bool = True) -> pa.Table:
+    """Rows of a block: `image` in the Hugging Face layout (PNG), `features`, or `text`; with `energy` and `seed`.
+
+    Samples that are not data are `features`, too.
+    """
     more = {"energy": pa.array(block.energy, pa.float32()), "seed": pa.array(block.seed, pa.int64())}
-    return pa.table({**_data(block.x, data, first), **more})
+    return pa.table({**(_data(block.x, data, first) if are_data else _features(block.x)), **more})
 
 
 def _data(x: ndarray, data: Dataset, first: int) -> Mapping[str, pa.Array]:
     if data.spec.kind == "text":
         return {"text": pa.array(data.to_sentences(torch.from_numpy(x)))}
     if data.spec.kind != "image":
-        flat = x.reshape(len(x), -1)
-        return {"features": pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])}
+        return _features(x)
     pixels = np.round((x.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
     cells = [{"bytes": _png(image.squeeze()), "path": f"{first + i}.png"} for i, image in enumerate(pixels)]
     return {"image": pa.array(cells, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))}
+
+
+def _features(x: ndarray) -> Mapping[str, pa.Array]:
+    flat = x.reshape(len(x), -1)
+    return {"features": pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])}
 
 
 def _png(image: ndarray) -> bytes:

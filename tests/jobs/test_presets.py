@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 from running import features_in, run, sentences_in
 
-from jobs import EXPERIMENTS, anatomy, latent_prior, short_run, symbol_vector
+from jobs import EXPERIMENTS, anatomy, hypernetwork, latent_prior, short_run, symbol_vector
 from jobs.cli.experiment import load_experiment, named_presets
 from pipeline.batch import Spec
 from pipeline.data.named import DENSITIES
+from pipeline.nets.classifier import build_classifier
 from pipeline.nets.layered import StepSize
 from pipeline.runs.job import check_job, override
 from pipeline.runs.job_json import from_json, to_json
@@ -86,6 +87,14 @@ def test_the_numbers_of_symbol_vector():
     assert decays == {"energy": 1e-3, "encoder": 2e-3, "generator": 0.0}
 
 
+def test_the_numbers_of_hypernetwork():
+    mnist, cifar10 = (hypernetwork.PRESETS[name].recipe for name in ("mnist-conv", "cifar10"))
+    assert build_classifier(mnist.classifier, Spec("image", (1, 28, 28), 10)).size == 20_018
+    assert (mnist.members, mnist.hypernetwork.noise_dim, mnist.hypernetwork.code_dim) == (32, 300, 15)
+    assert build_classifier(cifar10.classifier, Spec("image", (3, 32, 32), 10)).size == 463_018
+    assert (cifar10.members, cifar10.hypernetwork.noise_dim, cifar10.accuracy_weight) == (50, 500, 1e8)
+
+
 @pytest.mark.parametrize("name", [name for name, job in PRESETS.items() if job.data.source not in TOYS])
 def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
     from test_sources import stand_in
@@ -99,6 +108,8 @@ def test_a_few_updates_on_a_stand_in(name, tmp_path, monkeypatch):
     recipe = replace(job.recipe, batch_size=8)
     if hasattr(recipe, "width"):
         recipe = replace(recipe, width=4)
+    if hasattr(recipe, "members"):
+        recipe = replace(recipe, members=4)
     if hasattr(recipe, "flow"):
         recipe = replace(recipe, flow=replace(recipe.flow, couplings=1, hidden=4))
     job = override(job, labels_per_class=min(job.data.labels_per_class, 2))

@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.nets.classifier import ClassifierSettings
 from pipeline.nets.flow import FlowSettings
+from pipeline.nets.hypernetwork import HypernetworkSettings
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
 from pipeline.recipes.cooperative import Cooperative
 from pipeline.recipes.flow import MaximumLikelihoodFlow
 from pipeline.recipes.flow_contrastive import FlowContrastive
 from pipeline.recipes.grid_cells import GridCells
+from pipeline.recipes.hypernetwork import HypernetworkEnsemble
 from pipeline.recipes.joint_vae import JointVAE
 from pipeline.recipes.latent_prior import LatentPrior
 from pipeline.recipes.neural_transport import NeuralTransport
@@ -37,6 +40,12 @@ FLOW = MaximumLikelihoodFlow(flow=GLOW, batch_size=8)
 TRANSPORT = NeuralTransport(flow=GLOW, steps=2, leapfrog_steps=2, batch_size=8, width=4, base_samples=20)
 CONTRASTIVE = FlowContrastive(flow=GLOW, batch_size=8, width=4, threshold=0.0)
 GRID = GridCells(batch_size=8, side=10, blocks=2, units=3)
+HYPERNETWORK = HypernetworkEnsemble(
+    batch_size=24,
+    members=3,
+    classifier=ClassifierSettings(widths=(4,)),
+    hypernetwork=HypernetworkSettings(4, 2, extractor_widths=(6,), generator_widths=(5,)),
+)
 RECIPES = {
     "short_run on images": (SMALL, "digits"),
     "short_run on points": (replace(SMALL, start_from="gaussian", start_scale=2.0), "eight-gaussians"),
@@ -63,6 +72,12 @@ RECIPES = {
     "neural_transport by langevin": (replace(TRANSPORT, kernel="langevin", bank=32, restart_prob=0.2), "digits"),
     "flow_contrastive on images": (replace(CONTRASTIVE, labelled_batch_size=4), "digits"),
     "flow_contrastive with a base": (replace(CONTRASTIVE, base="flow"), "digits"),
+    "hypernetwork on images": (HYPERNETWORK, "digits"),
+    "hypernetwork of convolutions": (
+        replace(HYPERNETWORK, classifier=ClassifierSettings(channels=(3, 2)), gauge="paper", data_noise=0.1),
+        "digits",
+    ),
+    "hypernetwork on counts": (replace(HYPERNETWORK, gauge="none"), "counts"),
     "flow_contrastive on points": (replace(CONTRASTIVE, flow=COUPLINGS), "spirals"),
     "grid_cells": (GRID, "square"),
     "path_integration": (PathIntegration(batch_size=8, side=10, blocks=2, units=3, directions=8), "square"),
@@ -79,9 +94,10 @@ ARCHETYPES = (
     "symbol_vector on counts",
     "neural_transport by langevin",
     "grid_cells",
+    "hypernetwork on images",
 )
 """Recipes of the fast tests: a bank, two chains, one state per datum, carried vectors, labels and counts, frozen
-networks, no chains."""
+networks, no chains, and samples that are not data."""
 
 
 def recipe_names(*fast):
