@@ -1,7 +1,7 @@
 """`python -m jobs.search`: its spaces, how it refuses bad input, and its results."""
 
 import json
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -36,7 +36,7 @@ def test_whatever_a_space_suggests_is_a_job(name, preset):
         recipe = module.space(trial, job.recipe, 10**6)
         check_job(replace(job, recipe=recipe))
         assert module.space(optuna.trial.FixedTrial(trial.params), job.recipe, 10**6) == recipe
-        if getattr(job.recipe, "data_noise", 0):
+        if getattr(job.recipe, "data_noise", 0) and hasattr(job.recipe, "langevin"):
             assert recipe.data_noise >= recipe.langevin.noise
         for setting, distribution in trial.distributions.items():
             low, high = getattr(distribution, "low", 1), getattr(distribution, "high", 1)
@@ -46,8 +46,8 @@ def test_whatever_a_space_suggests_is_a_job(name, preset):
 
 
 def _fields(recipe):
-    nested = [getattr(recipe, "langevin", None)]
-    return [name for one in [recipe, *nested] if one is not None for name in vars(one)]
+    nested = [value for value in vars(recipe).values() if is_dataclass(value)]
+    return [name for one in [recipe, *nested] for name in vars(one)]
 
 
 @pytest.mark.parametrize(
