@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pipeline.batch import Spec
 from pipeline.errors import InputError
 from pipeline.nets.sizes import require_at_least
 from pipeline.nets.weights import Nets
@@ -183,19 +182,7 @@ def code_of(nets: Nets) -> PositionCode:
     return code
 
 
-def require_positions(x: Tensor) -> None:
-    """Raise InputError where positions (n, 2) are not in [-1, 1]^2."""
-    if x.shape[1:] == (2,) and not bool((x.abs() <= 1).all()):
-        raise InputError("positions must be in the square [-1, 1]^2", "data")
-
-
 def require_room(field: str, longest: float, side: int) -> None:
     """Raise InputError where motions so long could leave the square in one direction and in the opposite one."""
     if longest > (side - 1) / 2:
         raise InputError(f"must be at most {(side - 1) / 2:g} cells, half a side of the square", field, longest)
-
-
-def require_plane(spec: Spec) -> None:
-    """Raise InputError for data that are not positions in the plane."""
-    if spec.shape != (2,):
-        raise InputError(f"positions have two numbers, not {spec.size}", "data")

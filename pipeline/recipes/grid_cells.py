@@ -14,34 +14,24 @@ Deviations from the paper and its code:
 5. A component of a motion that would leave the square is reversed.
 """
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim import Adam, Optimizer
 
-from pipeline.batch import Batch, Spec
-from pipeline.evaluation.metrics.grid_maps import inspect_maps, walk_metrics
-from pipeline.nets.position_code import (
-    PositionCode,
-    code_of,
-    draw_motions,
-    require_plane,
-    require_positions,
-    require_room,
-)
+from pipeline.evaluation.metrics.grid_maps import inspect_maps
+from pipeline.nets.position_code import PositionCode, code_of, draw_motions
 from pipeline.nets.position_losses import isometry_loss, kernel_loss, pair_squares
 from pipeline.nets.weights import Nets
-from pipeline.recipe import Batches, Chains, Inspection, LossesAndMetrics, Metrics, Recipe
+from pipeline.positions import PositionRecipe
+from pipeline.recipe import Batches, Chains, Inspection, LossesAndMetrics
 from pipeline.settings import NonNegative, Positive, PositiveInt
 
 FARTHEST_CELLS = 10.0  # isometry is asked for no farther, whatever alpha_k
 
 
 @dataclass(frozen=True)
-class GridCells(Recipe):
+class GridCells(PositionRecipe):
     """Vectors for positions, matrices for motion.
 
     >>> GridCells(blocks=3, smallest_scale=20.0, largest_scale=100.0).scales.tolist()
@@ -81,20 +71,6 @@ class GridCells(Recipe):
     lr_updates: PositiveInt = 6000
     """Updates in which the learning rate falls, by a cosine, to a tenth."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_room("longest_motion", self.longest_motion, self.side)
-
-    @property
-    def data_kinds(self) -> frozenset[str]:
-        """Vectors: positions in the square [-1, 1]^2."""
-        return frozenset({"vector"})
-
-    @property
-    def samples_are_data(self) -> bool:
-        """It samples nothing."""
-        return False
-
     @property
     def scales(self) -> Tensor:
         """alpha_k of the blocks."""
@@ -105,26 +81,9 @@ class GridCells(Recipe):
         """The losses of motion and isometry."""
         return ("code/motion", "code/isometry")
 
-    def nets(self, spec: Spec) -> Nets:
+    def code(self) -> PositionCode:
         """v and B."""
-        require_plane(spec)
-        return {"code": PositionCode(self.side, self.blocks, self.units)}
-
-    def check_items(self, batch: Batch) -> None:
-        """Positions are in [-1, 1]^2."""
-        require_positions(batch["x"])
-
-    def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
-        """Adam."""
-        return {"code": Adam(nets["code"].parameters(), self.lr)}
-
-    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
-        """A cosine from 1 to 1/10."""
-        return {"code": 0.55 + 0.45 * math.cos(math.pi * min(update / self.lr_updates, 1.0))}
-
-    def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
-        """`path_error` of walks that start at the positions, and `decoding_error` of their vectors with noise."""
-        return walk_metrics(code_of(nets), batch["data"]["x"], rng)
+        return PositionCode(self.side, self.blocks, self.units)
 
     def inspect(self, nets: Nets, rng: torch.Generator) -> Inspection:
         """Gridness and spacing of the blocks' response maps."""

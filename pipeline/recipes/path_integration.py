@@ -13,35 +13,25 @@ Deviations from the paper and its code:
 4. The learning rate falls by a cosine.
 """
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch.optim import Adam, Optimizer
 
-from pipeline.batch import Batch, Spec
-from pipeline.evaluation.metrics.grid_maps import inspect_maps, walk_metrics
-from pipeline.nets.position_code import (
-    PositionCode,
-    code_of,
-    draw_motions,
-    require_plane,
-    require_positions,
-    require_room,
-)
+from pipeline.evaluation.metrics.grid_maps import inspect_maps
+from pipeline.nets.position_code import PositionCode, code_of, draw_motions
 from pipeline.nets.position_losses import isotropy_loss, read_out_loss
 from pipeline.nets.weights import Nets
-from pipeline.recipe import Batches, Chains, Inspection, LossesAndMetrics, Metrics, Recipe
+from pipeline.positions import PositionRecipe
+from pipeline.recipe import Batches, Chains, Inspection, LossesAndMetrics
 from pipeline.settings import NonNegative, Positive, PositiveInt
 
 
 @dataclass(frozen=True)
-class PathIntegration(Recipe):
+class PathIntegration(PositionRecipe):
     """Vectors for positions, matrices for directions, and a read-out.
 
     >>> recipe = PathIntegration(blocks=2, units=3, directions=8)
-    >>> [tuple(p.shape) for p in recipe.nets(Spec("vector", (2,), 0))["code"].parameters()]
+    >>> [tuple(p.shape) for p in recipe.code().parameters()]
     [(40, 40, 2, 3), (8, 2, 3, 3), (40, 40, 6)]
     """
 
@@ -74,46 +64,15 @@ class PathIntegration(Recipe):
     lr_updates: PositiveInt = 6000
     """Updates in which the learning rate falls, by a cosine, to a tenth."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_room("longest_motion", self.longest_motion, self.side)
-
-    @property
-    def data_kinds(self) -> frozenset[str]:
-        """Vectors: positions in the square [-1, 1]^2."""
-        return frozenset({"vector"})
-
-    @property
-    def samples_are_data(self) -> bool:
-        """It samples nothing."""
-        return False
-
     @property
     def progress_metrics(self) -> tuple[str, ...]:
         """The losses of kernel and motion."""
         return ("code/kernel", "code/motion")
 
-    def nets(self, spec: Spec) -> Nets:
+    def code(self) -> PositionCode:
         """v, B and u."""
-        require_plane(spec)
         sizes = self.side, self.blocks, self.units, self.directions
-        return {"code": PositionCode(*sizes, reads_out=True, unit_norm=True)}
-
-    def check_items(self, batch: Batch) -> None:
-        """Positions are in [-1, 1]^2."""
-        require_positions(batch["x"])
-
-    def optimizers(self, nets: Nets) -> dict[str, Optimizer]:
-        """Adam."""
-        return {"code": Adam(nets["code"].parameters(), self.lr)}
-
-    def learning_rate_factors(self, update: int, last: Mapping[str, float]) -> Mapping[str, float]:
-        """A cosine from 1 to 1/10."""
-        return {"code": 0.55 + 0.45 * math.cos(math.pi * min(update / self.lr_updates, 1.0))}
-
-    def item_metrics(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator) -> Metrics:
-        """`path_error` of walks that start at the positions, and `decoding_error` of their vectors with noise."""
-        return walk_metrics(code_of(nets), batch["data"]["x"], rng)
+        return PositionCode(*sizes, reads_out=True, unit_norm=True)
 
     def inspect(self, nets: Nets, rng: torch.Generator) -> Inspection:
         """Gridness of the blocks' response maps."""

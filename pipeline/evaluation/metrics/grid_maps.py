@@ -133,7 +133,8 @@ def maps_figure(blocks: list[Block]) -> "Figure":
             one.imshow(values, cmap="viridis")
         own[3].imshow(block.correlogram, cmap="RdBu_r", vmin=-1, vmax=1)
         score, spacing = block.gridness
-        own[3].set_title(f"{score:.2f}, {spacing:.1f} cells", fontsize=7, pad=2)
+        name = "undefined" if math.isnan(score) else f"{score:.2f}"
+        own[3].set_title(f"{name}, {spacing:.1f} cells", fontsize=7, pad=2)
     return figure
 
 
