@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.cli.experiment import experiment
+from jobs.short_run import suggest_langevin
 from pipeline.recipes.cooperative import Cooperative
 from pipeline.runs.job import DataSettings, EvaluationSettings, Job, LoggingSettings, ResourceSettings, override
 from pipeline.samplers.langevin import Langevin
@@ -85,17 +86,12 @@ def space(trial: Any, recipe: Cooperative, budget: int) -> Cooperative:
 
     Annealing starts between an eighth of the updates that the budget allows and the last of them.
     """
-    noise = trial.suggest_float("noise", 2e-3, 0.1, log=True)
-    langevin = Langevin(
-        steps=trial.suggest_int("steps", 2, 40, log=True),
-        drift=trial.suggest_float("drift", 0.1, 5.0, log=True),
-        noise=noise,
-    )
+    langevin = suggest_langevin(trial, 2, 40)
     updates = max(8, budget // (recipe.batch_size * langevin.steps))
     return replace(
         recipe,
         langevin=langevin,
-        data_noise=trial.suggest_float("data_noise", noise, 0.3, log=True) if recipe.data_noise else 0.0,
+        data_noise=trial.suggest_float("data_noise", langevin.noise, 0.3, log=True) if recipe.data_noise else 0.0,
         energy_lr=trial.suggest_float("energy_lr", 5e-5, 5e-3, log=True),
         generator_lr=trial.suggest_float("generator_lr", 1e-4, 1e-2, log=True),
         anneal=round(updates * trial.suggest_float("anneal_from", 1 / 8, 1.0, log=True)),

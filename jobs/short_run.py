@@ -92,22 +92,24 @@ fashion-mnist has the settings of mnist; cifar10 and celeba have the paper's, fo
 OBJECTIVE = ("kl", "frechet")
 
 
+def suggest_langevin(trial: Any, fewest: int, most: int) -> Langevin:
+    """A chain with so many steps: its noise, K and drift, all on a logarithmic scale."""
+    noise = trial.suggest_float("noise", 2e-3, 0.1, log=True)
+    steps = trial.suggest_int("steps", fewest, most, log=True)
+    return Langevin(steps=steps, drift=trial.suggest_float("drift", 0.1, 5.0, log=True), noise=noise)
+
+
 def space(trial: Any, recipe: ShortRun, budget: int) -> ShortRun:
     """What `jobs.search` tries: K, drift, noise, data noise (at least the chains'), learning rate and its annealing.
 
     Annealing starts between an eighth of the updates that the budget allows and the last of them.
     """
-    noise = trial.suggest_float("noise", 2e-3, 0.1, log=True)
-    langevin = Langevin(
-        steps=trial.suggest_int("steps", 5, 100, log=True),
-        drift=trial.suggest_float("drift", 0.1, 5.0, log=True),
-        noise=noise,
-    )
+    langevin = suggest_langevin(trial, 5, 100)
     updates = max(8, budget // (recipe.batch_size * langevin.steps))
     return replace(
         recipe,
         langevin=langevin,
-        data_noise=trial.suggest_float("data_noise", noise, 0.3, log=True) if recipe.data_noise else 0.0,
+        data_noise=trial.suggest_float("data_noise", langevin.noise, 0.3, log=True) if recipe.data_noise else 0.0,
         lr=trial.suggest_float("lr", 5e-5, 5e-3, log=True),
         anneal=round(updates * trial.suggest_float("anneal_from", 1 / 8, 1.0, log=True)),
     )
