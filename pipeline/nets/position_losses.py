@@ -8,6 +8,9 @@ from torch import Tensor
 
 from pipeline.nets.position_code import PositionCode
 
+DISC = 1.5
+"""Isometry of a block is asked for where alpha_k d^2 is at most this."""
+
 
 def pair_squares(cells: Float[Tensor, "n 2"], side: int) -> tuple[Float[Tensor, " pairs"], Tensor]:
     """Squared distances of all pairs of positions, in sides of the square, and the indices (2, pairs) of the two."""
@@ -34,12 +37,12 @@ def isometry_loss(
 ) -> Float[Tensor, ""]:
     """Sum over blocks of the mean over near pairs of (<v_ik, v_jk> - (1 - alpha_k d_ij^2) / blocks)^2.
 
-    Pairs are near where d^2 <= 1.5 / alpha_k and d <= `farthest`. Distances are in sides of the square. The mean is the
-    sum over the pairs' expected number, so it is unbiased for any number of positions, which are uniform in the square.
+    Pairs are near where d^2 <= DISC / alpha_k and d <= `farthest`. Distances are in sides of the square. The mean is
+    the sum over the pairs' expected number, so it is unbiased for any number of positions, uniform in the square.
     """
     close = squares <= farthest**2
     d, (first, second), by_unit = squares[close, None], pairs[:, close], v.permute(2, 0, 1).contiguous()
-    radius = (1.5 / scales).sqrt().clamp(max=farthest)
+    radius = (DISC / scales).sqrt().clamp(max=farthest)
     products = (by_unit[:, first] * by_unit[:, second]).sum(0)
     errors = torch.where(d <= radius**2, products - (1 - scales * d) / v.shape[1], 0.0)
     share = math.pi * radius**2 - 8 / 3 * radius**3 + radius**4 / 2  # of pairs, for radii up to 1

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipeline.evaluation.metrics.grid_maps import inspect_maps
 from pipeline.nets.position_code import PositionCode, code_of, draw_motions
-from pipeline.nets.position_losses import isometry_loss, kernel_loss, pair_squares
+from pipeline.nets.position_losses import DISC, isometry_loss, kernel_loss, pair_squares
 from pipeline.nets.weights import Nets
 from pipeline.positions import PositionRecipe
 from pipeline.recipe import Batches, Chains, Inspection, LossesAndMetrics
@@ -86,8 +86,8 @@ class GridCells(PositionRecipe):
         return PositionCode(self.side, self.blocks, self.units)
 
     def inspect(self, nets: Nets, rng: torch.Generator) -> Inspection:
-        """Gridness and spacing of the blocks' response maps."""
-        return inspect_maps(code_of(nets), self.scales, rng)
+        """Gridness and spacing of the blocks' response maps; the slope over alpha whose disc is not cut."""
+        return inspect_maps(code_of(nets), self.scales, rng, DISC * ((self.side - 1) / FARTHEST_CELLS) ** 2)
 
     def losses(self, nets: Nets, batch: Batches, chains: Chains, rng: torch.Generator, update: int) -> LossesAndMetrics:
         """The sum of four losses: of kernel, motion, isometry (9, 5 and 8 of the paper), and energies of units."""

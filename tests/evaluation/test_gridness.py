@@ -6,6 +6,7 @@ import pytest
 import torch
 from plane_waves import plane_wave_code, wave_vectors
 
+from pipeline.evaluation.metrics import grid_maps
 from pipeline.evaluation.metrics.grid_maps import describe_blocks, inspect_maps, null_scores, spacing_slope
 from pipeline.evaluation.metrics.gridness import autocorrelogram, first_peak, gridness
 from pipeline.rng import generator, standard_normal
@@ -45,7 +46,8 @@ def test_the_correlogram_is_pearsons_correlation_of_the_overlap():
     assert abs(correlogram[11, 11] - 1) < 1e-6
 
 
-def test_too_wide_a_grid_is_not_defined_and_is_counted():
+def test_too_wide_a_grid_is_not_defined_and_is_counted(monkeypatch):
+    monkeypatch.setattr(grid_maps, "NULL_MAPS", 4)
     assert math.isnan(gridness(autocorrelogram(waves(wave_vectors(36.0)))).score)
     metrics = inspect_maps(plane_wave_code(spacings=(9.0, 36.0)), None, generator(0)).metrics
     assert metrics["gridness_undefined"] == 1
@@ -68,3 +70,12 @@ def test_the_slope_of_spacing_is_that_of_a_power_law():
     scales = torch.tensor([20.0, 40.0, 80.0])
     assert spacing_slope(100 / scales.sqrt(), scales) == pytest.approx(-0.5)
     assert math.isnan(spacing_slope(100 / scales[:2].sqrt(), scales[:2]))
+
+
+def test_the_slope_leaves_out_blocks_for_which_the_law_does_not_hold(monkeypatch):
+    monkeypatch.setattr(grid_maps, "NULL_MAPS", 4)
+    spacings = (11.0, 13.0, 8.0, 6.5)  # the first is not 100 / sqrt(alpha)
+    code, scales = plane_wave_code(spacings=spacings), torch.tensor([20.0, (100 / 13) ** 2, 12.5**2, (100 / 6.5) ** 2])
+    slopes = [inspect_maps(code, scales, generator(0), least).metrics["spacing_slope"] for least in (0.0, 25.0)]
+    assert abs(slopes[0] + 0.5) > 0.1
+    assert slopes[1] == pytest.approx(-0.5, abs=0.02)

@@ -64,17 +64,20 @@ def spacing_slope(spacings: Float[Tensor, " n"], scales: Float[Tensor, " n"]) ->
     return float(np.polyfit(scales[known].log().numpy(), spacings[known].log().numpy(), 1)[0])
 
 
-def inspect_maps(code: PositionCode, scales: Float[Tensor, " blocks"] | None, rng: torch.Generator) -> Inspection:
+def inspect_maps(
+    code: PositionCode, scales: Float[Tensor, " blocks"] | None, rng: torch.Generator, least_scale: float = 0.0
+) -> Inspection:
     """`gridness` and what belongs to it, over the blocks where it is defined.
 
     `gridness` is the median, `gridness_min` the least; `gridness_share` the share above HEXAGONAL,
     `gridness_undefined` the number of blocks where it is not defined, `gridness_null` the 95 % point for noise of the
-    same spectra. With scales also `spacing_slope`, of the blocks above HEXAGONAL.
+    same spectra. With scales also `spacing_slope`, of the blocks above HEXAGONAL and from `least_scale` on.
 
     Args:
         code: the vectors.
         scales: alpha_k of the blocks, where they have one.
         rng: of the noise.
+        least_scale: alpha below which the law of spacing does not hold.
     """
     blocks = describe_blocks(code)
     scores = torch.tensor([block.gridness.score for block in blocks])
@@ -90,7 +93,8 @@ def inspect_maps(code: PositionCode, scales: Float[Tensor, " blocks"] | None, rn
     }
     figures: dict[str, Callable[[], Figure]] = {"maps": partial(maps_figure, blocks)}
     if scales is not None and len(scales) > 1:
-        metrics["spacing_slope"] = spacing_slope(spacings[scores > HEXAGONAL], scales[scores > HEXAGONAL])
+        lawful = (scores > HEXAGONAL) & (scales >= least_scale)
+        metrics["spacing_slope"] = spacing_slope(spacings[lawful], scales[lawful])
         figures["spacing"] = partial(spacing_figure, blocks, scales)
     return Inspection(metrics, figures)
 
