@@ -24,18 +24,15 @@ MODULES = Job(
 SINGLE = override(
     MODULES,
     recipe=GridCells(
-        batch_size=150,
+        batch_size=200,
         blocks=1,
         smallest_scale=72.0,
         largest_scale=72.0,
         kernel_weight=0.0,
         motion_weights=(0.3, 3.0),
-        motion_rise=2700,
         longest_motion=5.6,
         lr=0.02,
-        lr_updates=4000,
     ),
-    updates=4000,
 )
 DIRECTIONS = override(MODULES, recipe=PathIntegration())
 V1 = override(MODULES, recipe=SimpleCells(), source="cifar10", test_share=0.0, updates=600)
