@@ -4,6 +4,7 @@ A new version of Ray may move these without notice: this is the one file to chan
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ray._common.utils import get_default_system_temp_dir
@@ -11,8 +12,11 @@ from ray._private import worker
 from ray._private.state import actors as actor_table
 from ray._private.state import state as cluster_state
 from ray.actor import ActorHandle
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import _TorchBackend
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+
+from pipeline.distributed.network import use_node_interface
 
 
 def restart_count(handles: Sequence[ActorHandle]) -> int:
@@ -59,3 +63,22 @@ class Trainer(TorchTrainer):  # type: ignore[misc]
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()
         return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
+
+
+class _NodeInterfaceBackend(_TorchBackend):  # type: ignore[misc]
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        worker_group.execute(use_node_interface)
+        super().on_start(worker_group, backend_config)
+
+
+@dataclass
+class LearnerConfig(TorchConfig):  # type: ignore[misc]
+    """Ray Train's process group, over the interfaces of the nodes' addresses in the cluster.
+
+    The interface has its own name on each host, and must be set before Ray makes the group, which has no public hook.
+    """
+
+    @property
+    def backend_cls(self) -> type:
+        """What makes the group."""
+        return _NodeInterfaceBackend

@@ -1,0 +1,205 @@
+"""Hosts on one machine, each in Linux namespaces of its own: to Ray they are machines with a network between them.
+
+A host has its own network address, name, processes, /tmp/ray, /dev/shm and mounts. The switch between the hosts is a
+bridge in a network namespace of its own, so nothing of it exists outside. Namespaces have no names: each lives as long
+as its first process, which the kernel kills when the test process ends, however it ends. So nothing is left behind.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RAY = str(Path(sys.executable).with_name("ray"))
+SUBNET = "10.77.0"
+TOOLS = ("ip", "unshare", "nsenter", "setpriv")
+DIES_WITH_TESTS = ("setpriv", "--pdeathsig", "KILL")
+"""Before a command: the kernel kills it when the process that has started it ends."""
+MEGABYTES = 400
+"""Size of each host's /tmp/ray and /dev/shm."""
+HEALTH_CHECKS = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""Of the head: a host that does not answer is dead after some 12 seconds."""
+
+
+def missing() -> str:
+    """Why there can be no hosts here; empty if there can."""
+    if os.geteuid():
+        return "only root can make network namespaces"
+    if absent := [tool for tool in TOOLS if not shutil.which(tool)]:
+        return f"needs {', '.join(absent)} (apt-get install iproute2 util-linux)"
+    made = subprocess.run(["unshare", "--net", "ip", "link", "add", "br0", "type", "bridge"], capture_output=True)
+    return "" if made.returncode == 0 else f"no bridge can be made here: {made.stderr.decode().strip()}"
+
+
+class Switch:
+    """The bridge that links of hosts are plugged into."""
+
+    def __init__(self):
+        up = "ip link add br0 type bridge && ip link set br0 up && echo up && exec sleep infinity"
+        self.process = _start([*DIES_WITH_TESTS, "unshare", "--net", "sh", "-c", up])
+
+    def ip(self, words: str) -> None:
+        """Run `ip` where the bridge is."""
+        _in_network(self.process.pid, f"ip {words}")
+
+    def close(self) -> None:
+        """Remove the bridge."""
+        _end(self.process)
+
+
+class Host:
+    """One host, which is up. Address 10.77.0.<index>, name node<index>."""
+
+    def __init__(self, switch: Switch, index: int, folder: Path, env: dict[str, str]):
+        self.switch, self.index, self.folder, self.env = switch, index, folder, env
+        self.name, self.address = f"node{index}", f"{SUBNET}.{index}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.boot()
+
+    def boot(self) -> None:
+        """Start it: its first process, its file systems and its link."""
+        os.makedirs("/tmp/ray", exist_ok=True)
+        names = "".join(f"{SUBNET}.{i} node{i}\n" for i in range(1, 10) if i != self.index)
+        (self.folder / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n{names}")
+        script = f"""set -e
+            hostname {self.name}
+            mount -t tmpfs -o size={MEGABYTES}m tmpfs /tmp/ray
+            mount -t tmpfs -o size={MEGABYTES}m tmpfs /dev/shm
+            mount --bind {self.folder}/hosts /etc/hosts
+            ip link set lo up
+            echo up
+            sleep infinity & wait"""
+        spaces = ("--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+        self.process = _start([*DIES_WITH_TESTS, "unshare", *spaces, "sh", "-c", script])
+        self.init = _child(self.process.pid)
+        self.switch.ip(f"link add port{self.index} type veth peer name eth0 netns {self.init}")
+        _in_network(self.init, f"ip addr add {self.address}/24 dev eth0")
+        _in_network(self.init, "ip link set eth0 up")
+        self.connect()
+
+    def connect(self) -> None:
+        """Plug the cable in."""
+        self.switch.ip(f"link set port{self.index} master br0 up")
+
+    def cut(self) -> None:
+        """Cut the cable: what is sent is lost, and nobody is told."""
+        self.switch.ip(f"link set port{self.index} down")
+
+    def power_off(self) -> None:
+        """Cut the power: all processes end at once, and say goodbye to nobody."""
+        self.cut()
+        _end(self.process)
+
+    def popen(self, words: list[str], **settings) -> subprocess.Popen:
+        """Start a command on the host; it ends with the process that is returned."""
+        spaces = ["nsenter", "--target", str(self.init), "--all", f"--wd={ROOT}"]
+        return subprocess.Popen([*DIES_WITH_TESTS, *spaces, "--", *DIES_WITH_TESTS, *words], env=self.env, **settings)
+
+    def run(self, words: list[str], timeout: float = 120) -> subprocess.CompletedProcess:
+        """Run a command on the host to its end."""
+        with self.popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                raise
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def start_ray(self, words: str, **env: str) -> None:
+        """Run `ray start`, and leave its processes to the host."""
+        log = (self.folder / "ray.log").open("a")
+        settings = "--num-gpus=0 --object-store-memory=100000000 --disable-usage-stats"
+        command = ["env", *(f"{k}={v}" for k, v in env.items()), RAY, "start", *words.split(), *settings.split()]
+        with self.popen(command, stdout=log, stderr=log) as process:
+            code = process.wait(timeout=180)
+        assert code == 0, (self.folder / "ray.log").read_text()[-2000:]
+
+
+@contextmanager
+def hosts(count: int, folder: Path, **env: str) -> Iterator[list[Host]]:
+    """`count` hosts on one switch, without Ray.
+
+    Args:
+        count: of hosts.
+        folder: which all see, for their logs and Ray's token.
+        env: more of their environment.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    own = {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": "/tmp",
+        "RAY_worker_niceness": "0",
+        "RAY_max_direct_call_object_size": str(2**20),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "token").write_text("token-of-the-tests-of-thirty-two-characters-or-more")
+    switch, running = Switch(), []
+    try:
+        for i in range(1, count + 1):
+            running.append(Host(switch, i, folder / f"node{i}", kept | own | env))
+        yield running
+    finally:
+        for host in running:
+            _end(host.process)
+        switch.close()
+
+
+def start_cluster(machines: list[Host], cpus: int, head_cpus: int = 0, dashboard: bool = False) -> None:
+    """Start Ray: a head on the first host, and workers of `cpus` CPUs each on the others."""
+    head = machines[0]
+    start_head(head, head_cpus, dashboard)
+    for host in machines[1:]:
+        join_cluster(host, head, cpus)
+
+
+def start_head(head: Host, cpus: int = 0, dashboard: bool = False) -> None:
+    """Start Ray's head; the dashboard, which takes submitted jobs, is ten processes more."""
+    more = f"--dashboard-host={head.address}" if dashboard else "--include-dashboard=false"
+    own = f"--node-ip-address={head.address} --port=6379 --num-cpus={cpus} {more}"
+    head.start_ray(f"--head {own}", **HEALTH_CHECKS)
+
+
+def join_cluster(host: Host, head: Host, cpus: int) -> None:
+    """Start Ray on a worker."""
+    host.start_ray(f"--address={head.address}:6379 --node-ip-address={host.address} --num-cpus={cpus}")
+
+
+def _start(command: list[str]) -> subprocess.Popen:
+    """Start a first process, and wait until it says that it is up."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    assert line == "up\n", f"{command[-1]} ended with {process.wait()}"
+    return process
+
+
+def _child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+def _in_network(pid: int, words: str) -> None:
+    subprocess.run(["nsenter", "--target", str(pid), "--net", *words.split()], check=True)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Kill a first process, and all that lives with it."""
+    init = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in init) and time.monotonic() < deadline:
+        time.sleep(0.02)
