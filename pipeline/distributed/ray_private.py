@@ -5,13 +5,15 @@ A new version of Ray may move these without notice: this is the one file to chan
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray._common.utils import get_default_system_temp_dir
 from ray._private import worker
 from ray._private.state import actors as actor_table
 from ray._private.state import state as cluster_state
+from ray._raylet import GcsClient
 from ray.actor import ActorHandle
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _TorchBackend
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
@@ -36,6 +38,34 @@ def max_cluster_resources() -> dict[str, float] | None:
     """
     resources: dict[str, float] | None = cluster_state.get_max_resources_from_cluster_config()
     return resources
+
+
+class AutoscalerAnswer(NamedTuple):
+    """What the autoscaler, of Ray's version 2, has said."""
+
+    asked: int
+    """Version of the cluster's state, which rises with each request."""
+    answered: int
+    """The version that the autoscaler has looked at last."""
+    refused: bool
+    """Whether it cannot add machines for what was requested then."""
+
+
+def autoscaler_answer(gcs_address: str, seconds: float) -> AutoscalerAnswer | None:
+    """What the cluster's autoscaler has said; None where none is at work, or one of Ray's version 1.
+
+    `ray status` prints it, for people. The autoscaler does not say how far it can grow, only whether it can meet a
+    request. Where nothing adds machines, as after a plain `ray start --head`, it refuses what does not fit.
+    """
+    reply = GetClusterStatusReply.FromString(GcsClient(gcs_address).get_cluster_status(timeout_s=seconds))
+    state = reply.autoscaling_state
+    if not state.autoscaler_state_version:
+        return None
+    asked, answered = (
+        reply.cluster_resource_state.cluster_resource_state_version,
+        state.last_seen_cluster_resource_state_version,
+    )
+    return AutoscalerAnswer(asked, answered, bool(state.infeasible_cluster_resource_constraints))
 
 
 def default_temporary_folder() -> str:

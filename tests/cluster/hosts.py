@@ -22,6 +22,8 @@ DIES_WITH_TESTS = ("setpriv", "--pdeathsig", "KILL")
 """Before a command: the kernel kills it when the process that has started it ends."""
 MEGABYTES = 400
 """Size of each host's /tmp/ray and /dev/shm."""
+COMMON = "--num-gpus=0 --object-store-memory=100000000 --disable-usage-stats"
+"""Flags of every `ray start`."""
 HEALTH_CHECKS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
@@ -118,8 +120,7 @@ class Host:
     def start_ray(self, words: str, **env: str) -> None:
         """Run `ray start`, and leave its processes to the host."""
         log = (self.folder / "ray.log").open("a")
-        settings = "--num-gpus=0 --object-store-memory=100000000 --disable-usage-stats"
-        command = ["env", *(f"{k}={v}" for k, v in env.items()), RAY, "start", *words.split(), *settings.split()]
+        command = ["env", *(f"{k}={v}" for k, v in env.items()), RAY, "start", *words.split(), *COMMON.split()]
         with self.popen(command, stdout=log, stderr=log) as process:
             code = process.wait(timeout=180)
         assert code == 0, (self.folder / "ray.log").read_text()[-2000:]
@@ -173,9 +174,24 @@ def start_head(head: Host, cpus: int = 0, dashboard: bool = False) -> None:
     head.start_ray(f"--head {own}", **HEALTH_CHECKS)
 
 
+PORTS = "--node-manager-port=6380 --object-manager-port=6381 --min-worker-port=10002 --max-worker-port=10999"
+"""Of workers, so that a firewall can leave Ray's own ports open."""
+
+
 def join_cluster(host: Host, head: Host, cpus: int) -> None:
     """Start Ray on a worker."""
-    host.start_ray(f"--address={head.address}:6379 --node-ip-address={host.address} --num-cpus={cpus}")
+    host.start_ray(_worker(host, head, cpus))
+
+
+def keep_joined(host: Host, head: Host, cpus: int) -> None:
+    """Start Ray on a worker again whenever it ends, as a service manager does."""
+    once = f"{RAY} start --block {_worker(host, head, cpus)} {COMMON}"
+    log = (host.folder / "ray.log").open("a")
+    host.popen(["sh", "-c", f"while :; do {once}; sleep 1; done"], stdout=log, stderr=log)
+
+
+def _worker(host: Host, head: Host, cpus: int) -> str:
+    return f"--address={head.address}:6379 --node-ip-address={host.address} --num-cpus={cpus} {PORTS}"
 
 
 def _start(command: list[str]) -> subprocess.Popen:
