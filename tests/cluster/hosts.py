@@ -64,6 +64,7 @@ class Host:
     def __init__(self, switch: Switch, index: int, folder: Path, env: dict[str, str]):
         self.switch, self.index, self.folder, self.env = switch, index, folder, env
         self.name, self.address = f"node{index}", f"{SUBNET}.{index}"
+        self.wire: subprocess.Popen | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.boot()
 
@@ -84,9 +85,12 @@ class Host:
         self.process = _start([*DIES_WITH_TESTS, "unshare", *spaces, "sh", "-c", script])
         self.init = _child(self.process.pid)
         self.switch.ip(f"link add port{self.index} type veth peer name eth0 netns {self.init}")
+        self._set_address()
+        self.connect()
+
+    def _set_address(self) -> None:
         _in_network(self.init, f"ip addr add {self.address}/24 dev eth0")
         _in_network(self.init, "ip link set eth0 up")
-        self.connect()
 
     def connect(self) -> None:
         """Plug the cable in."""
@@ -95,6 +99,15 @@ class Host:
     def cut(self) -> None:
         """Cut the cable: what is sent is lost, and nobody is told."""
         self.switch.ip(f"link set port{self.index} down")
+
+    def slow_down(self, milliseconds: float, loss: float) -> None:
+        """Take a cable that delays what goes through it, each way, and loses a share of it. Before Ray starts."""
+        self.switch.ip(f"link delete port{self.index}")
+        ends = f"{self.init}:eth0", f"{self.switch.process.pid}:port{self.index}"
+        wire = [sys.executable, str(Path(__file__).with_name("slow_wire.py")), *ends, str(milliseconds), str(loss)]
+        self.wire = _start([*DIES_WITH_TESTS, *wire])
+        self._set_address()
+        self.connect()
 
     def power_off(self) -> None:
         """Cut the power: all processes end at once, and say goodbye to nobody."""
@@ -156,6 +169,8 @@ def hosts(count: int, folder: Path, **env: str) -> Iterator[list[Host]]:
     finally:
         for host in running:
             _end(host.process)
+            if host.wire:
+                _end(host.wire)
         switch.close()
 
 

@@ -93,18 +93,6 @@ def test_two_learners_and_four_actors_over_three_hosts_equal_one_process(machine
     print(f"learners on {where['RayTrainWorker']}, actors on {where['ChainActor']}: {len(carried)} hosts")
 
 
-def test_a_run_goes_on_when_the_link_to_a_learner_is_cut(machines, tmp_path, sha):
-    three, out, log = machines(3), tmp_path / "run", tmp_path / "log"
-    hosts.start_cluster(three, cpus=2)
-    process = start(three[0], train(out, "1:2", 2), log)
-    wait_for(lambda: newest_update(out) >= 40, process)
-    three[2].cut()
-    seconds = seconds_to_the_next_update(out, process)
-    finish(process, log)
-    assert sha_of(out) == sha
-    print(f"{seconds:.0f} s from the cut link to the next update")
-
-
 def seconds_to_the_next_update(out, process):
     """How long the run stands still: from now until it logs an update that was not under way."""
     before = newest_update(out)
@@ -117,3 +105,92 @@ def seconds_to_the_next_update(out, process):
 
 def finished(out):
     return (Path(out) / "result.json").exists()
+
+
+@pytest.mark.parametrize("loss", ["cut", "power_off"])
+def test_a_run_goes_on_with_the_learners_that_are_left(machines, tmp_path, sha, loss):
+    three, out, log = machines(3), tmp_path / "run", tmp_path / "log"
+    hosts.start_cluster(three, cpus=2)
+    process = start(three[0], train(out, "1:2", 2), log)
+    wait_for(lambda: newest_update(out) >= 40, process)
+    getattr(three[2], loss)()
+    seconds = seconds_to_the_next_update(out, process)
+    finish(process, log)
+    assert sha_of(out) == sha
+    assert places(three[0])["StatusActor"] == {three[0].address}  # where the driver is, though it has no CPUs
+    print(f"{seconds:.0f} s from the loss ({loss}) to the next update")
+
+
+def test_when_the_head_is_lost_the_same_command_goes_on_under_a_new_one(machines, tmp_path, sha):
+    three, out, log = machines(3), tmp_path / "run", tmp_path / "log"
+    head, words = three[0], train(out, "1:2", 2, "--resume-if-exists --wait-for-resources 300")
+    hosts.start_head(head)
+    for host in three[1:]:
+        hosts.keep_joined(host, head, cpus=2)
+    process = start(head, words, log)
+    wait_for(lambda: newest_update(out) >= 40, process)
+    head.power_off()
+    process.wait(timeout=60)
+    head.boot()
+    hosts.start_head(head)
+    began, before = time.monotonic(), newest_update(out)
+    process = start(head, words, log)
+    wait_for(lambda: newest_update(out) > before or finished(out), process, 600)
+    print(f"{time.monotonic() - began:.0f} s from the new head to the next update: the workers come back by themselves")
+    finish(process, log)
+    assert sha_of(out) == sha
+
+
+def test_a_command_whose_own_host_is_cut_off_ends_in_one_line_and_goes_on_elsewhere(machines, tmp_path, sha):
+    """Ray Train's controller is on the host of the driver."""
+    three, out, log = machines(3), tmp_path / "run", tmp_path / "log"
+    hosts.start_cluster(three, cpus=2)
+    words = train(out, "1:2", 2, "--resume-if-exists")
+    process = start(three[2], words, log)
+    wait_for(lambda: newest_update(out) >= 40, process)
+    assert places(three[0])["TrainController"] == {three[2].address}
+    three[2].cut()
+    began = time.monotonic()
+    assert process.wait(timeout=120) == 1
+    assert log.read_text().strip().splitlines()[-1].startswith("error: Ray has gone away")
+    print(f"{time.monotonic() - began:.0f} s from the cut to the end of the command")
+    finish(start(three[0], words, log), log)
+    assert sha_of(out) == sha
+
+
+def test_a_job_is_submitted_from_a_host_outside_the_cluster(machines, tmp_path, sha):
+    *three, fourth = machines(4)
+    hosts.start_cluster(three, cpus=2, dashboard=True)
+    out = tmp_path / "run"
+    submit = [hosts.RAY, "job", "submit", f"--address=http://{three[0].address}:8265", f"--working-dir={hosts.ROOT}"]
+    done = fourth.run([*submit, "--", *train(out, 2, 4)], timeout=550)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert sha_of(out) == sha
+
+
+def seconds_to_connect(host, other):
+    """How long a host takes to learn that nobody listens at a port of another one."""
+    attempt = f"import socket; socket.create_connection(('{other.address}', 9), timeout=5)"
+    began = time.monotonic()
+    assert "Connection refused" in host.run([sys.executable, "-c", attempt]).stderr
+    return time.monotonic() - began
+
+
+def test_a_slow_link_that_loses_packets_changes_nothing(machines, tmp_path, sha):
+    three, out, log = machines(3), tmp_path / "run", tmp_path / "log"
+    three[2].slow_down(50, 0.01)
+    assert seconds_to_connect(three[0], three[2]) >= 0.1  # there and back
+    hosts.start_cluster(three, cpus=2)
+    finish(start(three[0], train(out, 2, 4), log), log)
+    assert sha_of(out) == sha
+
+
+def test_a_full_disk_on_a_worker_changes_nothing(machines, tmp_path, sha):
+    three, out, log = machines(3), tmp_path / "run", tmp_path / "log"
+    hosts.start_cluster(three, cpus=2)
+    process = start(three[0], train(out, "1:2", 2), log)
+    wait_for(lambda: newest_update(out) >= 40, process)
+    full = three[2].run(["dd", "if=/dev/zero", "of=/tmp/ray/full", "bs=1M"])
+    assert "No space left on device" in full.stderr
+    finish(process, log)
+    assert sha_of(out) == sha
