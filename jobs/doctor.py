@@ -116,28 +116,29 @@ def _end(args: Doctor, findings: list[dict[str, Any]]) -> int:
 def _examine(args: Doctor, hung: threading.Event) -> Iterator[tuple["Finding", float]]:
     """The findings, with the seconds that each took. `hung` is set where a check has not ended."""
     from pipeline.distributed import cluster, doctor
+    from pipeline.distributed.probe import probes
 
     began = time.monotonic()
     with cluster.connected():
         yield doctor.look_at_ray(), time.monotonic() - began
         yield doctor.look_at_nodes(args.nodes), 0.0
-        with doctor.probes(args.seconds) as (probes, faults):
+        with probes(args.seconds) as (asked, faults):
             if faults:
                 yield doctor.processes(faults), args.seconds
-            if not probes:
+            if not asked:
                 return
-            for name, check in _checks(args, probes).items():
+            for name, check in _checks(args, asked).items():
                 began = time.monotonic()
                 yield _bounded(name, check, args.seconds, hung), time.monotonic() - began
 
 
-def _checks(args: Doctor, probes: dict[str, Any]) -> dict[str, Callable[[], "Finding"]]:
+def _checks(args: Doctor, asked: dict[str, Any]) -> dict[str, Callable[[], "Finding"]]:
     """The checks that ask every node, in their order."""
     from pipeline.distributed import doctor
 
     x = np.random.default_rng(0).random((8, *SPEC.shape), np.float32)
     task = ChainTask(RECIPE.sample_chain, Lane(0, 1), np.arange(8), x, None, RECIPE.langevin, 0, 0)
-    ask: dict[str, Any] = {"asked": probes, "seconds": args.seconds}
+    ask: dict[str, Any] = {"asked": asked, "seconds": args.seconds}
     return {
         "versions": partial(doctor.check_versions, **ask),
         "clocks": partial(doctor.check_clocks, **ask),

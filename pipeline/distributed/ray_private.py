@@ -11,7 +11,7 @@ from ray._common.utils import get_default_system_temp_dir
 from ray._private import worker
 from ray._private.state import actors as actor_table
 from ray._private.state import state as cluster_state
-from ray._raylet import GcsClient
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.actor import ActorHandle
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 from ray.train.torch import TorchConfig, TorchTrainer
