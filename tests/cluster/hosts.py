@@ -24,6 +24,8 @@ MEGABYTES = 400
 """Size of each host's /tmp/ray and /dev/shm."""
 COMMON = "--num-gpus=0 --object-store-memory=100000000 --disable-usage-stats"
 """Flags of every `ray start`."""
+STARTS = 3
+"""Attempts to start Ray on a host."""
 HEALTH_CHECKS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
@@ -52,6 +54,11 @@ class Switch:
     def ip(self, words: str) -> None:
         """Run `ip` where the bridge is."""
         _in_network(self.process.pid, f"ip {words}")
+
+    def remove(self, port: str) -> None:
+        """Remove a port now, if it is there; the kernel takes its time once the host has gone."""
+        words = ["nsenter", "--target", str(self.process.pid), "--net", "ip", "link", "delete", port]
+        subprocess.run(words, capture_output=True)
 
     def close(self) -> None:
         """Remove the bridge."""
@@ -102,7 +109,7 @@ class Host:
 
     def slow_down(self, milliseconds: float, loss: float) -> None:
         """Take a cable that delays what goes through it, each way, and loses a share of it. Before Ray starts."""
-        self.switch.ip(f"link delete port{self.index}")
+        self.switch.remove(f"port{self.index}")
         ends = f"{self.init}:eth0", f"{self.switch.process.pid}:port{self.index}"
         wire = [sys.executable, str(Path(__file__).with_name("slow_wire.py")), *ends, str(milliseconds), str(loss)]
         self.wire = _start([*DIES_WITH_TESTS, *wire])
@@ -113,6 +120,7 @@ class Host:
         """Cut the power: all processes end at once, and say goodbye to nobody."""
         self.cut()
         _end(self.process)
+        self.switch.remove(f"port{self.index}")
 
     def popen(self, words: list[str], **settings) -> subprocess.Popen:
         """Start a command on the host; it ends with the process that is returned."""
@@ -131,12 +139,18 @@ class Host:
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def start_ray(self, words: str, **env: str) -> None:
-        """Run `ray start`, and leave its processes to the host."""
-        log = (self.folder / "ray.log").open("a")
+        """Run `ray start`, and leave its processes to the host.
+
+        Ray gives its processes 30 s to start, which may be too little on a machine at work: then the host boots again.
+        """
         command = ["env", *(f"{k}={v}" for k, v in env.items()), RAY, "start", *words.split(), *COMMON.split()]
-        with self.popen(command, stdout=log, stderr=log) as process:
-            code = process.wait(timeout=180)
-        assert code == 0, (self.folder / "ray.log").read_text()[-2000:]
+        for _ in range(STARTS):
+            with (self.folder / "ray.log").open("a") as log, self.popen(command, stdout=log, stderr=log) as process:
+                if process.wait(timeout=180) == 0:
+                    return
+            self.power_off()
+            self.boot()
+        raise AssertionError((self.folder / "ray.log").read_text()[-2000:])
 
 
 @contextmanager
