@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 QUESTIONS, GRACE_SECONDS = 3, 10.0
 """How many answers a check may wait for, and how long it may take beyond them."""
 TOKEN = "set RAY_AUTH_MODE=token, and copy the head's token (`ray get-auth-token`) to the file RAY_AUTH_TOKEN_PATH"
+REFUSED = "failed to connect to ray cluster"
+"""What Ray says where the port is open, but the token is another one."""
 ADDRESS = "start the head (`ray start --head`), join this machine to it, and set RAY_ADDRESS=HEAD:6379"
 ENVIRONMENT = "activate the environment that Ray was started in"
 RECIPE = ShortRun(langevin=Langevin(steps=5, drift=1.0, noise=0.01), width=4)
@@ -98,7 +100,7 @@ def _line(finding: "Finding") -> str:
 
 def _advice(error: str) -> str:
     """What to do about an error of connecting."""
-    if "token" in error.lower() or "auth" in error.lower():
+    if any(word in error.lower() for word in ("token", "auth", REFUSED)):
         return TOKEN
     return ENVIRONMENT if "mismatch" in error.lower() else ADDRESS
 

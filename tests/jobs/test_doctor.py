@@ -67,6 +67,7 @@ def test_without_a_cluster_there_is_one_line_that_says_what_to_do(command, monke
     ("error", "advice"),
     [
         ("InvalidAuthToken: Authentication token is missing", TOKEN),
+        ("Failed to connect to Ray cluster at 10.0.0.1:6379", TOKEN),
         ("Version mismatch: The cluster was started with:", ENVIRONMENT),
         ("Connection refused", ADDRESS),
     ],
