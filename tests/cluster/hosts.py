@@ -22,8 +22,12 @@ DIES_WITH_TESTS = ("setpriv", "--pdeathsig", "KILL")
 """Before a command: the kernel kills it when the process that has started it ends."""
 MEGABYTES = 400
 """Size of each host's /tmp/ray and /dev/shm."""
-COMMON = "--num-gpus=0 --object-store-memory=100000000 --disable-usage-stats"
-"""Flags of every `ray start`."""
+COMMON = (
+    "--num-gpus=0 --object-store-memory=100000000 --disable-usage-stats --metrics-export-port=8081"
+    " --dashboard-agent-listen-port=52365 --dashboard-agent-grpc-port=52366 --runtime-env-agent-port=52367"
+)
+"""Flags of every `ray start`. Where ports are given, the raylet need not wait for those that its agents choose: it dies
+after 30 s, which is too little on a machine at work."""
 HEALTH_CHECKS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
