@@ -1,5 +1,6 @@
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,6 +95,9 @@ def autoscaler(monkeypatch):
 
     def make(most):
         monkeypatch.setattr(cluster, "request_resources", lambda bundles: requests.append(bundles))
+        monkeypatch.setattr(cluster, "max_cluster_resources", lambda: None)
+        monkeypatch.setattr(cluster, "_machines", lambda: [{"CPU": 2.0}])
+        monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address="127.0.0.1:1"))
         answer = lambda *_: AutoscalerAnswer(len(requests), len(requests), len(requests[-1]) > most)  # noqa: E731
         monkeypatch.setattr(cluster, "autoscaler_answer", answer)
         return requests
@@ -101,7 +105,7 @@ def autoscaler(monkeypatch):
     return make
 
 
-def test_an_autoscaling_cluster_is_waited_for_without_a_flag(ray_session, small, autoscaler, monkeypatch, capsys):
+def test_an_autoscaling_cluster_is_waited_for_without_a_flag(small, autoscaler, monkeypatch, capsys):
     requests = autoscaler(most=8)
     job, big = override(small, actors=4, cpus_per_actor=1.0), [{"CPU": 2.0}] * 2
     machines = iter([[{"CPU": 1.0}], [{"CPU": 1.0}], big])
@@ -111,7 +115,7 @@ def test_an_autoscaling_cluster_is_waited_for_without_a_flag(ray_session, small,
     assert requests[-2:] == [job_bundles(job), []]
 
 
-def test_an_autoscaler_is_asked_for_the_most_learners_and_then_for_the_fewest(ray_session, small, autoscaler):
+def test_an_autoscaler_is_asked_for_the_most_learners_and_then_for_the_fewest(small, autoscaler):
     requests = autoscaler(most=2)
     job = override(small, learners=Range(2, 3))
     assert cluster._accepted_request(job) == job_bundles(job)
@@ -119,7 +123,7 @@ def test_an_autoscaler_is_asked_for_the_most_learners_and_then_for_the_fewest(ra
     assert cluster._accepted_request(override(small, learners=3)) == []
 
 
-def test_what_an_autoscaler_refuses_fails_without_waiting(ray_session, small, autoscaler):
+def test_what_an_autoscaler_refuses_fails_without_waiting(small, autoscaler):
     requests = autoscaler(most=2)
     with pytest.raises(InputError, match=r"need 40 CPU \(2 there\); lower actors"):
         wait_for_resources(override(small, actors=4, cpus_per_actor=10.0))
