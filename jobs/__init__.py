@@ -38,6 +38,7 @@ COMMANDS = {
     "path_integration": "Walk paths, and follow them by motions of a run's vectors alone",
     "ensemble": "Compare classifiers that a hypernetwork samples with independently trained ones",
     "distill": "Distil an ensemble that a hypernetwork samples into one classifier",
+    "doctor": "Look at a cluster, and say what is wrong with it and what to do",
     "report": "Write runs and searches into one HTML page that needs nothing else",
     "search": "Search the settings of an experiment on Ray Tune",
     "studies.transport": "How chains mix in a flow's latent space and in data space",

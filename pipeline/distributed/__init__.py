@@ -19,6 +19,9 @@ RAY_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Seconds until the driver notices that the learners have finished; Ray's default is 2.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Seconds to wait for room for a group of learners. After a machine is lost, Ray decides on a view of the cluster
+    # that is up to 20 s old, and waits in vain for as many learners as before; then it tries fewer. Its default is 60.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
     # Trials write their own TensorBoard files.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Ctrl-C ends the command at once; jobs.resume continues the search.

@@ -19,7 +19,12 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from pipeline import stop
-from pipeline.distributed.ray_private import default_temporary_folder, has_dead_processes, max_cluster_resources
+from pipeline.distributed.ray_private import (
+    autoscaler_answer,
+    default_temporary_folder,
+    has_dead_processes,
+    max_cluster_resources,
+)
 from pipeline.errors import InputError, RunError, Stopped
 from pipeline.progress import doing
 from pipeline.runs.job import Job, Range
@@ -33,6 +38,8 @@ WATCH_SECONDS = 0.5
 """Between two checks whether Ray is still there."""
 AUTOSCALE_SECONDS = 1200.0
 """How long to wait for a cluster that adds machines by itself, where wait_for_resources is 0."""
+ANSWER_SECONDS = 20.0
+"""How long to wait until the autoscaler says whether it can add machines; it looks every 5 s."""
 
 
 @contextmanager
@@ -192,14 +199,13 @@ def wait_for_resources(job: Job[Any]) -> None:
         if in_use := missing_resources(wanted, [ray.available_resources()]):
             print(f"{who} {in_use}: waiting until other jobs free it", file=sys.stderr)
         return
-    limit = max_cluster_resources()
-    grows = limit is not None and not missing_resources(wanted, [limit])
-    seconds = job.resources.wait_for_resources or (AUTOSCALE_SECONDS if grows else 0)
-    if not seconds:
-        raise InputError(f"{who} {missing}; lower actors or cpus_per_actor, or set wait_for_resources")
-    print(f"{who} {missing}: waiting up to {seconds:g} s", file=sys.stderr)
-    request_resources(bundles=job_bundles(job, most=True))
     try:
+        request = _accepted_request(job)
+        seconds = job.resources.wait_for_resources or (AUTOSCALE_SECONDS if request else 0)
+        if not seconds:
+            raise InputError(f"{who} {missing}; lower actors or cpus_per_actor, or set wait_for_resources")
+        print(f"{who} {missing}: waiting up to {seconds:g} s", file=sys.stderr)
+        request_resources(bundles=request or job_bundles(job, most=True))
         deadline = time.monotonic() + seconds
         while missing := missing_resources(wanted, _machines()):
             if time.monotonic() > deadline:
@@ -207,6 +213,29 @@ def wait_for_resources(job: Job[Any]) -> None:
             time.sleep(min(1.0, seconds))
     finally:
         request_resources(bundles=[])
+
+
+def _accepted_request(job: Job[Any]) -> list[Bundle]:
+    """The most that the cluster will add machines for, of what the job can use; empty where it adds none for it."""
+    most, least = job_bundles(job, most=True), job_bundles(job)
+    requests = [most, least] if most != least else [least]
+    if limit := max_cluster_resources():
+        return next((request for request in requests if not missing_resources(request, [limit])), [])
+    return next((request for request in requests if _autoscaler_accepts(request)), [])
+
+
+def _autoscaler_accepts(request: list[Bundle]) -> bool:
+    """Ask the autoscaler, if there is one, whether it can add the machines for a request, and leave it requested."""
+    address = ray.get_runtime_context().gcs_address
+    if autoscaler_answer(address, ANSWER_SECONDS) is None:
+        return False
+    request_resources(bundles=request)
+    first, deadline = autoscaler_answer(address, ANSWER_SECONDS), time.monotonic() + ANSWER_SECONDS
+    while (answer := autoscaler_answer(address, ANSWER_SECONDS)) and first and time.monotonic() < deadline:
+        if answer.answered >= first.asked:
+            return not answer.refused
+        time.sleep(0.5)
+    return False
 
 
 def _machines() -> list[Bundle]:

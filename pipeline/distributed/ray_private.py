@@ -4,15 +4,21 @@ A new version of Ray may move these without notice: this is the one file to chan
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from ray._common.utils import get_default_system_temp_dir
 from ray._private import worker
 from ray._private.state import actors as actor_table
 from ray._private.state import state as cluster_state
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.actor import ActorHandle
-from ray.train.torch import TorchTrainer
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import _TorchBackend
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+
+from pipeline.distributed.network import use_node_interface
 
 
 def restart_count(handles: Sequence[ActorHandle]) -> int:
@@ -32,6 +38,34 @@ def max_cluster_resources() -> dict[str, float] | None:
     """
     resources: dict[str, float] | None = cluster_state.get_max_resources_from_cluster_config()
     return resources
+
+
+class AutoscalerAnswer(NamedTuple):
+    """What the autoscaler, of Ray's version 2, has said."""
+
+    asked: int
+    """Version of the cluster's state, which rises with each request."""
+    answered: int
+    """The version that the autoscaler has looked at last."""
+    refused: bool
+    """Whether it cannot add machines for what was requested then."""
+
+
+def autoscaler_answer(gcs_address: str, seconds: float) -> AutoscalerAnswer | None:
+    """What the cluster's autoscaler has said; None where none is at work, or one of Ray's version 1.
+
+    `ray status` prints it, for people. The autoscaler does not say how far it can grow, only whether it can meet a
+    request. Where nothing adds machines, as after a plain `ray start --head`, it refuses what does not fit.
+    """
+    reply = GetClusterStatusReply.FromString(GcsClient(gcs_address).get_cluster_status(timeout_s=seconds))
+    state = reply.autoscaling_state
+    if not state.autoscaler_state_version:
+        return None
+    asked, answered = (
+        reply.cluster_resource_state.cluster_resource_state_version,
+        state.last_seen_cluster_resource_state_version,
+    )
+    return AutoscalerAnswer(asked, answered, bool(state.infeasible_cluster_resource_constraints))
 
 
 def default_temporary_folder() -> str:
@@ -59,3 +93,22 @@ class Trainer(TorchTrainer):  # type: ignore[misc]
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()
         return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
+
+
+class _NodeInterfaceBackend(_TorchBackend):  # type: ignore[misc]
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        worker_group.execute(use_node_interface)
+        super().on_start(worker_group, backend_config)
+
+
+@dataclass
+class LearnerConfig(TorchConfig):  # type: ignore[misc]
+    """Ray Train's process group, over the interfaces of the nodes' addresses in the cluster.
+
+    The interface has its own name on each host, and must be set before Ray makes the group, which has no public hook.
+    """
+
+    @property
+    def backend_cls(self) -> type:
+        """What makes the group."""
+        return _NodeInterfaceBackend

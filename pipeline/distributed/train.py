@@ -12,7 +12,6 @@ import ray.train.torch
 import torch
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig
 
 from pipeline.batch import Spec
 from pipeline.chains.local_pool import LocalPool, Pool
@@ -20,7 +19,7 @@ from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.actors import start_chain_actors
 from pipeline.distributed.aside import call_aside, guarded
 from pipeline.distributed.observe import observers
-from pipeline.distributed.ray_private import Trainer, restart_count
+from pipeline.distributed.ray_private import LearnerConfig, Trainer, restart_count
 from pipeline.distributed.status import RemoteProgress, RemoteRequest, status_actor
 from pipeline.errors import Diverged, LearnersLost, RunError, RunWriteError, Stopped
 from pipeline.process import configure_process
@@ -155,7 +154,7 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> Trainer:
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": resources.cpus_per_learner, "GPU": gpus},
         ),
-        torch_config=TorchConfig(backend="nccl" if gpus >= 1 else "gloo"),  # nccl needs one GPU per rank
+        torch_config=LearnerConfig(backend="nccl" if gpus >= 1 else "gloo"),  # nccl needs one GPU per rank
         run_config=RunConfig(
             name=str(time.time_ns()),  # new each time, since Ray would resume a run of the same name
             storage_path=storage.path,

@@ -1,9 +1,10 @@
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from pipeline.distributed import RAY_ENVIRONMENT
+from pipeline.distributed import RAY_ENVIRONMENT, cluster
 from pipeline.distributed.cluster import (
     _connect,
     bundles,
@@ -12,6 +13,8 @@ from pipeline.distributed.cluster import (
     missing_resources,
     wait_for_resources,
 )
+from pipeline.distributed.network import use_node_interface
+from pipeline.distributed.ray_private import AutoscalerAnswer
 from pipeline.errors import InputError
 from pipeline.runs.job import Range, override
 
@@ -69,3 +72,59 @@ def test_waiting_ends_at_the_deadline(ray_session, small, capsys):
 def test_an_address_where_no_cluster_is_is_refused(address):
     with pytest.raises(InputError, match="RAY_ADDRESS="):
         _connect(address)
+
+
+def test_learners_talk_over_the_interface_of_their_nodes_address(monkeypatch):
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "chosen")
+    use_node_interface()
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "chosen"
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    use_node_interface()
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "lo"
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "203.0.113.1")  # of no interface here
+    use_node_interface()
+    assert "GLOO_SOCKET_IFNAME" not in os.environ
+
+
+@pytest.fixture
+def autoscaler(monkeypatch):
+    """An autoscaler that can add machines for so many bundles; the requests that it has had."""
+    requests = [[]]
+
+    def make(most):
+        monkeypatch.setattr(cluster, "request_resources", lambda bundles: requests.append(bundles))
+        monkeypatch.setattr(cluster, "max_cluster_resources", lambda: None)
+        monkeypatch.setattr(cluster, "_machines", lambda: [{"CPU": 2.0}])
+        monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address="127.0.0.1:1"))
+        answer = lambda *_: AutoscalerAnswer(len(requests), len(requests), len(requests[-1]) > most)  # noqa: E731
+        monkeypatch.setattr(cluster, "autoscaler_answer", answer)
+        return requests
+
+    return make
+
+
+def test_an_autoscaling_cluster_is_waited_for_without_a_flag(small, autoscaler, monkeypatch, capsys):
+    requests = autoscaler(most=8)
+    job, big = override(small, actors=4, cpus_per_actor=1.0), [{"CPU": 2.0}] * 2
+    machines = iter([[{"CPU": 1.0}], [{"CPU": 1.0}], big])
+    monkeypatch.setattr(cluster, "_machines", lambda: next(machines))
+    wait_for_resources(job)
+    assert "waiting up to 1200 s" in capsys.readouterr().err
+    assert requests[-2:] == [job_bundles(job), []]
+
+
+def test_an_autoscaler_is_asked_for_the_most_learners_and_then_for_the_fewest(small, autoscaler):
+    requests = autoscaler(most=2)
+    job = override(small, learners=Range(2, 3))
+    assert cluster._accepted_request(job) == job_bundles(job)
+    assert requests[-2:] == [job_bundles(job, most=True), job_bundles(job)]
+    assert cluster._accepted_request(override(small, learners=3)) == []
+
+
+def test_what_an_autoscaler_refuses_fails_without_waiting(small, autoscaler):
+    requests = autoscaler(most=2)
+    with pytest.raises(InputError, match=r"need 40 CPU \(2 there\); lower actors"):
+        wait_for_resources(override(small, actors=4, cpus_per_actor=10.0))
+    assert requests[-1] == []
