@@ -84,7 +84,7 @@ class SlurmSite:
         """The id of a job of the project's batch file, submitted in the site's folder."""
         own = {
             "EBM_ENVIRONMENT": sys.prefix,
-            "EBM_SCRATCH": f"{self.folder}/scratch",
+            "EBM_SCRATCH": "/mnt",
             "EBM_STORE_BYTES": "100000000",
             "PYTHONPATH": str(REPOSITORY),
         }

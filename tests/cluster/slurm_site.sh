@@ -30,8 +30,7 @@ if [ "$#" -eq 1 ]; then # the controller
 else # node n$2
   hostname "n$2"
   mount -t tmpfs tmpfs /dev/shm
-  mkdir -p "$folder/scratch"
-  mount -t tmpfs tmpfs "$folder/scratch"
+  mount -t tmpfs tmpfs /mnt # scratch, whose name is short enough for sockets in it
   until ip link show eth0 >/dev/null 2>&1; do sleep .1; done
   ip link set lo up
   ip address add "10.78.0.$2/24" dev eth0
