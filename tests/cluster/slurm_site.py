@@ -106,7 +106,7 @@ class SlurmSite:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"{self.state(job)}\n{self.log(job)}"
-            time.sleep(0.5)
+            time.sleep(1)
 
 
 @contextmanager

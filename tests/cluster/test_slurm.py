@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=f"a Slurm site needs {mi
 JOB = "short_run digits --batch-size 16 --width 4 --lanes 2 --eval-samples 0 --checkpoint-every 5 --log-every 1"
 ONE_NODE = "--learners 0 --actors 1 --cpus-per-actor .5"
 TWO_NODES = "--learners 2 --actors 2 --cpus-per-learner 1 --cpus-per-actor .5"
-LONG = f"{JOB} --steps 20 --updates 200"
+LONG = f"{JOB} --steps 20 --updates 100"
 CALM = {"RAY_worker_niceness": "0"}
 
 
