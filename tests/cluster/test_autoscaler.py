@@ -8,12 +8,12 @@ import time
 import pytest
 import yaml
 from hosts import ROOT, hosts, missing
+from watch import watch
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
 
 HEAD_ID = "f" * 51 + "00000"
 """By which the fake provider knows the head."""
-ALIVE = "import ray; ray.init(logging_level='error'); print(sum(node['Alive'] for node in ray.nodes()))"
 JOB = "digits --steps 5 --width 4 --batch-size 16 --updates 30 --eval-samples 0 --lanes 4 --checkpoint-every 10"
 
 
@@ -50,11 +50,6 @@ def autoscaling(folder):
     return folder / "fake.yaml"
 
 
-def machines(head):
-    shown = head.run(["env", f"RAY_ADDRESS={head.address}:6379", sys.executable, "-c", ALIVE])
-    return int(shown.stdout) if shown.returncode == 0 else 0
-
-
 def test_a_cluster_grows_for_a_run_and_shrinks_after_it(tmp_path):
     plain = tmp_path / "plain"
     command = [sys.executable, "-m", "jobs.short_run", *JOB.split()]
@@ -70,19 +65,15 @@ def test_a_cluster_grows_for_a_run_and_shrinks_after_it(tmp_path):
             RAY_CLOUD_INSTANCE_ID=HEAD_ID,
             RAY_OVERRIDE_NODE_ID_FOR_TESTING=HEAD_ID,
         )
-        assert machines(head) == 1
-        flags = f"--learners 0 --actors 4 --cpus-per-actor 1 --wait-for-resources 240 --out {tmp_path}/run"
-        began, most = time.monotonic(), 1
-        with head.popen(["env", f"RAY_ADDRESS={head.address}:6379", *command, *flags.split()]) as run:
-            while run.poll() is None and time.monotonic() - began < 400:
-                most = max(most, machines(head))
-                time.sleep(1)
-            assert run.returncode == 0
-        assert most == 3
-        ended = time.monotonic()
-        while machines(head) > 1:
-            assert time.monotonic() - ended < 240
-            time.sleep(2)
-        print(f"three machines for a run of {ended - began:.0f} s; one again {time.monotonic() - ended:.0f} s after it")
+        with watch(head, tmp_path / "count") as machines:
+            machines.wait_for(1, 120)
+            began = time.monotonic()
+            flags = f"--learners 0 --actors 4 --cpus-per-actor 1 --wait-for-resources 240 --out {tmp_path}/run"
+            ran = head.run(["env", f"RAY_ADDRESS={head.address}:6379", *command, *flags.split()], timeout=600)
+            assert ran.returncode == 0, ran.stderr
+            assert max(machines.numbers()) == 3
+            ended = time.monotonic()
+            shrunk = machines.wait_for(1, 240)
+        print(f"three machines for a run of {ended - began:.0f} s; one again {shrunk:.0f} s after it")
     sha = [json.loads((folder / "result.json").read_text())["weights_sha256"] for folder in (plain, tmp_path / "run")]
     assert sha[0] == sha[1]

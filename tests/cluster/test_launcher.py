@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 from hosts import RAY, ROOT, hosts, missing
+from watch import watch
 
 LACKS = missing() or ", ".join(
     name for name in ("sshd", "ssh", "rsync") if not shutil.which(name, path="/usr/sbin:/usr/bin")
 )
 pytestmark = pytest.mark.skipif(bool(LACKS), reason=f"needs {LACKS} (apt-get install openssh-server rsync)")
-
-ALIVE = "import ray; ray.init(logging_level='error'); print(sum(node['Alive'] for node in ray.nodes()))"
 
 
 def serve_ssh(host, folder):
@@ -63,14 +62,13 @@ def test_own_machines_come_up_over_ssh_and_run(tmp_path):
             f"RAY_ADDRESS={head.address}:6379",
         ]
         up = head.run(
-            [*environment, RAY, "up", "--yes", "--no-config-cache", str(tmp_path / "local.yaml")], timeout=400
+            [*environment[:-1], RAY, "up", "--yes", "--no-config-cache", str(tmp_path / "local.yaml")], timeout=400
         )
         assert up.returncode == 0, up.stdout[-3000:] + up.stderr[-3000:]
         upped = time.monotonic()
-        while (shown := head.run([*environment, sys.executable, "-c", ALIVE])).stdout.strip() != "2":
-            assert time.monotonic() - upped < 300, shown.stderr + up.stdout[-3000:]
-            time.sleep(3)
-        print(f"head after {upped - began:.0f} s, worker {time.monotonic() - upped:.0f} s later")
+        with watch(head, tmp_path / "count") as machines:
+            later = machines.wait_for(2, 400)
+        print(f"head after {upped - began:.0f} s, worker {later:.0f} s later")
         assert (keys / "home2/.ray/auth_token").read_text() == (home / ".ray/auth_token").read_text()
         flags = "--steps 5 --width 4 --batch-size 16 --updates 5 --eval-samples 0 --learners 0 --actors 2 --lanes 2"
         words = [sys.executable, "-m", "jobs.short_run", "digits", *flags.split(), "--cpus-per-actor", ".25"]

@@ -8,11 +8,11 @@ import time
 
 import pytest
 from hosts import ROOT, hosts, missing
+from watch import watch
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
 
 HERE = ROOT / "cluster/on_premises"
-COUNT = "import ray; ray.init(logging_level='error'); print(sum(node['Alive'] for node in ray.nodes()))"
 
 
 def settings_in(folder, head):
@@ -25,44 +25,28 @@ def settings_in(folder, head):
     return str(folder / "ebm.env")
 
 
-def alive(host, head):
-    """How many machines the cluster has; 0 while it does not answer."""
-    shown = host.run(["env", f"RAY_ADDRESS={head}:6379", sys.executable, "-c", COUNT])
-    return int(shown.stdout) if shown.returncode == 0 else 0
-
-
-def wait_for(count, head, seconds):
-    """The seconds until the cluster has so many machines."""
-    began = time.monotonic()
-    while (there := alive(head, head.address)) != count:
-        assert time.monotonic() - began < seconds, f"{there} machines, not {count}"
-        time.sleep(2)
-    return time.monotonic() - began
-
-
 def test_a_worker_that_was_cut_off_comes_back(tmp_path):
-    with hosts(2, tmp_path / "hosts") as (head, worker):
+    with hosts(2, tmp_path / "hosts") as (head, worker), watch(head, tmp_path / "count") as machines:
         settings = settings_in(tmp_path / "hosts", head.address)
-        logs = [(tmp_path / name).open("w") for name in ("head.log", "worker.log")]
-        start = lambda host, role, log: host.popen([f"{HERE}/supervise.sh", role, settings], stdout=log, stderr=log)  # noqa: E731
-        services = [start(head, "head", logs[0])]
-        wait_for(1, head, 180)
-        services.append(start(worker, "worker", logs[1]))
-        wait_for(2, head, 180)
+        services = []
+        for host, role in ((head, "head"), (worker, "worker")):
+            log = (tmp_path / f"{role}.log").open("w")
+            services.append(host.popen([f"{HERE}/supervise.sh", role, settings], stdout=log, stderr=log))
+            machines.wait_for(len(services), 400)
         worker.cut()
-        lost = wait_for(1, head, 120)
+        lost = machines.wait_for(1, 120)
         time.sleep(20)
         worker.connect()
-        back = wait_for(2, head, 420)
+        back = machines.wait_for(2, 600)
         print(f"a machine that was cut off is lost after {lost:.0f} s; linked again, it is back after {back:.0f} s")
-        out = tmp_path / "run"
         flags = "--steps 5 --width 4 --batch-size 16 --updates 10 --eval-samples 0 --learners 0 --actors 2 --lanes 2"
-        words = [sys.executable, "-m", "jobs.short_run", "digits", *flags.split(), "--out", str(out)]
+        words = [sys.executable, "-m", "jobs.short_run", "digits", *flags.split(), "--out", str(tmp_path / "run")]
         ran = head.run(["env", f"RAY_ADDRESS={head.address}:6379", *words], timeout=400)
         assert ran.returncode == 0, ran.stderr
-        assert json.loads((out / "result.json").read_text())["updates"] == 10
+        assert json.loads((tmp_path / "run/result.json").read_text())["updates"] == 10
         for service in services:
             service.terminate()
+            service.wait()
     assert "Ray has ended with code" in (tmp_path / "worker.log").read_text()
 
 

@@ -38,6 +38,11 @@ def test_ray_accepts_every_file(name):
     assert any("RAY_AUTH_MODE=token" in one for one in options)
 
 
+@pytest.mark.parametrize(("name", "library"), [("aws", "boto3"), ("azure", "azure-mgmt"), ("gcp", "google-api-python")])
+def test_the_head_gets_the_library_of_its_cloud(name, library):
+    assert any(library in line for line in prepared(read(name))["head_setup_commands"])  # the image has none
+
+
 @pytest.mark.parametrize("name", CLOUDS)
 def test_clouds_have_a_head_without_work_and_spot_workers(name):
     config = prepared(read(name))
