@@ -48,6 +48,7 @@ def test_own_machines_come_up_over_ssh_and_run(tmp_path):
             "~/.ssh/id_ed25519": f"{keys}/id",
             "workers: 2": "workers: 1",
             "/opt/ebm": sys.prefix,
+            "RAY_AUTH_MODE=token": "RAY_AUTH_MODE=token RAY_worker_niceness=0",
             "- ray stop": "- 'true'",  # each host is new; and tests never stop a Ray by name
             "--disable-usage-stats": "--disable-usage-stats --object-store-memory=100000000",
         }.items():

@@ -112,8 +112,9 @@ def test_a_chain_of_jobs_over_a_limit_of_time_ends_at_the_weights_of_one_run(sit
 def test_tasks_of_an_array_are_seeds(site, sha, tmp_path):
     command = f"{JOB} --steps 5 --updates 10 --seed"
     flags = f"{command} %a {ONE_NODE} --out {tmp_path}/seed-%a"
-    job = site.submit("--array=4-5 --nodes=1 --cpus-per-task=2 --time=30", flags, **CALM)
-    site.wait_for(lambda: all((tmp_path / f"seed-{seed}/result.json").exists() for seed in (4, 5)), 600, job)
+    site.submit("--array=4-5 --nodes=1 --cpus-per-task=2 --time=30", flags, **CALM)
+    for task in site.run("squeue", "--noheader", "--array", "--format=%A").split():
+        complete(site, task)
     for seed in (4, 5):
         assert result(tmp_path / f"seed-{seed}")["weights_sha256"] == sha(f"{command} {seed}")
 
