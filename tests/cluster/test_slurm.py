@@ -113,8 +113,12 @@ def test_tasks_of_an_array_are_seeds(site, sha, tmp_path):
     command = f"{JOB} --steps 5 --updates 10 --seed"
     flags = f"{command} %a {ONE_NODE} --out {tmp_path}/seed-%a"
     site.submit("--array=4-5 --nodes=1 --cpus-per-task=2 --time=30", flags, **CALM)
-    for task in site.run("squeue", "--noheader", "--array", "--format=%A").split():
+    for task in site.run("squeue", "--noheader", "--array", "--format=%i").split():
         complete(site, task)
+    logs = [log for path in site.folder.glob("ebm-*.out") if str(tmp_path) in (log := path.read_text())]
+    minutes = [float(found) for log in logs for found in re.findall(r"([\d.]+) minutes for the run", log)]
+    assert len(logs) == 2
+    assert min(minutes) > 15  # of its own, though the first task has the number of the array
     for seed in (4, 5):
         assert result(tmp_path / f"seed-{seed}")["weights_sha256"] == sha(f"{command} {seed}")
 
@@ -135,10 +139,11 @@ def test_what_cannot_run_is_not_requeued(site, flags, line):
 def test_without_the_user_signal_ray_goes_first_and_the_job_goes_on(sha, tmp_path):
     out = tmp_path / "run"
     with slurm_site(tmp_path / "site", parameters="", grace=30) as site:
-        job = site.submit("--nodes=1 --cpus-per-task=2 --time=30", f"{LONG} {ONE_NODE} --out {out}", **CALM)
+        job = site.submit("--nodes=1 --cpus-per-task=2 --time=0", f"{LONG} {ONE_NODE} --out {out}", **CALM)
         site.wait_for(lambda: updates(out) > 5, 300, job)
         site.run("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1")
         site.wait_for(lambda: site.state(job) == "PENDING", 180, job)
+        assert "; 0 minutes for the run" in site.log(job)  # the job has no limit
         assert "error: Ray has gone away, at update " in site.log(job)
         assert "stopped by SIGTERM" not in site.log(job)
         complete(site, job)
