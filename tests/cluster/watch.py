@@ -27,7 +27,7 @@ class Watch:
 
     def numbers(self) -> list[int]:
         """All of them, once a second; 0 where Ray did not answer."""
-        return [int(line) for line in self.said.read_text().splitlines()]
+        return [int(line) for line in self.said.read_text().splitlines() if line.isdigit()]  # Ray may print, too
 
     def wait_for(self, count: int, seconds: float) -> float:
         """The seconds until the newest number is `count`."""
