@@ -110,7 +110,9 @@ class SlurmSite:
 
 
 @contextmanager
-def slurm_site(folder: Path, parameters: str = "SlurmctldParameters=preempt_send_user_signal", grace: int = 60) -> Iterator[SlurmSite]:
+def slurm_site(
+    folder: Path, parameters: str = "SlurmctldParameters=preempt_send_user_signal", grace: int = 60
+) -> Iterator[SlurmSite]:
     """A site whose files are in a folder; its processes end with the block, or with this process."""
     for name in ("state", "spool.n1", "spool.n2"):
         (folder / name).mkdir(parents=True)
