@@ -129,6 +129,14 @@ class JobCosts(Settings):
         """Seconds of a task of each chain, where there are so many lanes."""
         return {name: one.seconds(one.count / lanes) for name, one in self.chains.items()}
 
+    def with_batch(self, size: int) -> "JobCosts":
+        """The costs with so many items per update, and chains in proportion."""
+        chains = {
+            name: replace(one, count=max(1, round(one.count * size / self.batch_size)))
+            for name, one in self.chains.items()
+        }
+        return replace(self, chains=chains, batch_size=size)
+
     def faster(self, factor: float) -> "JobCosts":
         """The costs on a device on which chains and learning take 1 / factor of the time."""
         chains = {k: replace(c, step=c.step.scaled(1 / factor), fixed=c.fixed / factor) for k, c in self.chains.items()}
@@ -142,22 +150,30 @@ class RayCosts(Settings):
     The defaults were measured on one core of an Intel Xeon with Ray 2.60; `python -m jobs.plan --calibrate` measures.
     """
 
-    put: Line = field(default_factory=lambda: Line(1.5e-3, 4e-10))
-    """Learner: the weights into the object store."""
-    submit: Line = field(default_factory=lambda: Line(4e-4, 4e-10))
+    put: Line = field(default_factory=lambda: Line(1e-3, 1e-10))
+    """Learner: what a submission takes beside its tasks: the weights, by their bytes, into the object store."""
+    submit: Line = field(default_factory=lambda: Line(4.5e-4, 1.1e-9))
     """Learner: one task, by its bytes."""
-    collect: Line = field(default_factory=lambda: Line(4e-4, 4e-10))
+    wait: NonNegative = 4e-4
+    """Learner: what the results of an update take beside each of them."""
+    collect: Line = field(default_factory=lambda: Line(7e-5, 1e-10))
     """Learner: one result, by its bytes."""
-    receive: Line = field(default_factory=lambda: Line(8e-4, 8e-10))
+    wake: NonNegative = 1.5e-3
+    """Actor: to begin to work, after it had none."""
+    receive: Line = field(default_factory=lambda: Line(1.3e-3, 1e-9))
     """Actor: a task and its result, by the bytes of both."""
-    fetch: Line = field(default_factory=lambda: Line(1e-3, 2e-10))
-    """Actor: new weights out of the object store of its machine."""
-    system: Line = field(default_factory=lambda: Line(2e-4))
-    """Ray's own processes, for a task."""
-    reduce: Line = field(default_factory=lambda: Line(1e-3, 2e-9))
+    fetch: Line = field(default_factory=lambda: Line(3e-4, 1e-11))
+    """Actor: new weights out of the object store of its machine, by their bytes."""
+    system_wake: NonNegative = 5e-3
+    """Ray's own processes and threads, for a submission and its results."""
+    system: Line = field(default_factory=lambda: Line(4e-4, 1.7e-9))
+    """Ray's own processes and threads, for each task, by its bytes."""
+    reduce: Line = field(default_factory=lambda: Line(3e-4, 7e-10))
     """Learner: an all-reduce between two, by the bytes of the vector."""
     idle: NonNegative = 0.05
-    """Cores of each machine that Ray's own processes keep busy."""
+    """Cores of each machine that Ray's own processes keep busy while nothing happens."""
+    idle_actor: NonNegative = 0.007
+    """Cores that an actor keeps busy while nothing happens."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +213,33 @@ class Costs(Settings):
     """By which chains and learning were made faster than measured."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Machine, versions and date of the measurement."""
+
+    def changed(
+        self,
+        chain_step: float = 0.0,
+        learn_item: float = 0.0,
+        speedup: float = 1.0,
+        batch_size: int = 0,
+        updates: int = 0,
+    ) -> "Costs":
+        """The costs with other numbers, where these are not 0.
+
+        Args:
+            chain_step: seconds of a step of one chain.
+            learn_item: seconds in which a learner learns from one item.
+            speedup: factor by which chains and learning are faster.
+            batch_size: items per update; chains grow alike.
+            updates: of the run.
+        """
+        job = self.job
+        if chain_step:
+            step = Curve((1,), (chain_step,))
+            job = replace(job, chains={name: replace(one, step=step) for name, one in job.chains.items()})
+        if learn_item:
+            job = replace(job, learn=Curve((1,), (learn_item,)))
+        if batch_size:
+            job = job.with_batch(batch_size)
+        return replace(self, job=job.faster(speedup), speed=self.speed * speedup, updates=updates or self.updates)
 
 
 def to_json(costs: Costs) -> str:

@@ -1,6 +1,7 @@
 """What processes share: the cores of a machine, a GPU, a link."""
 
 import heapq
+
 import simpy
 
 

@@ -11,7 +11,7 @@ import heapq
 import math
 import random
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import simpy
@@ -29,6 +29,7 @@ class Node:
     """One machine: its cores, GPUs, and link."""
 
     def __init__(self, env: simpy.Environment, machines: Machines, idle: float):
+        """A machine of whose cores `idle` are taken by processes that wait."""
         self.cores = Shared(env, max(0.05, machines.cores - idle))
         self.gpus = [Shared(env, 1.0) for _ in range(machines.gpus)]
         self.up, self.down = Shared(env, 1.0), Shared(env, 1.0)
@@ -68,7 +69,9 @@ class Mark:
     """CPU seconds of all machines."""
     link: float
     """Seconds of the busiest link."""
-    parts: dict[str, float] = field(default_factory=dict)
+    deaths: int
+    """Of actors."""
+    parts: dict[str, float]
     """Seconds of rank 0 by what it did, since the beginning."""
 
 
@@ -89,8 +92,6 @@ class Steady:
     `all-reduce`, `network` (the busiest link), `cores` (of all machines), and `waiting` (the learner, for chains)."""
     deaths: int
     """Actors that died."""
-    events: int
-    """Simulated."""
 
     @property
     def bottleneck(self) -> str:
@@ -105,9 +106,9 @@ class Simulation:
         self.costs, self.machines, self.layout, self.updates = costs, machines, layout, updates
         self.env, self.rng = simpy.Environment(), random.Random(seed)
         self.remote = layout.actors > 0
-        idle = costs.ray.idle if self.remote or layout.learners > 1 else 0.0
-        self.nodes = [Node(self.env, machines, idle) for _ in range(machines.nodes)]
-        self.place = place(machines, layout)
+        self.place, ray = place(machines, layout), costs.ray
+        used = [ray.idle + ray.idle_actor * self.place.actors.count(node) for node in range(machines.nodes)]
+        self.nodes = [Node(self.env, machines, idle if self.remote else 0.0) for idle in used]
         pairs = zip(self.place.actors, self.place.actor_gpus, strict=True)
         self.actors = [Actor(self.env, node, gpu) for node, gpu in pairs]
         self.pending: dict[tuple[int, int], tuple[list[int], simpy.Event]] = {}
@@ -115,7 +116,7 @@ class Simulation:
         self.barriers: dict[Any, tuple[list[int], simpy.Event]] = {}
         self.marks: list[Mark] = []
         self.parts: dict[str, float] = {}
-        self.deaths = self.events = 0
+        self.deaths = 0
         self.sizes = {name: round(one.bytes_per_chain * one.count / layout.lanes)
                       for name, one in costs.job.chains.items()}  # fmt: skip
         self.task_seconds = costs.job.task_seconds(layout.lanes)
@@ -134,8 +135,9 @@ class Simulation:
     def _work(self, actor: Actor) -> Steps:
         ray, job = self.costs.ray, self.costs.job
         while True:
+            extra = 0.0 if actor.queue.items else ray.wake
             task: Task = yield actor.queue.get()
-            began, extra = self.env.now, ray.receive(2 * task.size)
+            began, extra = self.env.now, extra + ray.receive(2 * task.size)
             if actor.loaded != (task.rank, task.version):
                 if arrival := self._fetch(task.rank, task.version, actor.node):
                     yield arrival
@@ -209,6 +211,7 @@ class Simulation:
             self.pending[rank, update][1].succeed()
             return
         yield from self._during("pool", rank, cores.use(job.pack + ray.put(job.weight_bytes)))
+        cores.use(ray.system_wake)
         queues, size = [(self.actors[k].open, k) for k in self.layout.actors_of(rank)], -(-len(made) // CHUNKS)
         heapq.heapify(queues)
         for first in range(0, len(made), size):
@@ -232,7 +235,8 @@ class Simulation:
         del self.pending[rank, update]
         if self.remote:
             lanes = self.layout.lanes_of(rank)
-            yield from self._during("pool", rank, cores.use(lanes * sum(map(ray.collect, self.sizes.values()))))
+            seconds = ray.wait + lanes * sum(map(ray.collect, self.sizes.values()))
+            yield from self._during("pool", rank, cores.use(seconds))
 
     def _learn(self, rank: int) -> Steps:
         job, lag, following = self.costs.job, self.layout.lag, 0
@@ -314,7 +318,7 @@ class Simulation:
     def _mark(self, step: float, chains: float) -> None:
         actors, cores = sum(one.busy for one in self.actors), sum(node.cores.used for node in self.nodes)
         link = max(max(node.up.used, node.down.used) for node in self.nodes)
-        self.marks.append(Mark(self.env.now, step, chains, actors, cores, link, dict(self.parts)))
+        self.marks.append(Mark(self.env.now, step, chains, actors, cores, link, self.deaths, dict(self.parts)))
 
 
 def simulate(costs: Costs, machines: Machines, layout: Layout, updates: int = 12, seed: int = 0) -> Steady:
@@ -343,6 +347,5 @@ def simulate(costs: Costs, machines: Machines, layout: Layout, updates: int = 12
         chain_seconds=sum(mark.chains for mark in measured) / updates,
         cpu_seconds=(end.cores - begin.cores) / updates,
         busy=busy,
-        deaths=0,
-        events=0,
+        deaths=end.deaths - begin.deaths,
     )
