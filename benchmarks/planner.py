@@ -27,9 +27,10 @@ from pipeline.distributed.calibration import measure_messages
 from pipeline.distributed.cluster import connected
 from pipeline.planning.costs import ChainCosts, Costs, Curve, JobCosts, RayCosts, from_json, to_json
 from pipeline.planning.machines import Layout, Machines
-from pipeline.planning.simulation import simulate
+from pipeline.planning.steady import simulate
 from pipeline.runs.job import load_dataset
 from pipeline.training.calibration import as_costs, measure_job
+from pipeline.training.worker import Worker
 
 LAGS = (0, 1, 2, 4)
 SEEDS = (4, 5, 6)
@@ -93,13 +94,16 @@ def predicted(content: dict, row: dict) -> float:
         waits = [wait for wait in np.geomspace(0.25, 0.005, 60) if busy(wait) >= pool_limit.ENOUGH]
         return layout.actors / min(waits, default=np.inf)
     steady = simulate(from_json(json.dumps(content["costs"][row["costs"]])), machines, layout, row.get("updates", 12))
-    return {"step": steady.step_seconds, "chains": steady.chain_seconds, "cpu": 1e3 * steady.cpu_seconds}[what]
+    costs = from_json(json.dumps(content["costs"][row["costs"]]))
+    waited = row.get("wall", steady.seconds) * (costs.ray.idle + layout.actors * costs.ray.idle_actor)
+    cpu = steady.cpu_seconds + (waited if layout.actors else 0.0)
+    return {"step": steady.step_seconds, "chains": steady.chain_seconds, "cpu": 1e3 * cpu}[what]
 
 
 def line(content: dict, row: dict) -> str:
     ours = predicted(content, row)
-    cells = (row["name"], f"{ours:.4g}", f"{row['measured']:.4g}", UNITS[row["what"]], f"{ours / row['measured'] - 1:+.1%}",
-             f"{row['others']:.2f}")  # fmt: skip
+    numbers = f"{ours:.4g}", f"{row['measured']:.4g}", UNITS[row["what"]], f"{ours / row['measured'] - 1:+.1%}"
+    cells = (row["name"], *numbers, f"{row['others']:.2f}")
     return f"| {' | '.join(cells)} |"
 
 
@@ -187,24 +191,54 @@ def pool_rows(table: Table) -> None:
         ray.kill(actor)
 
 
-def staleness_rows(table: Table, ray: RayCosts, folder: Path, seeds: tuple[int, ...]) -> None:
+class Steps:
+    """CPU seconds of this process and all that it starts, at the updates of a run that learns in this process."""
+
+    def __init__(self, skip: int):
+        self.skip, self.marks = skip, []
+
+    @contextlib.contextmanager
+    def counted(self):
+        step = Worker.step
+
+        def counted(worker, update):
+            if update % self.skip == 0:
+                self.marks.append((update, time.perf_counter(), own_cpu()))
+            return step(worker, update)
+
+        Worker.step = counted
+        try:
+            yield
+        finally:
+            Worker.step = step
+
+    def per_update(self) -> tuple[float, float]:
+        """Wall and CPU seconds, but for the first updates."""
+        (first, *before), (last, *after) = self.marks[1], self.marks[-1]
+        return tuple((b - a) / (last - first) for a, b in zip(before, after, strict=True))
+
+
+def staleness_rows(table: Table, ray: RayCosts, folder: Path, seeds: tuple[int, ...], updates: int) -> None:
     """The study of staleness, on these cores, without its qualities."""
-    args = staleness.Staleness(lags=LAGS, seeds=seeds, out=str(folder))
+    args = staleness.Staleness(lags=LAGS, seeds=seeds, updates=updates, out=str(folder))
     arms = [staleness.Arm(lag, False) for lag in LAGS] + [staleness.Arm(max(LAGS), True)]
     for case in staleness.CASES:
         table.calibrate(case, staleness._job(args, case, seeds[0], arms[0]), ray)
         for arm in arms:
             others, found = Others(), []
             for seed in seeds:
-                job = staleness._job(args, case, seed, arm)
-                staleness._run(job)
-                found.append(staleness._costs(job))
-            measured, waits = (statistics.mean(one[name] for one in found) for name in ("seconds", "waits"))
-            layout = Layout(2, 1, 2, arm.lag, arm.bounded, waits)
-            table.add(f"{case}, {arm}", case, "step", layout, measured, others.share(), updates=50)
+                job, steps = staleness._job(args, case, seed, arm), Steps(5)
+                with steps.counted():
+                    staleness._run(job)
+                wall, cpu = steps.per_update()
+                found.append({**staleness._costs(job), "wall": wall, "cpu": cpu})
+            means = {name: statistics.mean(one[name] for one in found) for name in ("seconds", "waits", "wall", "cpu")}
+            layout, share = Layout(2, 1, 2, arm.lag, arm.bounded, means["waits"]), others.share()
+            table.add(f"{case}, {arm}", case, "step", layout, means["seconds"], share, updates=50)
+            table.add(f"{case}, {arm}", case, "cpu", layout, 1e3 * means["cpu"], share, updates=50, wall=means["wall"])
 
 
-def measure(cores: float, only: list[str], seeds: list[int], out: Path) -> dict:
+def measure(cores: float, only: list[str], seeds: list[int], updates: int, out: Path) -> dict:
     table = Table(cores, out)
     with tempfile.TemporaryDirectory() as name, connected():
         job = staleness.CASES["digits-short-run"].job
@@ -214,7 +248,7 @@ def measure(cores: float, only: list[str], seeds: list[int], out: Path) -> dict:
         if "update" in only:
             update_rows(table, ray)
         if "staleness" in only:
-            staleness_rows(table, ray, Path(name) / "staleness", tuple(seeds))
+            staleness_rows(table, ray, Path(name) / "staleness", tuple(seeds), updates)
         if "pool" in only:
             pool_rows(table)
     return table.content
@@ -225,13 +259,14 @@ def main() -> None:
     parser.add_argument("--cores", type=float, default=float(len(os.sched_getaffinity(0))))
     parser.add_argument("--only", nargs="+", default=["update", "staleness", "pool"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--updates", type=int, default=0, help="of the runs of the study of staleness; 0: the study's")
     parser.add_argument("--out", type=Path, default=Path("planner.json"))
     parser.add_argument("--again", type=Path)
     asked = parser.parse_args()
     if asked.again:
         content = json.loads(asked.again.read_text())
     else:
-        content = measure(asked.cores, asked.only, asked.seeds, asked.out)
+        content = measure(asked.cores, asked.only, asked.seeds, asked.updates, asked.out)
     print("\n".join([HEAD, *(line(content, row) for row in content["rows"])]))
 
 

@@ -26,7 +26,7 @@ from pipeline.errors import InputError, RunReadError
 from pipeline.planning.costs import Costs, from_json, to_json
 from pipeline.planning.machines import Machines
 from pipeline.progress import doing
-from pipeline.runs.job import Job, check_job, load_dataset
+from pipeline.runs.job import Job, check_job, load_dataset, override
 from pipeline.runs.storage import Storage
 from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Settings
 
@@ -39,6 +39,8 @@ class PlanArgs(Settings):
     """The experiment, with - or _; `python -m jobs` lists them."""
     preset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")] = ""
     """Its preset; empty: the first."""
+    source: str = ""
+    """Data in place of the preset's: only their kind and shape count, so a file of some such items will do."""
     nodes: PositiveInt = 1
     """Machines."""
     gpus: Count = 0
@@ -140,6 +142,7 @@ def _job(args: PlanArgs) -> Job[Any]:
     """The preset. Raises InputError where there is none, or it cannot be used."""
     presets = named_presets(load_experiment(args.experiment))
     job = presets[find_name(args.preset, presets, "preset")] if args.preset else next(iter(presets.values()))
+    job = override(job, source=args.source, max_items=0) if args.source else job
     check_job(job)
     return job
 

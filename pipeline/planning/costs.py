@@ -253,12 +253,13 @@ def from_json(text: str) -> Costs:
         tree = json.loads(text)
         if tree.pop("format") != FORMAT:
             raise InputError(f"of another format: this version reads format {FORMAT}")
-        job = tree.pop("job")
-        curves = {name: _curve(job.pop(name)) for name in ("prepare", "read", "learn", "compare")}
-        chains = {k: ChainCosts(**{**one, "step": _curve(one["step"])}) for k, one in job.pop("chains").items()}
-        ray = {name: Line(**one) if isinstance(one, dict) else one for name, one in tree.pop("ray").items()}
+        job: dict[str, Any] = tree.pop("job")
+        for name in ("prepare", "read", "learn", "compare"):
+            job[name] = _curve(job[name])
+        job["chains"] = {k: ChainCosts(**{**one, "step": _curve(one["step"])}) for k, one in job["chains"].items()}
+        ray: dict[str, Any] = {k: Line(**one) if isinstance(one, dict) else one for k, one in tree.pop("ray").items()}
         memory = MemoryCosts(**tree.pop("memory"))
-        return Costs(job=JobCosts(chains=chains, **curves, **job), ray=RayCosts(**ray), memory=memory, **tree)
+        return Costs(job=JobCosts(**job), ray=RayCosts(**ray), memory=memory, **tree)
     except InputError:
         raise
     except Exception as e:  # any tree but that of a file of costs

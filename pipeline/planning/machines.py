@@ -90,11 +90,10 @@ def place(machines: Machines, layout: Layout) -> Placement:
         return node, slot
 
     learners = [put(rank % machines.nodes) for rank in range(layout.learners)]
-    actors = []
-    order = list(range(machines.nodes))
+    actors: list[tuple[int, int]] = []
     while len(actors) < layout.actors:
-        least = min(totals)
-        actors += [put(node) for node in order if totals[node] == least][: layout.actors - len(actors)]
+        free = [node for node in range(machines.nodes) if totals[node] == min(totals)]
+        actors += [put(node) for node in free[: layout.actors - len(actors)]]
     return Placement(
         tuple(node for node, _ in learners),
         tuple(node for node, _ in actors),

@@ -7,7 +7,7 @@ from pipeline.errors import InputError
 from pipeline.planning.costs import Costs
 from pipeline.planning.machines import Layout, Machines
 from pipeline.planning.memory import Memory, memory
-from pipeline.planning.simulation import Steady, simulate
+from pipeline.planning.steady import Steady, simulate
 from pipeline.planning.whole_run import WholeRun, whole_run
 from pipeline.settings import Count, PositiveInt, Settings
 

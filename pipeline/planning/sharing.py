@@ -50,7 +50,7 @@ class Shared:
         self._wake += 1
         if planned:
             delay = max(0.0, planned[0] - self._progress) / planned[1]
-            self.env.timeout(delay, self._wake).callbacks.append(self._end_first)  # type: ignore[union-attr]
+            self.env.timeout(delay, self._wake).callbacks.append(self._end_first)
 
     def _end_first(self, timeout: simpy.Event) -> None:
         if timeout.value != self._wake:

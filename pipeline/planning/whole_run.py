@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.planning.costs import JobCosts
 from pipeline.planning.machines import Layout, Machines
-from pipeline.planning.simulation import Steady
+from pipeline.planning.steady import Steady
 
 MOST_FAULTS = 10_000
 """After which a run counts as one that never ends."""
