@@ -5,6 +5,10 @@ Where other processes use the same cores, the prediction is for what they leave:
 
     taskset -c 1 python -m benchmarks.planner --cores 1 --out planner.json
     python -m benchmarks.planner --again planner.json
+
+`--documented` predicts what results.json and docs/scale.md have of an idle machine of two cores, from the same costs.
+If they were calibrated on a machine that was busy, or slower, these are first made as much faster as the machine of the
+documents was at `chain_steps_per_cpu_second`, a row of `benchmarks.convnet` that nothing is predicted of.
 """
 
 import argparse
@@ -12,6 +16,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -21,43 +26,41 @@ import numpy as np
 import psutil
 import torch
 
-from benchmarks import pool_limit, update
+from benchmarks import convnet, pool_limit, update
 from jobs.studies import staleness
 from pipeline.distributed.calibration import measure_messages
 from pipeline.distributed.cluster import connected
 from pipeline.planning.costs import ChainCosts, Costs, Curve, JobCosts, RayCosts, from_json, to_json
 from pipeline.planning.machines import Layout, Machines
 from pipeline.planning.steady import simulate
-from pipeline.runs.job import load_dataset
+from pipeline.rng import generator
+from pipeline.runs.job import load_dataset, override
+from pipeline.samplers.langevin import Langevin
 from pipeline.training.calibration import as_costs, measure_job
 from pipeline.training.worker import Worker
 
+RESULTS = json.loads((Path(__file__).parent / "results.json").read_text())
+SCALE = Path(__file__).parents[1] / "docs" / "scale.md"
+STALENESS_ROW = r"\| ([\w-]+) \| (lag \d[^|]*?) \|[^|]*\|[^|]*\| (\d+)% \| ([\d.]+) \([^|]*\| ([\d.]+)"
 LAGS = (0, 1, 2, 4)
 SEEDS = (4, 5, 6)
 CPU = torch.device("cpu")
 
 
 class Others:
-    """CPU seconds that processes beside this one and its children use on its cores."""
+    """Cores that processes beside this one and its children use, of those that these may use."""
 
     def __init__(self):
-        self.cores = set(os.sched_getaffinity(0))
         self.before, self.began = self._spent(), time.perf_counter()
 
-    def _spent(self) -> dict[int, float]:
-        own, found = psutil.Process(), {}
-        mine = {own.pid, *(child.pid for child in own.children(recursive=True))}
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.pid not in mine and set(process.cpu_affinity()) <= self.cores:
-                    times = process.cpu_times()
-                    found[process.pid] = times.user + times.system
-        return found
+    def _spent(self) -> float:
+        cores = psutil.cpu_times(percpu=True)
+        busy = sum(sum(cores[k]) - cores[k].idle - cores[k].iowait for k in os.sched_getaffinity(0))
+        return busy - own_cpu()
 
     def share(self) -> float:
         """Cores, since the start."""
-        spent = sum(max(0.0, seconds - self.before.get(pid, 0.0)) for pid, seconds in self._spent().items())
-        return spent / (time.perf_counter() - self.began)
+        return max(0.0, self._spent() - self.before) / (time.perf_counter() - self.began)
 
 
 class Table:
@@ -69,6 +72,8 @@ class Table:
     def calibrate(self, name: str, job, ray: RayCosts) -> None:
         costs = dataclasses.replace(as_costs(job, measure_job(job, CPU), CPU), ray=ray)
         self.content["costs"][name] = json.loads(to_json(costs))
+        self.content.setdefault("chain_steps_per_cpu_second", {})[name] = reference()
+        self.out.write_text(json.dumps(self.content, indent=1))
 
     def add(self, name: str, costs: str, what: str, layout: Layout, measured: float, others: float, **more) -> None:
         row = {"name": name, "costs": costs, "what": what, "layout": dataclasses.asdict(layout), "measured": measured,
@@ -78,10 +83,86 @@ class Table:
         print(line(self.content, row), flush=True)
 
 
+def reference() -> float:
+    """Chain-steps a CPU second of `benchmarks.convnet` with 64 chains (nf 32): how fast the machine is now."""
+    x = (2 * torch.rand(64, 3, 32, 32, generator=generator(0)) - 1).contiguous(memory_format=torch.channels_last)
+    net, sampler, times = convnet.network(32, torch.channels_last), Langevin(2, 1.0, 0.01), []
+    for _ in range(4):
+        began = time.process_time()
+        sampler(net, x, generator(0))
+        times.append(time.process_time() - began)
+    return 64 * 2 / statistics.median(times[1:])
+
+
+def faster(costs: Costs, factor: float) -> Costs:
+    """The costs of a machine on which what torch computes takes 1 / factor of the CPU seconds."""
+
+    def scaled(value):
+        if isinstance(value, Curve):
+            return value.scaled(1 / factor)
+        return value / factor
+
+    chains = {
+        name: dataclasses.replace(one, step=scaled(one.step), fixed=one.fixed / factor)
+        for name, one in costs.job.chains.items()
+    }
+    names = ("prepare", "read", "learn", "compare", "step", "pack", "load", "log", "checkpoint")
+    job = dataclasses.replace(costs.job, chains=chains, **{name: scaled(getattr(costs.job, name)) for name in names})
+    return dataclasses.replace(costs, job=job)
+
+
+def documented(content: dict) -> dict:
+    """The rows of an idle machine of two cores, with these costs as on that machine."""
+    then = next(row["ours"] for row in RESULTS["convnet"]["rows"] if row["name"].startswith("ConvNet nf 32, 64 chains"))
+    costs = {
+        name: json.loads(to_json(faster(from_json(json.dumps(one)), then / now)))
+        for (name, one), now in zip(
+            content["costs"].items(), content["chain_steps_per_cpu_second"].values(), strict=True
+        )
+    }
+    rows, found = [], {row["name"].partition(":")[0]: row for name in ("update", "pool_limit")
+                       for row in RESULTS[name]["rows"]}  # fmt: skip
+
+    def add(name: str, cost: str, what: str, layout: Layout, measured: float, **more) -> None:
+        if cost in costs or not cost:
+            rows.append({"name": name, "costs": cost, "what": what, "layout": dataclasses.asdict(layout),
+                         "measured": measured, "others": 0.0, **more})  # fmt: skip
+
+    two, fixed_cost = found["chains of two actors"], found["fixed cost of an update through Ray"]
+    add("update, K = 100: lag 0", "update", "step", Layout(2, 1, 2), found["update, K = 100, lag 0"]["ours"])
+    add("update, K = 100: lag 1", "update", "step", Layout(2, 1, 2, 1), found["update, K = 100, lag 1"]["ours"])
+    add("update, K = 100: chains of two actors", "update", "chains", Layout(2, 1, 2), 1 / two["ours"])
+    add("update, K = 100: chains of one actor", "update", "chains", Layout(2, 1, 1), 1 / two["other"])
+    add("fixed cost of an update through Ray", "update, tiny", "cpu", Layout(2, 1, 2), fixed_cost["ours"])
+    add("fixed cost of an update in one process", "update, tiny", "cpu", Layout(2, 1, 0), fixed_cost["other"])
+    for number in pool_limit.ACTORS:
+        name = f"{number} actors, tasks of 250 ms"
+        add(f"{name}: busy share", "", "busy", Layout(number, 1, number, 1), found[name]["ours"])
+    rate = found["16 actors"]["ours"]
+    add("16 actors: rate at which the pool saturates", "", "saturation", Layout(16, 1, 16, 1), rate)
+    slower, faster_one = Layout(2, 1, 2), Layout(2, 1, 2, 1)
+    times = found["update, K = 100, lag 0"]["ours"] / found["update, K = 100, lag 1"]["ours"]
+    add("update, K = 100: lag 1, times as fast", "update", "step ratio", faster_one, times, base=vars(slower))
+    add("chains of two actors, times as fast as of one", "update", "chains ratio", slower, two["ratio"],
+        base=vars(Layout(2, 1, 1)))  # fmt: skip
+    for case, arm, waits, seconds, times in re.findall(STALENESS_ROW, SCALE.read_text()):
+        lag, bounded = int(arm[4]), "bounded" in arm
+        layout = Layout(2, 1, 2, lag, bounded, int(waits) / 100)
+        add(f"{case}, {arm}", case, "step", layout, float(seconds), updates=50)
+        if lag:
+            add(
+                f"{case}, {arm}, times as fast", case, "step ratio", layout, float(times), updates=50, base=vars(slower)
+            )
+    return {"cores": 2.0, "costs": costs, "rows": rows}
+
+
 def predicted(content: dict, row: dict) -> float:
     """What the planner says of a row."""
     layout, what = Layout(**row["layout"]), row["what"]
-    machines = Machines(cores=max(0.05, content["cores"] - row["others"] * row.get("fight", 1.0)))
+    if what.endswith("ratio"):
+        own = {**row, "what": what.split()[0]}
+        return predicted(content, {**own, "layout": row["base"]}) / predicted(content, own)
+    machines = Machines(cores=content["cores"])
     if what in ("busy", "saturation"):
         ray = from_json(json.dumps(next(iter(content["costs"].values())))).ray
         machines = dataclasses.replace(machines, gpus=layout.actors + 1)
@@ -95,8 +176,8 @@ def predicted(content: dict, row: dict) -> float:
         return layout.actors / min(waits, default=np.inf)
     steady = simulate(from_json(json.dumps(content["costs"][row["costs"]])), machines, layout, row.get("updates", 12))
     costs = from_json(json.dumps(content["costs"][row["costs"]]))
-    waited = row.get("wall", steady.seconds) * (costs.ray.idle + layout.actors * costs.ray.idle_actor)
-    cpu = steady.cpu_seconds + (waited if layout.actors else 0.0)
+    idle = costs.ray.idle + layout.actors * costs.ray.idle_actor if layout.actors else 0.0
+    cpu = steady.cpu_seconds + idle * steady.seconds
     return {"step": steady.step_seconds, "chains": steady.chain_seconds, "cpu": 1e3 * cpu}[what]
 
 
@@ -107,7 +188,15 @@ def line(content: dict, row: dict) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-UNITS = {"step": "s", "chains": "s", "cpu": "CPU ms", "busy": "1", "saturation": "tasks/s"}
+UNITS = {
+    "step": "s",
+    "chains": "s",
+    "cpu": "CPU ms",
+    "busy": "1",
+    "saturation": "tasks/s",
+    "step ratio": "1",
+    "chains ratio": "1",
+}
 HEAD = "| row | predicted | measured | unit | difference | cores that others used |\n|---|---|---|---|---|---|"
 
 UPDATE_SIDES = {
@@ -227,7 +316,7 @@ def staleness_rows(table: Table, ray: RayCosts, folder: Path, seeds: tuple[int, 
         for arm in arms:
             others, found = Others(), []
             for seed in seeds:
-                job, steps = staleness._job(args, case, seed, arm), Steps(5)
+                job, steps = override(staleness._job(args, case, seed, arm), checkpoint_every=10**6), Steps(5)
                 with steps.counted():
                     staleness._run(job)
                 wall, cpu = steps.per_update()
@@ -262,8 +351,11 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=0, help="of the runs of the study of staleness; 0: the study's")
     parser.add_argument("--out", type=Path, default=Path("planner.json"))
     parser.add_argument("--again", type=Path)
+    parser.add_argument("--documented", type=Path)
     asked = parser.parse_args()
-    if asked.again:
+    if asked.documented:
+        content = documented(json.loads(asked.documented.read_text()))
+    elif asked.again:
         content = json.loads(asked.again.read_text())
     else:
         content = measure(asked.cores, asked.only, asked.seeds, asked.updates, asked.out)

@@ -42,7 +42,7 @@ class PlanArgs(Settings):
     source: str = ""
     """Data in place of the preset's: only their kind and shape count, so a file of some such items will do."""
     nodes: PositiveInt = 1
-    """Machines."""
+    """Number of machines."""
     gpus: Count = 0
     """GPUs of all machines together; 0: processes share CPU cores."""
     cores: NonNegative = 0.0
@@ -75,6 +75,8 @@ class PlanArgs(Settings):
     """Number of learners; 0: any."""
     actors: Count | None = None
     """Number of actors; None: any."""
+    max_learners: PositiveInt = 64
+    """The greatest number of learners, where it is open."""
     lags: tuple[Count, ...] = (0, 1)
     """Lags that are compared; more than 1 costs quality (docs/scale.md)."""
     seed: Count = 0
@@ -119,7 +121,7 @@ def main(argv: Sequence[str]) -> None:
     from pipeline.planning.recommend import Wanted, over_actors, recommend  # here: showing help does not need simpy
 
     costs, machines = _costs(args, job), args.machines()
-    wanted = Wanted(args.lanes, args.learners, args.actors, args.lags)
+    wanted = Wanted(args.lanes, args.learners, args.actors, args.lags, args.max_learners)
     began = time.perf_counter()
     with doing("simulating"):
         best, plans = recommend(costs, machines, wanted, args.seed)

@@ -148,8 +148,7 @@ def measure_messages(job: Job[Any], spec: Spec) -> tuple[RayCosts, int]:
         submit=Line(task["submit"], by_states["submit"]),
         wait=once["collect"],
         collect=Line(task["collect"], by_states["collect"]),
-        wake=once["actor"] / ACTORS,
-        receive=Line(task["actor"], by_states["actor"] / 2),  # task and result have these bytes
+        receive=Line(few["actor"] / FEW, by_states["actor"] / 2),  # task and result have these bytes
         fetch=Line(0.0, by_weights["actor"] / ACTORS),
         system_wake=once["system"],
         system=Line(task["system"], by_states["system"]),

@@ -158,10 +158,8 @@ class RayCosts(Settings):
     """Learner: what the results of an update take beside each of them."""
     collect: Line = field(default_factory=lambda: Line(7e-5, 1e-10))
     """Learner: one result, by its bytes."""
-    wake: NonNegative = 1.5e-3
-    """Actor: to begin to work, after it had none."""
-    receive: Line = field(default_factory=lambda: Line(1.3e-3, 1e-9))
-    """Actor: a task and its result, by the bytes of both."""
+    receive: Line = field(default_factory=lambda: Line(2.6e-3, 1e-9))
+    """Actor: a task and its result, by the bytes of both; after a task nothing of it is in the caches."""
     fetch: Line = field(default_factory=lambda: Line(3e-4, 1e-11))
     """Actor: new weights out of the object store of its machine, by their bytes."""
     system_wake: NonNegative = 5e-3

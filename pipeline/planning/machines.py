@@ -92,7 +92,8 @@ def place(machines: Machines, layout: Layout) -> Placement:
     learners = [put(rank % machines.nodes) for rank in range(layout.learners)]
     actors: list[tuple[int, int]] = []
     while len(actors) < layout.actors:
-        free = [node for node in range(machines.nodes) if totals[node] == min(totals)]
+        least = min(totals)
+        free = [node for node in range(machines.nodes) if totals[node] == least]
         actors += [put(node) for node in free[: layout.actors - len(actors)]]
     return Placement(
         tuple(node for node, _ in learners),

@@ -28,7 +28,7 @@ class Wanted(Settings):
     learners: Count = 0
     actors: Count | None = None
     lags: tuple[Count, ...] = (0, 1)
-    max_learners: PositiveInt = 8
+    max_learners: PositiveInt = 64
 
 
 @dataclass(frozen=True)
@@ -113,21 +113,30 @@ def least_seconds(costs: Costs, machines: Machines, layout: Layout) -> float:
 
 def recommend(costs: Costs, machines: Machines, wanted: Wanted, seed: int = 0) -> tuple[Plan, list[Plan]]:
     """The recommended plan, and all that were simulated: those that may be as fast as the fastest, by their bounds."""
-    candidates = sorted(layouts(costs, machines, wanted), key=lambda one: least_seconds(costs, machines, one))
+    bounds = {layout: least_seconds(costs, machines, layout) for layout in layouts(costs, machines, wanted)}
     plans: list[Plan] = []
-    fastest = float("inf")
-    for layout in candidates:
-        if least_seconds(costs, machines, layout) > WITHIN * fastest:
-            break
+    best = None
+    for layout in sorted(bounds, key=lambda one: (bounds[one], _preference(one))):
+        if best and not _may_replace(layout, bounds[layout], best, min(plan.steady.seconds for plan in plans)):
+            continue
         plans.append(evaluate(costs, machines, layout, seed))
-        fastest = min(fastest, plans[-1].steady.seconds)
-    good = [plan for plan in plans if plan.steady.seconds <= WITHIN * fastest]
-    return min(good, key=_preference), plans
+        fastest = min(plan.steady.seconds for plan in plans)
+        good = [plan for plan in plans if plan.steady.seconds <= WITHIN * fastest]
+        best = min(good, key=lambda plan: (_preference(plan.layout), plan.steady.seconds))
+    assert best
+    return best, plans
 
 
-def _preference(plan: Plan) -> tuple[float, ...]:
-    layout = plan.layout
-    return layout.learners + layout.actors, layout.lag, layout.lanes, plan.steady.seconds
+def _may_replace(layout: Layout, bound: float, best: Plan, fastest: float) -> bool:
+    """Whether a layout of that bound may be better than the best so far: so fast that this is not good any more, or
+    good, too, and smaller.
+    """
+    is_smaller = _preference(layout) < _preference(best.layout)
+    return bound * WITHIN < best.steady.seconds or (is_smaller and bound <= WITHIN * fastest)
+
+
+def _preference(layout: Layout) -> tuple[int, ...]:
+    return layout.learners + layout.actors, layout.lag, layout.lanes
 
 
 def over_actors(

@@ -1,6 +1,7 @@
 """What processes share: the cores of a machine, a GPU, a link."""
 
 import heapq
+import math
 
 import simpy
 
@@ -12,9 +13,17 @@ class Shared:
     processes of one thread, how a GPU is shared by processes that take turns, and how flows share a link.
     """
 
-    def __init__(self, env: simpy.Environment, capacity: float):
+    def __init__(self, env: simpy.Environment, capacity: float, users: float = math.inf):
+        """A resource that nobody uses yet.
+
+        Args:
+            env: of the simulation.
+            capacity: users that it serves at full speed.
+            users: the most that there ever are at the same time; if it serves them all, nothing need be shared.
+        """
         self.env, self.capacity, self.used = env, capacity, 0.0
         """`used`: seconds of use so far, over all users."""
+        self._is_shared = users > capacity
         self._jobs: list[tuple[float, int, simpy.Event]] = []
         self._progress, self._since, self._count, self._wake = 0.0, env.now, 0, 0
         self._planned: tuple[float, float] | None = None
@@ -22,6 +31,9 @@ class Shared:
 
     def use(self, seconds: float) -> simpy.Event:
         """An event that succeeds once the resource was used for so many seconds."""
+        if not self._is_shared:
+            self.used += max(0.0, seconds)
+            return self.env.timeout(max(0.0, seconds))
         done = self.env.event()
         if seconds <= 0:
             return done.succeed()

@@ -28,9 +28,9 @@ CHUNKS = 64
 class Node:
     """One machine: its cores, GPUs, and link."""
 
-    def __init__(self, env: simpy.Environment, machines: Machines, idle: float):
-        """A machine of whose cores `idle` are taken by processes that wait."""
-        self.cores = Shared(env, max(0.05, machines.cores - idle))
+    def __init__(self, env: simpy.Environment, machines: Machines, idle: float, processes: int):
+        """A machine with so many processes, of whose cores `idle` are taken by those that wait."""
+        self.cores = Shared(env, max(0.05, machines.cores - idle), processes)
         self.gpus = [Shared(env, 1.0) for _ in range(machines.gpus)]
         self.up, self.down = Shared(env, 1.0), Shared(env, 1.0)
 
@@ -82,9 +82,11 @@ class Simulation:
         self.costs, self.machines, self.layout, self.updates = costs, machines, layout, updates
         self.env, self.rng = simpy.Environment(), random.Random(seed)
         self.remote = layout.actors > 0
-        self.place, ray = place(machines, layout), costs.ray
-        used = [ray.idle + ray.idle_actor * self.place.actors.count(node) for node in range(machines.nodes)]
-        self.nodes = [Node(self.env, machines, idle if self.remote else 0.0) for idle in used]
+        self.place, ray, self.nodes = place(machines, layout), costs.ray, []
+        for node in range(machines.nodes):
+            actors, learners = self.place.actors.count(node), self.place.learners.count(node)
+            idle = ray.idle + ray.idle_actor * actors if self.remote else 0.0
+            self.nodes.append(Node(self.env, machines, idle, actors + (2 if self.remote else 1) * learners))
         pairs = zip(self.place.actors, self.place.actor_gpus, strict=True)
         self.actors = [Actor(self.env, node, gpu) for node, gpu in pairs]
         self.pending: dict[tuple[int, int], tuple[list[int], simpy.Event]] = {}
@@ -111,9 +113,8 @@ class Simulation:
     def _work(self, actor: Actor) -> Steps:
         ray, job = self.costs.ray, self.costs.job
         while True:
-            extra = 0.0 if actor.queue.items else ray.wake
             task: Task = yield actor.queue.get()
-            began, extra = self.env.now, extra + ray.receive(2 * task.size)
+            began, extra = self.env.now, ray.receive(2 * task.size)
             if actor.loaded != (task.rank, task.version):
                 if arrival := self._fetch(task.rank, task.version, actor.node):
                     yield arrival
@@ -154,8 +155,8 @@ class Simulation:
         if source == to:
             then()
             return
-        used = (link or self.nodes[to].down).use(size / self.machines.bandwidth + self.machines.latency)
-        used.callbacks.append(lambda _: then())
+        moved = (link or self.nodes[to].down).use(size / self.machines.bandwidth)
+        moved.callbacks.append(lambda _: self.env.timeout(self.machines.latency).callbacks.append(lambda _: then()))
 
     # A learner
 

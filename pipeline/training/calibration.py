@@ -85,7 +85,8 @@ def measure_job(job: Job[Any], device: torch.device) -> tuple[JobCosts, MemoryCo
         InputError: the job's settings, or its data, cannot be used.
     """
     configure_process(job.resources.threads)
-    before, sizes = peak_memory(), sorted({max(1, job.recipe.batch_size // share) for share in SHARES})
+    batch = job.recipe.batch_size
+    before, sizes = peak_memory(), sorted({max(min(2, batch), batch // share) for share in SHARES})
     lanes: dict[int, _Lane] = {}
     for n in sizes:
         try:
@@ -223,6 +224,7 @@ def _learning_seconds(job: Job[Any], n: int, lanes: int, device: torch.device, l
             bank.in_flight[lane.index][:] = False
         bank.settings = worker.job.recipe.chains[name]
     worker.pool = _Replay(worker, results, lag)
+    worker.learner.lr_factor = 0.0  # or it would diverge from always the same results
     count = iter(range(10**6))
     return _seconds(lambda: worker.step(next(count)), device)
 

@@ -14,7 +14,7 @@ from pipeline.planning.steady import simulate
 NOTHING = Curve((1,), (0.0,))
 FREE = RayCosts(
     **{name: Line(0.0) for name in ("put", "submit", "collect", "receive", "fetch", "system", "reduce")},
-    **dict.fromkeys(("wait", "wake", "system_wake", "idle", "idle_actor"), 0.0),
+    **dict.fromkeys(("wait", "system_wake", "idle", "idle_actor"), 0.0),
 )
 """Messages that cost nothing."""
 WIDE = Machines(nodes=1, cores=1000.0)
@@ -40,14 +40,14 @@ def test_without_actors_the_learner_does_everything():
 
 
 def test_every_cost_of_one_actor_and_one_learner_is_in_the_sum():
-    ray = RayCosts(
-        put=Line(1.0, 1e-6), submit=Line(2.0, 1e-3), wait=3.0, collect=Line(4.0, 1e-3), wake=5.0,
-        receive=Line(6.0, 1e-3), fetch=Line(7.0, 1e-6), system=Line(0.0), system_wake=0.0, idle=0.0, idle_actor=0.0,
-    )  # fmt: skip
+    nothing = {"system": Line(0.0), "system_wake": 0.0, "idle": 0.0, "idle_actor": 0.0}
+    submit, collect, receive = Line(2.0, 1e-3), Line(4.0, 1e-3), Line(6.0, 1e-3)
+    ray = RayCosts(put=Line(1.0, 1e-6), submit=submit, wait=3.0, collect=collect, receive=receive,
+                   fetch=Line(7.0, 1e-6), **nothing)  # fmt: skip
     one = costs(count=1, ray=ray, step=10.0, pack=20.0, load=30.0, prepare=Curve((1,), (40.0,)),
                 read=Curve((1,), (50.0,)), log=60.0)  # fmt: skip
     steady = simulate(one, WIDE, Layout(1, 1, 1))
-    pool = (1 + 1) + (2 + 1) + 3 + (4 + 1) + 5 + (6 + 2) + (7 + 1)
+    pool = (1 + 1) + (2 + 1) + 3 + (4 + 1) + (6 + 2) + (7 + 1)
     assert steady.step_seconds == pytest.approx(pool + 10 + 20 + 30 + 40 + 50 + 1.0 + 0.25)
     assert steady.seconds == pytest.approx(steady.step_seconds + 60)
 
