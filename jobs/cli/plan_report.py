@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jobs.cli.results import png
@@ -115,10 +116,21 @@ def figure(costs: Costs, machines: Machines, best: Plan, curve: Sequence[Plan]) 
     speed.set(title=costs.name, ylabel="updates a second")
     shares.set(title=f"lag {best.layout.lag}", ylabel="busy share of the time", ylim=(0, 1.05))
     price.set(title=f"{costs.updates:,} updates", ylabel=f"{what}-hours")
+    numbers = sorted({max(1, plan.layout.actors) for plan in (*curve, best)})
     for axes in (speed, shares, price):
-        axes.set_xscale("log", base=2)
-        axes.set_xlabel("actors")
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(fontsize=8)
+        _scale_actors(axes, numbers)
+    for axes in (speed, price):
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
     return result
+
+
+def _scale_actors(axes: Axes, numbers: Sequence[int]) -> None:
+    """A logarithmic scale with these numbers of actors."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(numbers, list(map(str, numbers)), fontsize=8, rotation=60 if len(numbers) > 9 else 0)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("actors")
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(fontsize=8)

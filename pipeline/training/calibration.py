@@ -105,23 +105,20 @@ def _combine(job: Job[Any], lanes: dict[int, _Lane], device: torch.device, befor
     learning = {name: net for name, net in copies.items() if name not in recipe.frozen}
     two, one = (_learning_seconds(job, sizes[0], lanes, device) for lanes in (2, 1))
     step = min(max(0.0, 2 * one - two - pack), whole)
-    chains, settings = {}, recipe.chains
-    for name, chain in settings.items():
-        fixed, steps = ([lanes[n].chains[name][i] for n in sizes] for i in (0, 1))
-        counts = tuple(max(1, round(chain.count * n / recipe.batch_size)) for n in sizes)
-        evaluations = recipe.sampler(name, worker.learner.nets, 0).gradient_evaluations
-        chains[name] = ChainCosts(
-            chain.count, evaluations, Curve(counts, tuple(steps)), median(fixed), lanes[sizes[-1]].chains[name][2]
-        )
+    chains = _chain_costs(worker, job, lanes)
     log, checkpoint = _journal_seconds(worker)
+
+    def curve(name: str) -> Curve:
+        return Curve(sizes, tuple(getattr(lanes[n], name) for n in sizes))
+
     costs = JobCosts(
         chains=chains,
         batch_size=recipe.batch_size,
-        step=step,
-        **{
-            name: Curve(sizes, tuple(getattr(lanes[n], name) for n in sizes)) for name in ("prepare", "read", "compare")
-        },
+        prepare=curve("prepare"),
+        read=curve("read"),
         learn=Curve(sizes, tuple(max(0.0, lanes[n].learn - pack - step) for n in sizes)),
+        compare=curve("compare"),
+        step=step,
         pack=pack,
         load=_seconds(lambda: load(learning, flat), device),
         weight_bytes=flat.nbytes,
@@ -133,6 +130,23 @@ def _combine(job: Job[Any], lanes: dict[int, _Lane], device: torch.device, befor
         jitter=median(lane.jitter for lane in lanes.values()),
     )
     return costs, _memory(job, lanes, before, device)
+
+
+def _chain_costs(worker: Worker, job: Job[Any], lanes: dict[int, _Lane]) -> dict[str, ChainCosts]:
+    recipe, largest, costs = job.recipe, lanes[max(lanes)], {}
+    for name, chain in recipe.chains.items():
+        fixed, steps = (tuple(lane.chains[name][i] for lane in lanes.values()) for i in (0, 1))
+        counts = (max(1, round(chain.count * n / recipe.batch_size)) for n in lanes)
+        points = dict(zip(counts, steps, strict=True))
+        evaluations = recipe.sampler(name, worker.learner.nets, 0).gradient_evaluations
+        costs[name] = ChainCosts(
+            chain.count,
+            evaluations,
+            Curve(tuple(points), tuple(points.values())),
+            median(fixed),
+            largest.chains[name][2],
+        )
+    return costs
 
 
 def _memory(job: Job[Any], lanes: dict[int, _Lane], before: int, device: torch.device) -> MemoryCosts:
@@ -163,10 +177,12 @@ def _worker(job: Job[Any], n: int, lanes: int, device: torch.device) -> Worker:
 def _measure_lane(job: Job[Any], n: int, device: torch.device) -> _Lane:
     worker = _worker(job, n, 1, device)
     nets, lane = eval_copy(worker.learner.nets), Lane(0, 1)
-    chains, spread = {}, []
+    chains: dict[str, tuple[float, float, int]] = {}
+    spread: list[float] = []
     for task in worker.tasks(0, 0):
         fixed, step, jitter = _task_seconds(job, nets, task, device)
-        chains[task.chain], spread = (fixed, step, _bytes_per_chain(task)), [*spread, jitter]
+        chains[task.chain] = fixed, step, _bytes_per_chain(task)
+        spread.append(jitter)
     prepare, read = _prepare_seconds(worker, device), _seconds(lambda: worker.batch(0, lane), device)
     learn = _learning_seconds(job, n, 1, device)
     stale = _learning_seconds(job, n, 1, device, lag=1) if chains else learn
