@@ -1,7 +1,8 @@
 """The planner beside what is measured: rows of the benchmark of update, of pool_limit, and of the study of staleness.
 
 The costs are calibrated in the same go, and kept with the rows: `--again` predicts them once more, without measuring.
-Where other processes use the same cores, the prediction is for what they leave: `others` is what they used meanwhile.
+`others` is what other processes used of the same cores meanwhile: where it is not small, only rows in CPU seconds, of
+this process and all that it starts, mean anything. They are the wall seconds of a core that nobody else uses.
 
     taskset -c 1 python -m benchmarks.planner --cores 1 --out planner.json
     python -m benchmarks.planner --again planner.json
@@ -177,7 +178,7 @@ def predicted(content: dict, row: dict) -> float:
     steady = simulate(from_json(json.dumps(content["costs"][row["costs"]])), machines, layout, row.get("updates", 12))
     costs = from_json(json.dumps(content["costs"][row["costs"]]))
     idle = costs.ray.idle + layout.actors * costs.ray.idle_actor if layout.actors else 0.0
-    cpu = steady.cpu_seconds + idle * steady.seconds
+    cpu = steady.cpu_seconds + idle * row.get("wall", steady.seconds)
     return {"step": steady.step_seconds, "chains": steady.chain_seconds, "cpu": 1e3 * cpu}[what]
 
 
@@ -224,22 +225,9 @@ def update_rows(table: Table, ray: RayCosts) -> None:
                       others.share())  # fmt: skip
         for side, learners, actors in (("through Ray", 1, 2), ("in one process", 0, 0)):
             others = Others()
-            spent = 1e3 * fixed(folder, numbers, learners=learners, actors=actors)
+            spent = 1e3 * update.fixed(folder, numbers, learners=learners, actors=actors)
             table.add(f"fixed cost of an update {side}", "update, tiny", "cpu", Layout(2, 1, actors), spent,
                       others.share())  # fmt: skip
-
-
-def fixed(folder: Path, numbers, **settings) -> float:
-    """CPU seconds of this process and all that it starts, an update of hardly any work.
-
-    `benchmarks.update` takes those of the machine, which must do nothing else.
-    """
-    spent = {}
-    for updates in (update.FEW, update.MANY):
-        before = own_cpu()
-        update.run(update.job(folder, next(numbers), recipe=update.TINY, updates=updates, log_every=10**6, **settings))
-        spent[updates] = own_cpu() - before
-    return (spent[update.MANY] - spent[update.FEW]) / (update.MANY - update.FEW)
 
 
 def own_cpu() -> float:
@@ -307,11 +295,11 @@ class Steps:
         return tuple((b - a) / (last - first) for a, b in zip(before, after, strict=True))
 
 
-def staleness_rows(table: Table, ray: RayCosts, folder: Path, seeds: tuple[int, ...], updates: int) -> None:
+def staleness_rows(table: Table, ray: RayCosts, folder: Path, seeds: tuple[int, ...], updates: int, cases: list[str]):
     """The study of staleness, on these cores, without its qualities."""
     args = staleness.Staleness(lags=LAGS, seeds=seeds, updates=updates, out=str(folder))
     arms = [staleness.Arm(lag, False) for lag in LAGS] + [staleness.Arm(max(LAGS), True)]
-    for case in staleness.CASES:
+    for case in cases or staleness.CASES:
         table.calibrate(case, staleness._job(args, case, seeds[0], arms[0]), ray)
         for arm in arms:
             others, found = Others(), []
@@ -327,7 +315,7 @@ def staleness_rows(table: Table, ray: RayCosts, folder: Path, seeds: tuple[int, 
             table.add(f"{case}, {arm}", case, "cpu", layout, 1e3 * means["cpu"], share, updates=50, wall=means["wall"])
 
 
-def measure(cores: float, only: list[str], seeds: list[int], updates: int, out: Path) -> dict:
+def measure(cores: float, only: list[str], seeds: list[int], updates: int, cases: list[str], out: Path) -> dict:
     table = Table(cores, out)
     with tempfile.TemporaryDirectory() as name, connected():
         job = staleness.CASES["digits-short-run"].job
@@ -337,7 +325,7 @@ def measure(cores: float, only: list[str], seeds: list[int], updates: int, out: 
         if "update" in only:
             update_rows(table, ray)
         if "staleness" in only:
-            staleness_rows(table, ray, Path(name) / "staleness", tuple(seeds), updates)
+            staleness_rows(table, ray, Path(name) / "staleness", tuple(seeds), updates, cases)
         if "pool" in only:
             pool_rows(table)
     return table.content
@@ -349,6 +337,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["update", "staleness", "pool"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--updates", type=int, default=0, help="of the runs of the study of staleness; 0: the study's")
+    parser.add_argument("--cases", nargs="*", default=[], help="of the study of staleness; none: all")
     parser.add_argument("--out", type=Path, default=Path("planner.json"))
     parser.add_argument("--again", type=Path)
     parser.add_argument("--documented", type=Path)
@@ -358,7 +347,7 @@ def main() -> None:
     elif asked.again:
         content = json.loads(asked.again.read_text())
     else:
-        content = measure(asked.cores, asked.only, asked.seeds, asked.updates, asked.out)
+        content = measure(asked.cores, asked.only, asked.seeds, asked.updates, asked.cases, asked.out)
     print("\n".join([HEAD, *(line(content, row) for row in content["rows"])]))
 
 

@@ -14,7 +14,7 @@ from pipeline.settings import Count, PositiveInt, Settings
 WITHIN = 1.05
 """Layouts whose updates take at most so many times those of the fastest are as good; the one with the fewest processes
 is recommended."""
-TASKS = 20_000
+TASKS = 8_000
 """About how many tasks one simulation has."""
 UPDATES = 3, 20
 """The fewest and most updates that a simulation measures."""
@@ -147,18 +147,20 @@ def over_actors(
     Args:
         costs: of the job.
         machines: that it runs on.
-        best: the recommended layout, whose learners all plans have, and whose lanes where these suit the actors.
+        best: the recommended layout, whose learners all plans have (one, if it has no actors), and whose lanes where
+            these suit the actors.
         lags: of which there is a plan each.
         most: the greatest number of actors; 0: as many as there is room for.
         seed: as of `evaluate`.
     """
-    most = min(most or max(1, _devices(machines) - best.learners), max(_possible_lanes(costs)))
+    learners = best.learners if best.actors else 1
+    most = min(most or max(1, _devices(machines) - learners), max(_possible_lanes(costs)))
     plans = []
     for actors in sorted({*_powers(most), most, best.actors} - {0}):
-        suitable = [n for n in _possible_lanes(costs) if n % actors == 0 and n % best.learners == 0]
+        suitable = [n for n in _possible_lanes(costs) if n % actors == 0 and n % learners == 0]
         if suitable:
             lanes = best.lanes if best.lanes in suitable else suitable[0]
-            plans += [evaluate(costs, machines, Layout(lanes, best.learners, actors, lag), seed) for lag in lags]
+            plans += [evaluate(costs, machines, Layout(lanes, learners, actors, lag), seed) for lag in lags]
     return plans
 
 

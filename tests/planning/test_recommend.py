@@ -13,19 +13,19 @@ from pipeline.planning.recommend import Wanted, evaluate, layouts, least_seconds
 from pipeline.planning.steady import simulate
 from pipeline.planning.whole_run import whole_run
 
-SMALL = Machines(nodes=2, cores=8.0)
+SMALL, WANTED = Machines(nodes=2, cores=8.0), Wanted(max_learners=4)
 
 
 def test_no_simulation_is_faster_than_its_bound():
-    job = costs(count=16, learn=0.05, ray=RayCosts())
-    for layout in layouts(job, SMALL, Wanted(lags=(0, 1, 2))):
+    job = costs(count=8, learn=0.05, ray=RayCosts())
+    for layout in layouts(job, SMALL, Wanted(lags=(0, 2), max_learners=4)):
         assert simulate(job, SMALL, layout, 8).seconds >= least_seconds(job, SMALL, layout) * (1 - 1e-9), layout
 
 
 def test_the_recommended_layout_is_as_fast_as_the_best_of_all():
-    job = costs(count=16, learn=0.05, ray=RayCosts())
-    best, plans = recommend(job, SMALL, Wanted())
-    fastest = min(evaluate(job, SMALL, layout).steady.seconds for layout in layouts(job, SMALL, Wanted()))
+    job = costs(count=8, learn=0.05, ray=RayCosts())
+    best, plans = recommend(job, SMALL, WANTED)
+    fastest = min(evaluate(job, SMALL, layout).steady.seconds for layout in layouts(job, SMALL, WANTED))
     assert best.steady.seconds <= 1.05 * fastest
     assert best in plans
 
@@ -54,7 +54,7 @@ def test_what_cannot_be_is_refused(wanted):
 
 def test_the_curve_goes_through_the_recommended_plan():
     job = costs(count=16)
-    best, _ = recommend(job, SMALL, Wanted())
+    best, _ = recommend(job, SMALL, Wanted(learners=1))
     plans = over_actors(job, SMALL, best.layout, (0, 1))
     assert best.layout in [plan.layout for plan in plans]
     assert {plan.layout.actors for plan in plans} >= {1, 2, 4, 8}
