@@ -121,7 +121,8 @@ def figure(costs: Costs, machines: Machines, best: Plan, curve: Sequence[Plan]) 
         _scale_actors(axes, numbers)
     for axes in (speed, price):
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("")
+        least, most = axes.get_ylim()
+        axes.yaxis.set_minor_formatter("{x:g}" if most < 10 * least else "")
     return result
 
 

@@ -1,8 +1,8 @@
 """What a job's learner and actors compute, measured on a sample: seconds by size, in this process, without Ray.
 
 The learner's part is `Worker.step` with a pool that has all results already, so it is what a run does. Chains are moved
-by `advance`, for as many of their steps as fit the time. Sizes are lanes of a sixteenth, a quarter and all of a batch;
-the simulation has straight lines between and beyond them. On a CPU with one thread these are CPU seconds of the
+by `advance`, for as many of their steps as fit the time. Sizes are lanes of a sixteenth, a quarter, half and all of a
+batch; the simulation has straight lines between and beyond them. On a CPU with one thread these are CPU seconds of the
 process, which hardly depend on what else the machine does; else wall seconds.
 """
 
@@ -37,7 +37,7 @@ ROUNDS, MOST_ROUNDS, ROUNDS_SECONDS = 5, 50, 0.2
 counts."""
 TASK_SECONDS = 0.3
 """About how long a measured task takes."""
-SHARES = (16, 4, 1)
+SHARES = (16, 4, 2, 1)
 """A lane of the measured sizes is one of so many of a batch."""
 
 
