@@ -6,7 +6,6 @@ batch; the simulation has straight lines between and beyond them. On a CPU with 
 process, which hardly depend on what else the machine does; else wall seconds.
 """
 
-import dataclasses
 import resource
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import torch
 
 from pipeline.chains.lanes import Lane
 from pipeline.chains.local_pool import LocalPool
-from pipeline.chains.task import ChainResult, ChainResults, ChainTask, advance
+from pipeline.chains.task import ChainResults, ChainTask, advance
 from pipeline.errors import InputError
 from pipeline.nets.weights import eval_copy, load
 from pipeline.planning.costs import ChainCosts, Costs, Curve, JobCosts, MemoryCosts
@@ -30,6 +29,7 @@ from pipeline.runs import lease
 from pipeline.runs.job import Job, load_dataset, override
 from pipeline.runs.journal import RunJournal, provenance
 from pipeline.runs.storage import Storage
+from pipeline.training.replay import ReplayPool, with_steps
 from pipeline.training.worker import Worker
 
 ROUNDS, MOST_ROUNDS, ROUNDS_SECONDS = 5, 50, 0.2
@@ -39,23 +39,6 @@ TASK_SECONDS = 0.3
 """About how long a measured task takes."""
 SHARES = (16, 4, 2, 1)
 """A lane of the measured sizes is one of so many of a batch."""
-
-
-class _Replay(LocalPool):
-    """A pool whose results are there already: those of one update, with the slots of each task."""
-
-    def __init__(self, worker: Worker, results: dict[str, ChainResult], lag: int):
-        super().__init__(worker.job.recipe, worker.learner.nets)
-        self.results, self.lag = results, lag
-
-    def submit(self, update: int, tasks: list[ChainTask], flat: Any, frozen: Any = None) -> None:
-        self.ready[update] = {
-            (task.chain, task.lane.index): self.results[task.chain]._replace(
-                lane=task.lane, slots=task.slots, version=update - self.lag, carried=task.carried
-            )
-            for task in tasks
-        }
-        self.next = update + 1
 
 
 @dataclass(frozen=True)
@@ -196,7 +179,7 @@ def _measure_lane(job: Job[Any], n: int, device: torch.device) -> _Lane:
 def _task_seconds(job: Job[Any], nets: Any, task: ChainTask, device: torch.device) -> tuple[float, float, float]:
     """Fixed seconds of a task, those of a step, and the relative standard deviation of both."""
     evaluations = task.sampler.gradient_evaluations
-    shortest = _with_steps(task, 1)
+    shortest = with_steps(task, 1)
 
     def move(one: ChainTask) -> Callable[[], object]:
         return lambda: advance(job.recipe, nets, one)
@@ -205,17 +188,10 @@ def _task_seconds(job: Job[Any], nets: Any, task: ChainTask, device: torch.devic
     if evaluations <= least:
         return first, 0.0, 0.0
     steps = getattr(task.sampler, "steps", 1)
-    longer = _with_steps(task, max(2, min(steps, round(TASK_SECONDS / max(first, 1e-6)))))
+    longer = with_steps(task, max(2, min(steps, round(TASK_SECONDS / max(first, 1e-6)))))
     times, more = _rounds(move(longer), device), longer.sampler.gradient_evaluations - least
     step = max(0.0, median(times) - first) / more
     return max(0.0, first - least * step), step, stdev(times) / median(times)
-
-
-def _with_steps(task: ChainTask, steps: int) -> ChainTask:
-    """The task with so many steps of its sampler, where it is known to have any."""
-    if not hasattr(task.sampler, "steps") or not task.sampler.steps:
-        return task
-    return task._replace(sampler=dataclasses.replace(task.sampler, steps=steps))  # type: ignore[type-var]
 
 
 def _prepare_seconds(worker: Worker, device: torch.device) -> float:
@@ -233,13 +209,13 @@ def _learning_seconds(job: Job[Any], n: int, lanes: int, device: torch.device, l
     """Seconds of an update of lanes of n items, without its chains."""
     worker = _worker(job, n, lanes, device)
     nets = eval_copy(worker.learner.nets)
-    tasks = [_with_steps(task, 1) for task in worker.tasks(0, 0) if task.lane.index == 0]
+    tasks = [with_steps(task, 1) for task in worker.tasks(0, 0) if task.lane.index == 0]
     results = {task.chain: advance(job.recipe, nets, task) for task in tasks}
     for name, bank in worker.banks.items():
         for lane in worker.lanes:
             bank.in_flight[lane.index][:] = False
         bank.settings = worker.job.recipe.chains[name]
-    worker.pool = _Replay(worker, results, lag)
+    worker.pool = ReplayPool(worker, results, lag)
     worker.learner.lr_factor = 0.0  # or it would diverge from always the same results
     count = iter(range(10**6))
     return _seconds(lambda: worker.step(next(count)), device)
@@ -251,7 +227,7 @@ def _journal_seconds(worker: Worker) -> tuple[float, float]:
         out = Storage.at(folder)
         worker.job, worker.checkpoints = override(worker.job, out=folder), out / "checkpoints"
         results: ChainResults = {}
-        worker.pool = _Replay(worker, {}, 0)
+        worker.pool = ReplayPool(worker, {}, 0)
         worker.learner.learning_rates = dict.fromkeys(worker.learner.optimizers, 0.0)
         journal = RunJournal(out, 0, 1, lease.join(out, lease.acquire(out)))
         metrics = {f"metric-{k}": 0.1 for k in range(20)}
