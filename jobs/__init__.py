@@ -41,6 +41,7 @@ COMMANDS = {
     "doctor": "Look at a cluster, and say what is wrong with it and what to do",
     "report": "Write runs and searches into one HTML page that needs nothing else",
     "search": "Search the settings of an experiment on Ray Tune",
+    "plan": "Plan a job on other machines: learners, actors, lanes and lag, with hours and cost",
     "studies.transport": "How chains mix in a flow's latent space and in data space",
     "studies.step_size": "How close short-run inference comes to the posterior, by step size",
     "studies.few_labels": "What unlabelled items are worth, against methods that use labels alone",
