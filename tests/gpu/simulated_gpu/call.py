@@ -1,0 +1,82 @@
+"""An operator, what it is called with, and whether a GPU would refuse it."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from simulated_gpu import generators
+from simulated_gpu.tensor import GpuTensor, is_gpu
+
+COPIES = ("copy_", "_to_copy")
+INDEXING = ("index", "index_put_", "index_put", "_index_put_impl_", "_unsafe_index")
+"""Operators whose indices may be on the host."""
+RESHAPING = ("resize_", "set_", "as_strided_", "squeeze_", "t_", "transpose_", "unsqueeze_")
+"""Operators that would change a tensor's shape in place, which its wrapper cannot follow."""
+
+
+class Call(NamedTuple):
+    """A call of an operator."""
+
+    operator: Any
+    name: str
+    """Without namespace and overload."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    on_gpu: list[GpuTensor]
+    on_host: list[Tensor]
+    """With a dimension or more: numbers travel with the call."""
+    generator: Any
+
+    @classmethod
+    def of(cls, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Call":
+        """Sort the arguments by where they are."""
+        on_gpu, on_host, generator = list[GpuTensor](), list[Tensor](), None
+        for value in _values((*args, *kwargs.values())):
+            if isinstance(value, GpuTensor):
+                on_gpu.append(value)
+            elif isinstance(value, Tensor):
+                on_host += [value] if value.dim() else []
+            elif isinstance(value, torch._C.Generator):
+                generator = value
+        return cls(operator, operator.overloadpacket.__name__, args, kwargs, on_gpu, on_host, generator)
+
+    @property
+    def names_gpu(self) -> bool:
+        """Whether it asks for a result on the GPU by name."""
+        return is_gpu(self.kwargs.get("device"))
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether its result is on the GPU."""
+        device = self.kwargs.get("device")
+        return bool(self.on_gpu) if device is None else is_gpu(device)
+
+    def why_refused(self) -> str:
+        """What torch says to it; empty where it may run."""
+        if self.generator is not None and generators.is_on_gpu(self.generator) != self.is_on_gpu:
+            there, here = ("cuda", "cpu") if self.is_on_gpu else ("cpu", "cuda")
+            return f"Expected a '{there}' device type for generator but found '{here}'"
+        if not self.on_gpu:
+            return ""
+        both = f"Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! ({self})"
+        if self.name in INDEXING:
+            indexed, values = self.args[0], self.args[2:3]
+            on_gpu = isinstance(indexed, GpuTensor)
+            if not on_gpu:
+                return f"indices should be either on cpu or on the same device as the indexed tensor (cpu) ({self})"
+            return both if any(isinstance(t, Tensor) and not isinstance(t, GpuTensor) and t.dim() for t in values) else ""
+        writes_host = self.name.endswith("_") and not isinstance(self.args[0], (GpuTensor, list, tuple))
+        return both if self.name not in COPIES and (self.on_host or writes_host) else ""
+
+    def __str__(self) -> str:
+        return str(self.operator)
+
+
+def _values(arguments: tuple[Any, ...]) -> Iterator[Any]:
+    for value in arguments:
+        if isinstance(value, (list, tuple)):
+            yield from value
+        else:
+            yield value
