@@ -25,8 +25,22 @@ def configure_process(threads: int) -> None:
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that a setting `device` means for this process. Raises InputError where it is missing."""
+def pick_device(name: str, on_ray: bool = False) -> torch.device:
+    """The device that a setting `device` means for this process.
+
+    Args:
+        name: auto, cpu or cuda.
+        on_ray: whether Ray gives GPUs to the command's other processes. It gives none to this one, which stays on the
+            CPU then: the first GPU that it sees may be another process's.
+
+    Raises:
+        InputError: there is no such device for it.
+    """
+    if on_ray:
+        if name == "cuda":
+            why = "Ray gives GPUs to its own processes, not to this one: use gpus_per_learner or gpus_per_actor"
+            raise InputError(why, "device", name)
+        return torch.device("cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("this machine has no GPU that torch can use", "device", name)
     auto = "cuda" if torch.cuda.is_available() else "cpu"

@@ -127,10 +127,10 @@ def run_job(job: Job[Any], spec: Spec, resumes: str = "") -> None:
         spec: of its data.
         resumes: the folder that goes on where it stops; empty: its own.
     """
-    began, device = time.perf_counter(), pick_device(job.resources.device)
+    began, device = time.perf_counter(), pick_device(job.resources.device, job.resources.on_ray)
     if job.resources.observers:
         observer.check_observable(job, spec)
-    if job.resources.learners or job.resources.actors or job.resources.observers:
+    if job.resources.on_ray:
         result = _run_on_ray(job, spec, device, resumes)
     else:
         command = _record(job)

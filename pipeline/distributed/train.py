@@ -155,7 +155,7 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> Trainer:
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": resources.cpus_per_learner, "GPU": gpus},
         ),
-        torch_config=TorchConfig(backend="nccl" if gpus >= 1 else "gloo"),  # nccl needs one GPU per rank
+        torch_config=TorchConfig(backend=_backend(gpus)),
         run_config=RunConfig(
             name=str(time.time_ns()),  # new each time, since Ray would resume a run of the same name
             storage_path=storage.path,
@@ -163,6 +163,11 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> Trainer:
             failure_config=FailureConfig(max_failures=MAX_LEARNER_DEATHS),
         ),
     )
+
+
+def _backend(gpus: float) -> str:
+    """What the ranks talk over, by GPUs per rank: nccl needs one for each, and gloo carries what is on the host."""
+    return "cpu:gloo,cuda:nccl" if gpus >= 1 else "gloo"
 
 
 def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | Stopped | None:

@@ -1,47 +1,83 @@
 """Every recipe on the simulated GPU gives the CPU's numbers, and its chains never wait for the host."""
 
+from collections import Counter, defaultdict
 from dataclasses import replace
+from pprint import pformat
 
+import known
 import numpy as np
 import pytest
+import stages
 import torch
 from running import CPU, sentences_in
 from simulated_gpu import simulated_gpu
 from small_recipes import RECIPES, with_recipe
 
-from pipeline.chains.local_pool import LocalPool
-from pipeline.nets import weights
-from pipeline.recipe import init_networks
-from pipeline.runs.job import load_dataset
-from pipeline.training.worker import Worker
-
 GPU = torch.device("cuda")
+MEASURED = ("short_run on images", "symbol_vector on counts", "flow on points")
+"""Recipes that the fast tests evaluate: a classifier's features, none, and a known density."""
+STAGES = {
+    **{stage: tuple(RECIPES) for stage in (stages.update, stages.checkpoint, stages.bulk)},
+    **{stage: MEASURED for stage in (stages.evaluation, stages.observation, stages.trial)},
+    stages.every_metric: (),
+}
+"""Stages, with the recipes of the fast tests."""
+EXACT = (stages.update, stages.checkpoint, stages.bulk)
+"""Stages whose numbers are the CPU's bit for bit; others sum in float64 over pieces that depend on the device."""
+
+waits: dict[str, dict[str, Counter[str]]] = defaultdict(dict)
+"""By stage and recipe: how often the host waited outside of samplers, by caller."""
 
 
-def make_worker(job, device):
-    data = load_dataset(job)
-    return Worker(job, data, device, LocalPool(job.recipe, init_networks(job.recipe, data.spec, 1, device)))
+@pytest.fixture
+def workers(small, tmp_path):
+    """A recipe's workers on the CPU and on the GPU."""
+
+    def make(name):
+        job = with_recipe(replace(small, lanes=2), name, sentences_in(tmp_path))
+        on_cpu = stages.make_worker(job, CPU)
+        with simulated_gpu():
+            return on_cpu, stages.make_worker(replace(job, out=str(tmp_path / "gpu")), GPU)
+
+    return make
 
 
-def learn(job, device):
-    """Two updates, a checkpoint, and an update of the run that resumes: metrics and weights."""
-    worker = make_worker(job, device)
-    worker.restore()
-    rows = [worker.step(update)[0] for update in range(2)]
-    worker.save(2)
-    again = make_worker(job, device)
-    assert again.restore() == 2
-    rows.append(again.step(2)[0])
-    metrics = {f"{name} {k}": value for k, row in enumerate(rows) for name, value in row.items() if "time/" not in name}
-    return {**metrics, "weights": weights.flatten(worker.learner.nets), "resumed": weights.flatten(again.learner.nets)}
+def check(stage, name, on_cpu, on_gpu):
+    """Go through a stage on both devices, and compare."""
+    here = stage(on_cpu)
+    with simulated_gpu() as record:
+        there = stage(on_gpu)
+    assert not record.refusals
+    assert here.keys() == there.keys()
+    tolerance = 0.0 if stage in EXACT and name not in known.ROUNDED else 1e-6
+    for number, value in here.items():
+        np.testing.assert_allclose(there[number], value, tolerance, tolerance, err_msg=f"{stage.__name__}: {number}")
+    assert record.waits(in_sampler=True).keys() <= known.SAMPLER_WAITS.get(name, {}).keys()
+    waits[stage.__name__][name] = record.waits(in_sampler=False)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_learning(name, small, tmp_path):
-    job = with_recipe(replace(small, lanes=2), name, sentences_in(tmp_path))
-    here = learn(job, CPU)
-    with simulated_gpu() as record:
-        there = learn(replace(job, out=str(tmp_path / "gpu")), GPU)
-    print(name, record.waits(), record.waits(True), record.operators.total())
-    print({k: (v, there[k]) for k, v in here.items() if not np.array_equal(v, there[k])})
-    assert not record.refusals
+def test_a_recipe_gives_the_cpus_numbers(name, workers):
+    pair = workers(name)
+    for stage, fast in STAGES.items():
+        if name in fast:
+            check(stage, name, *pair)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_gives_the_cpus_numbers_at_every_stage(name, workers):
+    pair = workers(name)
+    for stage in STAGES:
+        check(stage, name, *pair)
+
+
+def test_the_host_waits_no_more_than_is_written_down():
+    for stage, by_recipe in waits.items():
+        most = Counter[str]()
+        for counts in by_recipe.values():
+            most |= counts
+        allowed = Counter({caller: count for caller, (count, _) in known.WAITS[stage].items()})
+        assert most <= allowed, f"new waits in {stage}:\n{pformat(dict(most - allowed))}"
+        if by_recipe.keys() == RECIPES.keys():
+            assert most == allowed, f"take off the list of {stage}, it waits less often:\n{pformat(dict(allowed - most))}"

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 from simulated_gpu import gru
 from simulated_gpu.call import RESHAPING, Call
@@ -42,13 +41,17 @@ def run(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if call.name in RESHAPING and isinstance(args[0], GpuTensor):
         raise NotImplementedError(f"{call} would change the shape of a tensor of the simulated GPU in place")
     note(call, records[-1])
-    result = OWN.get(call.name, operator)(*tree_map(_memory, args), **tree_map(_memory, kwargs))
+    values = {name: _memory(value) for name, value in kwargs.items()}
+    result = OWN.get(call.name, operator)(*map(_memory, args), **values)
     return _on_device(call, result) if call.is_on_gpu or call.name == "copy_" else result
 
 
 def _memory(value: Any) -> Any:
+    """A value with the memory of the tensors in it."""
     if isinstance(value, GpuTensor):
         return value.memory
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_memory, value))
     return torch.device("cpu") if is_gpu(value) else value
 
 

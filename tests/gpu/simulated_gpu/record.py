@@ -12,10 +12,9 @@ from torch import Tensor
 WAITS = ("read", "shape", "to host", "to device", "synchronize")
 """Kinds of events for which the host waits: a number that it reads, a shape that depends on numbers, copies that it
 does not leave to the device, and the wait that is asked for by name."""
-SAMPLERS = {("pipeline/samplers/", "__call__"), ("pipeline/samplers/", "unrolled"), ("pipeline/evaluation/", "__call__")}
-"""Folders, and names of functions in their files, that are loops of samplers."""
-BACKWARD = "autograd"
-"""The place of an event that no line of the project has on its stack."""
+SAMPLERS = (".__call__", ".unrolled")
+"""Ends of the names of functions that are loops of samplers, in files of SAMPLER_FILES."""
+SAMPLER_FILES = ("pipeline/samplers/", "pipeline/evaluation/metrics/annealing.py")
 
 
 class Event(NamedTuple):
@@ -86,8 +85,8 @@ class Record:
         while frame:
             name = frame.f_code.co_filename
             if name.startswith(self.root) and name[len(self.root) :].startswith(self.folders):
-                file, function = name[len(self.root) :], frame.f_code.co_name
+                file, function = name[len(self.root) :], frame.f_code.co_qualname.partition(".<locals>")[0]
                 where = where or (file, frame.f_lineno, function)
-                in_sampler = in_sampler or any(file.startswith(path) and function == f for path, f in SAMPLERS)
+                in_sampler = in_sampler or (file.startswith(SAMPLER_FILES) and function.endswith(SAMPLERS))
             frame = frame.f_back
-        return Event(kind, operator, *(where or (BACKWARD, 0, "")), in_sampler)
+        return Event(kind, operator, *(where or ("outside of the project", 0, "")), in_sampler)
