@@ -211,7 +211,7 @@ def _run(job: Job[Any], data: Dataset, device: torch.device, progress: bool) -> 
 
     bar = partial(tqdm, mininterval=1.0, disable=not progress)
     if not job.resources.on_ray:
-        configure_process(job.resources.threads)
+        configure_process(job.resources.threads, job.resources.deterministic)
         run(job, device, LocalPool(job.recipe, init_networks(job.recipe, data.spec, job.seed, device)), bar)
         return
     from pipeline.distributed import cluster  # only a run with Ray imports it

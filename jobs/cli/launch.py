@@ -134,7 +134,7 @@ def run_job(job: Job[Any], spec: Spec, resumes: str = "") -> None:
         result = _run_on_ray(job, spec, device, resumes)
     else:
         command = _record(job)
-        configure_process(job.resources.threads)
+        configure_process(job.resources.threads, job.resources.deterministic)
         pool = LocalPool(job.recipe, init_networks(job.recipe, spec, job.seed, device))
         with _continuing(job, resumes):
             result = run(job, device, pool, TerminalBar, command) or {}

@@ -156,10 +156,12 @@ def missing_resources(wanted: Sequence[Bundle], machines: Sequence[Bundle]) -> s
     free = [_Room(machine) for machine in machines]
     for bundle in sorted(wanted, key=lambda b: (-b.get("GPU", 0), -b.get("CPU", 0))):
         if not any(room.take(bundle) for room in free):
-            cpus, gpus = bundle.get("CPU", 0), bundle.get("GPU", 0)
-            parts = [f"{cpus:g} CPU"] * bool(cpus) + [f"{gpus:g} GPU" if gpus >= 1 else f"{gpus:g} of a GPU"] * bool(gpus)
-            return f"a machine with {' and '.join(parts)} left"
+            return f"a machine with {' and '.join(_amount(*one) for one in bundle.items())} left"
     return ""
+
+
+def _amount(name: str, amount: float) -> str:
+    return f"{amount:g} of a GPU" if name == "GPU" and amount < 1 else f"{amount:g} {name}"
 
 
 class _Room:

@@ -82,7 +82,7 @@ def run_on_ray(job: Job[Any], spec: Spec, device: torch.device, command: str = "
     with guarded(), observers(job, spec, command), chain_actors(job, spec) as handles:
         if job.resources.learners:
             return run_learners(job, spec, handles, command)
-        configure_process(job.resources.threads)
+        configure_process(job.resources.threads, job.resources.deterministic)
         pool = chain_pool(job, spec, device, handles)
         result = run(job, device, pool, TerminalBar, command, partial(restart_count, handles))
         assert result is not None
@@ -179,7 +179,7 @@ def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | Stopped | None
     the fault there and return it.
     """
     job, status = config["job"], config["status"]
-    configure_process(job.resources.threads)
+    configure_process(job.resources.threads, job.resources.deterministic)
     try:
         return ray.get(status.fault.remote()) or _train(config)
     except (Diverged, Stopped) as e:  # all ranks have it at the same update

@@ -13,6 +13,7 @@ from pipeline.data.dataset import Dataset, load_data
 from pipeline.data.encoding import TextAs
 from pipeline.data.files import SplitName
 from pipeline.errors import InputError
+from pipeline.precision import Precision
 from pipeline.recipe import Recipe
 from pipeline.schedule import Change, Setting, check_changes, settings_at, with_settings
 from pipeline.settings import Count, Gpus, NonNegative, Positive, PositiveInt, Settings, Share
@@ -80,6 +81,9 @@ class ResourceSettings(Settings):
     """Ray actors that move chains, at most one per lane; 0: chains move where the learner is."""
     threads: PositiveInt = 1
     """CPU threads per process."""
+    deterministic: bool = False
+    """Use algorithms that repeat bit for bit on a GPU of the same kind, too; some are slower. An operator without one
+    says so in a warning. CPUs always repeat."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of a run without Ray; auto: a GPU if there is one. With Ray, a process has the GPUs that Ray gives it."""
     cpus_per_learner: NonNegative = 0.5
@@ -178,6 +182,9 @@ class Job(Settings, Generic[R]):
     chains; 0: no bound."""
     seed: Count = 0
     """Seed of everything random."""
+    precision: Precision = "highest"
+    """Precision of matrix products and convolutions in learning: float32; TF32 (10 bits) on a GPU; or networks of
+    chains in bfloat16 (7 bits) besides. Chains that accept or reject, and all of evaluation, have the highest."""
     init_from: str = ""
     """Run, or checkpoint of a run, whose networks of the same names this run starts with; empty: none."""
     changes: tuple[Change, ...] = ()

@@ -3,11 +3,12 @@
 import os
 
 import pytest
-import torch
+
+from pipeline.process import configure_process
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """The cache of the process that started this one, so that classifiers are trained once."""
     os.environ["EBM_CACHE"] = os.environ.get("SIMULATED_GPU_CACHE") or str(tmp_path_factory.mktemp("cache"))
-    torch.set_num_threads(1)
+    configure_process(1)  # as every command does

@@ -17,7 +17,7 @@ FUNCTIONS = [one for _, one in inspect.getmembers(planted, inspect.isfunction)]
 def expected(function):
     """The kind of the mistake and its line, as the comment says."""
     lines, first = inspect.getsourcelines(planted.Masked if "way_back" in function.__name__ else function)
-    where = next(i for i, line in enumerate(lines) if line.endswith(("refused", "error", *KINDS)))
+    where = next(i for i, line in enumerate(lines) if line.rstrip().endswith(("refused", "error", *KINDS)))
     return lines[where].rpartition("# ")[2].strip(), first + where
 
 

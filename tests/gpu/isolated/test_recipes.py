@@ -17,8 +17,8 @@ GPU = torch.device("cuda")
 MEASURED = ("short_run on images", "symbol_vector on counts", "flow on points")
 """Recipes that the fast tests evaluate: a classifier's features, none, and a known density."""
 STAGES = {
-    **{stage: tuple(RECIPES) for stage in (stages.update, stages.checkpoint, stages.bulk)},
-    **{stage: MEASURED for stage in (stages.evaluation, stages.observation, stages.trial)},
+    **dict.fromkeys((stages.update, stages.checkpoint, stages.bulk), tuple(RECIPES)),
+    **dict.fromkeys((stages.evaluation, stages.observation, stages.trial), MEASURED),
     stages.every_metric: (),
 }
 """Stages, with the recipes of the fast tests."""
@@ -52,6 +52,7 @@ def check(stage, name, on_cpu, on_gpu):
     tolerance = 0.0 if stage in EXACT and name not in known.ROUNDED else 1e-6
     for number, value in here.items():
         np.testing.assert_allclose(there[number], value, tolerance, tolerance, err_msg=f"{stage.__name__}: {number}")
+    assert "tf32" not in {event.kind for event in record.events}
     assert record.waits(in_sampler=True).keys() <= known.SAMPLER_WAITS.get(name, {}).keys()
     waits[stage.__name__][name] = record.waits(in_sampler=False)
 
@@ -80,4 +81,4 @@ def test_the_host_waits_no_more_than_is_written_down():
         allowed = Counter({caller: count for caller, (count, _) in known.WAITS[stage].items()})
         assert most <= allowed, f"new waits in {stage}:\n{pformat(dict(most - allowed))}"
         if by_recipe.keys() == RECIPES.keys():
-            assert most == allowed, f"take off the list of {stage}, it waits less often:\n{pformat(dict(allowed - most))}"
+            assert most == allowed, f"{stage} waits less often than known:\n{pformat(dict(allowed - most))}"

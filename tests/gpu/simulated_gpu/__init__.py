@@ -6,7 +6,8 @@ A program runs on it as on a GPU, so that a machine without one can tell
   the device;
 - what the host would wait for, with the line of the project that asks for it: single numbers that it reads, shapes that
   depend on numbers, copies either way;
-- the work that is done: the number of operators, and those in float64, which a GPU is slow at.
+- the work that is done: the number of operators, those in float64, which a GPU is slow at, and products that torch
+  would let it round to TF32.
 
 Its generators draw the numbers of a CPU's, so a run on it is compared with a run on the CPU number by number.
 

@@ -12,8 +12,9 @@ from simulated_gpu.tensor import GpuTensor, is_gpu
 COPIES = ("copy_", "_to_copy")
 INDEXING = ("index", "index_put_", "index_put", "_index_put_impl_", "_unsafe_index")
 """Operators whose indices may be on the host."""
-RESHAPING = ("resize_", "set_", "as_strided_", "squeeze_", "t_", "transpose_", "unsqueeze_")
-"""Operators that would change a tensor's shape in place, which its wrapper cannot follow."""
+BOTH = "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
+RESIZING = ("resize_", "set_")
+"""Operators that give a tensor other memory, which its wrapper cannot follow."""
 
 
 class Call(NamedTuple):
@@ -58,20 +59,22 @@ class Call(NamedTuple):
         if self.generator is not None and generators.is_on_gpu(self.generator) != self.is_on_gpu:
             there, here = ("cuda", "cpu") if self.is_on_gpu else ("cpu", "cuda")
             return f"Expected a '{there}' device type for generator but found '{here}'"
-        if not self.on_gpu:
+        if not self.on_gpu or self.name in COPIES:
             return ""
-        both = f"Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! ({self})"
-        if self.name in INDEXING:
-            indexed, values = self.args[0], self.args[2:3]
-            on_gpu = isinstance(indexed, GpuTensor)
-            if not on_gpu:
-                return f"indices should be either on cpu or on the same device as the indexed tensor (cpu) ({self})"
-            return both if any(isinstance(t, Tensor) and not isinstance(t, GpuTensor) and t.dim() for t in values) else ""
-        writes_host = self.name.endswith("_") and not isinstance(self.args[0], (GpuTensor, list, tuple))
-        return both if self.name not in COPIES and (self.on_host or writes_host) else ""
+        if self.name not in INDEXING:
+            changes_host = self.name.endswith("_") and isinstance(self.args[0], Tensor) and not _is_on_gpu(self.args[0])
+            return f"{BOTH} ({self})" if self.on_host or changes_host else ""
+        if not _is_on_gpu(self.args[0]):
+            return f"indices should be either on cpu or on the same device as the indexed tensor (cpu) ({self})"
+        values = [value for value in self.args[2:3] if value.dim() and not _is_on_gpu(value)]
+        return f"{BOTH} ({self})" if values else ""
 
     def __str__(self) -> str:
         return str(self.operator)
+
+
+def _is_on_gpu(tensor: Tensor) -> bool:
+    return isinstance(tensor, GpuTensor)
 
 
 def _values(arguments: tuple[Any, ...]) -> Iterator[Any]:

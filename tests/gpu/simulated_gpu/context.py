@@ -50,7 +50,10 @@ def _cuda() -> dict[str, Callable[..., Any]]:
     return {
         "_lazy_init": lambda: None,
         "current_device": lambda: 0,
+        "_exchange_device": lambda device: 0,
+        "_maybe_exchange_device": lambda device: 0,
         "device_count": lambda: 1,
+        "empty_cache": lambda: None,
         "get_device_capability": lambda device=None: (PROPERTIES.major, PROPERTIES.minor),
         "get_device_properties": lambda device=None: PROPERTIES,
         "get_rng_state": lambda device=None: torch.get_rng_state(),

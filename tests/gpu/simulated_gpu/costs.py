@@ -20,6 +20,9 @@ VIEWS = {
     *("new_empty_strided", "is_pinned", "is_same_size", "sym_size", "sym_stride"),
 }
 """Operators that look at shapes alone, or take memory: no work for the device."""
+CONVOLUTIONS = {"convolution", "convolution_backward"}
+PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "dot"}
+"""Operators whose float32 factors a GPU rounds to TF32, where torch is set to allow it."""
 DOUBLE = (torch.float64, torch.complex128)
 
 
@@ -32,6 +35,17 @@ def note(call: Call, record: Record) -> None:
     record.operators[str(call)] += 1
     if any(tensor.dtype in DOUBLE for tensor in call.on_gpu):
         record.add("float64", str(call))
+    if _is_rounded(call):
+        record.add("tf32", str(call))
+
+
+def _is_rounded(call: Call) -> bool:
+    """Whether a GPU rounds the factors of a product to TF32."""
+    if call.name in CONVOLUTIONS:
+        allowed = torch.backends.cudnn.allow_tf32
+    else:
+        allowed = call.name in PRODUCTS and torch.get_float32_matmul_precision() != "highest"
+    return allowed and call.on_gpu[0].dtype == torch.float32
 
 
 def _wait(call: Call, record: Record) -> str:

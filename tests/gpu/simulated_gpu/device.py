@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from simulated_gpu import gru
-from simulated_gpu.call import RESHAPING, Call
+from simulated_gpu.call import RESIZING, Call
 from simulated_gpu.costs import note
 from simulated_gpu.record import Record
 from simulated_gpu.tensor import GpuTensor, is_gpu
@@ -38,11 +39,14 @@ def run(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         records[-1].refuse(why)
     if not call.on_gpu and not call.names_gpu:
         return operator(*args, **kwargs)
-    if call.name in RESHAPING and isinstance(args[0], GpuTensor):
-        raise NotImplementedError(f"{call} would change the shape of a tensor of the simulated GPU in place")
+    if call.name in RESIZING:
+        raise NotImplementedError(f"the simulated GPU has no {call}")
     note(call, records[-1])
     values = {name: _memory(value) for name, value in kwargs.items()}
     result = OWN.get(call.name, operator)(*map(_memory, args), **values)
+    if torch.Tag.inplace_view in operator.tags:  # the wrapper has a shape of its own
+        with no_dispatch():
+            operator(*args, **kwargs)
     return _on_device(call, result) if call.is_on_gpu or call.name == "copy_" else result
 
 

@@ -21,7 +21,7 @@ class Event(NamedTuple):
     """Something that happened on the device, and where in the project."""
 
     kind: str
-    """One of WAITS, or "float64"."""
+    """One of WAITS, "float64" or "tf32"."""
     operator: str
     file: str
     """Relative to the project's folder."""
