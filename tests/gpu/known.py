@@ -1,10 +1,49 @@
 """What is known of the project on a GPU, and may only become less."""
 
-ROUNDED: dict[str, str] = {}
-"""Recipes whose numbers are the CPU's to rounding only, and why."""
+SAMPLER_WAITS: dict[str, dict[str, str]] = {
+    "latent_prior on text": {
+        "pipeline/nets/text.py SentenceDecoder.loss": "the longest sentence of the batch, and places of words",
+        "pipeline/energies/energy.py autograd_gradient": "the way back through places of words",
+        "pipeline/samplers/hmc.py value_and_gradient": "the same, in the evaluation's Hamiltonian chains",
+    },
+    "neural_transport on points": {
+        "pipeline/nets/flow.py VectorFlow.forward": "zuko's couplings look for the halves of their masks",
+    },
+}
+"""By recipe: what waits inside the loop of a sampler, and why."""
 
-SAMPLER_WAITS: dict[str, dict[str, str]] = {}
-"""By recipe: callers that wait inside the loop of a sampler, and why."""
+UPDATE_WAITS: dict[str, tuple[int, str]] = {
+    "pipeline/chains/task.py advance": (20, "states to the device, and five results back, for each chain and lane"),
+    "pipeline/chains/task.py initial_arrays": (4, "starts go to the host, for each chain and lane"),
+    "pipeline/chains/task.py to_tensors": (24, "context and results to the device, for each chain and lane"),
+    "pipeline/data/dataset.py Dataset.batch": (8, "labels and places of items"),
+    "pipeline/data/encoding.py _read_counts": (4, "items, once for the chains and once for the losses"),
+    "pipeline/data/encoding.py _read_images": (4, "the same"),
+    "pipeline/data/encoding.py _read_sentences": (8, "the same, with their lengths"),
+    "pipeline/data/encoding.py _read_vectors": (4, "the same"),
+    "pipeline/energies/entropy.py nearest_neighbour_entropy": (2, "a constant that is made on the host, for each lane"),
+    "pipeline/nets/flow.py VectorFlow.decode": (8, "zuko's couplings look for the halves of their masks"),
+    "pipeline/nets/flow.py VectorFlow.encode": (8, "the same"),
+    "pipeline/nets/flow.py VectorFlow.forward": (16, "the same"),
+    "pipeline/nets/position_losses.py isometry_loss": (4, "near pairs are selected by a mask"),
+    "pipeline/nets/symbols.py classification_metrics": (2, "whether all items have a label"),
+    "pipeline/nets/symbols.py symbol_usage": (2, "a constant that is made on the host"),
+    "pipeline/nets/text.py SentenceDecoder.loss": (8, "the longest sentence of the batch, and places of words"),
+    "pipeline/nets/weights.py flatten": (3, "weights go to the pool, and the test reads them"),
+    "pipeline/nets/weights.py load": (70, "weights reach the pool's networks, tensor by tensor"),
+    "pipeline/recipes/grid_cells.py GridCells.losses": (2, "scales are made on the host"),
+    "pipeline/recipes/short_run_inference.py ShortRunInference.sampler": (
+        4,
+        "the step size is a setting of the kernel",
+    ),
+    "pipeline/recipes/simple_cells.py SimpleCells.draw_places": (2, "the room for patches is made on the host"),
+    "pipeline/recipes/simple_cells.py SimpleCells.losses": (2, "weights of pixels are made on the host"),
+    "pipeline/training/learner.py Learner._gradients": (2, "the way back through places of words"),
+    "pipeline/training/learner.py Learner._lane": (36, "metrics that the host has computed, one by one"),
+    "pipeline/training/learner.py Learner.update": (2, "metrics and flags; and whether weights are finite"),
+    "pipeline/training/worker.py Worker._task": (8, "the context of chains goes to the host"),
+}
+"""Outside of samplers: what waits in an update of two lanes, how often at most over the recipes, and why."""
 
-WAITS: dict[str, dict[str, tuple[int, str]]] = {}
-"""By stage: callers that wait outside of samplers, how often at most over the recipes, and why."""
+EVALUATION_WAITS: dict[str, str] = {}
+"""What waits in an evaluation of every metric, and why."""

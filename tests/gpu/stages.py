@@ -13,7 +13,6 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.options import EvaluationOptions
 from pipeline.nets import weights
 from pipeline.recipe import Recipe, init_networks
-from pipeline.run import final_evaluation
 from pipeline.runs.job import load_dataset, override
 from pipeline.runs.snapshot import newest_snapshot
 from pipeline.sampling.bulk import BlockSettings, BulkSource
@@ -63,15 +62,10 @@ def bulk(worker):
 
 
 def evaluation(worker):
-    """The evaluation at the end of a run."""
-    snapshot = newest_snapshot(override(worker.job, eval_samples=10), worker.device)
-    return _values(final_evaluation(snapshot, LocalPool(snapshot.recipe, snapshot.nets)))
-
-
-def every_metric(worker):
     """Every group of metrics that the model allows."""
     snapshot = newest_snapshot(worker.job, worker.device)
-    return _values(evaluate(snapshot, LocalPool(snapshot.recipe, snapshot.nets), options=FEW))
+    result = evaluate(snapshot, LocalPool(snapshot.recipe, snapshot.nets), options=FEW)
+    return {one.name: one.value for one in result.measurements}
 
 
 def trial(worker):
@@ -101,7 +95,3 @@ def observation(worker):
     energies = {f"energy {name}": np.array([*one.energy.values()]) for name, one in evidence.trajectories.items()}
     distances = {f"distance {name}": np.array([*one.distance.values()]) for name, one in evidence.trajectories.items()}
     return {**energies, **distances, "rhat": evidence.rhat}
-
-
-def _values(evaluation):
-    return {one.name: one.value for one in evaluation.measurements}

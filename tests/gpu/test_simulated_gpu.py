@@ -15,10 +15,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("speed", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
-def test_the_project_on_a_simulated_gpu(speed):
-    command = [sys.executable, "-m", "pytest", str(Path(__file__).with_name("isolated")), "-m", speed]
+@pytest.mark.parametrize("chosen", [["-m", "not slow"], pytest.param([], marks=pytest.mark.slow)], ids=["fast", "all"])
+def test_the_project_on_a_simulated_gpu(chosen):
+    tests = [str(Path(__file__).with_name("isolated")), "-p", "no:cacheprovider"]
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     own["SIMULATED_GPU_CACHE"] = own["EBM_CACHE"]
-    done = subprocess.run([*command, "-p", "no:cacheprovider"], env=own, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "pytest", *tests, *chosen], env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2000:]

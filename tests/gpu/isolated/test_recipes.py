@@ -19,11 +19,10 @@ MEASURED = ("short_run on images", "symbol_vector on counts", "flow on points")
 STAGES = {
     **dict.fromkeys((stages.update, stages.checkpoint, stages.bulk), tuple(RECIPES)),
     **dict.fromkeys((stages.evaluation, stages.observation, stages.trial), MEASURED),
-    stages.every_metric: (),
 }
 """Stages, with the recipes of the fast tests."""
 EXACT = (stages.update, stages.checkpoint, stages.bulk)
-"""Stages whose numbers are the CPU's bit for bit; others sum in float64 over pieces that depend on the device."""
+"""Stages whose numbers are the CPU's bit for bit; the others sum over pieces that depend on the device."""
 
 waits: dict[str, dict[str, Counter[str]]] = defaultdict(dict)
 """By stage and recipe: how often the host waited outside of samplers, by caller."""
@@ -49,7 +48,7 @@ def check(stage, name, on_cpu, on_gpu):
         there = stage(on_gpu)
     assert not record.refusals
     assert here.keys() == there.keys()
-    tolerance = 0.0 if stage in EXACT and name not in known.ROUNDED else 1e-6
+    tolerance = 0.0 if stage in EXACT else 1e-6
     for number, value in here.items():
         np.testing.assert_allclose(there[number], value, tolerance, tolerance, err_msg=f"{stage.__name__}: {number}")
     assert "tf32" not in {event.kind for event in record.events}
@@ -73,12 +72,32 @@ def test_a_recipe_gives_the_cpus_numbers_at_every_stage(name, workers):
         check(stage, name, *pair)
 
 
-def test_the_host_waits_no_more_than_is_written_down():
-    for stage, by_recipe in waits.items():
-        most = Counter[str]()
-        for counts in by_recipe.values():
-            most |= counts
-        allowed = Counter({caller: count for caller, (count, _) in known.WAITS[stage].items()})
-        assert most <= allowed, f"new waits in {stage}:\n{pformat(dict(most - allowed))}"
-        if by_recipe.keys() == RECIPES.keys():
-            assert most == allowed, f"{stage} waits less often than known:\n{pformat(dict(allowed - most))}"
+def test_an_update_waits_no_more_than_is_known():
+    most = Counter[str]()
+    for counts in waits["update"].values():
+        most |= counts
+    known_counts = Counter({caller: count for caller, (count, _) in known.UPDATE_WAITS.items()})
+    assert most <= known_counts, f"new waits in an update:\n{pformat(dict(most - known_counts))}"
+    if waits["update"].keys() == RECIPES.keys():
+        assert most == known_counts, f"an update waits less often than known:\n{pformat(dict(known_counts - most))}"
+
+
+def test_an_evaluation_waits_nowhere_else_than_is_known():
+    callers = {caller for counts in waits["evaluation"].values() for caller in counts}
+    assert callers <= known.EVALUATION_WAITS.keys(), callers - known.EVALUATION_WAITS.keys()
+    if waits["evaluation"].keys() == RECIPES.keys():
+        assert callers == known.EVALUATION_WAITS.keys(), known.EVALUATION_WAITS.keys() - callers
+
+
+def test_at_tf32_only_learning_is_rounded(workers):
+    on_cpu, _ = workers("short_run on images")
+    with simulated_gpu() as record:
+        worker = stages.make_worker(replace(on_cpu.job, precision="tf32", out=f"{on_cpu.job.out}-tf32"), GPU)
+        worker.step(0)
+        rounded = {event.in_sampler for event in record.events if event.kind == "tf32"}
+        worker.save(1)
+    assert rounded == {True, False}  # chains and losses
+    with simulated_gpu() as record:
+        stages.bulk(worker)
+    assert record.operators
+    assert "tf32" not in {event.kind for event in record.events}
