@@ -27,8 +27,8 @@ def configure_process(threads: int, deterministic: bool = False) -> None:
     allow_tf32(False)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS asks for
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it is never read
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads what it has not written
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(MMAP_THRESHOLD, 32 * 2**20)  # the largest value that glibc accepts
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)

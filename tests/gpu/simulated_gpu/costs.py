@@ -6,7 +6,7 @@ from simulated_gpu.call import COPIES, INDEXING, Call
 from simulated_gpu.record import Record
 from simulated_gpu.tensor import GpuTensor
 
-READS = {"_local_scalar_dense", "equal", "is_nonzero", "_linalg_check_errors", "_assert_async_never"}
+READS = {"_local_scalar_dense", "equal", "is_nonzero", "_linalg_check_errors"}
 """Operators that hand numbers to the host."""
 SHAPES = {
     *("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount", "repeat_interleave"),
