@@ -21,7 +21,7 @@ MAX_DEATHS = 3
 class ChainActor:
     """Moves chains. No result depends on its state, so it may die at any time."""
 
-    def __init__(self, recipe: Recipe, spec: Spec, threads: int, deterministic: bool):
+    def __init__(self, recipe: Recipe, spec: Spec, threads: int, deterministic: bool = False):
         configure_process(threads, deterministic)
         device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self.recipe, self.nets = recipe, eval_copy(init_networks(recipe, spec, 0, device))

