@@ -24,6 +24,8 @@ EXACT = (stages.update, stages.checkpoint, stages.bulk)
 
 waits: dict[str, dict[str, Counter[str]]] = defaultdict(dict)
 """By stage and recipe: how often the host waited outside of samplers, by caller."""
+waits_of_samplers: dict[str, Counter[str]] = defaultdict(Counter)
+"""The same inside of samplers, by recipe."""
 
 
 @pytest.fixture
@@ -50,8 +52,8 @@ def check(stage, name, on_cpu, on_gpu):
     for number, value in here.items():
         np.testing.assert_allclose(there[number], value, tolerance, tolerance, err_msg=f"{stage.__name__}: {number}")
     assert "tf32" not in {event.kind for event in record.events}
-    assert record.waits(in_sampler=True).keys() <= known.SAMPLER_WAITS.get(name, {}).keys()
     waits[stage.__name__][name] = record.waits(in_sampler=False)
+    waits_of_samplers[name] |= record.waits(in_sampler=True)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -68,6 +70,13 @@ def test_a_recipe_gives_the_cpus_numbers_at_every_stage(name, workers):
     pair = workers(name)
     for stage in STAGES:
         check(stage, name, *pair)
+
+
+def test_samplers_wait_nowhere_else_than_is_known():
+    callers = {caller for counts in waits_of_samplers.values() for caller in counts}
+    assert callers <= known.SAMPLER_WAITS.keys(), callers - known.SAMPLER_WAITS.keys()
+    if waits["evaluation"].keys() == RECIPES.keys():
+        assert callers == known.SAMPLER_WAITS.keys(), known.SAMPLER_WAITS.keys() - callers
 
 
 def test_an_update_waits_no_more_than_is_known():
