@@ -39,7 +39,7 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
     ),
     "pipeline/recipes/simple_cells.py SimpleCells.draw_places": (2, "the room for patches is made on the host"),
     "pipeline/recipes/simple_cells.py SimpleCells.losses": (2, "weights of pixels are made on the host"),
-    "pipeline/training/learner.py Learner._gradients": (4, "the way back through places of words"),
+    "pipeline/training/learner.py Learner._gradients": (6, "the way back through places of words"),
     "pipeline/training/learner.py Learner._lane": (36, "metrics that the host has computed, one by one"),
     "pipeline/training/learner.py Learner.update": (2, "metrics and flags; and whether weights are finite"),
     "pipeline/training/worker.py Worker._task": (8, "the context of chains goes to the host"),
