@@ -6,6 +6,7 @@ import numpy as np
 
 from jobs.cli.search_args import Search
 from jobs.search import _objective as usual_objective
+from pipeline.batch import LABELLED
 from pipeline.chains.local_pool import LocalPool
 from pipeline.evaluation.comparison import default_comparison
 from pipeline.evaluation.convergence.evidence import SHORTEST_REACH, gather_evidence
@@ -76,6 +77,8 @@ def trial(worker):
     if not hasattr(experiment, "OBJECTIVE"):
         return {}
     objective = usual_objective(Search(name), experiment, job, worker.data)
+    if objective.name == "accuracy" and LABELLED not in job.recipe.streams:
+        return {}
     gradients = 2 * gradients_per_update(job.recipe, worker.learner.nets)
     budget = TrialBudget(objective.name, gradients, report_count=2, sample_count=10)
     reports = run_trial(job, budget, {}, worker.device, lambda: LocalPool(job.recipe, worker.learner.nets))
