@@ -30,7 +30,7 @@ from pipeline.progress import TerminalBar
 from pipeline.runs.job import override
 from pipeline.runs.snapshot import Snapshot
 from pipeline.runs.storage import Storage
-from pipeline.settings import Count, NonNegative, Positive
+from pipeline.settings import Count, Gpus, NonNegative, Positive
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Evaluate(SnapshotArgs):
     numbers are the same, bit for bit on CPUs."""
     cpus_per_actor: Positive = 0.5
     """CPUs that Ray reserves per actor."""
-    gpus_per_actor: NonNegative = 0.0
+    gpus_per_actor: Gpus = 0.0
     """GPUs that Ray reserves per actor."""
     wait_for_resources: NonNegative = 0.0
     """Seconds to wait until the cluster has what the actors ask for; 0: fail at once."""
@@ -103,7 +103,7 @@ def _write(args: Evaluate, folder: ResultFolder, evaluation: Evaluation) -> None
 
 @contextlib.contextmanager
 def _workers(args: Evaluate, snapshot: Snapshot) -> Iterator[tuple[Pool, MapFunction]]:
-    """What moves chains, and what spreads the computation of features (this process does that on a GPU).
+    """What moves chains, and what spreads the computation of features.
 
     Raises InputError where the cluster has no room for the actors.
     """
@@ -120,8 +120,7 @@ def _workers(args: Evaluate, snapshot: Snapshot) -> Iterator[tuple[Pool, MapFunc
     with cluster.connected():
         cluster.wait_for_resources(job)
         with chain_actors(job, snapshot.data.spec) as handles:
-            on_gpu = snapshot.device.type != "cpu"
-            yield ActorPool(handles), map if on_gpu else RayMap(args.actors, args.threads)
+            yield ActorPool(handles), RayMap(args.actors, args.threads)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from pipeline.runs.storage import Storage
 from pipeline.sampling import bulk
 from pipeline.sampling.draw import ChainStart
 from pipeline.sampling.long_chains import can_start_from_data
-from pipeline.settings import Count, NonNegative, Positive, PositiveInt
+from pipeline.settings import Count, Gpus, NonNegative, Positive, PositiveInt
 
 BLOCK_SIZE = {"image": 500, "vector": 10_000, "text": 1000, "counts": 1000}
 """Samples per block, by kind of data: some seconds, or minutes, of work."""
@@ -65,7 +65,7 @@ class Sample(RunArgs):
     """Samples per block, which the samples depend on; 0: 500 images, 10,000 vectors, 1,000 texts."""
     cpus_per_actor: Positive = 1.0
     """CPUs that Ray reserves per actor."""
-    gpus_per_actor: NonNegative = 0.0
+    gpus_per_actor: Gpus = 0.0
     """GPUs that Ray reserves per actor."""
     minutes: NonNegative = 0.0
     """Minutes after which the command stops, with exit code 0; the same command writes the blocks of the folder that

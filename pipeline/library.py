@@ -153,7 +153,7 @@ def fit(
     if progress:
         print(*dataset.describe(), sep="\n", file=sys.stderr)
     job = _make_job(recipe, dataset, updates, {"learners": learners, "actors": actors, **settings})
-    device = pick_device(job.resources.device)
+    device = pick_device(job.resources.device, job.resources.on_ray)
     folder = None if out else tempfile.TemporaryDirectory(prefix="ebm-fit-")
     storage = Storage.at(out or f"{folder.name}/run")  # type: ignore[union-attr]
     if storage.check_exists():
@@ -210,8 +210,8 @@ def _run(job: Job[Any], data: Dataset, device: torch.device, progress: bool) -> 
     from tqdm.auto import tqdm  # slow to import
 
     bar = partial(tqdm, mininterval=1.0, disable=not progress)
-    if not (job.resources.learners or job.resources.actors or job.resources.observers):
-        configure_process(job.resources.threads)
+    if not job.resources.on_ray:
+        configure_process(job.resources.threads, job.resources.deterministic)
         run(job, device, LocalPool(job.recipe, init_networks(job.recipe, data.spec, job.seed, device)), bar)
         return
     from pipeline.distributed import cluster  # only a run with Ray imports it

@@ -99,7 +99,9 @@ def final_evaluation(snapshot: Snapshot, pool: Pool, progress: Callable[..., Pro
 def _hparams(job: Job[Any]) -> dict[str, bool | str | float]:
     """The settings that the numbers of a run depend on, as TensorBoard takes them; nested ones as `langevin/steps`."""
     settings = to_json(job)
-    own = {name: settings[name] for name in ("updates", "lanes", "lag", "max_staleness", "seed", "init_from")}
+    own = {
+        name: settings[name] for name in ("updates", "lanes", "lag", "max_staleness", "seed", "precision", "init_from")
+    }
     own |= {"changes": " ".join(map(str, job.changes))} if job.changes else {}
     flat = flatten({**settings["recipe"], **settings["data"], **own}, "/")
     return {name: value if isinstance(value, bool | int | float) else str(value) for name, value in flat.items()}

@@ -9,7 +9,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from pipeline.errors import InputError
 
@@ -22,6 +23,16 @@ Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 """A part of a whole that leaves something of it."""
 Decay: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 """A factor that is applied again and again, and so must not let a quantity grow."""
+
+
+def _whole_above_one(gpus: float) -> float:
+    if gpus > 1 and gpus % 1:
+        raise PydanticCustomError("gpus", "must be a share of one GPU, or a whole number of them")
+    return gpus
+
+
+Gpus: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_whole_above_one)]
+"""GPUs of one process, as Ray gives them: a share of one, or whole ones."""
 
 PLAIN = (int, float, bool, str, NoneType)
 

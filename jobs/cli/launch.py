@@ -127,14 +127,14 @@ def run_job(job: Job[Any], spec: Spec, resumes: str = "") -> None:
         spec: of its data.
         resumes: the folder that goes on where it stops; empty: its own.
     """
-    began, device = time.perf_counter(), pick_device(job.resources.device)
+    began, device = time.perf_counter(), pick_device(job.resources.device, job.resources.on_ray)
     if job.resources.observers:
         observer.check_observable(job, spec)
-    if job.resources.learners or job.resources.actors or job.resources.observers:
+    if job.resources.on_ray:
         result = _run_on_ray(job, spec, device, resumes)
     else:
         command = _record(job)
-        configure_process(job.resources.threads)
+        configure_process(job.resources.threads, job.resources.deterministic)
         pool = LocalPool(job.recipe, init_networks(job.recipe, spec, job.seed, device))
         with _continuing(job, resumes):
             result = run(job, device, pool, TerminalBar, command) or {}

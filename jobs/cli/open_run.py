@@ -31,7 +31,7 @@ class RunArgs(Settings):
     threads: PositiveInt = 1
     """CPU threads of this process."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device of this process; auto: a GPU if there is one."""
+    """Device of this process; auto: a GPU if there is one, and no actors to which Ray gives it."""
     recipe_module: str = ""
     """Module that holds the run's recipe, where it is not one of this package."""
 
@@ -39,6 +39,11 @@ class RunArgs(Settings):
     def modules(self) -> list[str]:
         """The modules that the user allows to be imported."""
         return [self.recipe_module] if self.recipe_module else []
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether the command has actors."""
+        return bool(getattr(self, "actors", 0))
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ def open_snapshot(args: RunArgs, needs_energy: bool = True) -> Snapshot:
     job = load_run(args.run, args.modules)
     configure_process(args.threads)
     with doing(f"reading {Storage.at(args.run)}"):
-        snapshot = snapshots.open_snapshot(job, pick_device(args.device), args.checkpoint)
+        snapshot = snapshots.open_snapshot(job, pick_device(args.device, args.on_ray), args.checkpoint)
     if needs_energy and job.recipe.energy(snapshot.nets) is None:
         raise InputError(f"{type(job.recipe).__name__} has no energy of data", "run", args.run)
     return snapshot

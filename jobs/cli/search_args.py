@@ -10,7 +10,7 @@ from pipeline.data.files import SplitName
 from pipeline.errors import InputError
 from pipeline.runs.storage import Storage
 from pipeline.search import SEARCH_FILE
-from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Settings, Share
+from pipeline.settings import Count, Gpus, NonNegative, Positive, PositiveInt, Settings, Share
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class Search(Settings):
     """Ray actors that move each trial's chains; 0: they move in the trial's process."""
     cpus_per_trial: Positive = 1.0
     """CPUs that Ray reserves per trial, beside its actors."""
-    gpus_per_trial: NonNegative = 0.0
+    gpus_per_trial: Gpus = 0.0
     """GPUs that Ray reserves per trial, beside its actors."""
     cpus_per_actor: NonNegative = 0.5
     """CPUs that Ray reserves per actor of a trial."""
-    gpus_per_actor: NonNegative = 0.0
+    gpus_per_actor: Gpus = 0.0
     """GPUs that Ray reserves per actor of a trial."""
     threads: PositiveInt = 1
     """CPU threads per process."""

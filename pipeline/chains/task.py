@@ -15,6 +15,7 @@ from numpy import ndarray
 from pipeline.batch import Batch, Spec
 from pipeline.chains.lanes import Lane
 from pipeline.nets.weights import Nets, device_of
+from pipeline.precision import Precision, at_precision
 from pipeline.recipe import ChainStates, InitialStates, Recipe
 from pipeline.rng import generator
 from pipeline.samplers.kernel import Sampler, Stats
@@ -42,6 +43,8 @@ class ChainTask(NamedTuple):
     """Settings in which the recipe that they move under differs from the one that a pool was made with."""
     carried: Mapping[str, ndarray] = {}
     """What the chains carry from their starts, and do not move: arrays of n rows."""
+    precision: Precision = "highest"
+    """Of the networks that move them."""
 
 
 class ChainResult(NamedTuple):
@@ -90,7 +93,7 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
         x = x.contiguous(memory_format=torch.channels_last)
     recipe = with_settings(recipe, task.settings) if task.settings else recipe
     energy = recipe.target(task.chain, nets, to_tensors(task.context, device) if task.context else None)
-    with torch.no_grad():
+    with torch.no_grad(), at_precision(task.precision, device):
         x, stats = task.sampler(energy, x, generator(task.seed, device))
     states, energies, grad_norm, acceptance_rate = (t.contiguous().cpu().numpy() for t in (x, *stats))
     with np.errstate(over="ignore"):  # chains that diverged have an infinite displacement

@@ -18,6 +18,8 @@ from pipeline.errors import TaskTimeout
 TIMEOUT_SECONDS = 60.0
 """A task is late after this time, or after five median task times where that is longer; the time doubles with each
 further request."""
+START_SECONDS = 300.0
+"""The same for an actor that has returned no result yet: it may have to start CUDA, or to compile."""
 MAX_REQUESTS = 5
 """How often the pool requests a task before it gives up."""
 POLL_SECONDS = 1.0
@@ -47,6 +49,7 @@ class ActorPool:
         self._pending: dict[int, dict[tuple[str, int], _PendingTask]] = {}
         self._open: dict[ray.ObjectRef, _Request] = {}
         self._task_seconds: list[float] = []
+        self._warm: set[int] = set()
         self._frozen: tuple[ndarray | None, list[ray.ObjectRef]] = None, []
 
     def submit(self, update: int, tasks: Sequence[Any], flat: ndarray, frozen: ndarray | None = None) -> None:
@@ -101,24 +104,27 @@ class ActorPool:
             for ref in done:
                 del self._open[ref]
         late, length = [False] * len(self.actors), [0] * len(self.actors)
-        due = time.monotonic() - self._timeout()
+        now = time.monotonic()
         for actor, since in self._open.values():
-            late[actor], length[actor] = late[actor] or since < due, length[actor] + 1
+            late[actor], length[actor] = late[actor] or since < now - self._timeout(actor), length[actor] + 1
         queues = [(late[actor], length[actor], actor) for actor in range(len(self.actors))]
         heapq.heapify(queues)
         return queues
 
-    def _timeout(self) -> float:
-        return max(TIMEOUT_SECONDS, 5 * median(self._task_seconds)) if self._task_seconds else TIMEOUT_SECONDS
+    def _timeout(self, actor: int) -> float:
+        usual = max(TIMEOUT_SECONDS, 5 * median(self._task_seconds)) if self._task_seconds else TIMEOUT_SECONDS
+        return usual if actor in self._warm else max(usual, START_SECONDS)
 
     def _wait(self, tasks: dict[tuple[str, int], _PendingTask]) -> dict[tuple[str, int], Any]:
         keys = {ref: key for key, pending in tasks.items() for ref in pending.requests}
         results: dict[tuple[str, int], Any] = {}
         while len(results) < len(tasks):
-            done, _ = ray.wait(list(keys), num_returns=len(keys), timeout=min(POLL_SECONDS, self._timeout()))
+            done, _ = ray.wait(list(keys), num_returns=len(keys), timeout=min(POLL_SECONDS, TIMEOUT_SECONDS))
             for ref, result in self._values(done):
                 key = keys.pop(ref)
                 request = self._open.pop(ref, tasks[key].requests[ref])
+                if result is not None:
+                    self._warm.add(request.actor)
                 if result is not None and key not in results:
                     results[key] = result
                     self._task_seconds = [*self._task_seconds[-99:], time.monotonic() - request.since]
@@ -140,8 +146,8 @@ class ActorPool:
         return [(done[0], None)]
 
     def _is_late(self, pending: _PendingTask) -> bool:
-        last = max(request.since for request in pending.requests.values())
-        return time.monotonic() > last + self._timeout() * 2 ** (len(pending.requests) - 1)
+        last = max(pending.requests.values(), key=lambda request: request.since)
+        return time.monotonic() > last.since + self._timeout(last.actor) * 2 ** (len(pending.requests) - 1)
 
     def _request_again(self, pending: _PendingTask) -> ray.ObjectRef:
         """Request a task once more, preferably from an actor that has not had it, is not late and has few tasks."""

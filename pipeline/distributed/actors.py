@@ -21,8 +21,8 @@ MAX_DEATHS = 3
 class ChainActor:
     """Moves chains. No result depends on its state, so it may die at any time."""
 
-    def __init__(self, recipe: Recipe, spec: Spec, threads: int):
-        configure_process(threads)
+    def __init__(self, recipe: Recipe, spec: Spec, threads: int, deterministic: bool = False):
+        configure_process(threads, deterministic)
         device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self.recipe, self.nets = recipe, eval_copy(init_networks(recipe, spec, 0, device))
         self.loaded: list[ray.ObjectRef] = []
@@ -54,4 +54,5 @@ def start_chain_actors(
     """Start `count` actors that move the job's chains, each with its CPUs and GPUs; who starts them ends them."""
     options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": MAX_DEATHS}
     remote = ray.remote(**options)(kind)
-    return [remote.remote(job.recipe, spec, job.resources.threads) for _ in range(count)]
+    process = job.resources.threads, job.resources.deterministic
+    return [remote.remote(job.recipe, spec, *process) for _ in range(count)]

@@ -160,14 +160,35 @@ def missing_resources(wanted: Sequence[Bundle], machines: Sequence[Bundle]) -> s
             missing.append(f"{total:g} {name} ({there:g} there)")
     if missing:
         return " and ".join(missing)
-    free = [dict(machine) for machine in machines]
-    for bundle in sorted(wanted, key=lambda b: -max(b.values())):
-        fits = [m for m in free if all(m.get(name, 0) >= amount - 1e-9 for name, amount in bundle.items())]
-        if not fits:
-            return f"a machine with {' and '.join(f'{amount:g} {name}' for name, amount in bundle.items())} left"
-        for name, amount in bundle.items():
-            fits[0][name] -= amount
+    free = [_Room(machine) for machine in machines]
+    for bundle in sorted(wanted, key=lambda b: (-b.get("GPU", 0), -b.get("CPU", 0))):
+        if not any(room.take(bundle) for room in free):
+            return f"a machine with {' and '.join(_amount(*one) for one in bundle.items())} left"
     return ""
+
+
+def _amount(name: str, amount: float) -> str:
+    return f"{amount:g} of a GPU" if name == "GPU" and amount < 1 else f"{amount:g} {name}"
+
+
+class _Room:
+    """What is left of a machine. A process takes whole GPUs, or a share of one: Ray does not add up shares."""
+
+    def __init__(self, machine: Bundle):
+        self.cpus, gpus = machine.get("CPU", 0.0), machine.get("GPU", 0.0)
+        self.gpus = [1.0] * int(gpus) + [gpus % 1] * bool(gpus % 1)
+
+    def take(self, bundle: Bundle) -> bool:
+        """Whether a request has room, which it takes then: a share on the fullest GPU that it fits."""
+        cpus, gpus = bundle.get("CPU", 0.0), bundle.get("GPU", 0.0)
+        share, count = min(gpus, 1.0), max(round(gpus), bool(gpus))
+        fits = sorted((i for i, left in enumerate(self.gpus) if left >= share - 1e-9), key=self.gpus.__getitem__)
+        if cpus > self.cpus + 1e-9 or len(fits) < count:
+            return False
+        self.cpus -= cpus
+        for i in fits[:count]:
+            self.gpus[i] -= share
+        return True
 
 
 def require_resources(wanted: Sequence[Bundle], who: str, settings: str) -> None:

@@ -38,16 +38,16 @@ GRACE_SECONDS = 30.0
 class ObserverChainActor(ChainActor):
     """Moves the chains of an observer, at low priority."""
 
-    def __init__(self, recipe: Recipe, spec: Spec, threads: int):
+    def __init__(self, recipe: Recipe, spec: Spec, threads: int, deterministic: bool = False):
         lower_priority()
-        super().__init__(recipe, spec, threads)
+        super().__init__(recipe, spec, threads, deterministic)
 
 
 class ObserverActor:
     """Looks at each new checkpoint of a run until the run ends. `watch` and `end` run at the same time."""
 
     def __init__(self, job: Job[Any], since: int, command: str):
-        configure_process(job.resources.threads)
+        configure_process(job.resources.threads, job.resources.deterministic)
         self.job, self.since, self.command = job, since, command
         self.observer: Observer | None = None
         self.ending, self.out_of_time, self.looking = threading.Event(), threading.Event(), False

@@ -81,7 +81,7 @@ def run_on_ray(job: Job[Any], spec: Spec, device: torch.device, command: str = "
     with guarded(), observers(job, spec, command), chain_actors(job, spec) as handles:
         if job.resources.learners:
             return run_learners(job, spec, handles, command)
-        configure_process(job.resources.threads)
+        configure_process(job.resources.threads, job.resources.deterministic)
         pool = chain_pool(job, spec, device, handles)
         result = run(job, device, pool, TerminalBar, command, partial(restart_count, handles))
         assert result is not None
@@ -154,7 +154,7 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> Trainer:
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": resources.cpus_per_learner, "GPU": gpus},
         ),
-        torch_config=LearnerConfig(backend="nccl" if gpus >= 1 else "gloo"),  # nccl needs one GPU per rank
+        torch_config=LearnerConfig(backend=_backend(gpus)),
         run_config=RunConfig(
             name=str(time.time_ns()),  # new each time, since Ray would resume a run of the same name
             storage_path=storage.path,
@@ -162,6 +162,11 @@ def _trainer(job: Job[Any], config: dict[str, Any]) -> Trainer:
             failure_config=FailureConfig(max_failures=MAX_LEARNER_DEATHS),
         ),
     )
+
+
+def _backend(gpus: float) -> str:
+    """What the ranks talk over, by GPUs per rank: nccl needs one for each, and gloo carries what is on the host."""
+    return "cpu:gloo,cuda:nccl" if gpus >= 1 else "gloo"
 
 
 def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | Stopped | None:
@@ -173,7 +178,7 @@ def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | Stopped | None
     the fault there and return it.
     """
     job, status = config["job"], config["status"]
-    configure_process(job.resources.threads)
+    configure_process(job.resources.threads, job.resources.deterministic)
     try:
         return ray.get(status.fault.remote()) or _train(config)
     except (Diverged, Stopped) as e:  # all ranks have it at the same update

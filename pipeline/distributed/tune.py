@@ -265,7 +265,7 @@ def run_job(
     Where the search stops, the job does so with a checkpoint, and waits for the end of its process: were it to return,
     Tune would take it for a trial that has ended.
     """
-    configure_process(job.resources.threads)
+    configure_process(job.resources.threads, job.resources.deterministic)
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
     spec, requested = load_dataset(job).spec, RemoteRequest(status)
     ray.get(status.add_working.remote(1))

@@ -31,6 +31,7 @@ from pipeline.evaluation.metrics.perplexity import sentence_nll
 from pipeline.evaluation.options import EvaluationOptions, Group
 from pipeline.evaluation.plan import EvaluationPlan, available_starts, dataset_of_split, plan_evaluation
 from pipeline.evaluation.protocol import EvaluationSetup, MapFunction, Measurement, Split
+from pipeline.precision import at_precision
 from pipeline.progress import ProgressBar, bars_from, track
 from pipeline.rng import fold, generator
 from pipeline.runs.snapshot import Snapshot
@@ -97,7 +98,7 @@ def evaluate(
     """
     seed = snapshot.job.seed if seed is None else seed
     plan = plan_evaluation(snapshot, groups, options)
-    with bars_from(progress):
+    with bars_from(progress), at_precision("highest", snapshot.device):
         return _measure(plan, _setups(snapshot, pool, seed, map_function), options)
 
 

@@ -42,6 +42,8 @@ class Protocol:
     features: str = ""
     weights: Literal["last"] = "last"
     """The checkpoint's weights, not an average over updates (there is none)."""
+    precision: Literal["highest"] = "highest"
+    """That of every evaluation, whatever the run learned at."""
     more: Mapping[str, int | float | str] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from pipeline.data.dataset import Dataset, load_data
 from pipeline.data.encoding import TextAs
 from pipeline.data.files import SplitName
 from pipeline.errors import InputError
+from pipeline.precision import Precision
 from pipeline.recipe import Recipe
 from pipeline.schedule import Change, Setting, check_changes, settings_at, with_settings
-from pipeline.settings import Count, NonNegative, Positive, PositiveInt, Settings, Share
+from pipeline.settings import Count, Gpus, NonNegative, Positive, PositiveInt, Settings, Share
 
 R = TypeVar("R", bound=Recipe)
 
@@ -80,27 +81,35 @@ class ResourceSettings(Settings):
     """Ray actors that move chains, at most one per lane; 0: chains move where the learner is."""
     threads: PositiveInt = 1
     """CPU threads per process."""
+    deterministic: bool = False
+    """Use algorithms that repeat bit for bit on a GPU of the same kind, too; some are slower. An operator without one
+    says so in a warning. CPUs always repeat."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device of the learner where Ray runs none; auto: a GPU if there is one. Ray assigns devices to its learners."""
+    """Device of a run without Ray; auto: a GPU if there is one. With Ray, a process has the GPUs that Ray gives it."""
     cpus_per_learner: NonNegative = 0.5
     """CPUs that Ray reserves per learner."""
     cpus_per_actor: NonNegative = 0.5
     """CPUs that Ray reserves per actor."""
-    gpus_per_learner: NonNegative = 0.0
+    gpus_per_learner: Gpus = 0.0
     """GPUs that Ray reserves per learner."""
-    gpus_per_actor: NonNegative = 0.0
+    gpus_per_actor: Gpus = 0.0
     """GPUs that Ray reserves per actor."""
     observers: Count = 0
     """Low-priority Ray actors that run long chains at the newest checkpoint and report whether the run converges. They
     do not change the run's numbers. 0: none."""
     cpus_per_observer: NonNegative = 0.0
     """CPUs that Ray reserves per observer; 0: observers use idle time only."""
-    gpus_per_observer: NonNegative = 0.0
+    gpus_per_observer: Gpus = 0.0
     """GPUs that Ray reserves per observer."""
     wait_for_resources: NonNegative = 0.0
     """Seconds to wait until the cluster has the CPUs and GPUs asked for; 0: fail at once."""
     minutes: NonNegative = 0.0
     """Minutes after which a command stops, with a checkpoint and exit code 0; another one goes on. 0: no limit."""
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether Ray runs any of the processes."""
+        return bool(self.learners or self.actors or self.observers)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,6 +182,9 @@ class Job(Settings, Generic[R]):
     chains; 0: no bound."""
     seed: Count = 0
     """Seed of everything random."""
+    precision: Precision = "highest"
+    """Precision of matrix products and convolutions in learning: float32; TF32 (10 bits) on a GPU; or networks of
+    chains in bfloat16 (7 bits) besides. Chains that accept or reject, and all of evaluation, have the highest."""
     init_from: str = ""
     """Run, or checkpoint of a run, whose networks of the same names this run starts with; empty: none."""
     changes: tuple[Change, ...] = ()

@@ -14,7 +14,7 @@ from pipeline.runs.job import Job
 from pipeline.runs.storage import Storage
 from pipeline.runs.uri import without_secrets
 
-FORMAT = 4
+FORMAT = 5
 """Version of job.json and of checkpoints; a run folder of another version is refused."""
 
 

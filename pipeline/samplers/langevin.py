@@ -25,7 +25,8 @@ class Langevin(Settings):
 
     A call keeps no graph, whether gradients are enabled or not, and uses an energy's own gradient where it brings one
     (`energies.energy.gradient`); `unrolled` is differentiable through all steps. The state is float32 whatever the
-    precision of the network. Nothing in the loop waits for the device.
+    precision of the network. Nothing in the loop waits for the device. Under autocast the energy's own gradient is left
+    alone.
 
     Raises:
         InputError: a field is out of bounds.
@@ -42,8 +43,6 @@ class Langevin(Settings):
     """Coefficient of the energy's gradient in a step, in squared units of the state per unit of energy."""
     noise: NonNegative
     """Standard deviation of the noise in a step, in units of the state."""
-    autocast: bool = False
-    """Evaluate the network in bfloat16 where autocast allows it; the state stays float32."""
     compile: bool = False
     """Compile the energy's gradient with torch.compile: worth its minute on a GPU and in long runs."""
 
@@ -79,17 +78,15 @@ class Langevin(Settings):
     @torch.no_grad()
     def __call__(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> tuple[Tensor, Stats]:
         """Move n chains by `steps` steps; the states are detached. Raises InputError where U is not (n,)."""
-        gradient_at, x = self._gradient(energy), x.clone()
+        gradient_at, x = self._gradient(energy, x), x.clone()
         grad_norm, directions = torch.zeros(len(x), device=x.device), tuple(range(1, x.dim()))
         buffer, xi = _noise_buffer(x)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
-            for _ in range(self.steps):
-                slope = gradient_at(x)
-                buffer.normal_(generator=rng)
-                grad_norm += torch.linalg.vector_norm(slope, dim=directions)
-                x.add_(slope, alpha=-self.drift).add_(xi, alpha=self.noise)
-            final = evaluate(energy, x).float()
-        return x, Stats(final, grad_norm / max(self.steps, 1), torch.ones_like(grad_norm))
+        for _ in range(self.steps):
+            slope = gradient_at(x)
+            buffer.normal_(generator=rng)
+            grad_norm += torch.linalg.vector_norm(slope, dim=directions)
+            x.add_(slope, alpha=-self.drift).add_(xi, alpha=self.noise)
+        return x, Stats(evaluate(energy, x).float(), grad_norm / max(self.steps, 1), torch.ones_like(grad_norm))
 
     def unrolled(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> Float[Tensor, "n *d"]:
         """The states after the same steps, differentiable in x and in the energy's parameters through all of them.
@@ -97,17 +94,18 @@ class Langevin(Settings):
         Memory grows with `steps`; `sampling.short_run_map` recomputes segments to bound it.
         """
         buffer, xi = _noise_buffer(x)
-        with torch.enable_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+        with torch.enable_grad():
             for _ in range(self.steps):
                 slope = _differentiable_gradient(energy, x)
                 buffer.normal_(generator=rng)
                 x = torch.add(x, slope, alpha=-self.drift).add(xi, alpha=self.noise)
         return x
 
-    def _gradient(self, energy: Energy) -> Gradient:
+    def _gradient(self, energy: Energy, x: Tensor) -> Gradient:
         if self.compile:
             return partial(_compiled_gradient(), energy)
-        return partial(autograd_gradient, energy) if self.autocast else gradient(energy)
+        is_cast = torch.is_autocast_enabled(x.device.type)  # which written-out gradients do not know
+        return partial(autograd_gradient, energy) if is_cast else gradient(energy)
 
 
 def _noise_buffer(x: Tensor) -> tuple[Tensor, Tensor]:

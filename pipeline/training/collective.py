@@ -25,11 +25,11 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
+def any_rank(flag: bool) -> bool:
     """Whether the flag is true on any rank, the same on all of them; a barrier."""
     if world()[1] == 1:
         return flag
-    total = torch.tensor([float(flag)], device=device)
+    total = torch.tensor([float(flag)])  # on the host, where every group has gloo
     dist.all_reduce(total)
     return bool(total.item())
 

@@ -20,7 +20,7 @@ def stop_if_requested(worker: Worker, update: int, sync: Callable[[], None] = la
     if update == worker.job.updates:
         return
     reason = worker.requested() if worker.rank == 0 else ""
-    if any_rank(bool(reason), worker.device):
+    if any_rank(bool(reason)):
         stop.accept()
         if not worker.is_due(update):
             sync()

@@ -16,6 +16,7 @@ from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, ChainTask, initial_arrays
 from pipeline.data.dataset import Dataset
 from pipeline.errors import Diverged, InputError, RunWriteError
+from pipeline.precision import at_precision, without_bfloat16
 from pipeline.recipe import Batches
 from pipeline.rng import fold, generator
 from pipeline.runs import checkpoint
@@ -23,6 +24,7 @@ from pipeline.runs.job import Job
 from pipeline.runs.job_json import check_identity, identity
 from pipeline.runs.lease import Lease
 from pipeline.runs.storage import Storage
+from pipeline.samplers.langevin import Langevin
 from pipeline.training.accounting import Accounting
 from pipeline.training.collective import gather, world
 from pipeline.training.divergence import DivergenceMonitor, Rollback
@@ -114,7 +116,9 @@ class Worker:
             lane, n, initial_states, seed, context["index"] if context and chain.bank == "datum" else None
         )
         seed, sampler = self.learner.fold(f"{prefix}chain {name}", update, lane), recipe.sampler(name, nets, update)
-        return ChainTask(name, lane, slots, x, context, sampler, seed, version, self.job.settings_at(update), carried)
+        settings = self.job.settings_at(update)
+        precision = self.job.precision if isinstance(sampler, Langevin) else "highest"  # others accept or reject
+        return ChainTask(name, lane, slots, x, context, sampler, seed, version, settings, carried, precision)
 
     def step(self, update: int) -> tuple[dict[str, float], ChainResults]:
         """One update: submit chains, collect chains, one step of the learner; its metrics, and the chains."""
@@ -130,7 +134,8 @@ class Worker:
             results = self._refresh(update, results) if fresh else results
             more = {"chains/discarded_staleness": staleness, "chains/fresh": float(fresh)}
         collected = time.perf_counter()
-        self.last = self.learner.update(update, batches, results, self.last, fresh)
+        with at_precision(without_bfloat16(self.job.precision), self.device):
+            self.last = self.learner.update(update, batches, results, self.last, fresh)
         name = self.monitor.update(self.last)
         if update + 1 == self.job.updates:  # nothing is left in which it could come back
             name = name or self.monitor.first_outside()

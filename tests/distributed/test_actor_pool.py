@@ -20,17 +20,26 @@ def tasks(n):
 
 
 @pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(actor_pool, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(actor_pool, "START_SECONDS", 1.0)
+    monkeypatch.setattr(actor_pool, "POLL_SECONDS", 0.02)
+
+
+@pytest.fixture
 def actors(ray_session):
     class Actor:  # defined here, so that it travels to the actors by value
-        """Returns its name and the task's seed; hangs from the given call on."""
+        """Returns its name and the task's seed; hangs from the given call on. The first call takes a while."""
 
-        def __init__(self, name, hangs_from=10**9):
-            self.name, self.calls, self.hangs_from = name, 0, hangs_from
+        def __init__(self, name, hangs_from=10**9, start_seconds=0.0):
+            self.name, self.calls, self.hangs_from, self.start_seconds = name, 0, hangs_from, start_seconds
 
         def advance(self, task, weights):
             self.calls, self.last = self.calls + 1, [ref.hex() for ref in weights]
             if self.calls >= self.hangs_from:
                 time.sleep(1000)
+            if self.calls == 1:
+                time.sleep(self.start_seconds)
             return self.name, task.seed
 
         def weight_ids(self):
@@ -70,9 +79,7 @@ def test_drained_results_can_still_be_collected(actors):
     assert pool.collect(1) == drained[1]
 
 
-def test_a_late_task_also_goes_to_another_actor(actors, monkeypatch):
-    monkeypatch.setattr(actor_pool, "TIMEOUT_SECONDS", 1.0)
-    monkeypatch.setattr(actor_pool, "POLL_SECONDS", 0.02)
+def test_a_late_task_also_goes_to_another_actor(actors, impatient):
     pool = ActorPool(actors(("stuck", 1), ("alive",)))
     open_requests = []
     for update in range(4):
@@ -83,13 +90,21 @@ def test_a_late_task_also_goes_to_another_actor(actors, monkeypatch):
     assert pool.faults == {"resent": open_requests[0], "died": 0}
 
 
-def test_late_tasks_do_not_make_the_timeout_longer(actors, monkeypatch):
-    monkeypatch.setattr(actor_pool, "TIMEOUT_SECONDS", 1.0)
-    monkeypatch.setattr(actor_pool, "POLL_SECONDS", 0.1)
+def test_late_tasks_do_not_make_the_timeout_longer(actors, impatient):
     pool = ActorPool(actors(("stuck", 1), ("alive",)))
     pool.submit(0, tasks(8), FLAT)
     pool.collect(0)
-    assert pool._timeout() == 1.0  # five median times of the other tasks are less, those of the late ones more
+    assert pool._timeout(1) == 1.0  # five median times of the other tasks are less, those of the late ones more
+
+
+def test_an_actor_that_starts_slowly_is_not_late_but_is_so_once_it_has_answered(actors, impatient, monkeypatch):
+    monkeypatch.setattr(actor_pool, "START_SECONDS", 1000.0)
+    pool = ActorPool(actors(("slow", 2, 2.0), ("alive",)))
+    for resent in (False, True):  # twice the usual timeout for its first answer, and none to its second task
+        pool.submit(pool.next, tasks(2), FLAT)
+        names = {name for name, _ in pool.collect(pool.next - 1).values()}
+        assert names == ({"alive"} if resent else {"slow", "alive"})
+        assert bool(pool.faults["resent"]) == resent
 
 
 def test_a_task_of_an_actor_that_is_gone_for_good_goes_to_another(actors, ray_session):
@@ -112,6 +127,7 @@ def test_an_update_may_be_submitted_again_while_later_ones_are_pending(actors):
 
 def test_a_task_without_a_result_is_named(actors, monkeypatch):
     monkeypatch.setattr(actor_pool, "TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr(actor_pool, "START_SECONDS", 0.02)
     pool = ActorPool(actors(("stuck", 1)))
     pool.submit(0, tasks(1), FLAT)
     with pytest.raises(TaskTimeout, match="model chains of lane 0, seed 0: no result after 5 requests"):

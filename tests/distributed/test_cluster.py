@@ -3,6 +3,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from torch import distributed
 
 from pipeline.distributed import RAY_ENVIRONMENT, cluster
 from pipeline.distributed.cluster import (
@@ -15,6 +16,7 @@ from pipeline.distributed.cluster import (
 )
 from pipeline.distributed.network import use_node_interface
 from pipeline.distributed.ray_private import AutoscalerAnswer
+from pipeline.distributed.train import _backend
 from pipeline.errors import InputError
 from pipeline.runs.job import Range, override
 
@@ -46,6 +48,31 @@ def test_each_process_has_to_fit_on_one_machine():
         missing_resources(bundles(1.0, 1.0), [{"CPU": 8.0}, {"CPU": 0.0, "GPU": 1.0}])
         == "a machine with 1 CPU and 1 GPU left"
     )
+
+
+@pytest.mark.parametrize(
+    ("gpus", "machines", "missing"),
+    [
+        ([0.6] * 3, [2.0], "a machine with 0.6 of a GPU left"),  # 1.8 of 2, but no GPU has room for two
+        ([0.6, 0.4, 0.6, 0.4], [2.0], ""),
+        ([0.5] * 4, [1.0, 1.0], ""),
+        ([0.25] * 4 + [1.0], [2.0], ""),
+        ([0.5, 0.5, 0.5, 1.0, 1.0], [2.0, 2.0], ""),
+        ([0.6, 0.6, 1.0], [2.0, 1.0], ""),
+        ([0.6, 0.6, 0.6, 2.0], [3.0, 1.0], "a machine with 0.6 of a GPU left"),
+        ([2.0, 2.0], [3.0, 1.0], "a machine with 2 GPU left"),
+        ([0.3, 0.3, 0.3], [0.9], ""),  # what is left of one GPU
+    ],
+)
+def test_a_share_of_a_gpu_has_to_fit_on_one(gpus, machines, missing):
+    wanted = [bundle for one in gpus for bundle in bundles(0.0, one)]
+    assert missing_resources(wanted, [{"CPU": 8.0, "GPU": there} for there in machines]) == missing
+
+
+def test_learners_with_gpus_send_what_is_on_the_host_over_gloo():
+    backends = distributed.BackendConfig(distributed.Backend(_backend(1.0))).get_device_backend_map()
+    assert backends == {"cpu": "gloo", "cuda": "nccl"}
+    assert _backend(0.5) == _backend(0.0) == "gloo"  # nccl refuses two ranks on one GPU
 
 
 def test_a_request_that_is_too_large_fails_at_once(ray_session, small):

@@ -140,6 +140,7 @@ def test_tasks_of_an_actor_that_hangs_go_to_another_and_count_once(
     actors, ray_session, small, plain, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(actor_pool, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(actor_pool, "START_SECONDS", 1.0)
     monkeypatch.setattr(actor_pool, "POLL_SECONDS", 0.02)
     job = save(override(small, actors=2, lag=1))
     pid, _ = ray_session.get([handle.pid.remote() for handle in actors])

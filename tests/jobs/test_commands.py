@@ -68,7 +68,7 @@ BAD = {
     "resume absent": "run absent: there is no run here",
     "resume there": "run there: there is no run here",
     "resume broken": "run broken: job.json is not JSON",
-    "resume old": "run old: it has format 3, this version reads 4",
+    "resume old": "run old: it has format 3, this version reads 5",
     "resume strange": "job.json is not a job of this version",
     "resume": "Missing from python -m jobs.resume: RUN",
     "sample absent --out a.npy": "run absent: there is no run here",

@@ -181,7 +181,7 @@ def test_names_that_look_like_html_are_text(command, tmp_path):
         ("run --out p.txt", "--out p.txt: its name must end in .html"),
         ("run --out none/p.html", "--out none/p.html: is in a folder that does not exist"),
         ("run --out old.html", "--out old.html: exists"),
-        ("old --out p.html", "run old: it has an older format, this version reads 4"),
+        ("old --out p.html", "run old: it has an older format, this version reads 5"),
         ("torn --out p.html", "run torn: job.json is not JSON"),
         ("half-torn --out p.html", "run half-torn: a file in it cannot be read"),
         ("search --out p.html", "run search: a file in it cannot be read"),

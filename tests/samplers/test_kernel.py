@@ -15,7 +15,7 @@ from pipeline.samplers.kernel import Sampler
 from pipeline.samplers.langevin import Langevin
 from pipeline.samplers.short_run_density import push_forward, short_run_divergence
 
-SAMPLERS = [Langevin(4, 0.1, 0.3), Langevin(4, 0.1, 0.3, autocast=True), HMC(3, 2, 0.2)]
+SAMPLERS = [Langevin(4, 0.1, 0.3), HMC(3, 2, 0.2)]
 
 
 class NoisyEnergy(nn.Module):
@@ -96,7 +96,6 @@ class Column(nn.Linear):
     "move",
     [
         lambda steps, *args: Langevin(steps, 0.1, 0.1)(*args),
-        lambda steps, *args: Langevin(steps, 0.1, 0.1, autocast=True)(*args),
         lambda steps, *args: Langevin(steps + 1, 0.1, 0.1).unrolled(*args),
         lambda steps, *args: HMC(steps, 2, 0.1)(*args),
         lambda steps, *args: push_forward(Langevin(steps + 1, 0.1, 0.1), *args),

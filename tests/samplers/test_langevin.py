@@ -1,7 +1,6 @@
 """The laws of Langevin dynamics on quadratic energies, where every moment is known."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.energies.energy import gaussian
 from pipeline.nets.conv import ConvEnergy
+from pipeline.precision import at_precision
 from pipeline.rng import generator, seeded
 from pipeline.samplers.langevin import Langevin
 
@@ -145,7 +145,8 @@ def test_an_energys_own_gradient_moves_chains_unless_they_are_cast_or_unrolled()
     x0, sampler = torch.zeros(3, 2), Langevin(2, 0.5, 0.0)
     assert (move(sampler, Steep(), x0)[0] == -7).all()
     assert (sampler(Steep(), x0, generator(0))[0] == -7).all()  # also where gradients are enabled
-    assert (move(replace(sampler, autocast=True), Steep(), x0)[0] == -1).all()
+    with at_precision("bf16", "cpu"):
+        assert (move(sampler, Steep(), x0)[0] == -1).all()
     assert (sampler.unrolled(Steep(), x0, generator(0)) == -1).all()
 
 
@@ -167,8 +168,8 @@ def test_nothing_in_the_loop_waits_for_the_device():
 def test_state_is_float32_whatever_the_network(halve):
     net, x0 = conv(8), torch.rand(6, 1, 8, 8, generator=generator(0))
     exact, _ = move(Langevin(1, 1.0, 0.0), net, x0)
-    sampler = Langevin(1, 1.0, 0.0, autocast=halve == "autocast")
-    rough, stats = move(sampler, net.bfloat16() if halve == "weights" else net, x0)
+    with at_precision("bf16" if halve == "autocast" else "highest", "cpu"):
+        rough, stats = move(Langevin(1, 1.0, 0.0), net.bfloat16() if halve == "weights" else net, x0)
     assert rough.dtype == stats.energy.dtype == torch.float32
     error = (rough - exact).norm() / (exact - x0).norm()
     assert 1e-4 < error < 0.05  # of the gradient, which bfloat16 carries with 8 bits

@@ -1,10 +1,13 @@
 """A model's quality as one number."""
 
+from importlib import import_module
+
 import pytest
 import torch
 from plane_waves import plane_wave_code
 from running import CPU, local_pool
 
+from jobs import EXPERIMENTS
 from pipeline.data.dataset import load_data
 from pipeline.errors import Diverged, InputError
 from pipeline.evaluation.metrics.grid import grid_points
@@ -111,3 +114,12 @@ def test_gridness_is_measured_on_the_weights_alone(small):
     assert measure_quality(snapshot, OBJECTIVES["gridness"], snapshot.data, 10, 0, local_pool(job)) > 1
     with pytest.raises(InputError, match="no such metric"):
         measure_quality(snapshot, OBJECTIVES["quadrature_share"], snapshot.data, 10, 0, local_pool(job))
+
+
+def test_an_experiment_that_can_be_searched_has_an_objective_for_densities_and_one_for_items():
+    modules = [import_module(f"jobs.{name}") for name in EXPERIMENTS]
+    searched = [module for module in modules if hasattr(module, "space")]
+    assert len(searched) >= 8
+    for module in searched:
+        of_density, of_items = module.OBJECTIVE
+        assert {of_density, of_items} <= OBJECTIVES.keys()

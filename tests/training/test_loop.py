@@ -166,7 +166,7 @@ def test_a_run_of_another_version_is_refused(small):
     place.write("state.json", text)
     hashes = place.read_json("manifest.json")
     place.write_json("manifest.json", {**hashes, "state.json": sha256(text).hexdigest()})
-    with pytest.raises(InputError, match="its format is None, not 4"):
+    with pytest.raises(InputError, match="its format is None, not 5"):
         run(small)
     settings = to_json(small)
     settings["recipe"]["langevins"] = 3

@@ -52,20 +52,22 @@ def why_no_classifier(data: Dataset) -> str:
 
 
 def trained_classifier(data: Dataset, device: torch.device | str = "cpu") -> Classifier:
-    """The classifier of the labelled items, trained once with a fixed seed and then taken from the cache folder."""
+    """The classifier of the labelled items on `device`, trained once with a fixed seed and then taken from the cache.
+
+    It is trained on the CPU, whatever the device: so a run's distances do not depend on where it was first measured.
+    """
     with seeded(0):
         net = Classifier(data.spec.shape, data.spec.num_classes)
-    net = net.to(device)
-    load_or_train("classifiers", data, net, lambda: _train(net, data, device))
-    return net.eval().requires_grad_(False)
+    load_or_train("classifiers", data, net, lambda: _train(net, data))
+    return net.eval().requires_grad_(False).to(device)
 
 
-def _train(net: Classifier, data: Dataset, device: torch.device | str) -> None:
+def _train(net: Classifier, data: Dataset) -> None:
     data, rng, steps = data.labelled, generator(0), TRAINING_ITEMS // BATCH_SIZE
     optimizer = torch.optim.Adam(net.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for _ in track(range(steps), steps, "training the classifier", "step"):
-        items = data.batch(torch.randint(data.size, (BATCH_SIZE,), generator=rng).numpy(), device)
+        items = data.batch(torch.randint(data.size, (BATCH_SIZE,), generator=rng).numpy())
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(items["x"]), items["label"]).backward()
         optimizer.step()

@@ -29,21 +29,23 @@ FOLDS = 10
 def language_model(x: Int64[Tensor, "n longest"], spec: Spec, device: torch.device | str = "cpu") -> SentenceDecoder:
     """A language model of sentences: a decoder without latent information, trained until validation stops improving.
 
+    It is trained on the CPU, whatever the device: so a perplexity does not depend on where it was measured.
+
     Args:
         x: two sentences or more; a tenth of them is for validation.
         spec: of the data; it has the number of words and the longest sentence.
-        device: of the network.
+        device: of the trained network.
     """
-    net = _untrained(spec, device)
+    net = _untrained(spec)
     _train(net, x)
-    return net.eval().requires_grad_(False)
+    return net.eval().requires_grad_(False).to(device)
 
 
 def real_language_model(data: Dataset, device: torch.device | str = "cpu") -> SentenceDecoder:
-    """The language model of a data set's sentences, trained once and then taken from the cache folder."""
-    net = _untrained(data.spec, device)
+    """The same of a data set's sentences, trained once and then taken from the cache folder."""
+    net = _untrained(data.spec)
     load_or_train("language-models", data, net, lambda: _train(net, data.batch(np.arange(data.size))["x"]))
-    return net.eval().requires_grad_(False)
+    return net.eval().requires_grad_(False).to(device)
 
 
 @torch.no_grad()
@@ -57,24 +59,24 @@ def perplexity(net: SentenceDecoder, x: Int64[Tensor, "n longest"]) -> float:
     return float(np.exp(nats / words))
 
 
-def _untrained(spec: Spec, device: torch.device | str) -> SentenceDecoder:
+def _untrained(spec: Spec) -> SentenceDecoder:
     with seeded(0):
-        return SentenceDecoder(1, spec, WIDTH, DROPOUT).to(device)
+        return SentenceDecoder(1, spec, WIDTH, DROPOUT)
 
 
 def _train(net: SentenceDecoder, x: Int64[Tensor, "n longest"]) -> None:
-    rng, device = generator(0), net.bias.device
+    rng = generator(0)
     validation, x = x[torch.randperm(len(x), generator=rng)].tensor_split([-(-len(x) // FOLDS)])
     counts = torch.bincount(x.flatten(), minlength=len(net.bias) + 1)[1:].float() + 1
     with torch.no_grad():  # from these sentences alone: a model of samples must know nothing of real sentences
         net.bias.copy_((counts / counts.sum()).log())
     best, patience, state = float("inf"), PATIENCE, net.state_dict()
     optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)
-    with seeded(0, device):
+    with seeded(0):
         for _ in track(range(EPOCHS), EPOCHS, "training the language model", "epoch"):
             net.train()
             for part in torch.randperm(len(x), generator=rng).split(BATCH_SIZE):
-                items = _batch(x[part], device)
+                items = _batch(x[part])
                 optimizer.zero_grad()
                 (_nats(net, items).sum() / items["length"].sum()).backward()
                 optimizer.step()
@@ -91,5 +93,5 @@ def _nats(net: SentenceDecoder, items: Batch) -> Tensor:
     return net.loss(torch.zeros(len(items["x"]), 1, device=items["x"].device), items, 1.0)
 
 
-def _batch(x: Tensor, device: torch.device | str) -> Batch:
+def _batch(x: Tensor, device: torch.device | str = "cpu") -> Batch:
     return {"x": x.to(device), "length": (x > 0).sum(1).to(device)}

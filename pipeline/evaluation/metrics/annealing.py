@@ -6,6 +6,7 @@ sampler, and its chains are tasks like any others.
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -72,8 +73,15 @@ class GaussianBase:
     def standardize(self, energy: Energy, temperature: float) -> Energy:
         """The energy over its temperature, as a function of z (n, d), where x = mean + sd z."""
 
+        @cache  # once, since a GPU would be waited for in every call
+        def constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            return torch.tensor(self.sd, dtype=dtype, device=device), torch.tensor(
+                self.mean, dtype=dtype, device=device
+            )
+
         def standardized(z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-            x = z * z.new_tensor(self.sd) + z.new_tensor(self.mean)
+            sd, mean = constants(z.device, z.dtype)
+            x = z * sd + mean
             return energy(x.view(-1, *self.shape)).float() / temperature
 
         return standardized

@@ -1,0 +1,112 @@
+"""Every recipe on the simulated GPU gives the CPU's numbers, and its chains never wait for the host."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pprint import pformat
+
+import known
+import numpy as np
+import pytest
+import stages
+import torch
+from running import CPU, sentences_in
+from simulated_gpu import simulated_gpu
+from small_recipes import RECIPES, with_recipe
+
+GPU = torch.device("cuda")
+STAGES = {
+    **dict.fromkeys((stages.update, stages.checkpoint, stages.bulk), tuple(RECIPES)),
+    **dict.fromkeys((stages.evaluation, stages.observation, stages.trial), ("symbol_vector on counts",)),
+}
+"""Stages, with the recipes of the fast tests: one without a classifier, whose training would take longer than all."""
+EXACT = (stages.update, stages.checkpoint, stages.bulk)
+"""Stages whose numbers are the CPU's bit for bit; the others sum over pieces that depend on the device."""
+
+waits: dict[str, dict[str, Counter[str]]] = defaultdict(dict)
+"""By stage and recipe: how often the host waited outside of samplers, by caller."""
+waits_of_samplers: dict[str, Counter[str]] = defaultdict(Counter)
+"""The same inside of samplers, by recipe."""
+
+
+@pytest.fixture
+def workers(small, tmp_path):
+    """A recipe's workers on the CPU and on the GPU."""
+
+    def make(name):
+        job = with_recipe(replace(small, lanes=2), name, sentences_in(tmp_path))
+        on_cpu = stages.make_worker(job, CPU)
+        with simulated_gpu():
+            return on_cpu, stages.make_worker(replace(job, out=str(tmp_path / "gpu")), GPU)
+
+    return make
+
+
+def check(stage, name, on_cpu, on_gpu):
+    """Go through a stage on both devices, and compare."""
+    here = stage(on_cpu)
+    with simulated_gpu() as record:
+        there = stage(on_gpu)
+    assert not record.refusals
+    assert here.keys() == there.keys()
+    tolerance = 0.0 if stage in EXACT and name not in known.ROUNDED else 1e-6
+    for number, value in here.items():
+        np.testing.assert_allclose(there[number], value, tolerance, tolerance, err_msg=f"{stage.__name__}: {number}")
+    assert "tf32" not in {event.kind for event in record.events}
+    waits[stage.__name__][name] = record.waits(in_sampler=False)
+    waits_of_samplers[name] |= record.waits(in_sampler=True)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_gives_the_cpus_numbers(name, workers):
+    pair = workers(name)
+    for stage, fast in STAGES.items():
+        if name in fast:
+            check(stage, name, *pair)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_gives_the_cpus_numbers_at_every_stage(name, workers):
+    pair = workers(name)
+    for stage in STAGES:
+        check(stage, name, *pair)
+
+
+def test_samplers_wait_nowhere_else_than_is_known():
+    callers = {caller for counts in waits_of_samplers.values() for caller in counts}
+    assert callers <= known.SAMPLER_WAITS.keys(), callers - known.SAMPLER_WAITS.keys()
+    if waits["evaluation"].keys() == RECIPES.keys():
+        assert callers == known.SAMPLER_WAITS.keys(), known.SAMPLER_WAITS.keys() - callers
+
+
+def test_an_update_waits_no_more_than_is_known():
+    most = Counter[str]()
+    for counts in waits["update"].values():
+        most |= counts
+    known_counts = Counter({caller: count for caller, (count, _) in known.UPDATE_WAITS.items()})
+    more = {caller: count for caller, count in most.items() if count > known_counts[caller]}
+    assert not more, f"an update waits more often than known:\n{pformat(more)}"
+    if waits["update"].keys() == RECIPES.keys():
+        less = {caller: most[caller] for caller, count in known_counts.items() if most[caller] < count}
+        assert not less, f"an update waits less often than known:\n{pformat(less)}"
+
+
+def test_an_evaluation_waits_nowhere_else_than_is_known():
+    callers = {caller for counts in waits["evaluation"].values() for caller in counts}
+    assert callers <= known.EVALUATION_WAITS.keys(), callers - known.EVALUATION_WAITS.keys()
+    if waits["evaluation"].keys() == RECIPES.keys():
+        assert callers == known.EVALUATION_WAITS.keys(), known.EVALUATION_WAITS.keys() - callers
+
+
+def test_at_tf32_only_learning_is_rounded(workers):
+    on_cpu, _ = workers("short_run on images")
+    with simulated_gpu() as record:
+        worker = stages.make_worker(replace(on_cpu.job, precision="tf32", out=f"{on_cpu.job.out}-tf32"), GPU)
+        worker.step(0)
+        rounded = {event.in_sampler for event in record.events if event.kind == "tf32"}
+        worker.save(1)
+    assert rounded == {True, False}  # chains and losses
+    with simulated_gpu() as record:
+        stages.bulk(worker)
+    assert record.operators
+    assert "tf32" not in {event.kind for event in record.events}
