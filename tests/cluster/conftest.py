@@ -1,5 +1,7 @@
 """Fixtures of the tests that start clusters of their own."""
 
+from pathlib import Path
+
 import hosts
 import pytest
 
@@ -27,4 +29,5 @@ def machines(can_make_hosts, tmp_path):
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        item.add_marker(pytest.mark.cluster)
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
