@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test test-slow test-faults check format bench bench-peers
+.PHONY: help install demo test test-slow test-faults test-cluster check format bench bench-peers
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -25,6 +25,9 @@ test-slow: install  ## Run the slow tests, with shapes and types checked everywh
 
 test-faults: install  ## Kill actors, learners, drivers and nodes at random, again and again (half an hour)
 	$(BIN)/python -m pytest tests/faults
+
+test-cluster: install  ## Slurm, and clusters of several hosts on this machine: links cut, machines lost (as root)
+	$(BIN)/python -m pytest tests/cluster
 
 bench-peers: install  ## Install what the benchmarks compare with
 	$(BIN)/python -m pip install --quiet torchebm ebmkit

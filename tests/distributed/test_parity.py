@@ -157,6 +157,7 @@ def test_tasks_of_an_actor_that_hangs_go_to_another_and_count_once(
     assert lines[-1]["faults/tasks_resent"] == result["faults"]["tasks_resent"]
 
 
+@pytest.mark.slow
 def test_two_learners_that_share_an_actor_equal_one_process(actors, small, plain):
     job = save(override(small, learners=2, actors=1, lag=1, cpus_per_learner=0.25))
     assert run_learners(job, SPEC, actors[:1])["weights_sha256"] == plain(job)

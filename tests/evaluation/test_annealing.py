@@ -110,6 +110,7 @@ def test_the_likelihood_of_a_linear_latent_variable_model(small):
     assert measurement.ess > 20
 
 
+@pytest.mark.slow
 def test_actors_and_this_process_anneal_alike(small, ray_session):
     snapshot = snapshot_of(small, recipe=LATENT, source="digits", actors=2, cpus_per_actor=0.25)
     items, base = snapshot.data.batch(np.arange(7)), GaussianBase.standard(3)

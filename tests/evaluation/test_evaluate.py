@@ -56,6 +56,7 @@ def test_the_end_of_a_run_and_a_later_evaluation_agree(small, lanes):
     assert result(job) == to_json(evaluate(snapshot, local_pool(job), groups, options).measurements)
 
 
+@pytest.mark.slow
 def test_actors_and_this_process_agree(small, ray_session):
     job = override(small, eval_samples=N, actors=2, cpus_per_actor=0.25)
     with chain_actors(job, load_dataset(job).spec) as handles:

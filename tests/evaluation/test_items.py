@@ -69,6 +69,7 @@ def test_held_out_items_use_the_inference_sampler_and_keep_their_order():
 
 
 @pytest.mark.parametrize("recipe", [LATENT, ShortRunInference(latent_dims=(2, 3), steps=2, batch_size=8, width=4)])
+@pytest.mark.slow
 def test_a_run_reports_the_detection_of_its_held_out_class(small, recipe):
     metrics = run(override(small, recipe=recipe, test_share=0.2, held_out_class=4, eval_samples=20))["metrics"]
     assert {"mse", "auprc", "auprc_chance", "auroc"} <= set(metrics)

@@ -177,6 +177,7 @@ def stop_after(count):
     return lambda: next(calls, None) is None
 
 
+@pytest.mark.slow
 def test_evidence_is_a_function_of_the_snapshot_and_says_how_far_stopped_chains_came(plane):
     snapshot = snapshot_of(plane, None, plane.recipe.langevin.temperature)
     result, _ = gather(snapshot, stop=stop_after(20))

@@ -65,6 +65,7 @@ def gaussian_trajectory(make_snapshot):
     return trajectories_of(make_snapshot(recipe, energy=Slope(0.0, 0.0)), steps=200)["z"]
 
 
+@pytest.mark.slow
 def test_chains_of_both_spaces_have_the_moments_of_the_tilted_gaussian(make_snapshot):
     tilted = make_snapshot(replace(TRANSPORT, flow=GAUSSIAN), energy=Slope(0.5, -0.3))
     flow = tilted.nets["flow"]

@@ -215,6 +215,7 @@ class Own(ShortRun):
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_outside_the_package_is_opened_only_by_its_module(command, capsys, tmp_path, monkeypatch):
     Path("own_recipe.py").write_text(OWN_RECIPE)
     monkeypatch.syspath_prepend(tmp_path)

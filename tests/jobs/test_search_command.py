@@ -86,6 +86,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(command, line, why, ray_se
     assert not Path("new").exists()
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_a_preset_that_is_the_winner(command, ray_session):
     search_line = (
         "search short-run --preset eight-gaussians --budget 3000 --reports 3 --samples 30 --trials 2 --confirm 1"

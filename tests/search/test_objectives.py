@@ -10,6 +10,7 @@ from running import CPU, local_pool
 from jobs import EXPERIMENTS
 from pipeline.data.dataset import load_data
 from pipeline.errors import Diverged, InputError
+from pipeline.evaluation.metrics import grid_maps
 from pipeline.evaluation.metrics.grid import grid_points
 from pipeline.recipe import init_networks
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
@@ -107,7 +108,8 @@ def test_shares_that_leave_no_training_items_are_refused():
         load_data("digits", test_share=0.5, validation_share=0.5)
 
 
-def test_gridness_is_measured_on_the_weights_alone(small):
+def test_gridness_is_measured_on_the_weights_alone(small, monkeypatch):
+    monkeypatch.setattr(grid_maps, "NULL_MAPS", 4)
     job = override(small, source="square", recipe=GridCells(blocks=3))
     snapshot = snapshot_of(job, code=plane_wave_code())
     check_objective(OBJECTIVES["gridness"], job, snapshot.data)

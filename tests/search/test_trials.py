@@ -37,6 +37,7 @@ def test_a_trial_is_the_same_run_as_one_without_stops(trial, tmp_path):
     assert json.loads((Path(trial.out) / "result.json").read_text())["weights_sha256"] == run(whole)["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_a_trial_reports_after_equal_shares_of_gradient_evaluations_for_any_number_of_steps(trial):
     all_reports = reports(trial)
     assert [one.updates for one in all_reports] == [2, 4, 6]

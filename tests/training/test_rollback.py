@@ -111,6 +111,7 @@ def test_chains_under_way_are_not_handed_to_the_next_attempt(fragile):
     back.step(2)
 
 
+@pytest.mark.slow
 def test_finite_numbers_that_run_away_are_divergence(small):
     recipe = Exploding.like(small.recipe, at=60, attempts=1)
     job = override(small, recipe=recipe, updates=80, lanes=2, patience=5, checkpoint_every=20, log_every=10)
@@ -131,6 +132,7 @@ def test_no_checkpoint_is_written_while_a_metric_is_outside(small):
     assert newest(job).path.endswith("update-00000040")
 
 
+@pytest.mark.slow
 def test_it_goes_back_to_where_the_runaway_had_not_begun(small):
     recipe = RunningAway.like(small.recipe, at=90, attempts=1)
     settings = {

@@ -67,6 +67,7 @@ def test_half_a_run_and_its_resumption_are_the_whole_run(bounded, bank):
         assert {k: v for k, v in a.items() if "time/" not in k} == {k: v for k, v in b.items() if "time/" not in k}
 
 
+@pytest.mark.slow
 def test_actors_give_the_plain_loops_numbers(ray_session, bounded):
     plain = run(replace(bounded, out=f"{bounded.out}-plain"))
     job = override(bounded, actors=2, cpus_per_actor=0.25)
