@@ -1,11 +1,13 @@
 """ChainActor: networks, the weights they hold now, and the pure step that moves chains."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import ray
 import torch
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.batch import Spec
 from pipeline.chains.task import ChainResult, ChainTask, advance
@@ -49,10 +51,28 @@ class ChainActor:
 
 
 def start_chain_actors(
-    job: Job[Any], spec: Spec, count: int, cpus: float, gpus: float, kind: type[ChainActor] = ChainActor
+    job: Job[Any],
+    spec: Spec,
+    places: Sequence[str | None],
+    cpus: float,
+    gpus: float,
+    kind: type[ChainActor] = ChainActor,
 ) -> list[ActorHandle]:
-    """Start `count` actors that move the job's chains, each with its CPUs and GPUs; who starts them ends them."""
+    """Start actors that move the job's chains, each with its CPUs and GPUs; who starts them ends them.
+
+    Args:
+        job: whose chains they move.
+        spec: of its data.
+        places: the id of each actor's node, where it stays as long as the node lives; None: where Ray finds room.
+        cpus: of each.
+        gpus: of each.
+        kind: of the actors.
+    """
     options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": MAX_DEATHS}
     remote = ray.remote(**options)(kind)
-    process = job.resources.threads, job.resources.deterministic
-    return [remote.remote(job.recipe, spec, *process) for _ in range(count)]
+    arguments = job.recipe, spec, job.resources.threads, job.resources.deterministic
+    return [remote.options(scheduling_strategy=_on(place)).remote(*arguments) for place in places]
+
+
+def _on(place: str | None) -> NodeAffinitySchedulingStrategy | None:
+    return NodeAffinitySchedulingStrategy(place, soft=True) if place else None

@@ -10,7 +10,8 @@ import ray.data
 import torch
 from numpy import ndarray
 
-from pipeline.distributed.cluster import bundles, require_resources
+from pipeline.distributed.cluster import require_resources
+from pipeline.distributed.placement import bundles
 from pipeline.process import configure_process
 from pipeline.runs.job import Range
 from pipeline.sampling.bulk import BulkSource

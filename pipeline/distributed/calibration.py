@@ -127,7 +127,7 @@ def _measure_job(job: Job[Any]) -> Costs:
 
 def measure_messages(job: Job[Any], spec: Spec) -> tuple[RayCosts, int]:
     """The costs of messages, and the resident bytes of an actor before its first task."""
-    handles = start_chain_actors(job, spec, ACTORS, 0.25, 0.0, SampleActor)
+    handles = start_chain_actors(job, spec, [None] * ACTORS, 0.25, 0.0, SampleActor)
     try:
         memory = max(ray.get([handle.peak.remote() for handle in handles]))
         reduce, (idle, idle_actor) = _measure_reduce(handles), _measure_idle(handles)

@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
 
 from pipeline import stop
+from pipeline.distributed.placement import Bundle, job_bundles, missing_resources
 from pipeline.distributed.ray_private import (
     autoscaler_answer,
     default_temporary_folder,
@@ -28,9 +29,6 @@ from pipeline.distributed.ray_private import (
 from pipeline.errors import InputError, RunError, Stopped
 from pipeline.progress import doing
 from pipeline.runs.job import Job, Range
-
-Bundle: TypeAlias = dict[str, float]
-"""Numbers of CPUs and GPUs, under "CPU" and "GPU", that one process requests or one machine has."""
 
 LONGEST_FOLDER = 40
 """Characters of the folder for temporary files. Ray adds 66 for its sockets, whose paths may have 107."""
@@ -132,63 +130,6 @@ def _watched() -> Iterator[None]:
     finally:
         end.set()
         thread.join()
-
-
-def job_bundles(job: Job[Any], most: bool = False) -> list[Bundle]:
-    """What each learner, actor and observer of a job requests; of a range of learners, the least or the most."""
-    settings = job.resources
-    learners = settings.learners[most] if isinstance(settings.learners, Range) else settings.learners
-    return (
-        bundles(settings.cpus_per_learner, settings.gpus_per_learner, learners)
-        + bundles(settings.cpus_per_actor, settings.gpus_per_actor, settings.actors)
-        + bundles(settings.cpus_per_observer, settings.gpus_per_observer, settings.observers)
-    )
-
-
-def bundles(cpus: float, gpus: float, count: int = 1) -> list[Bundle]:
-    """The requests of `count` equal processes; Ray refuses empty ones, so processes that need nothing have none."""
-    bundle = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
-    return [bundle] * count if bundle else []
-
-
-def missing_resources(wanted: Sequence[Bundle], machines: Sequence[Bundle]) -> str:
-    """What the machines lack, as "4 CPU (2 there)"; empty if nothing. Each request has to fit on one machine."""
-    missing = []
-    for name in ("CPU", "GPU"):
-        total, there = (sum(part.get(name, 0) for part in parts) for parts in (wanted, machines))
-        if total > there + 1e-9:
-            missing.append(f"{total:g} {name} ({there:g} there)")
-    if missing:
-        return " and ".join(missing)
-    free = [_Room(machine) for machine in machines]
-    for bundle in sorted(wanted, key=lambda b: (-b.get("GPU", 0), -b.get("CPU", 0))):
-        if not any(room.take(bundle) for room in free):
-            return f"a machine with {' and '.join(_amount(*one) for one in bundle.items())} left"
-    return ""
-
-
-def _amount(name: str, amount: float) -> str:
-    return f"{amount:g} of a GPU" if name == "GPU" and amount < 1 else f"{amount:g} {name}"
-
-
-class _Room:
-    """What is left of a machine. A process takes whole GPUs, or a share of one: Ray does not add up shares."""
-
-    def __init__(self, machine: Bundle):
-        self.cpus, gpus = machine.get("CPU", 0.0), machine.get("GPU", 0.0)
-        self.gpus = [1.0] * int(gpus) + [gpus % 1] * bool(gpus % 1)
-
-    def take(self, bundle: Bundle) -> bool:
-        """Whether a request has room, which it takes then: a share on the fullest GPU that it fits."""
-        cpus, gpus = bundle.get("CPU", 0.0), bundle.get("GPU", 0.0)
-        share, count = min(gpus, 1.0), max(round(gpus), bool(gpus))
-        fits = sorted((i for i, left in enumerate(self.gpus) if left >= share - 1e-9), key=self.gpus.__getitem__)
-        if cpus > self.cpus + 1e-9 or len(fits) < count:
-            return False
-        self.cpus -= cpus
-        for i in fits[:count]:
-            self.gpus[i] -= share
-        return True
 
 
 def require_resources(wanted: Sequence[Bundle], who: str, settings: str) -> None:

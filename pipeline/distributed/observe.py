@@ -121,8 +121,8 @@ def observers(job: Job[Any], spec: Spec, command: str) -> Iterator[None]:
 def _start(job: Job[Any], spec: Spec, command: str, handles: list[ActorHandle]) -> tuple[ActorHandle, ray.ObjectRef]:
     """Start the actors, adding them to `handles`; returns the ObserverActor, and its faults to come."""
     settings = job.resources
-    amounts = settings.observers, settings.cpus_per_observer, settings.gpus_per_observer
-    chain_actors = start_chain_actors(job, spec, *amounts, ObserverChainActor)
+    places, amounts = [None] * settings.observers, (settings.cpus_per_observer, settings.gpus_per_observer)
+    chain_actors = start_chain_actors(job, spec, places, *amounts, ObserverChainActor)
     handles += chain_actors
     options = {"num_cpus": 0, "max_restarts": MAX_DEATHS, "max_task_retries": MAX_DEATHS, "max_concurrency": 2}
     observer = ray.remote(**options)(ObserverActor).remote(job, _first_update(job), command)

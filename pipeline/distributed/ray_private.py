@@ -40,6 +40,12 @@ def max_cluster_resources() -> dict[str, float] | None:
     return resources
 
 
+def free_resources() -> dict[str, dict[str, float]]:
+    """What each living node has left, by its id; `ray.available_resources` adds them up."""
+    free: dict[str, dict[str, float]] = cluster_state.available_resources_per_node()
+    return free
+
+
 class AutoscalerAnswer(NamedTuple):
     """What the autoscaler, of Ray's version 2, has said."""
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -19,7 +19,8 @@ from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.actors import start_chain_actors
 from pipeline.distributed.aside import call_aside, guarded
 from pipeline.distributed.observe import observers
-from pipeline.distributed.ray_private import LearnerConfig, Trainer, restart_count
+from pipeline.distributed.placement import actor_places
+from pipeline.distributed.ray_private import LearnerConfig, Trainer, free_resources, restart_count
 from pipeline.distributed.status import RemoteProgress, RemoteRequest, status_actor
 from pipeline.errors import Diverged, LearnersLost, RunError, RunWriteError, Stopped
 from pipeline.process import configure_process
@@ -40,10 +41,11 @@ RESIZE_SECONDS = 60.0
 
 
 @contextmanager
-def chain_actors(job: Job[Any], spec: Spec) -> Iterator[list[ActorHandle]]:
-    """The job's chain actors, for the length of the block."""
+def chain_actors(job: Job[Any], spec: Spec, places: Sequence[str | None] | None = None) -> Iterator[list[ActorHandle]]:
+    """The job's chain actors, for the length of the block, on these nodes or (None) where Ray finds room."""
     resources = job.resources
-    handles = start_chain_actors(job, spec, resources.actors, resources.cpus_per_actor, resources.gpus_per_actor)
+    places = places or [None] * resources.actors
+    handles = start_chain_actors(job, spec, places, resources.cpus_per_actor, resources.gpus_per_actor)
     try:
         yield handles
     except Stopped:  # they end with this process; a kill would show each of their tasks as failed
@@ -78,7 +80,8 @@ def run_on_ray(job: Job[Any], spec: Spec, device: torch.device, command: str = "
         LearnersLost: as `run_learners` does.
     """
     command = command or lease.acquire(Storage.at(job.out))
-    with guarded(), observers(job, spec, command), chain_actors(job, spec) as handles:
+    places = actor_places(job, free_resources()) if job.resources.learners else None
+    with guarded(), observers(job, spec, command), chain_actors(job, spec, places) as handles:
         if job.resources.learners:
             return run_learners(job, spec, handles, command)
         configure_process(job.resources.threads, job.resources.deterministic)

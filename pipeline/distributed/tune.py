@@ -22,7 +22,8 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from pipeline.distributed.aside import call_aside, guarded
-from pipeline.distributed.cluster import Bundle, bundles, require_resources
+from pipeline.distributed.cluster import require_resources
+from pipeline.distributed.placement import Bundle, bundles
 from pipeline.distributed.status import RemoteRequest, status_actor
 from pipeline.distributed.train import chain_actors, chain_pool
 from pipeline.errors import Stopped

@@ -106,7 +106,7 @@ def entrypoints():
 def test_a_retry_goes_on_and_the_processes_fit_the_workers():
     from jobs.cli.experiment import _start_args, load_experiment, named_presets
     from jobs.cli.parsing import parse
-    from pipeline.distributed.cluster import job_bundles, missing_resources
+    from pipeline.distributed.placement import job_bundles, missing_resources
     from pipeline.runs.job import check_job
 
     for name, words, cluster in entrypoints():

@@ -1,4 +1,4 @@
-"""An S3 server on loopback: `python s3_server.py PORT`.
+"""An S3 server: `python s3_server.py ADDRESS PORT`.
 
 It is moto, but the root element of the answer that completes an upload is renamed to what Arrow looks for.
 """
@@ -29,4 +29,4 @@ class ArrowNames:
 
 if __name__ == "__main__":
     application = ArrowNames(DomainDispatcherApplication(create_backend_app))
-    run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True)
+    run_simple(sys.argv[1], int(sys.argv[2]), application, threaded=True)

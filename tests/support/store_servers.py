@@ -28,12 +28,12 @@ ADDRESSES = {
 """Where a URI without a query leads; set before Ray starts, so that its processes go there too."""
 
 
-def command(store, port, folder):
+def command(store, port, folder, address="127.0.0.1"):
     if store == "s3":
-        return [sys.executable, str(Path(__file__).with_name("s3_server.py")), str(port)]
+        return [sys.executable, str(Path(__file__).with_name("s3_server.py")), address, str(port)]
     emulator = [sys.executable, "-c", "from gcp_storage_emulator.__main__ import main; import sys; main(sys.argv[1:])"]
     where = [] if folder else ["--in-memory"]
-    return [*emulator, "start", *where, "--default-bucket", BUCKET, "--host", "127.0.0.1", "--port", str(port)]
+    return [*emulator, "start", *where, "--default-bucket", BUCKET, "--host", address, "--port", str(port)]
 
 
 @contextmanager
