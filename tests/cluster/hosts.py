@@ -245,7 +245,9 @@ def _in_network(pid: int, words: str) -> None:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kill a first process, and all that lives with it."""
+    """Kill a first process, and all that lives with it, unless it has been killed."""
+    if process.returncode is not None:
+        return
     init = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.kill()
     process.wait()
