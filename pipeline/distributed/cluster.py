@@ -4,6 +4,7 @@ The check compares requests with the capacity of the machines. Ray's placement g
 free resources, so one that waits for other jobs looks like one that never fits.
 """
 
+import ipaddress
 import logging
 import os
 import re
@@ -47,7 +48,7 @@ def connected() -> Iterator[None]:
     `ray.init()` alone would join any cluster on this machine, and wait long for one that has died.
 
     Raises:
-        InputError: there is no cluster at RAY_ADDRESS.
+        InputError: there is no cluster at RAY_ADDRESS, or one whose machines cannot reach each other.
     """
     if ray.is_initialized():
         yield
@@ -55,6 +56,7 @@ def connected() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS") or "local"
     _connect(address)
     try:
+        require_reachable([node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]])
         with stop.cleaned_up_by(_kill_children):
             try:
                 with _watched():
@@ -91,6 +93,20 @@ def _connect(address: str) -> None:
             what = "Ray cannot start here" if address == "local" else f"no Ray cluster answers at RAY_ADDRESS={address}"
             raise InputError(f"{what}: {why}") from e
         stop.catch_signals_again()  # Ray has taken over SIGTERM
+
+
+def require_reachable(addresses: Sequence[str]) -> None:
+    """Check that no machine of several has a loopback address, under which the others would wait for it for ever.
+
+    Ray takes the address of the host's name, 127.0.1.1 on Debian, where it finds no way out of the network.
+
+    Raises:
+        InputError: one has.
+    """
+    hidden = {address for address in addresses if ipaddress.ip_address(address).is_loopback}
+    if hidden and hidden != set(addresses):
+        where = ", ".join(sorted(hidden))
+        raise InputError(f"no other machine reaches {where}; start Ray there with --node-ip-address=ADDRESS")
 
 
 def _kill_children() -> None:

@@ -6,7 +6,7 @@ import pytest
 from torch import distributed
 
 from pipeline.distributed import RAY_ENVIRONMENT, cluster
-from pipeline.distributed.cluster import _connect, connected, wait_for_resources
+from pipeline.distributed.cluster import _connect, connected, require_reachable, wait_for_resources
 from pipeline.distributed.network import use_node_interface
 from pipeline.distributed.placement import job_bundles
 from pipeline.distributed.ray_private import AutoscalerAnswer
@@ -108,3 +108,10 @@ def test_what_an_autoscaler_refuses_fails_without_waiting(small, autoscaler):
     with pytest.raises(InputError, match=r"need 40 CPU \(2 there\); lower actors"):
         wait_for_resources(override(small, actors=4, cpus_per_actor=10.0))
     assert requests[-1] == []
+
+
+def test_a_machine_that_others_do_not_reach_is_named():
+    require_reachable(["127.0.0.1", "127.0.0.1"])  # several nodes of one machine
+    require_reachable(["10.0.0.1", "10.0.0.2"])
+    with pytest.raises(InputError, match=r"no other machine reaches 127\.0\.1\.1; start Ray there with"):
+        require_reachable(["127.0.1.1", "10.0.0.2"])
