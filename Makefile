@@ -27,6 +27,7 @@ test-faults: install  ## Kill actors, learners, drivers and nodes at random, aga
 	$(BIN)/python -m pytest tests/faults
 
 test-cluster: install  ## Slurm, and clusters of several hosts on this machine: links cut, machines lost (as root)
+	tests/cluster/install.sh
 	$(BIN)/python -m pytest tests/cluster
 
 bench-peers: install  ## Install what the benchmarks compare with
