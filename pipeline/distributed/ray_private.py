@@ -17,8 +17,16 @@ from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _TorchBackend
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.scaling_policy import autoscaling_coordinator_client
 
 from pipeline.distributed.network import use_node_interface
+
+autoscaling_coordinator_client.AUTOSCALING_REQUESTS_EXPIRE_TIME_S = 40
+"""Seconds for which the learners' resources stay reserved after a controller has fallen silent; it renews every 20 s.
+
+Ray has 180: a range of learners would wait three minutes for those of a command that was killed. Each controller reads
+this module with its `LearnerConfig`.
+"""
 
 
 def restart_count(handles: Sequence[ActorHandle]) -> int:
