@@ -1,8 +1,8 @@
 """Distil an ensemble sampled by a hypernetwork into one classifier of the same architecture.
 
-RUN is a run of hypernetwork. A student learns, on the labelled items that the run learned from, the mean probability of
---n sampled members in place of the labels (cross entropy, temperature 1). Directly trained classifiers learn the labels
-in the same way; both with the run's data noise. They are measured on the items that the run held out (--test-share).
+RUN is a run of hypernetwork. A student learns, on the labelled items that the run learned from, the mean of their labels
+and of the mean probability of --n sampled members (cross entropy, temperature 1; --label-weight). The members see the
+items without noise. Directly trained classifiers learn the labels in the same way; both with the run's data noise. They are measured on the items that the run held out (--test-share).
 Several of each, which differ in their start and in the order of the items, give a mean and a standard deviation. The
 weights of the first student are written to student.npy.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.functional import one_hot
 
 from jobs.cli.command import run_command
 from jobs.cli.open_run import SnapshotArgs, seed_of
@@ -24,7 +25,7 @@ from pipeline.evaluation.metrics import ensembles
 from pipeline.evaluation.metrics.direct_training import DirectTraining, train_directly
 from pipeline.nets.hypernetwork import hypernetwork_of
 from pipeline.rng import fold
-from pipeline.settings import PositiveInt
+from pipeline.settings import PositiveInt, Probability
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Distill(SnapshotArgs):
     """Members of the ensemble that teaches."""
     students: PositiveInt = 5
     """Students, and directly trained classifiers."""
+    label_weight: Probability = 0.5
+    """Of the labels in what students learn; the rest is the members' probability."""
     training: DirectTraining = DirectTraining()
 
 
@@ -52,8 +55,10 @@ def main(argv: Sequence[str]) -> None:
         "member_accuracy": float(teacher.accuracy.mean()),
         "ensemble_accuracy": ensembles.ensemble_accuracy(teacher.p, teacher.label, args.n, seed),
     }
+    taught = ensembles.probabilities(net, teachers, x).mean(0).to(x.device)
+    mixed = taught.lerp(one_hot(label, net.classes).to(taught.dtype), args.label_weight)
     weights = {}
-    for name, target in (("student", lambda items: net.logits(teachers, items).softmax(2).mean(0)), ("direct", label)):
+    for name, target in (("student", mixed), ("direct", label)):
         bar = f"training {args.students} classifiers ({name})"
         w = weights[name] = train_directly(
             net, x, target, args.students, args.training, fold(seed, name), bar, snapshot.recipe.data_noise

@@ -1,7 +1,6 @@
 """Classifiers that learn their weights directly, many at once: what a hypernetwork's members stand beside."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +13,6 @@ from pipeline.nets.hypernetwork import Hypernetwork
 from pipeline.progress import track
 from pipeline.rng import generator, standard_normal
 from pipeline.settings import NonNegative, PositiveInt, Settings
-
-Teacher = Callable[[Tensor], Tensor]
-"""From items (m, *d) to probabilities (m, classes)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ def initial_members(net: Classifier, n: int, rng: torch.Generator) -> Members:
 def train_directly(
     net: Hypernetwork,
     x: Tensor,
-    target: Tensor | Teacher,
+    target: Tensor,
     n: int,
     settings: DirectTraining,
     seed: int,
@@ -57,7 +53,7 @@ def train_directly(
     Args:
         net: a hypernetwork, of which only the architecture of its classifiers and the data's centre are used.
         x: (k, *d) items.
-        target: (k,) labels; or a teacher, which sees the items with their noise.
+        target: (k,) labels, or (k, classes) probabilities.
         n: number of classifiers.
         settings: how they learn.
         seed: of their first weights and batches.
@@ -66,7 +62,7 @@ def train_directly(
     """
     rng = generator(seed, x.device)
     w = initial_members(net.classifier, n, rng).requires_grad_()
-    hot = one_hot(target, net.classes).to(x.dtype) if isinstance(target, Tensor) else x.new_empty(0)
+    p = target if target.ndim == 2 else one_hot(target, net.classes).to(x.dtype)
     optimizer = Adam([w], settings.training_lr)
     for update in track(range(settings.training_updates), settings.training_updates, label, "update"):
         optimizer.param_groups[0]["lr"] = (
@@ -75,9 +71,7 @@ def train_directly(
         index = torch.randint(len(x), (n, settings.training_batch_size), generator=rng, device=x.device)
         batch = x[index] + data_noise * standard_normal((n, settings.training_batch_size, *x.shape[1:]), rng)
         logits = net.logits(w, batch, own=True)
-        with torch.no_grad():
-            p = hot[index].flatten(0, 1) if isinstance(target, Tensor) else target(batch.flatten(0, 1))
-        loss = n * cross_entropy(logits.flatten(0, 1), p)  # a sum over classifiers
+        loss = n * cross_entropy(logits.flatten(0, 1), p[index].flatten(0, 1))  # a sum over classifiers
         (w.grad,) = torch.autograd.grad(loss, w)
         optimizer.step()
     return w.detach()
