@@ -1,10 +1,11 @@
 """Distil an ensemble sampled by a hypernetwork into one classifier of the same architecture.
 
-RUN is a run of hypernetwork. A student learns, on the labelled items that the run learned from, the mean of their labels
-and of the mean probability of --n sampled members (cross entropy, temperature 1; --label-weight). The members see the
-items without noise. Directly trained classifiers learn the labels in the same way; both with the run's data noise. They are measured on the items that the run held out (--test-share).
-Several of each, which differ in their start and in the order of the items, give a mean and a standard deviation. The
-weights of the first student are written to student.npy.
+RUN is a run of hypernetwork. A student learns, on the labelled items that the run learned from, the mean of their
+labels and of the mean probability of --n sampled members (cross entropy, temperature 1; --label-weight). The members
+see the items without noise. Directly trained classifiers learn the labels in the same way; both with the run's data
+noise. They are measured on the items that the run held out (--test-share). Several of each, which differ in their start
+and in the order of the items, give a mean and a standard deviation. The weights of the first student are written to
+student.npy.
 """
 
 import io
