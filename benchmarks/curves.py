@@ -43,6 +43,7 @@ from pipeline.samplers.langevin import Langevin
 from pipeline.sampling.draw import decode_states, draw_tasks
 
 SHOWN, LOOKS = 500, 6
+SIDES = "plain", "same", "preset"
 CPU = torch.device("cpu")
 SHORT = plain_short_run
 LATENT = plain_latent_prior
@@ -131,19 +132,34 @@ def measure(method: str, side: str, data: Dataset, source: str, seed: int, budge
 
 
 def figure(folder: Path) -> None:
-    """curves.png: one panel a method, a band a side from the least to the greatest of its seeds."""
+    """curves.png: one panel a method that was measured; a band a side from the least to the greatest of its seeds."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(4.5 * len(METHODS), 4), layout="constrained")
-    for axes, method in zip(drawing.subplots(1, len(METHODS), squeeze=False)[0], METHODS, strict=True):
-        for color, side in enumerate(("plain", "same", "preset")):
-            runs = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{method}-{side}-*.json"))]
-            for run in runs:
-                xy = [(one["seconds"], one["distance"]) for one in run["curve"]]
-                axes.plot(*zip(*xy, strict=True), color=f"C{color}", alpha=0.6, label=None if run["seed"] else side)
-        axes.set(title=method, xlabel="CPU seconds", ylabel="Fréchet distance", xscale="log", yscale="log")
+    curves = {method: {side: _read(folder, method, side) for side in SIDES} for method in METHODS}
+    curves = {method: sides for method, sides in curves.items() if any(sides.values())}
+    drawing = Figure(figsize=(5.5 * len(curves), 4), layout="constrained")
+    for axes, (method, sides) in zip(drawing.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for color, (side, runs) in enumerate(sides.items()):
+            if runs:
+                _band(axes, runs, f"C{color}", f"{side}, {len(runs)} seeds")
+        axes.set(title=method, xlabel="CPU seconds", ylabel="Fréchet distance", yscale="log")
         axes.legend()
     drawing.savefig(folder / "curves.png", dpi=120)
+
+
+def _read(folder: Path, method: str, side: str) -> list[np.ndarray]:
+    """Of each seed, (points, 2): seconds and distances."""
+    runs = [json.loads(path.read_text())["curve"] for path in sorted(folder.glob(f"{method}-{side}-*.json"))]
+    return [np.array([(one["seconds"], one["distance"]) for one in run]) for run in runs]
+
+
+def _band(axes, runs: list[np.ndarray], color: str, label: str) -> None:
+    """Where all seeds have been measured, from the least to the greatest distance; points as measured."""
+    seconds = np.linspace(max(run[0, 0] for run in runs), min(run[-1, 0] for run in runs), 100)
+    distances = np.exp([np.interp(seconds, run[:, 0], np.log(run[:, 1])) for run in runs])
+    axes.fill_between(seconds, distances.min(0), distances.max(0), color=color, alpha=0.3, label=label)
+    for run in runs:
+        axes.plot(*run.T, ".", color=color)
 
 
 def main() -> None:
@@ -151,7 +167,7 @@ def main() -> None:
     parser.add_argument("data", help="images with labels")
     parser.add_argument("--out", type=Path, required=True, help="folder of the curves")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--sides", nargs="+", choices=("plain", "same", "preset"), default=["plain", "same", "preset"])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of a curve")
     asked = parser.parse_args()
