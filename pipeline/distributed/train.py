@@ -11,6 +11,7 @@ import ray
 import ray.train.torch
 import torch
 from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 
 from pipeline.batch import Spec
@@ -101,7 +102,8 @@ def run_learners(job: Job[Any], spec: Spec, handles: list[ActorHandle], command:
         command: as of `run_on_ray`.
 
     Raises:
-        LearnersLost: the learners died more than MAX_LEARNER_DEATHS times without a new checkpoint.
+        LearnersLost: the learners died more than MAX_LEARNER_DEATHS times without a new checkpoint, or Ray Train's
+            controller ended, which keeps files of its own in the run folder.
         RunError: as `pipeline.training.loop.train` does.
     """
     out = Storage.at(job.out)
@@ -118,6 +120,8 @@ def run_learners(job: Job[Any], spec: Spec, handles: list[ActorHandle], command:
             except TrainingFailedError as e:
                 if checkpoint.newest_name(checkpoints) == before:
                     raise LearnersLost(_death_message(e, before)) from e
+            except RayActorError as e:
+                raise LearnersLost(f"Ray Train's controller has ended; its error: {_last_line(str(e))}") from e
     if isinstance(result, RunError | Stopped):
         raise result
     return dict(result)
@@ -140,9 +144,12 @@ def _ray_folder(out: Storage) -> Iterator[None]:
 def _death_message(error: TrainingFailedError, newest: str | None) -> str:
     """One line with the last line of the error that ended a learner, or Ray Train's controller."""
     texts = [str(e) for e in getattr(error, "worker_failures", {}).values()] or [str(error)]
-    last = next((line for line in reversed(texts[0].splitlines()) if line.strip()), type(error).__name__)
     since = f"since checkpoint {newest}" if newest else "before the first checkpoint"
-    return f"the learners died more than {MAX_LEARNER_DEATHS} times {since}; the last error: {last.strip()}"
+    return f"the learners died more than {MAX_LEARNER_DEATHS} times {since}; the last error: {_last_line(texts[0])}"
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "none was given")
 
 
 def _trainer(job: Job[Any], config: dict[str, Any]) -> Trainer:

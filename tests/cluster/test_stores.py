@@ -33,8 +33,7 @@ def train(out, resources):
 def start_store(store, host, folder):
     """Start a server of a store on a host; the URI of its bucket."""
     log = (folder / "server.log").open("w")
-    folder_of_bucket = ["env", f"STORAGE_BASE={folder}"]
-    host.popen([*folder_of_bucket, *command(store, PORT, folder, host.address)], stdout=log, stderr=log)
+    host.popen(command(store, PORT, None, host.address), stdout=log, stderr=log)
     first = {"s3": (f"{BUCKET}", "PUT"), "gs": (f"storage/v1/b/{BUCKET}", "GET")}[store]
     done = host.run([sys.executable, "-c", MAKE_BUCKET, f"http://{host.address}:{PORT}/{first[0]}", first[1]])
     assert done.returncode == 0, done.stderr
