@@ -22,5 +22,5 @@ def test_the_end_of_ray_trains_controller_is_one_line(ray_session, small, monkey
         raise RayActorError(error_msg="The actor died in its creation task\n  Traceback\nOSError: no space\n")
 
     monkeypatch.setattr(train, "_trainer", lambda *_: SimpleNamespace(fit=fit))
-    with pytest.raises(LearnersLost, match="^Ray Train's controller has ended; its error: OSError: no space$"):
+    with pytest.raises(LearnersLost, match=r"^Ray Train's controller has ended; its error: OSError: no space$"):
         train.run_learners(job, Spec("image", (1, 8, 8), 10), [])
