@@ -9,6 +9,7 @@ from ray.actor import ActorHandle
 
 from pipeline.batch import Spec
 from pipeline.chains.task import ChainResult, ChainTask, advance
+from pipeline.nets.bfloat16 import unpack
 from pipeline.nets.weights import eval_copy, load, partition
 from pipeline.process import configure_process
 from pipeline.recipe import Recipe, init_networks
@@ -39,7 +40,7 @@ class ChainActor:
         loaded = self.loaded if len(self.loaded) == len(weights) else [None] * len(weights)
         for nets, wanted, there in zip(parts, weights, loaded, strict=False):
             if wanted != there:
-                load(nets, ray.get(wanted))
+                load(nets, unpack(ray.get(wanted)))
         self.loaded = weights
         return advance(self.recipe, self.nets, task)
 

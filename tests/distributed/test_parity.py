@@ -85,9 +85,9 @@ class Killer:
         pass
 
 
-@pytest.mark.parametrize(("count", "lag"), [(1, 0), (2, 1)])
-def test_actors_give_the_same_weights_as_no_actors(actors, small, plain, count, lag):
-    job = save(override(small, actors=count, lag=lag))
+@pytest.mark.parametrize(("count", "lag", "sent"), [(1, 0, "float32"), (2, 1, "float32"), (2, 0, "bfloat16")])
+def test_actors_give_the_same_weights_as_no_actors(actors, small, plain, count, lag, sent):
+    job = save(override(small, actors=count, lag=lag, weights_dtype=sent))
     result = run_whole(job, CPU, ActorPool(actors[:count]), partial(tqdm, disable=True))
     assert result["weights_sha256"] == plain(job)
 
@@ -161,6 +161,13 @@ def test_tasks_of_an_actor_that_hangs_go_to_another_and_count_once(
 def test_two_learners_that_share_an_actor_equal_one_process(actors, small, plain):
     job = save(override(small, learners=2, actors=1, lag=1, cpus_per_learner=0.25))
     assert run_learners(job, SPEC, actors[:1])["weights_sha256"] == plain(job)
+
+
+@pytest.mark.slow
+def test_two_learners_that_send_bfloat16_to_three_actors_equal_one_process(ray_session, small, plain):
+    job = override(small, weights_dtype="bfloat16", learners=2, actors=3, cpus_per_learner=0.25, cpus_per_actor=0.25)
+    with chain_actors(job, SPEC) as handles:
+        assert run_learners(save(job), SPEC, handles)["weights_sha256"] == plain(job)
 
 
 @pytest.mark.slow
