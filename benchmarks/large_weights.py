@@ -11,7 +11,6 @@ import time
 import torch
 from torch import nn
 
-
 CHANNELS, VERSIONS = 1666, 3
 
 
@@ -100,8 +99,9 @@ def measured(numbers: int, dtype: str) -> dict[str, tuple[float, int]]:
 
 
 def main() -> None:
-    import pipeline.distributed  # noqa: F401  # before Ray, for its settings
     import ray
+
+    import pipeline.distributed  # noqa: F401  # before Ray, for its settings
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large_weights", description=__doc__)
     parser.add_argument("--numbers", type=int, default=100_000_000)

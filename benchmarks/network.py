@@ -103,9 +103,10 @@ def measured(nodes: Sequence[str], ports: Sequence[int], learners: int, by_node:
 
 
 def table() -> str:
-    import pipeline.distributed  # noqa: F401  # before Ray, for its settings
     import ray
     from ray.cluster_utils import Cluster
+
+    import pipeline.distributed  # noqa: F401  # before Ray, for its settings
 
     node = {"num_cpus": 1, "object_store_memory": STORE}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})

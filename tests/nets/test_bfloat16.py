@@ -18,7 +18,7 @@ from pipeline.training.worker import Worker
 class Recording:
     """A pool that keeps the weights it is sent."""
 
-    next, remote, faults = 0, False, {"resent": 0, "died": 0}  # noqa: RUF012
+    next, remote, faults = 0, False, {"resent": 0, "died": 0}
 
     def submit(self, update, tasks, flat, frozen=None):
         self.sent, self.next = (flat, frozen), update + 1
