@@ -47,10 +47,10 @@ def actor_class():
 
         def __init__(self, numbers):
             from benchmarks.large_weights import Meter, networks
-            from pipeline.nets.weights import eval_copy
+            from pipeline.nets.weights import without_gradients
 
             with Meter() as made:
-                self.nets = eval_copy(networks(numbers))
+                self.nets = without_gradients(networks(numbers))
             self.made = made
 
         def take(self, weights):

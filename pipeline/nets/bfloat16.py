@@ -2,6 +2,7 @@
 
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import UInt16
 from numpy import ndarray
@@ -29,4 +30,4 @@ def unpack(weights: SentWeights) -> FlatWeights:
     """The float32 numbers that packed weights stand for; weights in float32 as they are."""
     if weights.dtype != "uint16":
         return weights
-    return (weights.astype("uint32") << 16).view("float32")
+    return np.left_shift(weights, 16, dtype=np.uint32).view(np.float32)
