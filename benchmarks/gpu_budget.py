@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from jobs.cli import launch
 from jobs.cli.experiment import run_experiment
@@ -59,14 +59,18 @@ def job_of(command: str) -> Job:
     return start.call_args[0][0]
 
 
-class Calls(TorchDispatchMode):
-    """Counts calls that would each start something on a GPU."""
+class Counter(TorchDispatchMode):
+    """Counts calls that would each start something on a GPU, and their floating point operations."""
 
-    count = 0
+    calls, operations = 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += not func.is_view
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        self.calls += not func.is_view
+        if count := flop_registry.get(func.overloadpacket):
+            self.operations += count(*args, **kwargs, out_val=result)
+        return result
 
 
 def counted(job: Job, folder: str) -> Counts:
@@ -93,10 +97,10 @@ def counted(job: Job, folder: str) -> Counts:
             return update(*args)
 
     worker.learner.update = watched
-    with FlopCounterMode(display=False) as operations, Calls() as calls:
+    with Counter() as counter:
         worker.step(0)
     weights = worker.learner.weights()[0].size
-    return Counts(operations.get_total_flops() / ITEMS, sum(kept) / ITEMS, calls.count, weights)
+    return Counts(counter.operations / ITEMS, sum(kept) / ITEMS, counter.calls, weights)
 
 
 def hours(job: Job, counts: Counts) -> float:
@@ -113,7 +117,7 @@ def gpu_memory(job: Job, counts: Counts) -> float:
 
 
 def machine_memory(job: Job) -> float:
-    """GB of each machine: its learners, and their part of a bank (34 kB for a state of 12.3 kB, as docs/scale.md has it)."""
+    """GB of each machine: its learners, and part of a bank (34 kB for a state of 12.3 kB, as in docs/scale.md)."""
     learners = job.resources.learners or 1
     bank = sum(chain.bank for chain in job.recipe.chains.values() if chain.bank != "datum") * 34e3
     return (PROCESS * min(learners, 8) + bank * min(learners, 8) / learners) / 1e9

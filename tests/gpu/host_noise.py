@@ -31,7 +31,7 @@ class HostNoise(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _twin(self, rng: torch.Generator) -> torch.Generator:
-        """The generator on the host that stands for one of the device; both are kept, so that no address comes again."""
+        """The generator on the host that stands for one of the device; both stay, so that no address comes again."""
         if id(rng) not in self.twins:
             self.twins[id(rng)] = rng, torch.Generator().manual_seed(rng.initial_seed())
         return self.twins[id(rng)][1]
