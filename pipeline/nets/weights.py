@@ -57,7 +57,7 @@ def load(nets: Nets, flat: FlatWeights) -> None:
 
 def digest(nets: Nets) -> str:
     """SHA-256 of the flat array, in hexadecimal."""
-    return sha256(memoryview(flatten(nets))).hexdigest()
+    return sha256(flatten(nets).data).hexdigest()
 
 
 def eval_copy(nets: Nets) -> Nets:
