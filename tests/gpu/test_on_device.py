@@ -46,7 +46,7 @@ def make(small, tmp_path):
 
     def worker(name, device, precision="highest"):
         job = with_recipe(replace(small, lanes=2, precision=precision), name, sentences_in(tmp_path))
-        return stages.make_worker(replace(job, out=str(tmp_path / f"{device}-{precision}")), device)
+        return stages.make_worker(replace(job, out=str(tmp_path / f"run-{len(list(tmp_path.iterdir()))}")), device)
 
     return worker
 
