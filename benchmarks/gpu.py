@@ -2,8 +2,8 @@
 
   python -m benchmarks.gpu --out gpu-report.json
 
-runs tests/gpu on the GPU (every recipe, held against the CPU), the benchmarks that compute on one, and measures the parts
-of an update of the presets for GPUs, on random pictures. The file is to be sent: it has versions, the GPU and its
+runs tests/gpu on the GPU (every recipe, held against the CPU), the benchmarks that compute on one, and measures the
+parts of an update of the presets for GPUs, on random pictures. The file is to be sent: it has versions, the GPU and its
 driver, every test with its errors, all rates and costs, and the last lines of whatever failed, which may name folders
 of yours. Nothing that fails ends the command. Exit code 0: all passed; 1: something failed; 2: there is no GPU, or the
 file cannot be written.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from running import CPU, local_pool, run
 from small_recipes import COOP, COUPLINGS, LATENT, TRANSPORT
 from tqdm import tqdm
@@ -134,6 +135,29 @@ def test_frozen_weights_may_come_apart_or_with_the_others(ray_session, small):
     assert not np.array_equal(ends[0], ends[1])
     assert not np.array_equal(ends[0], ends[4])
     assert all(np.array_equal(ends[2], end) for end in ends[5:])
+
+
+def stored_bytes(ray):
+    """Bytes in the object store of this machine; Ray's public interface asks the dashboard."""
+    state = get_state_from_address(ray.get_runtime_context().gcs_address)
+    return get_memory_info_reply(state).store_stats.object_store_bytes_used
+
+
+@pytest.mark.slow
+def test_weights_leave_the_object_store_when_their_chains_have_moved(ray_session, small):
+    job = override(small, actors=1, cpus_per_actor=0.25)
+    data = load_data(job.data.source)
+    tasks = Worker(job, data, CPU, local_pool(job)).tasks(0, 0)
+    flat = weights.flatten(init_networks(job.recipe, data.spec, 1, CPU))
+    with chain_actors(job, data.spec) as handles:  # that no other test has sent weights to
+        pool, before = ActorPool(handles), stored_bytes(ray_session)
+        pool.submit(0, tasks, flat)
+        assert stored_bytes(ray_session) >= before + flat.nbytes
+        pool.collect(0)
+        deadline = time.monotonic() + 20
+        while stored_bytes(ray_session) > before:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def test_tasks_of_an_actor_that_hangs_go_to_another_and_count_once(
