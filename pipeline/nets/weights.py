@@ -33,12 +33,14 @@ def partition(nets: Nets, names: Collection[str]) -> tuple[Nets, Nets]:
 
 def flatten(nets: Nets) -> FlatWeights:
     """All floating parameters and buffers, by name of the network, as a new float32 array."""
-    tensors, i = list(_floating(nets)), 0
-    flat = torch.empty(sum(t.numel() for t in tensors), dtype=torch.float32, device=tensors[0].device)
-    for t in tensors:  # one by one, since `torch.cat` would need copies of those in another layout
-        flat[i : i + t.numel()].view(t.shape).copy_(t.detach())
+    tensors, i = [t.detach() for t in _floating(nets)], 0
+    if tensors[0].device.type != "cpu":  # few calls count more than the memory of copies in another layout
+        return torch.cat([t.flatten().float() for t in tensors]).cpu().numpy()
+    flat = torch.empty(sum(t.numel() for t in tensors), dtype=torch.float32)
+    for t in tensors:
+        flat[i : i + t.numel()].view(t.shape).copy_(t)
         i += t.numel()
-    return flat.cpu().numpy()
+    return flat.numpy()
 
 
 @torch.no_grad()
