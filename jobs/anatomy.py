@@ -74,7 +74,8 @@ GPU = Job(
     recipe=Anatomy(),
     updates=100_000,
     data=DataSettings("cifar10"),
-    resources=ResourceSettings(actors=1, gpus_per_learner=0.5, gpus_per_actor=0.5),
+    lanes=1,
+    resources=ResourceSettings(learners=0, actors=0),  # one process on one GPU; docs/gpu.md has commands for more
     logging=LoggingSettings(checkpoint_every=1000, log_every=100),
 )
 PAPER_CONVERGENT = Anatomy(

@@ -27,7 +27,8 @@ SVHN = Job(
     recipe=LatentPrior(lr_decay=0.998 ** (1 / 732)),
     data=DataSettings("svhn"),
     updates=201 * 732,
-    resources=ResourceSettings(actors=1, gpus_per_learner=0.5, gpus_per_actor=0.5),
+    lanes=1,
+    resources=ResourceSettings(learners=0, actors=0),  # one process on one GPU; docs/gpu.md has commands for more
     logging=LoggingSettings(checkpoint_every=1000, log_every=100),
 )
 SNLI = Job(

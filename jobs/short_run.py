@@ -53,7 +53,8 @@ CIFAR10 = Job(
     recipe=replace(PAPER, width=128),
     data=DataSettings("cifar10", max_items=40_000),
     updates=200_000,
-    resources=ResourceSettings(actors=1, gpus_per_learner=0.5, gpus_per_actor=0.5),
+    lanes=1,
+    resources=ResourceSettings(learners=0, actors=0),  # one process on one GPU; docs/gpu.md has commands for more
     logging=LoggingSettings(checkpoint_every=1000, log_every=100),
 )
 

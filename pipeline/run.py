@@ -100,7 +100,8 @@ def _hparams(job: Job[Any]) -> dict[str, bool | str | float]:
     """The settings that the numbers of a run depend on, as TensorBoard takes them; nested ones as `langevin/steps`."""
     settings = to_json(job)
     own = {
-        name: settings[name] for name in ("updates", "lanes", "lag", "max_staleness", "seed", "precision", "init_from")
+        name: settings[name]
+        for name in ("updates", "lanes", "lag", "max_staleness", "seed", "precision", "weights_dtype", "init_from")
     }
     own |= {"changes": " ".join(map(str, job.changes))} if job.changes else {}
     flat = flatten({**settings["recipe"], **settings["data"], **own}, "/")

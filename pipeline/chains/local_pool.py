@@ -3,6 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 from pipeline.chains.task import ChainResults, ChainTask, advance
+from pipeline.nets.bfloat16 import SentWeights, unpack
 from pipeline.nets.weights import FlatWeights, Nets, eval_copy, load, partition
 from pipeline.recipe import Recipe
 
@@ -20,13 +21,14 @@ class Pool(Protocol):
     faults: dict[str, int]
     """Number of tasks `resent` because they were late or lost, and of tries that `died` with an actor for good."""
 
-    def submit(self, update: int, tasks: list[ChainTask], flat: FlatWeights, frozen: FlatWeights | None = None) -> None:
+    def submit(self, update: int, tasks: list[ChainTask], flat: SentWeights, frozen: FlatWeights | None = None) -> None:
         """Start the tasks whose results `update` will use; also again, after it was collected.
 
         Args:
             update: the update.
             tasks: its tasks, all of different chains or lanes.
-            flat: the weights that move them: of all networks, or, if `frozen` is passed, of the networks that learn.
+            flat: the weights that move them: of all networks, or, if `frozen` is passed, of the networks that learn;
+                in bfloat16 as `nets.bfloat16.pack` returns them.
             frozen: the weights of the recipe's frozen networks, the same array object as long as they are the same.
         """
 
@@ -52,10 +54,10 @@ class LocalPool:
         self.faults = {"resent": 0, "died": 0}
         self.frozen: FlatWeights | None = None
 
-    def submit(self, update: int, tasks: list[ChainTask], flat: FlatWeights, frozen: FlatWeights | None = None) -> None:
+    def submit(self, update: int, tasks: list[ChainTask], flat: SentWeights, frozen: FlatWeights | None = None) -> None:
         """Move the chains that `update` will use, before the call returns."""
         learning, others = partition(self.nets, self.recipe.frozen if frozen is not None else ())
-        load(learning, flat)
+        load(learning, unpack(flat))
         if frozen is not None and frozen is not self.frozen:
             load(others, frozen)
         self.frozen = frozen

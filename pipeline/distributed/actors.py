@@ -11,7 +11,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.batch import Spec
 from pipeline.chains.task import ChainResult, ChainTask, advance
-from pipeline.nets.weights import eval_copy, load, partition
+from pipeline.nets.bfloat16 import unpack
+from pipeline.nets.weights import load, partition, without_gradients
 from pipeline.process import configure_process
 from pipeline.recipe import Recipe, init_networks
 from pipeline.runs.job import Job
@@ -26,8 +27,9 @@ class ChainActor:
     def __init__(self, recipe: Recipe, spec: Spec, threads: int, deterministic: bool = False):
         configure_process(threads, deterministic)
         device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-        self.recipe, self.nets = recipe, eval_copy(init_networks(recipe, spec, 0, device))
-        self.loaded: list[ray.ObjectRef] = []
+        self.recipe, self.nets = recipe, without_gradients(init_networks(recipe, spec, 0, device))
+        self.loaded: list[bytes] = []
+        """Names of the arrays that the networks hold: a reference would keep them in the object store."""
 
     def advance(self, task: ChainTask, weights: list[ray.ObjectRef]) -> ChainResult:
         """Move a task's chains under the given weights.
@@ -38,11 +40,12 @@ class ChainActor:
                 frozen ones. The actor fetches only those that it has not loaded yet.
         """
         parts = partition(self.nets, self.recipe.frozen if len(weights) > 1 else ())
-        loaded = self.loaded if len(self.loaded) == len(weights) else [None] * len(weights)
-        for nets, wanted, there in zip(parts, weights, loaded, strict=False):
-            if wanted != there:
-                load(nets, ray.get(wanted))
-        self.loaded = weights
+        names = [ref.binary() for ref in weights]
+        loaded = self.loaded if len(self.loaded) == len(names) else [b""] * len(names)
+        for nets, ref, name, there in zip(parts, weights, names, loaded, strict=False):
+            if name != there:
+                load(nets, unpack(ray.get(ref)))
+        self.loaded = names
         return advance(self.recipe, self.nets, task)
 
     def pid(self) -> int:

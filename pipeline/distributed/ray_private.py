@@ -38,6 +38,14 @@ def restart_count(handles: Sequence[ActorHandle]) -> int:
     return sum(actor_table(handle._actor_id.hex()).get("NumRestarts", 0) for handle in handles)
 
 
+def actor_nodes(handles: Sequence[ActorHandle]) -> list[str]:
+    """The id of the node where each of these actors is, or was last; empty for one that has no node yet.
+
+    An actor could be asked, but one that hangs, or waits for a machine, would not answer.
+    """
+    return [actor_table(handle._actor_id.hex()).get("Address", {}).get("NodeID", "") for handle in handles]
+
+
 def max_cluster_resources() -> dict[str, float] | None:
     """What the cluster has once it has added all machines that its configuration allows; None if it adds none.
 

@@ -19,9 +19,10 @@ from pipeline.chains.local_pool import LocalPool, Pool
 from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.actors import start_chain_actors
 from pipeline.distributed.aside import call_aside, guarded
+from pipeline.distributed.locality import actors_by_rank
 from pipeline.distributed.observe import observers
 from pipeline.distributed.placement import actor_places
-from pipeline.distributed.ray_private import LearnerConfig, Trainer, free_resources, restart_count
+from pipeline.distributed.ray_private import LearnerConfig, Trainer, actor_nodes, free_resources, restart_count
 from pipeline.distributed.status import RemoteProgress, RemoteRequest, status_actor
 from pipeline.errors import Diverged, LearnersLost, RunError, RunWriteError, Stopped
 from pipeline.process import configure_process
@@ -31,7 +32,7 @@ from pipeline.run import run
 from pipeline.runs import checkpoint, lease
 from pipeline.runs.job import Job, Range
 from pipeline.runs.storage import Storage
-from pipeline.training.collective import world
+from pipeline.training.collective import gather, world
 
 RAY_FOLDER = "ray"
 """Of Ray Train's own files, in the run folder while learners are at work."""
@@ -206,8 +207,9 @@ def _learn(config: dict[str, Any]) -> dict[str, Any] | RunError | Stopped | None
 
 def _train(config: dict[str, Any]) -> dict[str, Any] | None:
     job, handles, status = config["job"], config["actors"], config["status"]
-    device, (rank, ranks) = ray.train.torch.get_device(), world()
-    own = handles[rank::ranks] or handles[rank % max(len(handles), 1) :][:1]  # learners share actors if these are fewer
+    device, (rank, _) = ray.train.torch.get_device(), world()
+    here = gather((ray.get_runtime_context().get_node_id(), actor_nodes(handles) if rank == 0 else []))
+    own = [handles[i] for i in actors_by_rank(here[0][1], [node for node, _ in here])[rank]]
     pool, progress = chain_pool(job, config["spec"], device, own), partial(RemoteProgress, status)
     restarts, requested = partial(restart_count, handles), RemoteRequest(status)
     return run(job, device, pool, progress, config["command"], restarts, requested=requested)

@@ -5,6 +5,7 @@ Loading copies in place, so a network keeps its strides (channels_last) and its 
 """
 
 import copy
+import warnings
 from collections.abc import Collection, Iterator
 from hashlib import sha256
 from typing import TypeAlias
@@ -32,7 +33,14 @@ def partition(nets: Nets, names: Collection[str]) -> tuple[Nets, Nets]:
 
 def flatten(nets: Nets) -> FlatWeights:
     """All floating parameters and buffers, by name of the network, as a new float32 array."""
-    return torch.cat([t.detach().flatten().float() for t in _floating(nets)]).cpu().numpy()
+    tensors, i = [t.detach() for t in _floating(nets)], 0
+    if tensors[0].device.type != "cpu":  # few calls count more than the memory of copies in another layout
+        return torch.cat([t.flatten().float() for t in tensors]).cpu().numpy()
+    flat = torch.empty(sum(t.numel() for t in tensors), dtype=torch.float32)
+    for t in tensors:
+        flat[i : i + t.numel()].view(t.shape).copy_(t)
+        i += t.numel()
+    return flat.numpy()
 
 
 @torch.no_grad()
@@ -41,7 +49,9 @@ def load(nets: Nets, flat: FlatWeights) -> None:
     size = sum(t.numel() for t in _floating(nets))
     if flat.size != size:
         raise ValueError(f"{flat.size} weights cannot be loaded into networks with {size}")
-    source, i = torch.from_numpy(flat.copy()), 0
+    with warnings.catch_warnings():  # of arrays in the object store, which must not be written; nothing here does
+        warnings.simplefilter("ignore", UserWarning)
+        source, i = torch.from_numpy(flat), 0
     for t in _floating(nets):
         t.copy_(source[i : i + t.numel()].view(t.shape))
         i += t.numel()
@@ -49,12 +59,17 @@ def load(nets: Nets, flat: FlatWeights) -> None:
 
 def digest(nets: Nets) -> str:
     """SHA-256 of the flat array, in hexadecimal."""
-    return sha256(flatten(nets).tobytes()).hexdigest()
+    return sha256(flatten(nets).data).hexdigest()
 
 
 def eval_copy(nets: Nets) -> Nets:
     """Copies of the networks for moving chains: in eval mode, without gradients of parameters."""
-    return {name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in nets.items()}
+    return without_gradients({name: copy.deepcopy(net) for name, net in nets.items()})
+
+
+def without_gradients(nets: Nets) -> Nets:
+    """The networks themselves, in eval mode and without gradients of parameters."""
+    return {name: net.eval().requires_grad_(False) for name, net in nets.items()}
 
 
 def _floating(nets: Nets) -> Iterator[Tensor]:

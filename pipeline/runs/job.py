@@ -13,6 +13,7 @@ from pipeline.data.dataset import Dataset, load_data
 from pipeline.data.encoding import TextAs
 from pipeline.data.files import SplitName
 from pipeline.errors import InputError
+from pipeline.nets.bfloat16 import WeightsType
 from pipeline.precision import Precision
 from pipeline.recipe import Recipe
 from pipeline.schedule import Change, Setting, check_changes, settings_at, with_settings
@@ -185,6 +186,10 @@ class Job(Settings, Generic[R]):
     precision: Precision = "highest"
     """Precision of matrix products and convolutions in learning: float32; TF32 (10 bits) on a GPU; or networks of
     chains in bfloat16 (7 bits) besides. Chains that accept or reject, and all of evaluation, have the highest."""
+    weights_dtype: WeightsType = "float32"
+    """Type of the weights that learners send to chains; bfloat16 is half the bytes on the network, and chains then move
+    under weights of 8 bits, with Ray and without. Chains that accept or reject, frozen networks, and all of evaluation
+    have float32."""
     init_from: str = ""
     """Run, or checkpoint of a run, whose networks of the same names this run starts with; empty: none."""
     changes: tuple[Change, ...] = ()

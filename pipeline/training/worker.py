@@ -16,6 +16,7 @@ from pipeline.chains.local_pool import Pool
 from pipeline.chains.task import ChainResults, ChainTask, initial_arrays
 from pipeline.data.dataset import Dataset
 from pipeline.errors import Diverged, InputError, RunWriteError
+from pipeline.nets.bfloat16 import pack
 from pipeline.precision import at_precision, without_bfloat16
 from pipeline.recipe import Batches
 from pipeline.rng import fold, generator
@@ -120,12 +121,19 @@ class Worker:
         precision = self.job.precision if isinstance(sampler, Langevin) else "highest"  # others accept or reject
         return ChainTask(name, lane, slots, x, context, sampler, seed, version, settings, carried, precision)
 
+    def _submit(self, update: int, tasks: list[ChainTask]) -> None:
+        """Submit tasks under the present weights; those that are rounded move no chains that accept or reject."""
+        weights, frozen = self.learner.weights()
+        if self.job.weights_dtype == "bfloat16" and all(isinstance(task.sampler, Langevin) for task in tasks):
+            weights = pack(weights)
+        self.pool.submit(update, tasks, weights, frozen)
+
     def step(self, update: int) -> tuple[dict[str, float], ChainResults]:
         """One update: submit chains, collect chains, one step of the learner; its metrics, and the chains."""
         start, self.whole = time.perf_counter(), update
         self.learner.set_recipe(self.job.recipe_at(update))
         while self.pool.next <= update + self.job.lag:  # the first lag + 1 updates use the initial weights
-            self.pool.submit(self.pool.next, self.tasks(self.pool.next, update), *self.learner.weights())
+            self._submit(self.pool.next, self.tasks(self.pool.next, update))
         results, fresh, more = self._collect(update), False, dict[str, float]()
         batches = {lane.index: self.batch(update, lane) for lane in self.lanes}
         if self.job.max_staleness:
@@ -165,7 +173,7 @@ class Worker:
         """
         self.learner.stop_if_diverged({update: stale})  # nothing else checks them
         self.accounting.staleness_waits += 1
-        self.pool.submit(update, self.tasks(update, update, again=True), *self.learner.weights())
+        self._submit(update, self.tasks(update, update, again=True))
         return self._collect(update)
 
     def faults(self) -> dict[str, int]:

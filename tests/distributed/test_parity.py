@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from running import CPU, local_pool, run
 from small_recipes import COOP, COUPLINGS, LATENT, TRANSPORT
 from tqdm import tqdm
@@ -85,9 +86,9 @@ class Killer:
         pass
 
 
-@pytest.mark.parametrize(("count", "lag"), [(1, 0), (2, 1)])
-def test_actors_give_the_same_weights_as_no_actors(actors, small, plain, count, lag):
-    job = save(override(small, actors=count, lag=lag))
+@pytest.mark.parametrize(("count", "lag", "sent"), [(1, 0, "float32"), (2, 1, "float32"), (2, 0, "bfloat16")])
+def test_actors_give_the_same_weights_as_no_actors(actors, small, plain, count, lag, sent):
+    job = save(override(small, actors=count, lag=lag, weights_dtype=sent))
     result = run_whole(job, CPU, ActorPool(actors[:count]), partial(tqdm, disable=True))
     assert result["weights_sha256"] == plain(job)
 
@@ -136,6 +137,29 @@ def test_frozen_weights_may_come_apart_or_with_the_others(ray_session, small):
     assert all(np.array_equal(ends[2], end) for end in ends[5:])
 
 
+def stored_bytes(ray):
+    """Bytes in the object store of this machine; Ray's public interface asks the dashboard."""
+    state = get_state_from_address(ray.get_runtime_context().gcs_address)
+    return get_memory_info_reply(state).store_stats.object_store_bytes_used
+
+
+@pytest.mark.slow
+def test_weights_leave_the_object_store_when_their_chains_have_moved(ray_session, small):
+    job = override(small, actors=1, cpus_per_actor=0.25)
+    data = load_data(job.data.source)
+    tasks = Worker(job, data, CPU, local_pool(job)).tasks(0, 0)
+    flat = weights.flatten(init_networks(job.recipe, data.spec, 1, CPU))
+    with chain_actors(job, data.spec) as handles:  # that no other test has sent weights to
+        pool, before = ActorPool(handles), stored_bytes(ray_session)
+        pool.submit(0, tasks, flat)
+        assert stored_bytes(ray_session) >= before + flat.nbytes
+        pool.collect(0)
+        deadline = time.monotonic() + 20
+        while stored_bytes(ray_session) > before:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
 def test_tasks_of_an_actor_that_hangs_go_to_another_and_count_once(
     actors, ray_session, small, plain, tmp_path, monkeypatch
 ):
@@ -161,6 +185,13 @@ def test_tasks_of_an_actor_that_hangs_go_to_another_and_count_once(
 def test_two_learners_that_share_an_actor_equal_one_process(actors, small, plain):
     job = save(override(small, learners=2, actors=1, lag=1, cpus_per_learner=0.25))
     assert run_learners(job, SPEC, actors[:1])["weights_sha256"] == plain(job)
+
+
+@pytest.mark.slow
+def test_two_learners_that_send_bfloat16_to_three_actors_equal_one_process(ray_session, small, plain):
+    job = override(small, weights_dtype="bfloat16", learners=2, actors=3, cpus_per_learner=0.25, cpus_per_actor=0.25)
+    with chain_actors(job, SPEC) as handles:
+        assert run_learners(save(job), SPEC, handles)["weights_sha256"] == plain(job)
 
 
 @pytest.mark.slow

@@ -3,21 +3,25 @@
 import json
 import threading
 import time
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from running import CPU, run
 
 from pipeline.batch import Spec
 from pipeline.distributed import train as distributed
+from pipeline.distributed.actors import ChainActor
 from pipeline.runs.job import Range, check_job, override
 from pipeline.runs.job_json import to_json
 from pipeline.runs.storage import Storage
 
 pytestmark = pytest.mark.xdist_group("ray")
+SPEC = Spec("image", (1, 8, 8), 10)
 
 
 @pytest.fixture
@@ -43,8 +47,7 @@ def test_a_run_continues_when_a_machine_is_lost_and_another_joins(cluster, small
     Storage.at(job.out).write_json("job.json", to_json(job))
     whole = run(override(job, learners=0, actors=0, out=job.out + "-plain"))
     (machines, nodes), result = cluster, {}
-    spec = Spec("image", (1, 8, 8), 10)
-    train = lambda: result.update(distributed.run_on_ray(job, spec, CPU))  # noqa: E731
+    train = lambda: result.update(distributed.run_on_ray(job, SPEC, CPU))  # noqa: E731
     runs = threading.Thread(target=train, daemon=True)
     runs.start()
     wait_for(job, 50, runs)
@@ -58,6 +61,39 @@ def test_a_run_continues_when_a_machine_is_lost_and_another_joins(cluster, small
     assert result["faults"]["learner_restarts"] >= 1
     lease = Storage.at(job.out).read_json("lease.json")
     print(f"{result['faults']}, {result['wall_seconds']:.0f} s, {lease}")
+
+
+def recording():
+    """A class of actors that say which lanes they moved, and where; made here, so that it travels by value."""
+
+    class Recording(ChainActor):
+        moved = ()
+
+        def advance(self, task, weights):
+            self.moved = *self.moved, task.lane.index
+            return super().advance(task, weights)
+
+        def lanes(self):
+            return ray.get_runtime_context().get_node_id(), self.moved
+
+    return Recording
+
+
+def test_a_learner_works_with_the_actors_of_its_own_node(cluster, small):
+    job = override(small, learners=2, actors=4, cpus_per_learner=1.2)
+    Storage.at(job.out).write_json("job.json", to_json(job))
+    whole = run(override(job, learners=0, actors=0, out=job.out + "-plain"))
+    handles = []
+    for node in cluster[1]:  # dealt by turns, each learner would have one of either node
+        here = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+        remote = ray.remote(num_cpus=0.4, scheduling_strategy=here)(recording())
+        handles += [remote.remote(job.recipe, SPEC, 1) for _ in range(2)]
+    ray.get([handle.pid.remote() for handle in handles])
+    assert distributed.run_learners(job, SPEC, handles)["weights_sha256"] == whole["weights_sha256"]
+    ranks = defaultdict(set)
+    for node, lanes in ray.get([handle.lanes.remote() for handle in handles]):
+        ranks[node] |= {lane % 2 for lane in lanes}
+    assert sorted(map(sorted, ranks.values())) == [[0], [1]]
 
 
 def wait_for(job, update, runs):

@@ -30,10 +30,10 @@ def local_pool(job):
     return LocalPool(job.recipe, init_networks(job.recipe, load_dataset(job).spec, 1, CPU))
 
 
-def run(job, pool=None):
+def run(job, pool=None, device=CPU):
     """The result of a job, in this process; job.json is written as a command would."""
     Storage.at(job.out).write_json("job.json", to_json(job))
-    return run_whole(job, CPU, pool or local_pool(job), partial(tqdm, file=io.StringIO()))
+    return run_whole(job, device, pool or local_pool(job), partial(tqdm, file=io.StringIO()))
 
 
 def newest(job):
