@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import ray
 import torch
 import torch.distributed as dist
@@ -86,8 +87,6 @@ class SampleActor(ChainActor):
 
 def _ray_processes() -> list[Any]:
     """Ray's own processes on the machine of an actor: its raylet, the raylet's agents, and what started with it."""
-    import psutil  # type: ignore[import-untyped]  # Ray brings it, and has it found only once it is imported itself
-
     raylet = psutil.Process(os.getppid())
     agents = [one for one in raylet.children() if "Agent" in one.name() or "agent" in " ".join(one.cmdline())]
     names = ("gcs_server", "log_monitor", "monitor.py", "dashboard")

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import ray
 from ray.autoscaler.sdk import request_resources
 
@@ -111,8 +112,6 @@ def require_reachable(addresses: Sequence[str]) -> None:
 
 def _kill_children() -> None:
     """End every process that this one has started, those of Ray that outlive its raylet for a while, too."""
-    import psutil  # type: ignore[import-untyped]  # Ray brings it, and has it found only once it is imported itself
-
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             process.kill()

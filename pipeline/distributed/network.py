@@ -3,6 +3,7 @@
 import os
 import socket
 
+import psutil  # type: ignore[import-untyped]
 import ray
 
 
@@ -18,8 +19,6 @@ def use_node_interface() -> None:
 
 def _interface_of(address: str) -> str:
     """The name of the interface with this address; empty where there is none."""
-    import psutil  # type: ignore[import-untyped]  # Ray brings it, and has it found only once it is imported itself
-
     families = (socket.AF_INET, socket.AF_INET6)
     for name, addresses in psutil.net_if_addrs().items():
         if any(one.family in families and one.address.partition("%")[0] == address for one in addresses):
