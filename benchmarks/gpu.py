@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -29,9 +29,10 @@ from xml.etree import ElementTree
 import numpy as np
 import torch
 
-from jobs.cli.experiment import load_experiment
+from jobs.cli.experiment import load_experiment, named_presets
+from pipeline.planning.costs import to_json
 from pipeline.runs.job import override
-from pipeline.training.calibration import measure_job
+from pipeline.training.calibration import as_costs, measure_job
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ("convnet", "latent", "posterior", "flow")
@@ -110,17 +111,16 @@ def rates(names: list[str]) -> dict[str, object]:
 
 
 def costs(preset: str, precision: str, device: torch.device) -> dict[str, object]:
-    """Seconds of each part of an update of a preset, by lanes of different sizes, and its memory."""
+    """The costs of a preset, as `jobs.plan --costs` reads them."""
     experiment, name = preset.split()
-    job, usual = load_experiment(experiment).PRESETS[name], ("digits", "eight-gaussians")
+    job, usual = named_presets(load_experiment(experiment))[name], ("digits", "eight-gaussians")
     with tempfile.TemporaryDirectory() as folder:
         if job.data.source not in usual:
             side, path = 64 if job.data.source == "celeba" else 32, f"{folder}/pictures.npz"
             images = np.random.default_rng(0).integers(0, 256, (2000, side, side, 3), np.uint8)
             np.savez(path, images=images, labels=np.arange(2000) % 10)
             job = override(job, source=path, max_items=0)
-        parts, memory = measure_job(replace(job, precision=precision), device)
-    return {"parts": asdict(parts), "memory": asdict(memory)}
+        return json.loads(to_json(as_costs(job, measure_job(replace(job, precision=precision), device), device)))
 
 
 def attempt(call) -> object:

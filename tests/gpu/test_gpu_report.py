@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.planning.costs import from_json
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -53,6 +55,7 @@ def test_the_report_has_versions_tests_with_errors_costs_and_what_failed(tmp_pat
     assert float(errors["test_rounding_stays_small[tf32]"]["tf32"].split()[0]) == 0  # a CPU rounds nothing
     assert float(errors["test_rounding_stays_small[bf16]"]["bf16"].split()[0]) > 0
     whole, none = found["costs"].values()
-    assert whole["parts"]["chains"]["model"]["count"] == 100
+    costs = from_json(json.dumps(whole))
+    assert (costs.name, costs.job.chains["model"].count) == ("short_run-eight-gaussians", 100)
     assert none["failed"][-1] == "KeyError: 'nothing'"
     assert "3 tests passed, 0 failed, and 1 of 2 measurements" in done.stdout
