@@ -28,7 +28,8 @@ def configure_process(threads: int, deterministic: bool = False) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS asks for
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it is never read
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # to say so imports torch's compiler: seconds
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(MMAP_THRESHOLD, 32 * 2**20)  # the largest value that glibc accepts
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)

@@ -5,7 +5,7 @@ module: calling it maps z (n, d) to x = g(z); `encode` and `decode` return log |
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol, cast, runtime_checkable
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline.batch import Spec
 from pipeline.energies.energy import Energy
 from pipeline.errors import InputError
+from pipeline.nets.couplings import LogDet, Map, decoders, encoders
 from pipeline.nets.glow import Glow
 from pipeline.settings import NonNegative, PositiveInt, Settings
 
@@ -83,6 +84,10 @@ class Flow(Protocol):
         """g(z), and log |det dz/dx| (n,) there."""
         ...
 
+    def decoder(self) -> Callable[[Tensor], Tensor]:
+        """g for many calls, by the present weights: what depends on them alone is computed once."""
+        ...
+
     def init_from_data(self, x: Tensor) -> None:
         """Set, from a batch and in place, what depends on data before learning."""
 
@@ -115,24 +120,33 @@ class VectorFlow(nn.Module):
     def encode(self, x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
         """Data -> z, and log |det dz/dx|."""
         z = torch.linalg.solve_triangular(self.scale, (x - self.mean).T, upper=False).T
-        log_det = -self.scale.diagonal().log().sum().expand(len(x))
-        if self.couplings is None:
-            return z, log_det
-        z, of_couplings = self.couplings().transform.call_and_ladj(z)
-        return z, log_det + of_couplings
+        z, of_couplings = _apply([] if self.couplings is None else encoders(self.couplings), z)
+        return z, self._log_det(len(x), of_couplings)
 
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """The inverse of `encode`."""
-        z = z if self.couplings is None else self.couplings().transform.inv(z)
-        return z @ self.scale.T + self.mean
+        return self.decoder()(z)
 
     def decode(self, z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
-        """The inverse of `encode`, and log |det dz/dx| there, for which zuko evaluates its networks once more."""
-        log_det = -self.scale.diagonal().log().sum().expand(len(z))
-        if self.couplings is not None:
-            z, of_inverse = self.couplings().transform.inv.call_and_ladj(z)
-            log_det = log_det - of_inverse
-        return z @ self.scale.T + self.mean, log_det
+        """The inverse of `encode`, and log |det dz/dx| there."""
+        z, of_couplings = _apply(self._decoders(), z)
+        return self._unwhiten(z), self._log_det(len(z), of_couplings)
+
+    def decoder(self) -> Callable[[Tensor], Tensor]:
+        """`forward` for many calls, by the present weights."""
+        maps = self._decoders()
+        return lambda z: self._unwhiten(_apply(maps, z)[0])
+
+    def _decoders(self) -> list[Map]:
+        return [] if self.couplings is None else decoders(self.couplings)
+
+    def _unwhiten(self, z: Tensor) -> Tensor:
+        return z @ self.scale.T + self.mean
+
+    def _log_det(self, n: int, of_couplings: list[LogDet]) -> Tensor:
+        """Of the affine map, and of the couplings in the order in which they were called."""
+        log_det = -self.scale.diagonal().log().sum().expand(n)
+        return log_det + sum(of_one() for of_one in of_couplings) if of_couplings else log_det
 
     @torch.no_grad()
     def init_from_data(self, x: Float[Tensor, "n d"]) -> None:
@@ -141,6 +155,15 @@ class VectorFlow(nn.Module):
         ridge = 1e-4 * covariance.diagonal().mean().clamp(min=1e-4) * torch.eye(len(self.mean), device=x.device)
         self.mean.copy_(x.mean(0))
         self.scale.copy_(torch.linalg.cholesky(covariance + ridge))
+
+
+def _apply(maps: list[Map], x: Tensor) -> tuple[Tensor, list[LogDet]]:
+    """What comes out of all maps, one after the other, and their log-determinants."""
+    log_dets = []
+    for one in maps:
+        x, log_det = one(x)
+        log_dets.append(log_det)
+    return x, log_dets
 
 
 def build_flow(settings: FlowSettings, spec: Spec) -> nn.Module:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pixel_shuffle, pixel_unshuffle
 
 from pipeline.errors import InputError
+from pipeline.nets.couplings import LogDet
 
 BOUND = 2.0
 """Bound of the log scale in a coupling."""
@@ -42,13 +43,13 @@ class Logit(nn.Module):
         low, high = self._distances(within)
         return (low / high).log() + self.slope * (x - within), self._log_det(within)
 
-    def decode(self, y: Tensor) -> tuple[Tensor, Float[Tensor, " n"]]:
-        """The inverse of `encode`, and log |det dy/dx| (n,) there."""
+    def decode(self, y: Tensor) -> tuple[Tensor, LogDet]:
+        """The inverse of `encode`, and its log |det dy/dx| (n,) there."""
         if not self.margin:
-            return y, y.new_zeros(len(y))
+            return y, lambda: y.new_zeros(len(y))
         inside = y.clamp(-self.end, self.end)
         within = (1 + self.margin) * (inside / 2).tanh()
-        return within + (y - inside) / self.slope, self._log_det(within)
+        return within + (y - inside) / self.slope, lambda: self._log_det(within)
 
     def _distances(self, within: Tensor) -> tuple[Tensor, Tensor]:
         """Distances to the poles of the logit."""
@@ -92,13 +93,13 @@ class InvertibleConv(nn.Module):
         weight = lower @ upper * self.log_scale.exp()
         return conv2d(x, weight[:, :, None, None], weight @ self.shift)
 
-    def decode(self, z: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """W^-1 z / scale - shift."""
+    def inverse(self) -> tuple[Float[Tensor, "c c 1 1"], Float[Tensor, " c"]]:
+        """Weight and bias of the convolution that inverts `encode`: W^-1 z / scale - shift."""
         lower, upper = self._factors()
         inverse = torch.linalg.solve_triangular(self.permutation.T @ lower, self.permutation.T, upper=False)
         inverse = torch.linalg.solve_triangular(upper, inverse, upper=True)
         weight = (-self.log_scale).exp()[:, None] * inverse
-        return conv2d(z, weight[:, :, None, None], -self.shift)
+        return weight[:, :, None, None], -self.shift
 
     @torch.no_grad()
     def init_from_data(self, x: Float[Tensor, "n c h w"]) -> None:
@@ -120,18 +121,20 @@ class Coupling(nn.Module):
         self.net = nn.Sequential(*first, last)
 
     def _affine(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """The log scale in units of its bound, and the shift."""
         log_scale, shift = self.net(a).chunk(2, 1)
-        return BOUND * (log_scale / BOUND).tanh(), shift
+        return (log_scale / BOUND).tanh(), shift
 
     def encode(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """b scale + shift, and its log |det| (n,)."""
-        log_scale, shift = self._affine(a)
+        part, shift = self._affine(a)
+        log_scale = BOUND * part
         return b * log_scale.exp() + shift, log_scale.flatten(1).sum(1)
 
-    def decode(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(self, a: Tensor, b: Tensor) -> tuple[Tensor, LogDet]:
         """(b - shift) / scale, and log |det| (n,) of `encode` there."""
-        log_scale, shift = self._affine(a)
-        return (b - shift) * (-log_scale).exp(), log_scale.flatten(1).sum(1)
+        part, shift = self._affine(a)
+        return (b - shift) * (-BOUND * part).exp(), lambda: (BOUND * part).flatten(1).sum(1)
 
 
 class FlowStep(nn.Module):
@@ -147,11 +150,12 @@ class FlowStep(nn.Module):
         b, log_det = self.coupling.encode(a, b)
         return torch.cat([a, b], 1), log_det + self.conv.log_det(x[0, 0].numel())
 
-    def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse, and log |det| (n,) of `encode` there."""
+    def decode(self, z: Tensor, inverse: tuple[Tensor, Tensor]) -> tuple[Tensor, LogDet]:
+        """The inverse, and log |det| (n,) of `encode` there; `inverse` is that of the convolution."""
         a, b = z.chunk(2, 1)
         b, log_det = self.coupling.decode(a, b)
-        return self.conv.decode(torch.cat([a, b], 1)), log_det + self.conv.log_det(z[0, 0].numel())
+        pixels = z[0, 0].numel()
+        return conv2d(torch.cat([a, b], 1), *inverse), lambda: log_det() + self.conv.log_det(pixels)
 
     def init_from_data(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Set actnorm from x; returns `encode` of x."""
@@ -206,23 +210,40 @@ class Glow(nn.Module):
 
     def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n c h w"]:
         """The inverse of `encode`."""
-        return self.decode(z)[0]
+        return self.decoder()(z)
 
     def decode(self, z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, " n"]]:
         """The inverse of `encode`, and log |det dz/dx| there."""
+        x, log_dets = self._decode(z, self._inverses())
+        log_det = z.new_zeros(len(z))
+        for of_part in log_dets:
+            log_det = log_det + of_part()
+        return x, log_det
+
+    def decoder(self) -> Callable[[Tensor], Tensor]:
+        """`forward` for many calls, by the present weights: their inverses are computed once."""
+        inverses = self._inverses()
+        return lambda z: self._decode(z, inverses)[0]
+
+    def _inverses(self) -> list[list[tuple[Tensor, Tensor]]]:
+        """Of the convolutions of each scale's steps."""
+        return [[step.conv.inverse() for step in steps] for steps in self.steps]  # type: ignore[attr-defined]
+
+    def _decode(self, z: Tensor, inverses: list[list[tuple[Tensor, Tensor]]]) -> tuple[Tensor, list[LogDet]]:
         sizes = [torch.Size(shape).numel() for shape in self.shapes]
         parts = [part.view(-1, *shape) for part, shape in zip(z.split(sizes, 1), self.shapes, strict=True)]
-        x, log_det = parts.pop(), z.new_zeros(len(z))
+        x, log_dets = parts.pop(), list[LogDet]()
         for i in reversed(range(len(self.steps))):
             if i < len(self.splits):
                 output, of_split = self.splits[i].decode(x, parts.pop())  # type: ignore[operator]
-                x, log_det = torch.cat([x, output], 1), log_det + of_split
-            for step in reversed(self.steps[i]):  # type: ignore[call-overload]
-                x, of_step = step.decode(x)
-                log_det = log_det + of_step
+                x = torch.cat([x, output], 1)
+                log_dets.append(of_split)
+            for step, inverse in zip(reversed(self.steps[i]), reversed(inverses[i]), strict=True):  # type: ignore[call-overload]
+                x, of_step = step.decode(x, inverse)
+                log_dets.append(of_step)
             x = pixel_shuffle(x, 2)
         x, of_logit = self.logit.decode(x)
-        return x, log_det + of_logit
+        return x, [*log_dets, of_logit]
 
     @torch.no_grad()
     def init_from_data(self, x: Float[Tensor, "n c h w"]) -> None:

@@ -109,7 +109,8 @@ class NeuralTransport(FlowLatentRecipe):
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
         """U(g(z)) + |z|^2/2."""
-        return tilt(lambda z: nets["energy"](nets["flow"](z)), gaussian())
+        energy, g = nets["energy"], flow_of(nets).decoder()
+        return tilt(lambda z: energy(g(z)), gaussian())
 
     def energy(self, nets: Nets) -> Energy:
         """U(x) - log q(x), without normaliser."""

@@ -99,14 +99,16 @@ def leapfrog(
     the others use the energy's own gradient where it brings one.
     """
     gradient_at = gradient(energy)
+    kick = step_size / 2 * slope
     for i in range(n):
-        momentum = momentum - step_size / 2 * slope
+        momentum = momentum - kick
         x = x + step_size * momentum
         if i < n - 1:
             slope = gradient_at(x)
         else:
             u, slope = value_and_gradient(energy, x)
-        momentum = momentum - step_size / 2 * slope
+        kick = step_size / 2 * slope  # ends this step, and begins the next one
+        momentum = momentum - kick
     return x, momentum, u, slope
 
 

@@ -6,7 +6,6 @@ ROUNDED = {"symbol_vector on text": "a GPU has the cell of a recurrent network a
 SAMPLER_WAITS: dict[str, str] = {
     "pipeline/energies/energy.py autograd_gradient": "the way back through the places of words",
     "pipeline/evaluation/metrics/annealing.py GaussianBase.standardize": "the base goes to the device, once a call",
-    "pipeline/nets/flow.py VectorFlow.forward": "zuko's couplings look for the halves of their masks",
     "pipeline/nets/text.py SentenceDecoder.loss": "the longest sentence of the batch, and the places of words",
     "pipeline/samplers/hmc.py value_and_gradient": "the way back through the places of words",
 }
@@ -22,9 +21,6 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
     "pipeline/data/encoding.py _read_sentences": (8, "the same, with their lengths"),
     "pipeline/data/encoding.py _read_vectors": (4, "the same"),
     "pipeline/energies/entropy.py nearest_neighbour_entropy": (2, "a constant that is made on the host, for each lane"),
-    "pipeline/nets/flow.py VectorFlow.decode": (8, "zuko's couplings look for the halves of their masks"),
-    "pipeline/nets/flow.py VectorFlow.encode": (8, "the same"),
-    "pipeline/nets/flow.py VectorFlow.forward": (16, "the same"),
     "pipeline/nets/position_losses.py isometry_loss": (4, "near pairs are selected by a mask"),
     "pipeline/nets/symbols.py classification_metrics": (2, "whether all items have a label"),
     "pipeline/nets/symbols.py symbol_usage": (2, "a constant that is made on the host"),
@@ -68,8 +64,6 @@ EVALUATION_WAITS: dict[str, str] = {
     "pipeline/evaluation/metrics/log_likelihood.py _energies": "energies of items go to the host",
     "pipeline/evaluation/metrics/perplexity.py sentence_nll": "nats of items",
     "pipeline/evaluation/metrics/quadrature.py inspect_pairs": "filters, which are described on the host",
-    "pipeline/nets/flow.py VectorFlow.encode": "zuko's couplings look for the halves of their masks",
-    "pipeline/nets/flow.py VectorFlow.forward": "zuko's couplings look for the halves of their masks",
     "pipeline/nets/symbols.py classification_metrics": "whether all items have a label",
     "pipeline/nets/text.py SentenceDecoder.loss": "the longest sentence of the batch, and the places of words",
     "pipeline/nets/text.py SentenceDecoder.sample": "whether every sentence has ended",

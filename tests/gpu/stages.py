@@ -12,6 +12,7 @@ from pipeline.evaluation.comparison import default_comparison
 from pipeline.evaluation.convergence.evidence import SHORTEST_REACH, gather_evidence
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.options import EvaluationOptions
+from pipeline.evaluation.plan import plan_evaluation
 from pipeline.nets import weights
 from pipeline.recipe import Recipe, init_networks
 from pipeline.runs.job import load_dataset, override
@@ -63,9 +64,10 @@ def bulk(worker):
 
 
 def evaluation(worker):
-    """Every group of metrics that the model allows."""
+    """Every group of metrics that the model allows, but for the observer's, which is a stage of its own."""
     snapshot = newest_snapshot(worker.job, worker.device)
-    result = evaluate(snapshot, LocalPool(snapshot.recipe, snapshot.nets), options=FEW)
+    groups = [group for group in plan_evaluation(snapshot, options=FEW).groups if group != "convergence"]
+    result = evaluate(snapshot, LocalPool(snapshot.recipe, snapshot.nets), groups, FEW)
     return {one.name: one.value for one in result.measurements}
 
 

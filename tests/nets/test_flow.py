@@ -7,6 +7,7 @@ import torch
 
 from pipeline.batch import Spec
 from pipeline.errors import InputError
+from pipeline.nets.couplings import decoders, encoders
 from pipeline.nets.flow import Flow, FlowSettings, VectorFlow, build_flow, flow_energy, sample_with_energy
 from pipeline.nets.glow import InvertibleConv, Logit
 from pipeline.rng import generator, seeded
@@ -79,6 +80,32 @@ def test_encode_and_decode_return_the_same_log_det(flow_and_batch):
     z = torch.randn(50, x[0].numel(), generator=generator(1))
     x, energy = sample_with_energy(net, z)
     torch.testing.assert_close(flow_energy(net)(x), energy, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("d", [1, 2, 5, 6])
+@pytest.mark.parametrize("family", ["spline", "affine"])
+def test_couplings_are_zukos(family, d):
+    net, x = flow_and_data(family, (d,), perturbed=0.3)
+    zukos, x = net.couplings().transform, 3 * x
+    for ours, theirs in ((encoders, zukos), (decoders, zukos.inv)):
+        own, other, log_det = x.clone().requires_grad_(), x.clone().requires_grad_(), 0.0
+        y = own
+        for one in ours(net.couplings):
+            y, of_one = one(y)
+            log_det = log_det + of_one()
+        expected, of_theirs = theirs.call_and_ladj(other)
+        assert torch.equal(y, expected)
+        torch.testing.assert_close(log_det, of_theirs if theirs is zukos else -of_theirs, rtol=1e-5, atol=1e-4)
+        slopes = [torch.autograd.grad(out.square().sum(), start)[0] for out, start in ((y, own), (expected, other))]
+        torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-5)
+        if family == "affine":
+            assert torch.equal(*slopes)
+
+
+def test_a_decoder_is_a_call_by_the_weights_of_its_time(flow_and_batch):
+    net, x = flow_and_batch
+    z = torch.randn(20, x[0].numel(), generator=generator(1))
+    assert torch.equal(net.decoder()(z), net(z))
 
 
 @pytest.mark.parametrize("family", ["spline", "affine", "gaussian"])

@@ -16,7 +16,7 @@ def untrained(monkeypatch, tmp_path):
     monkeypatch.setattr(language_model, "EPOCHS", 1)
 
 
-@pytest.mark.parametrize("judge", ["classifier", "language model"])
+@pytest.mark.parametrize("judge", [pytest.param("classifier", marks=pytest.mark.slow), "language model"])
 def test_a_judge_learns_on_the_cpu(judge, tmp_path):
     if judge == "classifier":
         data, trained = load_data("digits"), classifier.trained_classifier

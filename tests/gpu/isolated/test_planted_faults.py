@@ -85,3 +85,14 @@ def test_what_is_on_the_device_says_so_and_is_not_copied_there_again():
         assert not record.waits()
         net = torch.nn.Linear(2, 2).to("cuda")
         assert all(isinstance(p, torch.nn.Parameter) and p.is_cuda for p in net.parameters())
+
+
+def test_operators_are_counted_but_not_views_and_copies():
+    with simulated_gpu() as record:
+        x = torch.ones(2, 3).to("cuda")
+        x.view(-1)[:3].t().cpu()
+        assert not record.operators
+        y = x + 1
+        torch.addmm(y, x.t()[:2, :2], x).relu_()
+        torch._foreach_add_([x, y], 1.0)
+    assert record.operators.total() == 4

@@ -4,21 +4,26 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from pprint import pformat
 
+import counting
 import known
 import numpy as np
+import operators
 import pytest
 import stages
 import torch
+from counting import GPU
 from running import CPU, sentences_in
 from simulated_gpu import simulated_gpu
-from small_recipes import RECIPES, with_recipe
+from small_recipes import ARCHETYPES, RECIPES, with_recipe
 
-GPU = torch.device("cuda")
 STAGES = {
-    **dict.fromkeys((stages.update, stages.checkpoint, stages.bulk), tuple(RECIPES)),
-    **dict.fromkeys((stages.evaluation, stages.observation, stages.trial), ("symbol_vector on counts",)),
+    stages.update: tuple(RECIPES),
+    **dict.fromkeys((stages.checkpoint, stages.bulk), ARCHETYPES),
+    stages.evaluation: ("symbol_vector on counts",),
+    **dict.fromkeys((stages.observation, stages.trial), ()),
 }
-"""Stages, with the recipes of the fast tests: one without a classifier, whose training would take longer than all."""
+"""Stages, with the recipes of the fast tests; evaluated is one without a classifier, whose training would take longer
+than all."""
 EXACT = (stages.update, stages.checkpoint, stages.bulk)
 """Stages whose numbers are the CPU's bit for bit; the others sum over pieces that depend on the device."""
 
@@ -26,6 +31,8 @@ waits: dict[str, dict[str, Counter[str]]] = defaultdict(dict)
 """By stage and recipe: how often the host waited outside of samplers, by caller."""
 waits_of_samplers: dict[str, Counter[str]] = defaultdict(Counter)
 """The same inside of samplers, by recipe."""
+counts: dict[str, dict[str, int]] = {}
+"""Operators of a step of each chain and of the first update, by recipe; of a step, by preset."""
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def workers(small, tmp_path):
 def check(stage, name, on_cpu, on_gpu):
     """Go through a stage on both devices, and compare."""
     here = stage(on_cpu)
-    with simulated_gpu() as record:
+    with simulated_gpu() as record, counting.of_updates(on_gpu.learner, record) as of_updates:
         there = stage(on_gpu)
     assert not record.refusals
     assert here.keys() == there.keys()
@@ -54,6 +61,8 @@ def check(stage, name, on_cpu, on_gpu):
     assert "tf32" not in {event.kind for event in record.events}
     waits[stage.__name__][name] = record.waits(in_sampler=False)
     waits_of_samplers[name] |= record.waits(in_sampler=True)
+    if stage is stages.update:
+        counts[name] = {**counting.of_steps(on_gpu), "update": of_updates[0]}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -62,6 +71,24 @@ def test_a_recipe_gives_the_cpus_numbers(name, workers):
     for stage, fast in STAGES.items():
         if name in fast:
             check(stage, name, *pair)
+
+
+@pytest.mark.parametrize("name", counting.PRESETS)
+def test_a_step_of_a_preset_is_counted(name):
+    counts[name] = {"step": counting.of_preset(name)}
+
+
+@pytest.mark.skipif(torch.__version__.rpartition(".")[0] != operators.TORCH, reason="counted with another torch")
+def test_operators_are_as_many_as_are_written_down():
+    found = {(name, what): count for name, own in counts.items() for what, count in own.items()}
+    known_counts = {
+        (name, what): n for name, own in operators.OPERATORS.items() if name in counts for what, n in own.items()
+    }
+    assert found.keys() == known_counts.keys()
+    more = {key: (known_counts[key], count) for key, count in found.items() if count > known_counts[key]}
+    assert not more, f"a GPU is given more operators than known:\n{pformat(more)}"
+    less = {key: (known_counts[key], count) for key, count in found.items() if count < known_counts[key]}
+    assert not less, f"a GPU is given fewer operators than known; write them down:\n{pformat(less)}"
 
 
 @pytest.mark.slow

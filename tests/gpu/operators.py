@@ -1,0 +1,46 @@
+"""How many operators a GPU is given, as `counting` says; these numbers may only fall."""
+
+TORCH = "2.14"
+"""The version of torch that they were counted with."""
+
+OPERATORS: dict[str, dict[str, int]] = {
+    "short_run on images": {"model": 16, "update": 234},
+    "short_run on points": {"model": 18, "update": 290},
+    "anatomy from data": {"model": 16, "update": 242},
+    "anatomy by sgd": {"model": 80, "update": 648},
+    "anatomy on points": {"model": 22, "update": 342},
+    "latent_prior on images": {"prior": 15, "posterior": 26, "update": 339},
+    "latent_prior on points": {"prior": 15, "posterior": 28, "update": 367},
+    "latent_prior on text": {"prior": 15, "posterior": 108, "update": 607},
+    "symbol_vector on text": {"prior": 24, "update": 1270},
+    "joint_vae on images": {"update": 690},
+    "short_run_inference on images": {"posterior": 51, "update": 327},
+    "short_run_inference on points": {"posterior": 28, "update": 223},
+    "alternating_backprop on images": {"posterior": 16, "update": 168},
+    "cooperative on images": {"model": 16, "update": 333},
+    "cooperative on points": {"model": 18, "update": 529},
+    "symbol_vector on images": {"prior": 24, "update": 860},
+    "symbol_vector on points without labels": {"prior": 24, "update": 756},
+    "symbol_vector on counts": {"prior": 24, "update": 900},
+    "symbol_vector as a VAE": {"update": 888},
+    "flow on images": {"update": 702},
+    "flow on points": {"update": 1112},
+    "neural_transport on points": {"model": 226, "update": 484},
+    "neural_transport by langevin": {"model": 108, "update": 702},
+    "flow_contrastive on images": {"update": 931},
+    "flow_contrastive with a base": {"update": 1335},
+    "hypernetwork on images": {"update": 590},
+    "hypernetwork of convolutions": {"update": 862},
+    "hypernetwork on counts": {"update": 412},
+    "flow_contrastive on points": {"update": 561},
+    "grid_cells": {"update": 674},
+    "path_integration": {"update": 800},
+    "simple_cells": {"update": 306},
+    "grid_cells in one block": {"update": 634},
+    "ConvNet of short_run, cifar10": {"step": 24},
+    "prior of latent_prior, mnist": {"step": 15},
+    "HMC behind affine couplings x 4": {"step": 547},
+    "HMC behind splines x 4": {"step": 2671},
+    "HMC behind Glow 2 x 4": {"step": 898},
+}
+"""Of a step of each chain and of the learner in a first update of two lanes, by recipe; of a step, by preset."""
