@@ -45,14 +45,20 @@ def flatten(nets: Nets) -> FlatWeights:
 
 @torch.no_grad()
 def load(nets: Nets, flat: FlatWeights) -> None:
-    """Copy a flat array into the networks, in place. Raises ValueError where the sizes differ."""
-    size = sum(t.numel() for t in _floating(nets))
+    """Copy a flat array into the networks, in place. Raises ValueError where the sizes differ.
+
+    The whole array goes to a device at once, from pinned memory if that is a GPU, which the host does not wait for.
+    """
+    own = list(_floating(nets))
+    size = sum(t.numel() for t in own)
     if flat.size != size:
         raise ValueError(f"{flat.size} weights cannot be loaded into networks with {size}")
     with warnings.catch_warnings():  # of arrays in the object store, which must not be written; nothing here does
         warnings.simplefilter("ignore", UserWarning)
         source, i = torch.from_numpy(flat), 0
-    for t in _floating(nets):
+    if own and own[0].is_cuda:
+        source = source.pin_memory().to(own[0].device, non_blocking=True)
+    for t in own:
         t.copy_(source[i : i + t.numel()].view(t.shape))
         i += t.numel()
 

@@ -113,8 +113,7 @@ class Learner:
         flags = torch.zeros(lane.count, device=self.device)
         flags[lane.index] = nonfinite_flag([c.x for c in chains.values()], list(losses.values()), [gradient])
         names = sorted(metrics)
-        values = [torch.as_tensor(metrics[name], dtype=torch.float32, device=self.device).detach() for name in names]
-        return names, torch.cat([gradient, torch.stack(values), flags])
+        return names, torch.cat([gradient, _stack(metrics, names, self.device), flags])
 
     def _gradients(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
         """The gradient of loss k in the parameters of network k, for all k, before any network changes."""
@@ -244,6 +243,15 @@ class Learner:
 def relative_change(now: Tensor, then: Tensor) -> Tensor:
     """sd(now - then) / sd(now) of energies (n,); a constant between them does not count."""
     return (now - then).std() / now.std()
+
+
+def _stack(metrics: Mapping[str, Any], names: list[str], device: torch.device) -> Tensor:
+    """The metrics as one vector; those that the host has computed go to the device together."""
+    there = {name for name in names if isinstance(metrics[name], Tensor) and metrics[name].device.type == device.type}
+    here = [name for name in names if name not in there]
+    numbers = torch.tensor([float(metrics[name]) for name in here], dtype=torch.float32).to(device)
+    by_name = dict(zip(here, numbers.unbind(), strict=True)) | {n: metrics[n].detach().float() for n in there}
+    return torch.stack([by_name[name] for name in names])
 
 
 def _learnable(net: torch.nn.Module) -> list[torch.nn.Parameter]:

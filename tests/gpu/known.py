@@ -27,7 +27,6 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
     "pipeline/nets/text.py SentenceDecoder.loss": (8, "the longest sentence of the batch, and places of words"),
     "pipeline/nets/text.py SentenceEncoder.forward": (2, "the longest sentence of the batch"),
     "pipeline/nets/weights.py flatten": (3, "weights go to the pool, and the test reads them"),
-    "pipeline/nets/weights.py load": (70, "weights reach the pool's networks, tensor by tensor"),
     "pipeline/recipes/grid_cells.py GridCells.losses": (2, "scales are made on the host"),
     "pipeline/recipes/short_run_inference.py ShortRunInference.sampler": (
         4,
@@ -36,8 +35,8 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
     "pipeline/recipes/simple_cells.py SimpleCells.draw_places": (2, "the room for patches is made on the host"),
     "pipeline/recipes/simple_cells.py SimpleCells.losses": (2, "weights of pixels are made on the host"),
     "pipeline/training/learner.py Learner._gradients": (6, "the way back through places of words"),
-    "pipeline/training/learner.py Learner._lane": (36, "metrics that the host has computed, one by one"),
     "pipeline/training/learner.py Learner.update": (2, "metrics and flags; and whether weights are finite"),
+    "pipeline/training/learner.py _stack": (2, "metrics that the host has computed, all at once for each lane"),
     "pipeline/training/worker.py Worker._task": (8, "the context of chains goes to the host"),
 }
 """Outside of samplers: what waits in an update of two lanes, how often at most over the recipes, and why."""
@@ -69,7 +68,6 @@ EVALUATION_WAITS: dict[str, str] = {
     "pipeline/nets/text.py SentenceDecoder.sample": "whether every sentence has ended",
     "pipeline/nets/text.py SentenceEncoder.forward": "the longest sentence of the batch",
     "pipeline/nets/weights.py flatten": "weights go to the pool",
-    "pipeline/nets/weights.py load": "weights reach the pool's networks, tensor by tensor",
     "pipeline/recipe.py init_networks": "networks are made on the host",
     "pipeline/recipes/short_run_inference.py ShortRunInference.sampler": "the step size is a setting of the kernel",
     "pipeline/runs/snapshot.py _at": "weights are read from the checkpoint",
