@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test test-slow test-faults test-cluster check format bench bench-peers
+.PHONY: help install demo test test-slow test-faults test-cluster check format bench bench-peers bench-gpu
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -35,6 +35,9 @@ bench-peers: install  ## Install what the benchmarks compare with
 
 bench: install  ## Measure speed and memory, on a machine that does nothing else (half an hour)
 	$(BIN)/python -m benchmarks
+
+bench-gpu: install  ## Run tests and benchmarks on this machine's GPU, and write one report
+	$(BIN)/python -m benchmarks.gpu --out gpu-report.json
 
 check: install  ## Lint, types, and who may import whom
 	$(BIN)/ruff check .
