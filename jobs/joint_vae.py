@@ -12,18 +12,22 @@ from pipeline.recipes.joint_vae import JointVAE
 from pipeline.runs.job import DataSettings, Job, ResourceSettings, override
 
 DIGITS = Job(
-    recipe=JointVAE(width=256),
+    recipe=JointVAE(width=256, sigma=0.5, energy_weight=0.5),
     data=DataSettings("digits"),
     updates=3000,
     resources=ResourceSettings(actors=0),
 )
 
-PRESETS: dict[str, Job[JointVAE]] = {"digits": DIGITS, "mnist": override(DIGITS, source="mnist")}
+PRESETS: dict[str, Job[JointVAE]] = {
+    "digits": DIGITS,
+    "mnist": override(DIGITS, source="mnist", recipe=JointVAE(width=256)),
+}
 COSTS = {"digits": 1.5, "mnist": 2.1}
 CLAIMS = """
 mnist --test-share .1 --lanes 1, seed 0: Fréchet 207; the VAE alone 411 (1.6 CPU minutes); both at a test MSE of .063.
 
-digits --test-share .2, seeds 4, 5, 6: Fréchet 434, 291, 396, the VAE alone 47, 44, 46: the settings do not suit digits.
+digits --test-share .2, seeds 4, 5, 6: Fréchet 9.8, 10.8, 11.0 at a test MSE of .034, .032, .033 (with the settings of
+mnist 434, 291, 396 at .016 to .018; its VAE alone 47, 44, 46 at .074).
 """
 OBJECTIVE = ("kl", "frechet")
 

@@ -138,7 +138,8 @@ def folder(tmp_path_factory, request):
     sentences_in(folder)
     parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     selected = {values["name"] for values in parameters if values.get("name") in RECIPES}
-    mp.spawn(work, (str(folder), sorted(selected)), nprocs=4)
+    mp.set_forkserver_preload(["torch", "pipeline.run", "pipeline.data.dataset", "pipeline.library"])  # once for all
+    mp.start_processes(work, (str(folder), sorted(selected)), nprocs=4, start_method="forkserver")
     return folder
 
 
