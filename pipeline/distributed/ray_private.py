@@ -27,6 +27,11 @@ autoscaling_coordinator_client.AUTOSCALING_REQUESTS_EXPIRE_TIME_S = 40
 Ray has 180: a range of learners would wait three minutes for those of a command that was killed. Each controller reads
 this module with its `LearnerConfig`.
 """
+autoscaling_coordinator_client.AUTOSCALING_REQUESTS_GET_TIMEOUT_S = 30
+"""Seconds that a controller waits for the actor that reserves resources, which has to start first.
+
+Ray has 5, and prints a traceback where a busy machine takes longer.
+"""
 
 
 def restart_count(handles: Sequence[ActorHandle]) -> int:
