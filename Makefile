@@ -17,7 +17,7 @@ install: .venv/installed  ## Make .venv and install the pipeline and its tools
 demo: install  ## Train an energy-based model on handwritten digits through Ray (two minutes)
 	$(BIN)/python -m jobs.short_run digits-K40
 
-test: install  ## Run the fast tests (seven minutes on two cores)
+test: install  ## Run the fast tests (six minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 test-slow: install  ## Run the slow tests, with shapes and types checked everywhere (half an hour)
