@@ -38,7 +38,7 @@ class Distill(SnapshotArgs):
     students: PositiveInt = 5
     """Students, and directly trained classifiers."""
     label_weight: Probability = 0.5
-    """Of the labels in what students learn; the rest is the members' probability."""
+    """Weight of the labels in what students learn; the rest is that of the members' probabilities."""
     training: DirectTraining = DirectTraining()
 
 

@@ -73,7 +73,9 @@ def test_kills_and_a_lost_machine_change_nothing_in_a_store(machines, tmp_path, 
             kills += kill_after(three[0].popen(words, stdout=f, stderr=f), seconds)
         process = three[0].popen(words, stdout=f, stderr=f)
         time.sleep(20)
+        assert process.poll() is None, "the run has ended before the machine is lost"
         three[2].power_off()
         assert process.wait(timeout=500) == 0, log.read_text()[-3000:]
+    assert kills
     assert digest(log.read_text()) == digest(whole.stdout)
     print(f"{store}: {kills} kills of the driver, and one machine lost")
