@@ -88,7 +88,7 @@ def test_the_numbers_of_symbol_vector():
 
 
 def test_the_numbers_of_hypernetwork():
-    mnist, cifar10 = (hypernetwork.PRESETS[name].recipe for name in ("mnist-conv", "cifar10"))
+    mnist, cifar10 = (hypernetwork.PRESETS[name].recipe for name in ("mnist-conv-paper", "cifar10"))
     assert build_classifier(mnist.classifier, Spec("image", (1, 28, 28), 10)).size == 20_018
     assert (mnist.members, mnist.hypernetwork.noise_dim, mnist.hypernetwork.code_dim) == (32, 300, 15)
     assert build_classifier(cifar10.classifier, Spec("image", (3, 32, 32), 10)).size == 463_018
