@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    for name, value in (("ROUNDS", 2), ("ROUNDS_SECONDS", 0.0), ("TASK_SECONDS", 0.0)):
+    for name, value in (("PASSES", 1), ("ROUNDS", 2), ("ROUNDS_SECONDS", 0.0), ("TASK_SECONDS", 0.0)):
         monkeypatch.setattr(calibration, name, value)
     monkeypatch.setattr(calibration, "configure_process", lambda threads: None)
 
