@@ -71,18 +71,18 @@ def measure_job(job: Job[Any], device: torch.device) -> tuple[JobCosts, MemoryCo
             except (InputError, Diverged):  # some recipes need more than one item
                 if n == batch:
                     raise
-        sizes = list(lanes)
-        rest = _least(rest, _measure_rest(job, sizes[0], device))
-    return _combine(job, lanes, rest, device), _memory(job, lanes, before, device)
+        own = min(sizes := list(lanes), key=lambda size: abs(size - batch // max(2, job.lanes)))
+        rest = _least(rest, _measure_rest(job, own, device))
+    return _combine(job, lanes, own, rest, device), _memory(job, lanes, before, device)
 
 
 def _least(before: Seconds | None, now: Seconds) -> Seconds:
     return {name: min(seconds, before[name]) for name, seconds in now.items()} if before else now
 
 
-def _combine(job: Job[Any], lanes: dict[int, Seconds], rest: Seconds, device: torch.device) -> JobCosts:
-    sizes, smallest, whole = tuple(lanes), lanes[min(lanes)]["update"], lanes[max(lanes)]["update"]
-    step = min(max(0.0, 2 * smallest - rest["two lanes"] - rest["pack"]), whole)
+def _combine(job: Job[Any], lanes: dict[int, Seconds], own: int, rest: Seconds, device: torch.device) -> JobCosts:
+    sizes, update = tuple(lanes), lanes[own]["update"]  # of two lanes of this size, the sum is what was measured
+    step = min(max(0.0, 2 * update - rest["two lanes"] - rest["pack"]), update)
     worker = _worker(job, sizes[-1], 1, device)
 
     def curve(seconds: Callable[[Seconds], float]) -> Curve:
