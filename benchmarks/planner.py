@@ -1,4 +1,4 @@
-"""The planner beside what is measured: rows of the benchmark of update, of pool_limit, and of the study of staleness.
+"""The planner beside what is measured: the benchmarks of update and pool_limit, the study of staleness, several hosts.
 
 The costs are calibrated in the same go, and kept with the rows: `--again` predicts them once more, without measuring.
 `others` is what other processes used of the same cores meanwhile: where it is not small, only rows in CPU seconds, of
@@ -13,20 +13,18 @@ documents was at `chain_steps_per_cpu_second`, a row of `benchmarks.convnet` tha
 """
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
-import statistics
 import tempfile
-import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
-from benchmarks import convnet, pool_limit, update
+from benchmarks import pool_limit, update
+from benchmarks.planner_cpu import Between, Others, Spent, between, reference
 from benchmarks.planner_documented import documented
 from jobs.studies import staleness
 from pipeline.distributed.calibration import measure_messages
@@ -34,43 +32,33 @@ from pipeline.distributed.cluster import connected
 from pipeline.planning.costs import ChainCosts, Costs, Curve, JobCosts, RayCosts, from_json, to_json
 from pipeline.planning.machines import Layout, Machines
 from pipeline.planning.steady import simulate
-from pipeline.rng import generator
 from pipeline.runs.job import load_dataset, override
-from pipeline.samplers.langevin import Langevin
 from pipeline.training.calibration import as_costs, measure_job
-from pipeline.training.worker import Worker
 
 LAGS = (0, 1, 2, 4)
 SEEDS = (4, 5, 6)
+NODES, HOSTS_LAGS, STORE = 4, (0, 1), 150 * 2**20
+"""Of a cluster on this machine, with the bytes of each node's object store."""
+SKIP, FIXED_ROUNDS = 5, 2
+"""Updates at the start of a run that do not count, and runs of hardly any work."""
 CPU = torch.device("cpu")
-
-
-class Others:
-    """Cores that processes beside this one and its children use, of those that these may use."""
-
-    def __init__(self):
-        self.before, self.began = self._spent(), time.perf_counter()
-
-    def _spent(self) -> float:
-        cores = psutil.cpu_times(percpu=True)
-        busy = sum(sum(cores[k]) - cores[k].idle - cores[k].iowait for k in os.sched_getaffinity(0))
-        return busy - own_cpu()
-
-    def share(self) -> float:
-        """Cores, since the start."""
-        return max(0.0, self._spent() - self.before) / (time.perf_counter() - self.began)
 
 
 class Table:
     """Costs and measured rows, on disk as they come."""
 
     def __init__(self, cores: float, out: Path):
-        self.out, self.content = out, {"cores": cores, "costs": {}, "rows": []}
+        self.out, self.content, self.spent = out, {"cores": cores, "costs": {}, "rows": []}, Spent()
+
+    def others(self) -> Others:
+        return Others(self.spent)
 
     def calibrate(self, name: str, job, ray: RayCosts) -> None:
+        """The costs of a job; where there are some already, the least of each."""
         costs = dataclasses.replace(as_costs(job, measure_job(job, CPU), CPU), ray=ray)
-        self.content["costs"][name] = json.loads(to_json(costs))
-        self.content.setdefault("chain_steps_per_cpu_second", {})[name] = reference()
+        tree, speed = json.loads(to_json(costs)), self.content.setdefault("chain_steps_per_cpu_second", {})
+        self.content["costs"][name] = least(self.content["costs"].get(name, tree), tree)
+        speed[name] = max(speed.get(name, 0.0), reference())
         self.out.write_text(json.dumps(self.content, indent=1))
 
     def add(self, name: str, costs: str, what: str, layout: Layout, measured: float, others: float, **more) -> None:
@@ -81,15 +69,13 @@ class Table:
         print(line(self.content, row), flush=True)
 
 
-def reference() -> float:
-    """Chain-steps a CPU second of `benchmarks.convnet` with 64 chains (nf 32): how fast the machine is now."""
-    x = (2 * torch.rand(64, 3, 32, 32, generator=generator(0)) - 1).contiguous(memory_format=torch.channels_last)
-    net, sampler, times = convnet.network(32, torch.channels_last), Langevin(2, 1.0, 0.01), []
-    for _ in range(4):
-        began = time.process_time()
-        sampler(net, x, generator(0))
-        times.append(time.process_time() - began)
-    return 64 * 2 / statistics.median(times[1:])
+def least(one, other):
+    """The numbers of a tree where they are less than those of another of the same shape, else the other's."""
+    if isinstance(one, dict):
+        return {name: least(one[name], other[name]) for name in one}
+    if isinstance(one, list):
+        return [least(*pair) for pair in zip(one, other, strict=True)]
+    return min(one, other) if isinstance(one, float) else other
 
 
 def predicted(content: dict, row: dict) -> float:
@@ -98,10 +84,10 @@ def predicted(content: dict, row: dict) -> float:
     if what.endswith("ratio"):
         own = {**row, "what": what.split()[0]}
         return predicted(content, {**own, "layout": row["base"]}) / predicted(content, own)
-    machines = Machines(cores=content["cores"])
+    machines = Machines(cores=content["cores"], nodes=row.get("nodes", 1), one_host=True)
     if what in ("busy", "saturation"):
         ray = from_json(json.dumps(next(iter(content["costs"].values())))).ray
-        machines = dataclasses.replace(machines, gpus=layout.actors + 1)
+        machines, ray = dataclasses.replace(machines, gpus=layout.actors + 1), dataclasses.replace(ray, train=0.0)
 
         def busy(wait: float) -> float:
             return wait / simulate(waiting_costs(ray, layout.actors, wait), machines, layout, 20).seconds
@@ -110,9 +96,12 @@ def predicted(content: dict, row: dict) -> float:
             return busy(pool_limit.WAIT)
         waits = [wait for wait in np.geomspace(0.25, 0.005, 60) if busy(wait) >= pool_limit.ENOUGH]
         return layout.actors / min(waits, default=np.inf)
-    steady = simulate(from_json(json.dumps(content["costs"][row["costs"]])), machines, layout, row.get("updates", 12))
     costs = from_json(json.dumps(content["costs"][row["costs"]]))
-    idle = costs.ray.idle + layout.actors * costs.ray.idle_actor if layout.actors else 0.0
+    if not row.get("train"):
+        costs = dataclasses.replace(costs, ray=dataclasses.replace(costs.ray, train=0.0))
+    steady = simulate(costs, machines, layout, row.get("updates", 12))
+    own = machines.nodes * costs.ray.idle + costs.ray.train
+    idle = own + layout.actors * costs.ray.idle_actor if layout.actors else 0.0
     cpu = steady.cpu_seconds + idle * row.get("wall", steady.seconds)
     return {"step": steady.step_seconds, "chains": steady.chain_seconds, "cpu": 1e3 * cpu}[what]
 
@@ -154,25 +143,24 @@ def update_rows(table: Table, ray: RayCosts) -> None:
         table.calibrate("update, tiny", update.job(folder, 0, recipe=update.TINY, log_every=10**6), ray)
         for side, (settings, layout) in UPDATE_SIDES.items():
             what = "chains" if side.startswith("chains") else "update"
-            others = Others()
+            others, train = table.others(), settings["learners"] > 0
             measured = update.seconds(update.run(update.job(folder, next(numbers), **settings)), what)
             table.add(f"update, K = 100: {side}", "update", "step" if what == "update" else what, layout, measured,
-                      others.share())  # fmt: skip
+                      others.share(), train=train)  # fmt: skip
         for side, learners, actors in (("through Ray", 1, 2), ("in one process", 0, 0)):
-            others = Others()
-            spent = 1e3 * update.fixed(folder, numbers, learners=learners, actors=actors)
-            table.add(f"fixed cost of an update {side}", "update, tiny", "cpu", Layout(2, 1, actors), spent,
-                      others.share())  # fmt: skip
+            cpu, wall, share = min(fixed(table, folder, next(numbers), learners, actors) for _ in range(FIXED_ROUNDS))
+            table.add(f"fixed cost of an update {side}", "update, tiny", "cpu", Layout(2, 1, actors), 1e3 * cpu,
+                      share, train=learners > 0, wall=wall, updates=50)  # fmt: skip
 
 
-def own_cpu() -> float:
-    """CPU seconds of this process and its children, those that have ended included."""
-    own, total = psutil.Process(), 0.0
-    for process in [own, *own.children(recursive=True)]:
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            total += times.user + times.system + times.children_user + times.children_system
-    return total
+def fixed(table: Table, folder: Path, number: int, learners: int, actors: int) -> tuple[float, float, float]:
+    """CPU and wall seconds of an update of hardly any work, and the cores that others used."""
+    others, every = table.others(), update.FEW
+    job = update.job(folder, number, recipe=update.TINY, updates=update.MANY + 2, log_every=every, learners=learners,
+                     actors=actors)  # fmt: skip
+    with between(table.spent, Path(job.out), update.FEW, update.MANY) as measured:
+        update.run(job)
+    return measured[0].cpu, measured[0].wall, others.share()
 
 
 def waiting_costs(ray: RayCosts, actors: int, wait: float) -> Costs:
@@ -192,84 +180,97 @@ def pool_rows(table: Table) -> None:
     for number in pool_limit.ACTORS:
         actors += [remote.remote() for _ in range(number - len(actors))]
         ray.get([actor.__ray_ready__.remote() for actor in actors])
-        others, layout = Others(), Layout(number, 1, number, 1)
+        others, layout = table.others(), Layout(number, 1, number, 1)
         share = pool_limit.busy_share(actors, pool_limit.WAIT)
         table.add(f"{number} actors, tasks of 250 ms: busy share", "", "busy", layout, share, others.share())
         if number == 16:
-            others = Others()
+            others = table.others()
             rate = pool_limit.saturation(actors)
             table.add("16 actors: rate at which the pool saturates", "", "saturation", layout, rate, others.share())
     for actor in actors:
         ray.kill(actor)
 
 
-class Steps:
-    """CPU seconds of this process and all that it starts, at the updates of a run that learns in this process."""
-
-    def __init__(self, skip: int):
-        self.skip, self.marks = skip, []
-
-    @contextlib.contextmanager
-    def counted(self):
-        step = Worker.step
-
-        def counted(worker, update):
-            if update % self.skip == 0:
-                self.marks.append((update, time.perf_counter(), own_cpu()))
-            return step(worker, update)
-
-        Worker.step = counted
-        try:
-            yield
-        finally:
-            Worker.step = step
-
-    def per_update(self) -> tuple[float, float]:
-        """Wall and CPU seconds, but for the first updates."""
-        (first, *before), (last, *after) = self.marks[1], self.marks[-1]
-        return tuple((b - a) / (last - first) for a, b in zip(before, after, strict=True))
-
-
 def staleness_rows(table: Table, ray: RayCosts, folder: Path, seeds: tuple[int, ...], updates: int, cases: list[str]):
-    """The study of staleness, on these cores, without its qualities."""
+    """The study of staleness, on these cores, without its qualities; the arms take turns, and the least run counts."""
     args = staleness.Staleness(lags=LAGS, seeds=seeds, updates=updates, out=str(folder))
     arms = [staleness.Arm(lag, False) for lag in LAGS] + [staleness.Arm(max(LAGS), True)]
     for case in cases or staleness.CASES:
-        table.calibrate(case, staleness._job(args, case, seeds[0], arms[0]), ray)
-        for arm in arms:
-            others, found = Others(), []
-            for seed in seeds:
-                job, steps = override(staleness._job(args, case, seed, arm), checkpoint_every=10**6), Steps(5)
-                with steps.counted():
-                    staleness._run(job)
-                wall, cpu = steps.per_update()
-                found.append({**staleness._costs(job), "wall": wall, "cpu": cpu})
-            means = {name: statistics.mean(one[name] for one in found) for name in ("seconds", "waits", "wall", "cpu")}
-            layout, share = Layout(2, 1, 2, arm.lag, arm.bounded, means["waits"]), others.share()
-            table.add(f"{case}, {arm}", case, "step", layout, means["seconds"], share, updates=50)
-            table.add(f"{case}, {arm}", case, "cpu", layout, 1e3 * means["cpu"], share, updates=50, wall=means["wall"])
+        found = {arm: [] for arm in arms}
+        for seed in seeds:
+            table.calibrate(case, staleness._job(args, case, seed, arms[0]), ray)
+            for arm in arms:
+                job = override(staleness._job(args, case, seed, arm), checkpoint_every=10**6)
+                found[arm].append(run_between(table, job))
+        for arm, runs in found.items():
+            add_runs(table, f"{case}, {arm}", case, Layout(2, 1, 2, arm.lag, arm.bounded), runs)
+
+
+def run_between(table: Table, job) -> tuple[Between, float, float]:
+    """A run without its first updates; the share of the updates that waited, and the cores that others used."""
+    others = table.others()
+    with between(table.spent, Path(job.out), SKIP, job.updates - 2) as measured:
+        staleness._run(job)
+    return *measured, staleness._costs(job)["waits"], others.share()
+
+
+def add_runs(table: Table, name: str, costs: str, layout: Layout, runs: list, **more) -> None:
+    """Two rows of the run that took the least."""
+    (wall, cpu, step), waits, share = min(runs, key=lambda run: run[0].cpu)
+    layout = dataclasses.replace(layout, waits=waits)
+    table.add(name, costs, "step", layout, step, share, updates=50, **more)
+    table.add(name, costs, "cpu", layout, 1e3 * cpu, share, updates=50, wall=wall, **more)
+
+
+def hosts_rows(table: Table, ray: RayCosts, folder: Path, seeds: tuple[int, ...], updates: int) -> None:
+    """Short-run chains on digits over four nodes of Ray on these cores, one actor on each; this process learns."""
+    from ray.cluster_utils import Cluster
+
+    case = "digits-short-run"
+    args = staleness.Staleness(lags=HOSTS_LAGS, seeds=seeds, updates=updates, out=str(folder), actors=NODES)
+    found = {staleness.Arm(lag, False): [] for lag in HOSTS_LAGS}
+    node = {"num_cpus": 1, "object_store_memory": STORE}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    os.environ["RAY_ADDRESS"] = cluster.address
+    try:
+        for _ in range(NODES - 1):
+            cluster.add_node(**node)
+        with connected():
+            for seed, arm in product(seeds, found):
+                table.calibrate(case, staleness._job(args, case, seed, arm), ray)
+                job = override(staleness._job(args, case, seed, arm), checkpoint_every=10**6, lanes=NODES,
+                               cpus_per_actor=1.0)  # fmt: skip
+                found[arm].append(run_between(table, job))
+    finally:
+        del os.environ["RAY_ADDRESS"]
+        cluster.shutdown()
+    for arm, runs in found.items():
+        add_runs(table, f"{NODES} hosts, {case}, {arm}", case, Layout(NODES, 1, NODES, arm.lag), runs, nodes=NODES)
 
 
 def measure(cores: float, only: list[str], seeds: list[int], updates: int, cases: list[str], out: Path) -> dict:
     table = Table(cores, out)
-    with tempfile.TemporaryDirectory() as name, connected():
-        job = staleness.CASES["digits-short-run"].job
-        ray, _ = measure_messages(job, load_dataset(job).spec)
-        table.calibrate("digits", job, ray)
-        print(ray, flush=True)
-        if "update" in only:
-            update_rows(table, ray)
-        if "staleness" in only:
-            staleness_rows(table, ray, Path(name) / "staleness", tuple(seeds), updates, cases)
-        if "pool" in only:
-            pool_rows(table)
+    with tempfile.TemporaryDirectory() as name:
+        with connected():
+            job = staleness.CASES["digits-short-run"].job
+            ray, _ = measure_messages(job, load_dataset(job).spec)
+            table.calibrate("digits", job, ray)
+            print(ray, flush=True)
+            if "update" in only:
+                update_rows(table, ray)
+            if "staleness" in only:
+                staleness_rows(table, ray, Path(name) / "staleness", tuple(seeds), updates, cases)
+            if "pool" in only:
+                pool_rows(table)
+        if "hosts" in only:
+            hosts_rows(table, ray, Path(name) / "hosts", tuple(seeds), updates)
     return table.content
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planner", description=__doc__)
     parser.add_argument("--cores", type=float, default=float(len(os.sched_getaffinity(0))))
-    parser.add_argument("--only", nargs="+", default=["update", "staleness", "pool"])
+    parser.add_argument("--only", nargs="+", default=["update", "staleness", "pool", "hosts"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--updates", type=int, default=0, help="of the runs of the study of staleness; 0: the study's")
     parser.add_argument("--cases", nargs="*", default=[], help="of the study of staleness; none: all")

@@ -49,11 +49,20 @@ def documented(content: dict) -> dict:
                          "measured": measured, "others": 0.0, **more})  # fmt: skip
 
     two, fixed_cost = found["chains of two actors"], found["fixed cost of an update through Ray"]
-    add("update, K = 100: lag 0", "update", "step", Layout(2, 1, 2), found["update, K = 100, lag 0"]["ours"])
-    add("update, K = 100: lag 1", "update", "step", Layout(2, 1, 2, 1), found["update, K = 100, lag 1"]["ours"])
+    add(
+        "update, K = 100: lag 0", "update", "step", Layout(2, 1, 2), found["update, K = 100, lag 0"]["ours"], train=True
+    )
+    add(
+        "update, K = 100: lag 1",
+        "update",
+        "step",
+        Layout(2, 1, 2, 1),
+        found["update, K = 100, lag 1"]["ours"],
+        train=True,
+    )
     add("update, K = 100: chains of two actors", "update", "chains", Layout(2, 1, 2), 1 / two["ours"])
     add("update, K = 100: chains of one actor", "update", "chains", Layout(2, 1, 1), 1 / two["other"])
-    add("fixed cost of an update through Ray", "update, tiny", "cpu", Layout(2, 1, 2), fixed_cost["ours"])
+    add("fixed cost of an update through Ray", "update, tiny", "cpu", Layout(2, 1, 2), fixed_cost["ours"], train=True)
     add("fixed cost of an update in one process", "update, tiny", "cpu", Layout(2, 1, 0), fixed_cost["other"])
     for number in pool_limit.ACTORS:
         name = f"{number} actors, tasks of 250 ms"

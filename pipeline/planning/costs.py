@@ -158,8 +158,10 @@ class RayCosts(Settings):
     """Learner: what the results of an update take beside each of them."""
     collect: Line = field(default_factory=lambda: Line(7e-5, 1e-10))
     """Learner: one result, by its bytes."""
-    receive: Line = field(default_factory=lambda: Line(2.6e-3, 1e-9))
+    receive: Line = field(default_factory=lambda: Line(1.7e-3, 1e-9))
     """Actor: a task and its result, by the bytes of both; after a task nothing of it is in the caches."""
+    wake: NonNegative = 9e-4
+    """Actor: what a task that it waits for takes beside one that is there already, as under a lag."""
     fetch: Line = field(default_factory=lambda: Line(3e-4, 1e-11))
     """Actor: new weights out of the object store of its machine, by their bytes."""
     system_wake: NonNegative = 5e-3
@@ -172,6 +174,8 @@ class RayCosts(Settings):
     """Cores of each machine that Ray's own processes keep busy while nothing happens."""
     idle_actor: NonNegative = 0.007
     """Cores that an actor keeps busy while nothing happens."""
+    train: NonNegative = 0.05
+    """Cores that Ray Train, and what the learners tell of their progress, keep busy on the first learner's machine."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +260,7 @@ def from_json(text: str) -> Costs:
             job[name] = _curve(job[name])
         job["chains"] = {k: ChainCosts(**{**one, "step": _curve(one["step"])}) for k, one in job["chains"].items()}
         ray: dict[str, Any] = {k: Line(**one) if isinstance(one, dict) else one for k, one in tree.pop("ray").items()}
+        ray = {"wake": 0.0, "train": 0.0, **ray}  # files without them have the first as a part of `receive`
         memory = MemoryCosts(**tree.pop("memory"))
         return Costs(job=JobCosts(**job), ray=RayCosts(**ray), memory=memory, **tree)
     except InputError:

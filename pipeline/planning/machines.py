@@ -14,6 +14,8 @@ class Machines(Settings):
     """Machines."""
     cores: Positive = 2.0
     """CPU cores of each."""
+    one_host: bool = False
+    """Whether all machines are of one host, whose `cores` they share: a test's, in containers or namespaces."""
     gpus: Count = 0
     """GPUs of each; 0: chains move, and learners learn, on CPU cores."""
     bandwidth: Positive = 1.25e9

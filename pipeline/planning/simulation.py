@@ -12,46 +12,18 @@ import math
 import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import simpy
 
 from pipeline.planning.costs import Costs
 from pipeline.planning.machines import Layout, Machines, place
+from pipeline.planning.nodes import Actor, Task, make_nodes
 from pipeline.planning.sharing import Shared
 
 Steps: TypeAlias = Generator[Any, Any, None]
 CHUNKS = 64
 """Into which the tasks of a submission are split at most: the actors start while the learner still sends."""
-
-
-class Node:
-    """One machine: its cores, GPUs, and link."""
-
-    def __init__(self, env: simpy.Environment, machines: Machines, idle: float, processes: int):
-        """A machine with so many processes, of whose cores `idle` are taken by those that wait."""
-        self.cores = Shared(env, max(0.05, machines.cores - idle), processes)
-        self.gpus = [Shared(env, 1.0) for _ in range(machines.gpus)]
-        self.up, self.down = Shared(env, 1.0), Shared(env, 1.0)
-
-
-class Task(NamedTuple):
-    """A task on its way."""
-
-    rank: int
-    update: int
-    version: int
-    seconds: float
-    size: int
-    """Bytes, of task and result alike."""
-
-
-class Actor:
-    """Moves chains, one task after the other."""
-
-    def __init__(self, env: simpy.Environment, node: int, gpu: int):
-        self.queue: Any = simpy.Store(env)
-        self.node, self.gpu, self.open, self.loaded, self.busy = node, gpu, 0, (-1, -1), 0.0
 
 
 @dataclass
@@ -82,11 +54,8 @@ class Simulation:
         self.costs, self.machines, self.layout, self.updates = costs, machines, layout, updates
         self.env, self.rng = simpy.Environment(), random.Random(seed)
         self.remote = layout.actors > 0
-        self.place, ray, self.nodes = place(machines, layout), costs.ray, []
-        for node in range(machines.nodes):
-            actors, learners = self.place.actors.count(node), self.place.learners.count(node)
-            idle = ray.idle + ray.idle_actor * actors if self.remote else 0.0
-            self.nodes.append(Node(self.env, machines, idle, actors + (2 if self.remote else 1) * learners))
+        self.place = place(machines, layout)
+        self.nodes = make_nodes(self.env, machines, layout, self.place, costs.ray)
         pairs = zip(self.place.actors, self.place.actor_gpus, strict=True)
         self.actors = [Actor(self.env, node, gpu) for node, gpu in pairs]
         self.pending: dict[tuple[int, int], tuple[list[int], simpy.Event]] = {}
@@ -113,8 +82,9 @@ class Simulation:
     def _work(self, actor: Actor) -> Steps:
         ray, job = self.costs.ray, self.costs.job
         while True:
+            wake = 0.0 if actor.queue.items else ray.wake
             task: Task = yield actor.queue.get()
-            began, extra = self.env.now, ray.receive(2 * task.size)
+            began, extra = self.env.now, ray.receive(2 * task.size) + wake
             if actor.loaded != (task.rank, task.version):
                 if arrival := self._fetch(task.rank, task.version, actor.node):
                     yield arrival
@@ -293,6 +263,6 @@ class Simulation:
             self.parts[what] = self.parts.get(what, 0.0) + self.env.now - begun
 
     def _mark(self, step: float, chains: float) -> None:
-        actors, cores = sum(one.busy for one in self.actors), sum(node.cores.used for node in self.nodes)
+        actors, cores = sum(one.busy for one in self.actors), sum(one.used for one in {n.cores for n in self.nodes})
         link = max(max(node.up.used, node.down.used) for node in self.nodes)
         self.marks.append(Mark(self.env.now, step, chains, actors, cores, link, self.deaths, dict(self.parts)))

@@ -51,7 +51,8 @@ def simulate(costs: Costs, machines: Machines, layout: Layout, updates: int = 12
     if not layout.actors:
         busy["chains"] = max(0.0, 1 - sum(busy.values()))
     busy["network"] = (end.link - begin.link) / total
-    busy["cores"] = (end.cores - begin.cores) / total / (machines.nodes * machines.cores)
+    hosts = 1 if machines.one_host else machines.nodes
+    busy["cores"] = (end.cores - begin.cores) / total / (hosts * machines.cores)
     return Steady(
         seconds=total / updates,
         step_seconds=sum(mark.step for mark in measured) / updates,

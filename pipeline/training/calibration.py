@@ -1,26 +1,29 @@
 """What a job's learner and actors compute, measured on a sample: seconds by size, in this process, without Ray.
 
 The learner's part is `Worker.step` with a pool that has all results already, so it is what a run does. Chains are moved
-by `advance`, for as many of their steps as fit the time. Sizes are lanes of a sixteenth, a quarter, half and all of a
-batch; the simulation has straight lines between and beyond them. On a CPU with one thread these are CPU seconds of the
-process, which hardly depend on what else the machine does; else wall seconds.
+by `advance`, for as many of their steps as fit the time. Sizes are the job's lanes, and a sixteenth, a quarter, half
+and all of a batch; the simulation has straight lines between and beyond them. On a CPU with one thread these are CPU
+seconds of the process, which hardly depend on what else the machine does; else wall seconds.
+
+All measurements take turns: what slows a machine for some seconds would else slow one of them alone.
 """
 
 import resource
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median, stdev
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from pipeline.chains.lanes import Lane
 from pipeline.chains.local_pool import LocalPool
-from pipeline.chains.task import ChainResults, ChainTask, advance
-from pipeline.errors import InputError
+from pipeline.chains.task import ChainTask, advance
+from pipeline.errors import Diverged, InputError
 from pipeline.nets.weights import eval_copy, load
 from pipeline.planning.costs import ChainCosts, Costs, Curve, JobCosts, MemoryCosts
 from pipeline.process import configure_process
@@ -32,29 +35,18 @@ from pipeline.runs.storage import Storage
 from pipeline.training.replay import ReplayPool, with_steps
 from pipeline.training.worker import Worker
 
-ROUNDS, MOST_ROUNDS, ROUNDS_SECONDS = 5, 50, 0.2
-"""Of each measurement, after one to warm up: at least, and at most until so many seconds have passed. The median
+PASSES = 3
+"""Over all measurements; the least counts."""
+ROUNDS, MOST_ROUNDS, ROUNDS_SECONDS = 3, 20, 0.1
+"""Of a measurement in a pass, after one to warm up: at least, and at most until so many seconds have passed. The median
 counts."""
-TASK_SECONDS = 0.3
+TASK_SECONDS = 0.2
 """About how long a measured task takes."""
 SHARES = (16, 4, 2, 1)
-"""A lane of the measured sizes is one of so many of a batch."""
+"""A lane of the measured sizes is one of so many of a batch, or the job's own."""
 
-
-@dataclass(frozen=True)
-class _Lane:
-    """Seconds of one size."""
-
-    prepare: float
-    read: float
-    learn: float
-    compare: float
-    chains: dict[str, tuple[float, float, int]]
-    """Fixed seconds, seconds of a step, and bytes of a chain."""
-    jitter: float
-    peak: int
-    """Bytes of the process at its most, so far."""
-    device_peak: int
+Seconds: TypeAlias = dict[str, float]
+"""By what was measured. `peak` and `device peak` are bytes, at the most so far; `jitter` is a ratio."""
 
 
 def measure_job(job: Job[Any], device: torch.device) -> tuple[JobCosts, MemoryCosts]:
@@ -68,79 +60,72 @@ def measure_job(job: Job[Any], device: torch.device) -> tuple[JobCosts, MemoryCo
         InputError: the job's settings, or its data, cannot be used.
     """
     configure_process(job.resources.threads)
-    batch = job.recipe.batch_size
-    before, sizes = peak_memory(), sorted({max(min(2, batch), batch // share) for share in SHARES})
-    lanes: dict[int, _Lane] = {}
-    for n in sizes:
-        try:
-            lanes[n] = _measure_lane(job, n, device)
-        except InputError:  # some recipes need more than one item
-            if n == sizes[-1]:
-                raise
-    return _combine(job, lanes, device, before)
+    before, batch, lanes, rest = peak_memory(), job.recipe.batch_size, dict[int, Seconds](), Seconds()
+    sizes = sorted({batch // job.lanes, *(max(min(2, batch), batch // share) for share in SHARES)})
+    for _ in range(PASSES):
+        for n in sizes:
+            try:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", ".*degrees of freedom")  # of the spread of one chain
+                    lanes[n] = _least(lanes.get(n), _measure_lane(job, n, device))
+            except (InputError, Diverged):  # some recipes need more than one item
+                if n == batch:
+                    raise
+        own = min(sizes := list(lanes), key=lambda size: abs(size - batch // max(2, job.lanes)))
+        rest = _least(rest, _measure_rest(job, own, device))
+    return _combine(job, lanes, own, rest, device), _memory(job, lanes, before, device)
 
 
-def _combine(job: Job[Any], lanes: dict[int, _Lane], device: torch.device, before: int) -> tuple[JobCosts, MemoryCosts]:
-    sizes, recipe = tuple(lanes), job.recipe
+def _least(before: Seconds | None, now: Seconds) -> Seconds:
+    return {name: min(seconds, before[name]) for name, seconds in now.items()} if before else now
+
+
+def _combine(job: Job[Any], lanes: dict[int, Seconds], own: int, rest: Seconds, device: torch.device) -> JobCosts:
+    sizes, update = tuple(lanes), lanes[own]["update"]  # of two lanes of this size, the sum is what was measured
+    step = min(max(0.0, 2 * update - rest["two lanes"] - rest["pack"]), update)
     worker = _worker(job, sizes[-1], 1, device)
-    whole, pack = _learning_seconds(job, sizes[-1], 1, device), _seconds(worker.learner.weights, device)
-    flat, copies = worker.learner.weights()[0], eval_copy(worker.learner.nets)
-    learning = {name: net for name, net in copies.items() if name not in recipe.frozen}
-    two, one = (_learning_seconds(job, sizes[0], lanes, device) for lanes in (2, 1))
-    step = min(max(0.0, 2 * one - two - pack), whole)
-    chains = _chain_costs(worker, job, lanes)
-    log, checkpoint = _journal_seconds(worker)
 
-    def curve(name: str) -> Curve:
-        return Curve(sizes, tuple(getattr(lanes[n], name) for n in sizes))
+    def curve(seconds: Callable[[Seconds], float]) -> Curve:
+        return Curve(sizes, tuple(max(0.0, seconds(lane)) for lane in lanes.values()))
 
-    costs = JobCosts(
-        chains=chains,
-        batch_size=recipe.batch_size,
-        prepare=curve("prepare"),
-        read=curve("read"),
-        learn=Curve(sizes, tuple(max(0.0, lanes[n].learn - pack - step) for n in sizes)),
-        compare=curve("compare"),
+    return JobCosts(
+        chains={task.chain: _chain_costs(job, task, lanes) for task in worker.tasks(0, 0)},
+        batch_size=job.recipe.batch_size,
+        prepare=curve(lambda lane: lane["prepare"]),
+        read=curve(lambda lane: lane["read"]),
+        learn=curve(lambda lane: lane["update"] - lane["prepare"] - lane["read"] - rest["pack"] - step),
+        compare=curve(lambda lane: lane["stale update"] - lane["update"]),
         step=step,
-        pack=pack,
-        load=_seconds(lambda: load(learning, flat), device),
-        weight_bytes=flat.nbytes,
+        pack=rest["pack"],
+        load=rest["load"],
+        weight_bytes=worker.learner.weights()[0].nbytes,
         gradient_bytes=_gradient_bytes(worker),
-        log=log,
+        log=rest["log"],
         log_every=job.logging.log_every,
-        checkpoint=checkpoint,
+        checkpoint=rest["checkpoint"],
         checkpoint_every=job.logging.checkpoint_every,
-        jitter=median(lane.jitter for lane in lanes.values()),
+        jitter=max(0.0, median(lane["jitter"] for lane in lanes.values())),
     )
-    return costs, _memory(job, lanes, before, device)
 
 
-def _chain_costs(worker: Worker, job: Job[Any], lanes: dict[int, _Lane]) -> dict[str, ChainCosts]:
-    recipe, largest, costs = job.recipe, lanes[max(lanes)], {}
-    for name, chain in recipe.chains.items():
-        fixed, steps = (tuple(lane.chains[name][i] for lane in lanes.values()) for i in (0, 1))
-        counts = (max(1, round(chain.count * n / recipe.batch_size)) for n in lanes)
-        points = dict(zip(counts, steps, strict=True))
-        evaluations = recipe.sampler(name, worker.learner.nets, 0).gradient_evaluations
-        costs[name] = ChainCosts(
-            chain.count,
-            evaluations,
-            Curve(tuple(points), tuple(points.values())),
-            median(fixed),
-            largest.chains[name][2],
-        )
-    return costs
+def _chain_costs(job: Job[Any], task: ChainTask, lanes: dict[int, Seconds]) -> ChainCosts:
+    count, name = job.recipe.chains[task.chain].count, task.chain
+    steps = {max(1, round(count * n / job.recipe.batch_size)): lane[f"{name} step"] for n, lane in lanes.items()}
+    fixed = median(lane[f"{name} fixed"] for lane in lanes.values())
+    curve = Curve(tuple(steps), tuple(steps.values()))
+    return ChainCosts(count, task.sampler.gradient_evaluations, curve, fixed, _bytes_per_chain(task))
 
 
-def _memory(job: Job[Any], lanes: dict[int, _Lane], before: int, device: torch.device) -> MemoryCosts:
+def _memory(job: Job[Any], lanes: dict[int, Seconds], before: int, device: torch.device) -> MemoryCosts:
     """Bytes by differences of the peaks at the two largest sizes; activations count for learner and actor alike."""
     last = list(lanes)[-2:]
-    grown, sizes = lanes[last[-1]].peak - lanes[last[0]].peak, last[-1] - last[0]
-    on_device = lanes[last[-1]].device_peak - lanes[last[0]].device_peak
+    sizes = last[-1] - last[0]
+    grown, on_device = (lanes[last[-1]][name] - lanes[last[0]][name] for name in ("peak", "device peak"))
     each, device_each = (max(0, round(one / sizes)) if sizes else 0 for one in (grown, on_device))
-    chains, bank = job.recipe.chains.values(), 0
-    for chain, (_, _, size) in zip(chains, lanes[last[-1]].chains.values(), strict=True):
-        bank += size * (chain.bank if isinstance(chain.bank, int) else 0)
+    bank = 0
+    for task in _worker(job, last[-1], 1, device).tasks(0, 0):
+        slots = job.recipe.chains[task.chain].bank
+        bank += _bytes_per_chain(task) * (slots if isinstance(slots, int) else 0)
     return MemoryCosts(learner=before, item=each, chain=each, device_item=device_each, device_chain=device_each,
                        bank=3 * bank)  # fmt: skip
 
@@ -157,23 +142,38 @@ def _worker(job: Job[Any], n: int, lanes: int, device: torch.device) -> Worker:
     return worker
 
 
-def _measure_lane(job: Job[Any], n: int, device: torch.device) -> _Lane:
+def _measure_lane(job: Job[Any], n: int, device: torch.device) -> Seconds:
+    """Of one lane of n items."""
     worker = _worker(job, n, 1, device)
     nets, lane = eval_copy(worker.learner.nets), Lane(0, 1)
-    chains: dict[str, tuple[float, float, int]] = {}
-    spread: list[float] = []
+    chains, spread = Seconds(), [0.0]
     for task in worker.tasks(0, 0):
-        fixed, step, jitter = _task_seconds(job, nets, task, device)
-        chains[task.chain] = fixed, step, _bytes_per_chain(task)
+        chains[f"{task.chain} fixed"], chains[f"{task.chain} step"], jitter = _task_seconds(job, nets, task, device)
         spread.append(jitter)
-    prepare, read = _prepare_seconds(worker, device), _seconds(lambda: worker.batch(0, lane), device)
-    learn = _learning_seconds(job, n, 1, device)
-    stale = _learning_seconds(job, n, 1, device, lag=1) if chains else learn
-    on_device = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
-    return _Lane(
-        prepare, read, max(0.0, learn - prepare - read), max(0.0, stale - learn), chains, max(spread, default=0.0),
-        peak_memory(), on_device,
-    )  # fmt: skip
+    update = _learning_seconds(job, n, 1, device)
+    return {
+        "prepare": _prepare_seconds(worker, device),
+        "read": _seconds(lambda: worker.batch(0, lane), device),
+        "update": update,
+        "stale update": _learning_seconds(job, n, 1, device, lag=1) if chains else update,
+        "jitter": max(spread),
+        "peak": peak_memory(),
+        "device peak": torch.cuda.max_memory_allocated() if device.type == "cuda" else 0,
+        **chains,
+    }
+
+
+def _measure_rest(job: Job[Any], n: int, device: torch.device) -> Seconds:
+    """Of an update of two lanes of n items, and of what does not depend on the size."""
+    worker = _worker(job, n, 1, device)
+    flat, copies = worker.learner.weights()[0], eval_copy(worker.learner.nets)
+    learning = {name: net for name, net in copies.items() if name not in job.recipe.frozen}
+    return {
+        "two lanes": _learning_seconds(job, n, 2, device),
+        "pack": _seconds(worker.learner.weights, device),
+        "load": _seconds(lambda: load(learning, flat), device),
+        **_journal_seconds(job, n, device),
+    }
 
 
 def _task_seconds(job: Job[Any], nets: Any, task: ChainTask, device: torch.device) -> tuple[float, float, float]:
@@ -207,6 +207,12 @@ def _prepare_seconds(worker: Worker, device: torch.device) -> float:
 
 def _learning_seconds(job: Job[Any], n: int, lanes: int, device: torch.device, lag: int = 0) -> float:
     """Seconds of an update of lanes of n items, without its chains."""
+    worker, count = _replaying(job, n, lanes, device, lag), iter(range(10**6))
+    return _seconds(lambda: worker.step(next(count)), device)
+
+
+def _replaying(job: Job[Any], n: int, lanes: int, device: torch.device, lag: int = 0) -> Worker:
+    """A worker of lanes of n items, whose chains are there already."""
     worker = _worker(job, n, lanes, device)
     nets = eval_copy(worker.learner.nets)
     tasks = [with_steps(task, 1) for task in worker.tasks(0, 0) if task.lane.index == 0]
@@ -217,24 +223,25 @@ def _learning_seconds(job: Job[Any], n: int, lanes: int, device: torch.device, l
         bank.settings = worker.job.recipe.chains[name]
     worker.pool = ReplayPool(worker, results, lag)
     worker.learner.lr_factor = 0.0  # or it would diverge from always the same results
-    count = iter(range(10**6))
-    return _seconds(lambda: worker.step(next(count)), device)
+    return worker
 
 
-def _journal_seconds(worker: Worker) -> tuple[float, float]:
-    """Seconds of a line of the log, and of a checkpoint."""
+def _journal_seconds(job: Job[Any], n: int, device: torch.device) -> Seconds:
+    """Of a line of the log, with an update's metrics, and of a checkpoint."""
+    worker, count = _replaying(job, n, 1, device), iter(range(10**6))
+    metrics = worker.step(0)[0]
     with tempfile.TemporaryDirectory() as folder:
         out = Storage.at(folder)
         worker.job, worker.checkpoints = override(worker.job, out=folder), out / "checkpoints"
-        results: ChainResults = {}
-        worker.pool = ReplayPool(worker, {}, 0)
-        worker.learner.learning_rates = dict.fromkeys(worker.learner.optimizers, 0.0)
         journal = RunJournal(out, 0, 1, lease.join(out, lease.acquire(out)))
-        metrics = {f"metric-{k}": 0.1 for k in range(20)}
-        log = _seconds(lambda: journal.log(0, metrics), torch.device("cpu"))
+
+        def log() -> None:  # of metrics that change: a constant one is not written into TensorBoard's file
+            update = next(count)
+            journal.log(update, {name: value + update for name, value in metrics.items()})
+
+        seconds = {"log": _seconds(log, torch.device("cpu"))}
         journal.close()
-        worker.pool.ready = {0: results} if results else {}
-        return log, _seconds(lambda: worker.save(worker.job.updates), torch.device("cpu"), rounds=2)
+        return seconds | {"checkpoint": _seconds(lambda: worker.save(worker.job.updates), torch.device("cpu"), 2)}
 
 
 def _seconds(call: Callable[[], object], device: torch.device, rounds: int = ROUNDS) -> float:

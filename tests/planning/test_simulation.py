@@ -14,7 +14,7 @@ from pipeline.planning.steady import simulate
 NOTHING = Curve((1,), (0.0,))
 FREE = RayCosts(
     **{name: Line(0.0) for name in ("put", "submit", "collect", "receive", "fetch", "system", "reduce")},
-    **dict.fromkeys(("wait", "system_wake", "idle", "idle_actor"), 0.0),
+    **dict.fromkeys(("wait", "wake", "system_wake", "idle", "idle_actor", "train"), 0.0),
 )
 """Messages that cost nothing."""
 WIDE = Machines(nodes=1, cores=1000.0)
@@ -40,16 +40,23 @@ def test_without_actors_the_learner_does_everything():
 
 
 def test_every_cost_of_one_actor_and_one_learner_is_in_the_sum():
-    nothing = {"system": Line(0.0), "system_wake": 0.0, "idle": 0.0, "idle_actor": 0.0}
+    nothing = {"system": Line(0.0), "system_wake": 0.0, "idle": 0.0, "idle_actor": 0.0, "train": 0.0}
     submit, collect, receive = Line(2.0, 1e-3), Line(4.0, 1e-3), Line(6.0, 1e-3)
-    ray = RayCosts(put=Line(1.0, 1e-6), submit=submit, wait=3.0, collect=collect, receive=receive,
+    ray = RayCosts(put=Line(1.0, 1e-6), submit=submit, wait=3.0, collect=collect, receive=receive, wake=5.0,
                    fetch=Line(7.0, 1e-6), **nothing)  # fmt: skip
     one = costs(count=1, ray=ray, step=10.0, pack=20.0, load=30.0, prepare=Curve((1,), (40.0,)),
                 read=Curve((1,), (50.0,)), log=60.0)  # fmt: skip
     steady = simulate(one, WIDE, Layout(1, 1, 1))
-    pool = (1 + 1) + (2 + 1) + 3 + (4 + 1) + (6 + 2) + (7 + 1)
+    pool = (1 + 1) + (2 + 1) + 3 + (4 + 1) + (6 + 2) + 5 + (7 + 1)
     assert steady.step_seconds == pytest.approx(pool + 10 + 20 + 30 + 40 + 50 + 1.0 + 0.25)
     assert steady.seconds == pytest.approx(steady.step_seconds + 60)
+
+
+@pytest.mark.parametrize(("lanes", "lag", "wakes"), [(1, 0, 1), (8, 0, 1), (1, 1, 0), (1, 4, 0)])
+def test_an_actor_wakes_only_for_what_it_has_waited_for(lanes, lag, wakes):
+    """One that has a queue goes on to its next task: of the same update, or of one that a lag has sent before."""
+    slow_to_wake = costs(learn=1e-9, ray=replace(FREE, wake=3.0))
+    assert seconds(slow_to_wake, Layout(lanes, 1, 1, lag)) == pytest.approx(8 + 3 * wakes)
 
 
 def test_infinitely_fast_chains_leave_the_learner():
@@ -117,6 +124,22 @@ def test_processes_on_one_core_take_turns():
     crowded = replace(WIDE, cores=1.0)
     assert seconds(costs(), Layout(2, 1, 2), crowded) == pytest.approx(8 + 2)
     assert seconds(costs(), Layout(2, 1, 2, 1), crowded) == pytest.approx(8 + 2)
+
+
+def test_machines_of_one_host_share_its_cores():
+    apart = Machines(nodes=3, cores=1.0, bandwidth=1e15, latency=0.0)
+    layout = Layout(2, 1, 2)
+    assert seconds(costs(), layout, apart) == pytest.approx(4 + 2)
+    assert seconds(costs(), layout, replace(apart, one_host=True)) == pytest.approx(8 + 2)
+    one = simulate(costs(), replace(apart, one_host=True), layout)
+    assert one.busy["cores"] == pytest.approx(1.0)
+
+
+def test_what_waits_keeps_cores_busy_on_every_machine():
+    """Of one core each, Ray's own processes take half; Ray Train takes another quarter of the first learner's."""
+    waiting = replace(FREE, idle=0.5, train=0.25)
+    machines = Machines(nodes=2, cores=1.0, bandwidth=1e15, latency=0.0)
+    assert seconds(costs(ray=waiting), Layout(1, 1, 1), machines) == pytest.approx(8 / 0.5 + 2 / 0.25)
 
 
 def test_actors_share_a_gpu():
