@@ -35,6 +35,7 @@ def run(
     restart_count: Callable[[], int] = lambda: 0,
     evaluates: bool = True,
     requested: Callable[[], str] = stop.requested,
+    evaluation_pool: Pool | None = None,
 ) -> dict[str, Any] | None:
     """Train a job on this rank, then evaluate it; rank 0 returns the content of result.json.
 
@@ -47,6 +48,7 @@ def run(
         restart_count: how often the command's actors have been restarted so far.
         evaluates: whether there is a final evaluation.
         requested: why the run should stop; empty as long as it should not.
+        evaluation_pool: moves the chains of the evaluation, which rank 0 makes alone; None: `pool`.
 
     Raises:
         Stopped, Diverged, InputError, TaskTimeout, RunWriteError, LeaseLost: as `training.loop.train` does.
@@ -56,7 +58,7 @@ def run(
         evaluation = Evaluation()
         if evaluates and job.evaluation.eval_samples:
             bars = partial(InterruptibleBar, progress, requested)
-            evaluation = final_evaluation(newest_snapshot(job, device), pool, bars)
+            evaluation = final_evaluation(newest_snapshot(job, device), evaluation_pool or pool, bars)
         if evaluates:  # a search writes its own, of the settings that differ
             journal.hparams(_hparams(job), {f"final/{one.name}": one.value for one in evaluation.measurements})
         return _write_result(worker, journal, evaluation)

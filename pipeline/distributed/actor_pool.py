@@ -7,12 +7,14 @@ is the right one. The pool polls once an update, not once a task, which keeps a 
 import heapq
 import time
 from collections.abc import Sequence
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
 import ray
 from numpy import ndarray
 
+from pipeline.distributed.shared_weights import SharedWeights, WeightRefs
 from pipeline.errors import TaskTimeout
 
 TIMEOUT_SECONDS = 60.0
@@ -33,7 +35,7 @@ class _Request(NamedTuple):
 
 class _PendingTask(NamedTuple):
     task: Any
-    weights: list[ray.ObjectRef]
+    weights: list[WeightRefs]
     requests: dict[ray.ObjectRef, _Request]
 
 
@@ -42,8 +44,14 @@ class ActorPool:
 
     remote = True
 
-    def __init__(self, actors: Sequence[Any]):
-        self.actors, self.next = list(actors), 0
+    def __init__(self, actors: Sequence[Any], shared: SharedWeights | None = None):
+        """A pool without tasks.
+
+        Args:
+            actors: ChainActors.
+            shared: where ranks share weights; None: this pool puts its own. With it all ranks submit alike.
+        """
+        self.actors, self.shared, self.next = list(actors), shared, 0
         self.ready: dict[int, dict[tuple[str, int], Any]] = {}
         self.faults = {"resent": 0, "died": 0}
         self._pending: dict[int, dict[tuple[str, int], _PendingTask]] = {}
@@ -62,9 +70,8 @@ class ActorPool:
                 fetches them.
             frozen: weights of frozen networks. They go to the store again only if they are another array than before.
         """
-        if frozen is not self._frozen[0]:
-            self._frozen = frozen, [] if frozen is None else [ray.put(frozen)]
-        weights, queues = [ray.put(flat), *self._frozen[1]], self._queues()
+        put, queues = partial(self._put, flat, frozen), self._queues()
+        weights = self.shared.by_actor(put) if self.shared else [put()] * len(self.actors)
         self._pending[update] = {(task.chain, task.lane.index): _PendingTask(task, weights, {}) for task in tasks}
         for pending in self._pending[update].values():
             late, length, actor = queues[0]
@@ -92,8 +99,13 @@ class ActorPool:
         """Drop all tasks and results, and start again at update 0. Results that still arrive are ignored."""
         self.ready, self._pending, self.next = {}, {}, 0
 
+    def _put(self, flat: ndarray, frozen: ndarray | None) -> WeightRefs:
+        if frozen is not self._frozen[0]:
+            self._frozen = frozen, [] if frozen is None else [ray.put(frozen)]
+        return [ray.put(flat), *self._frozen[1]]
+
     def _request(self, actor: int, pending: _PendingTask) -> ray.ObjectRef:
-        ref = self.actors[actor].advance.remote(pending.task, pending.weights)
+        ref = self.actors[actor].advance.remote(pending.task, pending.weights[actor])
         pending.requests[ref] = self._open[ref] = _Request(actor, time.monotonic())
         return ref
 
@@ -139,6 +151,8 @@ class ActorPool:
         """The results by reference; None for one that an actor or machine lost, beyond Ray's own restarts."""
         try:
             return list(zip(done, ray.get(done), strict=True))
+        except ray.exceptions.OwnerDiedError:  # the rank that had put the weights: all ranks start again
+            raise
         except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):
             if len(done) > 1:
                 return [value for ref in done for value in self._values([ref])]

@@ -29,6 +29,36 @@ def actors_by_rank(actor_nodes: Sequence[str], rank_nodes: Sequence[str]) -> lis
     return actors
 
 
+def sources_by_rank(
+    actor_nodes: Sequence[str], rank_nodes: Sequence[str], actors: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """The rank that puts the weights of each actor into the object store, by rank that works with it.
+
+    Where that takes fewer copies from node to node, the first rank of each node puts them for all: for the actors of
+    its node, and for those of a node without ranks if it is the first of its node to have any of them. Then weights
+    reach a node without ranks once, and none with ranks. Otherwise each rank puts its own, which costs it less than to
+    ask for another's.
+
+    >>> sources_by_rank(["c", "c", "b", "b"], ["a", "a", "b"], [[0], [1], [2, 3]])
+    [[0], [0], [2, 2]]
+
+    Args:
+        actor_nodes: the node of each actor; empty where it is not known.
+        rank_nodes: the node of each rank.
+        actors: those of each rank, as `actors_by_rank` returns them.
+    """
+    first = {node: rank_nodes.index(node) for node in rank_nodes}
+    sources = dict(first)
+    for rank, own in enumerate(actors):
+        for node in {actor_nodes[i] for i in own} - {""}:
+            sources.setdefault(node, first[rank_nodes[rank]])
+    pairs = [(rank, actor_nodes[i]) for rank, own in enumerate(actors) for i in own]
+    crossing = {(rank, node) for rank, node in pairs if node and node != rank_nodes[rank]}
+    if len(crossing) == len({node for _, node in pairs} - {*rank_nodes, ""}):
+        return [[rank] * len(own) for rank, own in enumerate(actors)]
+    return [[sources.get(actor_nodes[i], first[rank_nodes[rank]]) for i in own] for rank, own in enumerate(actors)]
+
+
 def _deal(items: Sequence[str], places: Sequence[str]) -> list[list[int]]:
     """Equal shares of the items, or one more, for each place; items and places are named by their nodes."""
     left = {node: [i for i, one in enumerate(items) if one == node] for node in dict.fromkeys(items)}

@@ -19,10 +19,11 @@ from pipeline.chains.local_pool import LocalPool, Pool
 from pipeline.distributed.actor_pool import ActorPool
 from pipeline.distributed.actors import start_chain_actors
 from pipeline.distributed.aside import call_aside, guarded
-from pipeline.distributed.locality import actors_by_rank
+from pipeline.distributed.locality import actors_by_rank, sources_by_rank
 from pipeline.distributed.observe import observers
 from pipeline.distributed.placement import actor_places
 from pipeline.distributed.ray_private import LearnerConfig, Trainer, actor_nodes, free_resources, restart_count
+from pipeline.distributed.shared_weights import SharedWeights, readers_by_rank, start_board
 from pipeline.distributed.status import RemoteProgress, RemoteRequest, status_actor
 from pipeline.errors import Diverged, LearnersLost, RunError, RunWriteError, Stopped
 from pipeline.process import configure_process
@@ -63,9 +64,13 @@ def _kill(handles: list[ActorHandle]) -> None:
         ray.kill(handle)
 
 
-def chain_pool(job: Job[Any], spec: Spec, device: torch.device, handles: list[ActorHandle]) -> Pool:
+def chain_pool(
+    job: Job[Any], spec: Spec, device: torch.device, handles: list[ActorHandle], shared: SharedWeights | None = None
+) -> Pool:
     """A pool of these chain actors; without any, a pool that moves the chains in this process, on `device`."""
-    return ActorPool(handles) if handles else LocalPool(job.recipe, init_networks(job.recipe, spec, job.seed, device))
+    if handles:
+        return ActorPool(handles, shared)
+    return LocalPool(job.recipe, init_networks(job.recipe, spec, job.seed, device))
 
 
 def run_on_ray(job: Job[Any], spec: Spec, device: torch.device, command: str = "") -> dict[str, Any]:
@@ -209,7 +214,20 @@ def _train(config: dict[str, Any]) -> dict[str, Any] | None:
     job, handles, status = config["job"], config["actors"], config["status"]
     device, (rank, _) = ray.train.torch.get_device(), world()
     here = gather((ray.get_runtime_context().get_node_id(), actor_nodes(handles) if rank == 0 else []))
-    own = [handles[i] for i in actors_by_rank(here[0][1], [node for node, _ in here])[rank]]
-    pool, progress = chain_pool(job, config["spec"], device, own), partial(RemoteProgress, status)
+    nodes, rank_nodes = here[0][1], [node for node, _ in here]
+    actors = actors_by_rank(nodes, rank_nodes)
+    shared = _shared_weights(rank, sources_by_rank(nodes, rank_nodes, actors))
+    pool = chain_pool(job, config["spec"], device, [handles[i] for i in actors[rank]], shared)
+    everyone = chain_pool(job, config["spec"], device, handles) if handles else pool
     restarts, requested = partial(restart_count, handles), RemoteRequest(status)
-    return run(job, device, pool, progress, config["command"], restarts, requested=requested)
+    progress = partial(RemoteProgress, status)
+    return run(job, device, pool, progress, config["command"], restarts, requested=requested, evaluation_pool=everyone)
+
+
+def _shared_weights(rank: int, sources: list[list[int]]) -> SharedWeights | None:
+    """This rank's part in sharing weights; None where each rank puts those of all its actors. All ranks call this."""
+    readers = readers_by_rank(sources)
+    if not any(readers):
+        return None
+    board = gather(start_board(len(sources)) if rank == 0 else None)[0]
+    return SharedWeights(board, rank, sources[rank], readers[rank])

@@ -110,11 +110,11 @@ class Simulation:
         yield device.use(needed)
 
     def _fetch(self, rank: int, version: int, node: int) -> simpy.Event | None:
-        """When the machine has a version of the weights; None: it has."""
+        """When the machine has a version of the weights, which learners of one machine send once; None: it has."""
         source = self.place.learners[rank]
         if node == source:
             return None
-        key = rank, version, node
+        key = source, version, node
         if key not in self.weights:
             arrival = self.weights[key] = self.env.event()
             self._send(source, node, self.costs.job.weight_bytes, arrival.succeed, self.nodes[source].up)

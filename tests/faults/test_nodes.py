@@ -1,12 +1,15 @@
 """A machine that is lost, with a learner and actors on it, and another machine that joins."""
 
 import json
+import os
+import signal
 import threading
 import time
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
@@ -94,6 +97,36 @@ def test_a_learner_works_with_the_actors_of_its_own_node(cluster, small):
     for node, lanes in ray.get([handle.lanes.remote() for handle in handles]):
         ranks[node] |= {lane % 2 for lane in lanes}
     assert sorted(map(sorted, ranks.values())) == [[0], [1]]
+
+
+@pytest.mark.parametrize("victim", ["learner", "board"])
+def test_learners_that_share_weights_survive_the_death_of(victim, cluster, small):
+    """Both learners are on one node, both actors on the other: one puts each version, and the other sends it on."""
+    recipe = replace(small.recipe, langevin=replace(small.recipe.langevin, steps=300))
+    job = override(small, recipe=recipe, learners=2, actors=2, updates=12, cpus_per_learner=0.9)
+    Storage.at(job.out).write_json("job.json", to_json(job))
+    whole = run(override(job, learners=0, actors=0, out=job.out + "-plain"))
+    there = NodeAffinitySchedulingStrategy(cluster[1][1].node_id, soft=False)
+    remote = ray.remote(num_cpus=0.9, scheduling_strategy=there)(ChainActor)
+    handles, killed = [remote.remote(job.recipe, SPEC, 1) for _ in range(2)], []
+    ray.get([handle.pid.remote() for handle in handles])
+    threading.Thread(target=kill_after_a_checkpoint, args=(Path(job.out), victim, killed), daemon=True).start()
+    result = distributed.run_learners(job, SPEC, handles)
+    assert len(killed) == 1
+    assert result["weights_sha256"] == whole["weights_sha256"]
+    assert result["gradient_evaluations"] == whole["gradient_evaluations"]
+    assert result["faults"]["learner_restarts"] == 1
+
+
+def kill_after_a_checkpoint(out, victim, killed):
+    """Kill the learner that puts the weights, which its TensorBoard file names, or the board where it shows them."""
+    while not (out / "checkpoints" / "update-00000004" / "manifest.json").exists():
+        time.sleep(0.02)
+    (events,) = out.glob("events.out.tfevents.*")
+    titles = [(one.pid, " ".join(one.cmdline())) for one in psutil.Process().children(recursive=True)]
+    (board,) = [pid for pid, title in titles if title.startswith("ray::WeightsBoard")]
+    killed.append({"learner": int(events.name.split(".")[-2]), "board": board}[victim])
+    os.kill(killed[0], signal.SIGKILL)
 
 
 def wait_for(job, update, runs):
