@@ -2,8 +2,8 @@
 
 `accuracy` is that of an ensemble of 30 sampled members on the items held out by --test-share, `member_accuracy` that of
 single members. `jobs.ensemble RUN` compares them with classifiers that learn on their own; `jobs.distill RUN` makes one
-classifier of an ensemble. `mnist-conv` has the classifier of the paper's code and is sized for a CPU; `mnist-conv-paper`
-has all sizes of that code. `cifar10` has its ResNet-32.
+classifier of an ensemble. `mnist-conv` has the classifier of the paper's code, and other sizes for a CPU;
+`mnist-conv-paper` has all sizes of that code, and `cifar10` its ResNet-32.
 """
 
 from dataclasses import replace
