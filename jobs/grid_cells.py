@@ -38,7 +38,7 @@ DIRECTIONS = override(MODULES, recipe=PathIntegration())
 V1 = override(MODULES, recipe=SimpleCells(), source="cifar10", test_share=0.0, updates=600)
 
 PRESETS: dict[str, Job[Any]] = {"single": SINGLE, "modules": MODULES, "path-integration": DIRECTIONS, "v1": V1}
-COSTS = {"single": 0.9, "modules": 1.9, "v1": 0.3}
+COSTS = {"single": 0.9, "modules": 1.9, "path-integration": 5.1, "v1": 0.3}
 CLAIMS = """
 One thread of a busy two-core virtual machine, torch 2.14, seeds 4, 5, 6; more in docs/grid_cells.md.
 
@@ -51,7 +51,7 @@ cells; with noise of half the norm at every step 11.8, 11.0, 11.5, and re-encode
 v1: 4,000 images of CIFAR-10: 89, 89, 89 % of pairs of filters are 90 degrees out of phase, within 20; median cosine of
 frequency and motion above .999. Without the motion's loss 22, 20, 19 % and .72, .72, .86.
 
-path-integration is not measured yet; it takes about 80 ms an update.
+path-integration: seed 7: no block is a grid (median gridness -.77); path error at 60 steps 1.2 cells, staying put 12.5.
 """
 OBJECTIVE = ("gridness", "quadrature_share")
 
