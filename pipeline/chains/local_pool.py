@@ -2,9 +2,10 @@
 
 from typing import Protocol, runtime_checkable
 
-from pipeline.chains.task import ChainResults, ChainTask, advance
+from pipeline.chains.batches import batches_of_tasks
+from pipeline.chains.task import ChainResults, ChainTask, move_as_one_batch
 from pipeline.nets.bfloat16 import SentWeights, unpack
-from pipeline.nets.weights import FlatWeights, Nets, eval_copy, load, partition
+from pipeline.nets.weights import FlatWeights, Nets, device_of, eval_copy, load, partition
 from pipeline.recipe import Recipe
 
 
@@ -61,7 +62,11 @@ class LocalPool:
         if frozen is not None and frozen is not self.frozen:
             load(others, frozen)
         self.frozen = frozen
-        self.ready[update] = {(t.chain, t.lane.index): advance(self.recipe, self.nets, t) for t in tasks}
+        results: ChainResults = {}
+        for batch in batches_of_tasks(tasks, device_of(self.nets)):
+            moved = move_as_one_batch(self.recipe, self.nets, batch)
+            results |= {(batch[0].chain, result.lane.index): result for result in moved}
+        self.ready[update] = results
         self.next = max(self.next, update + 1)
 
     def collect(self, update: int) -> ChainResults:

@@ -1,7 +1,7 @@
 """The gradient of a chain of layers with respect to its input, written out.
 
-It is faster than autograd: no graph is recorded or walked, activations are computed in place, gradients are
-overwritten, what both passes need of an activation is computed once, and the gradient through the last layer, which is
+It is faster than autograd: no graph is recorded or walked, activations are computed in place, gradients overwrite
+them, what both passes need of an activation is computed once, and the gradient through the last layer, which is
 constant, is not computed again.
 """
 
@@ -19,7 +19,7 @@ from pipeline.energies.energy import Gradient
 LayerForward: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Maps a layer's input to its output and to what the backward pass needs. An activation overwrites its input."""
 LayerBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""Maps the gradient by the output, which may be overwritten, and what was saved to the gradient by the input."""
+"""Maps the gradient by the output, and what was saved, which it may overwrite, to the gradient by the input."""
 Forward: TypeAlias = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
 """`LayerForward` of several layers."""
 Backward: TypeAlias = Callable[[Tensor, list[Tensor]], Tensor]
@@ -43,7 +43,7 @@ def input_gradient(net: nn.Sequential) -> Gradient | None:
 
     def gradient(x: Tensor) -> Tensor:
         features, saved = forward(x)
-        return backward(torch.empty_like(features).copy_(slope), saved)
+        return backward(slope.expand_as(features), saved)
 
     return gradient
 
@@ -119,7 +119,7 @@ def _tanh(layer: nn.Tanh) -> tuple[LayerForward, LayerBackward]:
         x.tanh_()
         return x, x
 
-    return forward, lambda slope, output: aten.tanh_backward.grad_input(slope, output, grad_input=slope)
+    return forward, lambda slope, output: aten.tanh_backward.grad_input(slope, output, grad_input=output)
 
 
 def _leaky_relu(layer: nn.LeakyReLU) -> tuple[LayerForward, LayerBackward]:
@@ -131,7 +131,7 @@ def _leaky_relu(layer: nn.LeakyReLU) -> tuple[LayerForward, LayerBackward]:
         return x, x
 
     def backward(slope: Tensor, output: Tensor) -> Tensor:
-        return aten.leaky_relu_backward.grad_input(slope, output, negative_slope, False, grad_input=slope)
+        return aten.leaky_relu_backward.grad_input(slope, output, negative_slope, False, grad_input=output)
 
     return forward, backward
 
@@ -150,7 +150,7 @@ def _gelu(layer: nn.GELU) -> tuple[LayerForward, LayerBackward]:
         return cdf.mul_(x), derivative
 
     def backward(slope: Tensor, saved: Tensor) -> Tensor:
-        return slope.mul_(saved) if _is_small(saved) else aten.gelu_backward.grad_input(slope, saved, grad_input=slope)
+        return saved.mul_(slope) if _is_small(saved) else aten.gelu_backward.grad_input(slope, saved, grad_input=saved)
 
     return forward, backward
 

@@ -72,10 +72,20 @@ def of_preset(name: str) -> int:
         return _of_step(recipe.sampler(chain, nets, 0), recipe.target(chain, nets, None), x, record)
 
 
-def _of_step(sampler: Any, energy: Energy, x: torch.Tensor, record: Record) -> int:
+def of_two_lanes(name: str) -> int:
+    """Of a step of the chains of two lanes of PRESETS that move as one batch."""
+    recipe, chain, spec = PRESETS[name]
+    with simulated_gpu() as record:
+        nets = eval_copy(init_networks(recipe, spec, 0, GPU))
+        x = recipe.initial_states(chain, 4, generator(0, GPU), nets, spec, None)
+        rngs = [generator(seed, GPU) for seed in range(2)]
+        return _of_step(recipe.sampler(chain, nets, 0), recipe.target(chain, nets, None), x, record, rngs)
+
+
+def _of_step(sampler: Any, energy: Energy, x: torch.Tensor, record: Record, rngs: Any = None) -> int:
     """What a step adds to none: what begins and ends a call is left out."""
     totals = [record.operators.total()]
     for steps in (0, 1):
-        replace(sampler, steps=steps)(energy, x, generator(0, GPU))
+        replace(sampler, steps=steps)(energy, x, rngs or generator(0, GPU))
         totals.append(record.operators.total())
     return totals[2] - 2 * totals[1] + totals[0]
