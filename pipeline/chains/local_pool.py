@@ -3,7 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 from pipeline.chains.task import ChainResults, ChainTask, advance
-from pipeline.nets.bfloat16 import SentWeights, unpack
+from pipeline.nets.bfloat16 import NetsByPrecision, SentWeights, unpack
 from pipeline.nets.weights import FlatWeights, Nets, eval_copy, load, partition
 from pipeline.recipe import Recipe
 
@@ -51,6 +51,7 @@ class LocalPool:
 
     def __init__(self, recipe: Recipe, nets: Nets):
         self.recipe, self.nets, self.next, self.ready = recipe, eval_copy(nets), 0, dict[int, ChainResults]()
+        self.by_precision = NetsByPrecision(self.nets)
         self.faults = {"resent": 0, "died": 0}
         self.frozen: FlatWeights | None = None
 
@@ -58,10 +59,14 @@ class LocalPool:
         """Move the chains that `update` will use, before the call returns."""
         learning, others = partition(self.nets, self.recipe.frozen if frozen is not None else ())
         load(learning, unpack(flat))
+        self.by_precision.renew(learning)
         if frozen is not None and frozen is not self.frozen:
             load(others, frozen)
+            self.by_precision.renew(others)
         self.frozen = frozen
-        self.ready[update] = {(t.chain, t.lane.index): advance(self.recipe, self.nets, t) for t in tasks}
+        self.ready[update] = {
+            (t.chain, t.lane.index): advance(self.recipe, self.by_precision.at(t.precision), t) for t in tasks
+        }
         self.next = max(self.next, update + 1)
 
     def collect(self, update: int) -> ChainResults:

@@ -21,6 +21,7 @@ from pipeline.chains.lanes import Lane
 from pipeline.chains.local_pool import LocalPool
 from pipeline.chains.task import ChainResults, ChainTask, advance
 from pipeline.errors import InputError
+from pipeline.nets.bfloat16 import NetsByPrecision
 from pipeline.nets.weights import eval_copy, load
 from pipeline.planning.costs import ChainCosts, Costs, Curve, JobCosts, MemoryCosts
 from pipeline.process import configure_process
@@ -159,11 +160,11 @@ def _worker(job: Job[Any], n: int, lanes: int, device: torch.device) -> Worker:
 
 def _measure_lane(job: Job[Any], n: int, device: torch.device) -> _Lane:
     worker = _worker(job, n, 1, device)
-    nets, lane = eval_copy(worker.learner.nets), Lane(0, 1)
+    nets, lane = NetsByPrecision(eval_copy(worker.learner.nets)), Lane(0, 1)
     chains: dict[str, tuple[float, float, int]] = {}
     spread: list[float] = []
     for task in worker.tasks(0, 0):
-        fixed, step, jitter = _task_seconds(job, nets, task, device)
+        fixed, step, jitter = _task_seconds(job, nets.at(task.precision), task, device)
         chains[task.chain] = fixed, step, _bytes_per_chain(task)
         spread.append(jitter)
     prepare, read = _prepare_seconds(worker, device), _seconds(lambda: worker.batch(0, lane), device)

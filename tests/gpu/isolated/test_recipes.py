@@ -75,7 +75,7 @@ def test_a_recipe_gives_the_cpus_numbers(name, workers):
 
 @pytest.mark.parametrize("name", counting.PRESETS)
 def test_a_step_of_a_preset_is_counted(name):
-    counts[name] = {"step": counting.of_preset(name)}
+    counts[name] = counting.of_preset(name)
 
 
 @pytest.mark.skipif(torch.__version__.rpartition(".")[0] != operators.TORCH, reason="counted with another torch")
