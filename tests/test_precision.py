@@ -1,6 +1,7 @@
 """Precision: a setting of learning; what is measured, and what accepts or rejects, has the highest."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from small_recipes import COUPLINGS, LATENT, TRANSPORT, with_recipe
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.chains.task import advance
+from pipeline.energies.energy import autograd_gradient
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.options import EvaluationOptions
 from pipeline.nets.bfloat16 import cast_products
@@ -19,6 +21,7 @@ from pipeline.process import configure_process
 from pipeline.runs.job import load_dataset, override
 from pipeline.runs.job_json import from_json, to_json
 from pipeline.runs.snapshot import Snapshot
+from pipeline.samplers import langevin
 from pipeline.sampling.draw import draw_tasks
 from pipeline.training.worker import Worker
 
@@ -83,7 +86,8 @@ def test_chains_in_bfloat16_keep_a_float32_state_and_are_near_the_exact_ones(sma
 
 
 @pytest.mark.parametrize("name", CAST)
-def test_networks_that_were_cast_before_give_what_autocast_gives(small, make_worker, tmp_path, name):
+def test_networks_that_were_cast_before_give_what_autocast_gives(small, make_worker, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(langevin, "gradient", lambda energy: partial(autograd_gradient, energy))
     worker = make_worker(with_recipe(small, name, sentences_in(tmp_path)))
     recipe, nets = worker.job.recipe, eval_copy(worker.learner.nets)
     for task in worker.tasks(0, 0):

@@ -158,9 +158,10 @@ class ReconstructionEnergy:
             return partial(autograd_gradient, self)
         (forward, backward), x, precision = passes, self.items["x"], 1 / self.sigma**2
         weight = precision * self.items["observed"].square() if "observed" in self.items else precision
+        dtype = next(net.parameters()).dtype  # type: ignore[attr-defined]
 
         def gradient(z: Tensor) -> Tensor:
-            mean, saved = forward(z)
-            return backward((mean - x).mul_(weight), saved)
+            mean, saved = forward(z.to(dtype))
+            return backward((mean - x).mul_(weight).to(dtype), saved).to(z.dtype)
 
         return gradient
