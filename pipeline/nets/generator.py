@@ -146,6 +146,10 @@ class ReconstructionEnergy:
     decoder: Decoder
     sigma: float
 
+    def __post_init__(self) -> None:
+        if isinstance(self.decoder, SentenceDecoder):  # before many steps, none of which then waits for a GPU
+            object.__setattr__(self, "items", self.decoder.locate_words(self.items))
+
     def __call__(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The loss of each item."""
         return self.decoder.loss(z, self.items, self.sigma)

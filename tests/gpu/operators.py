@@ -11,7 +11,7 @@ OPERATORS: dict[str, dict[str, int]] = {
     "anatomy on points": {"model": 22, "update": 334},
     "latent_prior on images": {"prior": 15, "posterior": 26, "update": 327},
     "latent_prior on points": {"prior": 15, "posterior": 28, "update": 355},
-    "latent_prior on text": {"prior": 15, "posterior": 108, "update": 595},
+    "latent_prior on text": {"prior": 15, "posterior": 103, "update": 595},
     "symbol_vector on text": {"prior": 24, "update": 1250},
     "joint_vae on images": {"update": 674},
     "short_run_inference on images": {"posterior": 51, "update": 319},
