@@ -40,7 +40,7 @@ def input_gradient(net: nn.Sequential) -> Gradient | None:
         return None
     forward, backward = passes
     weight = cast(nn.Linear | nn.Conv2d, last).weight.detach()
-    slope = weight.sum(0)
+    slope = weight.sum(0).to(weight.dtype)  # autocast sums in float32
 
     def gradient(x: Tensor) -> Tensor:
         features, saved = forward(x.to(weight.dtype))
