@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from pipeline.batch import Batch, Spec
 from pipeline.chains.lanes import Lane
-from pipeline.nets.weights import Nets, device_of
+from pipeline.nets.weights import Nets, device_of, to_device
 from pipeline.precision import Precision, at_precision
 from pipeline.recipe import ChainStates, InitialStates, Recipe
 from pipeline.rng import generator
@@ -88,7 +88,7 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
     """Move a task's chains with these networks, on their device."""
     began = time.process_time()
     device = device_of(nets)
-    x = torch.from_numpy(np.array(task.x)).to(device)
+    x = to_device(torch.from_numpy(np.array(task.x)), device)
     if x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     recipe = with_settings(recipe, task.settings) if task.settings else recipe
@@ -116,7 +116,7 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
 
 def to_tensors(arrays: Mapping[str, ndarray], device: torch.device | str) -> Batch:
     """Copies of the arrays on `device`."""
-    return {name: torch.from_numpy(np.array(a)).to(device) for name, a in arrays.items()}
+    return {name: to_device(torch.from_numpy(np.array(a)), device) for name, a in arrays.items()}
 
 
 def chain_states(result: ChainResult, device: torch.device | str) -> ChainStates:

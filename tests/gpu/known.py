@@ -3,15 +3,9 @@
 ROUNDED = {"symbol_vector on text": "a GPU has the cell of a recurrent network as one operator, with sums of its own"}
 """Recipes whose numbers are the CPU's to rounding only, and why."""
 
-SAMPLER_WAITS: dict[str, str] = {
-    "pipeline/evaluation/metrics/annealing.py GaussianBase.standardize": "the base goes to the device, once a call",
-}
-"""What waits inside the loop of a sampler, and why."""
-
 UPDATE_WAITS: dict[str, tuple[int, str]] = {
-    "pipeline/chains/task.py advance": (20, "states to the device, and five results back, for each chain and lane"),
+    "pipeline/chains/task.py advance": (16, "results go to the host, for each chain and lane"),
     "pipeline/chains/task.py initial_arrays": (4, "starts go to the host, for each chain and lane"),
-    "pipeline/chains/task.py to_tensors": (24, "context and results to the device, for each chain and lane"),
     "pipeline/data/dataset.py Dataset.batch": (8, "labels and places of items"),
     "pipeline/data/encoding.py _read_counts": (4, "items, once for the chains and once for the losses"),
     "pipeline/data/encoding.py _read_images": (4, "the same"),
@@ -41,9 +35,8 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
 """Outside of samplers: what waits in an update of two lanes, how often at most over the recipes, and why."""
 
 EVALUATION_WAITS: dict[str, str] = {
-    "pipeline/chains/task.py advance": "states to the device, and results back",
+    "pipeline/chains/task.py advance": "results go to the host",
     "pipeline/chains/task.py initial_arrays": "starts go to the host",
-    "pipeline/chains/task.py to_tensors": "the context of chains goes to the device",
     "pipeline/data/dataset.py Dataset.batch": "labels and places of items",
     "pipeline/data/encoding.py _read_counts": "items",
     "pipeline/data/encoding.py _read_images": "items",
