@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from pipeline.batch import Batch, Spec
 from pipeline.chains.lanes import Lane
-from pipeline.nets.weights import Nets, device_of
+from pipeline.nets.weights import Nets, device_of, to_device
 from pipeline.precision import Precision, at_precision
 from pipeline.recipe import ChainStates, InitialStates, Recipe
 from pipeline.rng import generator
@@ -96,7 +96,7 @@ def move_as_one_batch(recipe: Recipe, nets: Nets, tasks: Sequence[ChainTask]) ->
     Several tasks need a Langevin sampler, and equally many chains each.
     """
     began, task, device = time.process_time(), tasks[0], device_of(nets)
-    x = torch.from_numpy(np.concatenate([one.x for one in tasks])).to(device)
+    x = to_device(torch.from_numpy(np.concatenate([one.x for one in tasks])), device)
     if x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     recipe = with_settings(recipe, task.settings) if task.settings else recipe
@@ -143,7 +143,7 @@ def _result(
 
 def to_tensors(arrays: Mapping[str, ndarray], device: torch.device | str) -> Batch:
     """Copies of the arrays on `device`."""
-    return {name: torch.from_numpy(np.array(a)).to(device) for name, a in arrays.items()}
+    return {name: to_device(torch.from_numpy(np.array(a)), device) for name, a in arrays.items()}
 
 
 def chain_states(result: ChainResult, device: torch.device | str) -> ChainStates:

@@ -29,7 +29,7 @@ aten = torch.ops.aten
 
 
 def input_gradient(net: nn.Sequential) -> Gradient | None:
-    """The gradient by x (n, *d) of the sum of the outputs of `net`, for states of the weights' dtype.
+    """The gradient by x (n, *d) of the sum of the outputs of `net`, computed in the weights' type.
 
     None for a network that `layer_passes` does not know, and where the last layer is neither linear nor a convolution.
     A last convolution must have a kernel of its input's size.
@@ -39,22 +39,25 @@ def input_gradient(net: nn.Sequential) -> Gradient | None:
     if passes is None:
         return None
     forward, backward = passes
-    slope = cast(nn.Linear | nn.Conv2d, last).weight.detach().sum(0)
+    weight = cast(nn.Linear | nn.Conv2d, last).weight.detach()
+    slope = weight.sum(0).to(weight.dtype)  # autocast sums in float32
 
     def gradient(x: Tensor) -> Tensor:
-        features, saved = forward(x)
-        return backward(slope.expand_as(features), saved)
+        features, saved = forward(x.to(weight.dtype))
+        return backward(slope.expand_as(features), saved).to(x.dtype)
 
     return gradient
 
 
 def layer_passes(layers: Iterable[nn.Module]) -> tuple[Forward, Backward] | None:
-    """The forward and the backward pass through a chain of layers, for use under `no_grad`.
+    """The forward and the backward pass through a chain of layers, for use under `no_grad`, in the weights' type.
 
-    None where a layer is not known here, and where an activation, which overwrites its input, comes first or directly
-    after another one.
+    None where a layer is not known here, where an activation, which overwrites its input, comes first or directly after
+    another one, and where autocast would compute in another type.
     """
     chain = list(layers)
+    if any(_is_cast(p) for layer in chain for p in layer.parameters()):
+        return None
     kinds = [nn.Tanh, *(type(layer) for layer in chain if type(layer) is not nn.Unflatten)]
     if any(a in ACTIVATIONS and b in ACTIVATIONS for a, b in pairwise(kinds)) or not all(map(_is_known, chain)):
         return None
@@ -73,6 +76,11 @@ def layer_passes(layers: Iterable[nn.Module]) -> tuple[Forward, Backward] | None
         return slope
 
     return forward, backward
+
+
+def _is_cast(p: Tensor) -> bool:
+    device_type = p.device.type
+    return torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) != p.dtype
 
 
 def _is_known(layer: nn.Module) -> bool:

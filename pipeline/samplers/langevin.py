@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.energies.energy import Energy, Gradient, autograd_gradient, evaluate, gradient
+from pipeline.energies.energy import Energy, Gradient, evaluate, gradient
 from pipeline.rng import parts_by_generator
 from pipeline.samplers.kernel import Stats
 from pipeline.settings import Count, NonNegative, Settings
@@ -26,8 +26,7 @@ class Langevin(Settings):
 
     A call keeps no graph, whether gradients are enabled or not, and uses an energy's own gradient where it brings one
     (`energies.energy.gradient`); `unrolled` is differentiable through all steps. The state is float32 whatever the
-    precision of the network. Nothing in the loop waits for the device. Under autocast the energy's own gradient is left
-    alone.
+    precision of the network. Nothing in the loop waits for the device.
 
     Raises:
         InputError: a field is out of bounds.
@@ -110,10 +109,7 @@ class Langevin(Settings):
         return x
 
     def _gradient(self, energy: Energy, x: Tensor) -> Gradient:
-        if self.compile:
-            return partial(_compiled_gradient(), energy)
-        is_cast = torch.is_autocast_enabled(x.device.type)  # which written-out gradients do not know
-        return partial(autograd_gradient, energy) if is_cast else gradient(energy)
+        return partial(_compiled_gradient(), energy) if self.compile else gradient(energy)
 
 
 def _noise_buffer(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from pipeline.chains.lanes import Lane
 from pipeline.chains.local_pool import LocalPool
 from pipeline.chains.task import ChainTask, advance
 from pipeline.errors import Diverged, InputError
+from pipeline.nets.bfloat16 import NetsByPrecision
 from pipeline.nets.weights import eval_copy, load
 from pipeline.planning.costs import ChainCosts, Costs, Curve, JobCosts, MemoryCosts
 from pipeline.process import configure_process
@@ -145,10 +146,11 @@ def _worker(job: Job[Any], n: int, lanes: int, device: torch.device) -> Worker:
 def _measure_lane(job: Job[Any], n: int, device: torch.device) -> Seconds:
     """Of one lane of n items."""
     worker = _worker(job, n, 1, device)
-    nets, lane = eval_copy(worker.learner.nets), Lane(0, 1)
+    nets, lane = NetsByPrecision(eval_copy(worker.learner.nets)), Lane(0, 1)
     chains, spread = Seconds(), [0.0]
     for task in worker.tasks(0, 0):
-        chains[f"{task.chain} fixed"], chains[f"{task.chain} step"], jitter = _task_seconds(job, nets, task, device)
+        fixed, step, jitter = _task_seconds(job, nets.at(task.precision), task, device)
+        chains[f"{task.chain} fixed"], chains[f"{task.chain} step"] = fixed, step
         spread.append(jitter)
     update = _learning_seconds(job, n, 1, device)
     return {
