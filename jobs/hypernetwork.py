@@ -29,6 +29,7 @@ MNIST_CONV = replace(
     batch_size=192,
     members=12,
     accuracy_weight=1000.0,
+    data_noise=0.1,
     lr_decay=0.99656,
     classifier=PAPER_CLASSIFIER,
 )
@@ -65,7 +66,12 @@ digits: one member 95.2, 95.2, 95.5 %, ensembles of 100 96.1, 95.9, 96.7; one di
 96.1, ensembles of 20 such 96.7, 97.0, 96.9. The lowest accuracy on a path between members is 94.3, 94.2, 94.9, between
 directly trained classifiers 65, 67, 65.
 
-The other presets have the sizes of the paper's code; they are not measured.
+mnist-conv: seeds 10, 11, 12, 10,000 images of which 1,000 are held out: one member 96.7, 97.0, 96.3 %, ensembles of 50
+97.1, 97.3, 97.0; one directly trained classifier 97.6, 97.2, 97.6, ensembles of 5 such 98.6, 97.9, 98.5. The lowest
+accuracy on a path between members is 96.2, 95.9, 95.7, between directly trained classifiers 44, 39, 38.
+
+mnist: seed 0 alone: one member 93.4 %, ensembles of 30 93.3. The other presets have the sizes of the paper's code; they
+are not measured.
 """
 OBJECTIVE = ("accuracy", "accuracy")
 
