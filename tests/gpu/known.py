@@ -1,12 +1,8 @@
 """What is known of the project on a GPU, and may only become less."""
 
-ROUNDED = {"symbol_vector on text": "a GPU has the cell of a recurrent network as one operator, with sums of its own"}
-"""Recipes whose numbers are the CPU's to rounding only, and why."""
-
 UPDATE_WAITS: dict[str, tuple[int, str]] = {
     "pipeline/chains/task.py initial_arrays": (4, "starts go to the host, for each chain and lane"),
-    "pipeline/chains/task.py move_as_one_batch": (10, "states to the device, results back, for each chain"),
-    "pipeline/chains/task.py to_tensors": (20, "context, for each chain, and results, for each lane, to the device"),
+    "pipeline/chains/task.py move_as_one_batch": (8, "results go to the host, for each chain"),
     "pipeline/data/dataset.py Dataset.batch": (8, "labels and places of items"),
     "pipeline/data/encoding.py _read_counts": (4, "items, once for the chains and once for the losses"),
     "pipeline/data/encoding.py _read_images": (4, "the same"),
@@ -37,8 +33,7 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
 
 EVALUATION_WAITS: dict[str, str] = {
     "pipeline/chains/task.py initial_arrays": "starts go to the host",
-    "pipeline/chains/task.py move_as_one_batch": "states to the device, and results back",
-    "pipeline/chains/task.py to_tensors": "the context of chains goes to the device",
+    "pipeline/chains/task.py move_as_one_batch": "results go to the host",
     "pipeline/data/dataset.py Dataset.batch": "labels and places of items",
     "pipeline/data/encoding.py _read_counts": "items",
     "pipeline/data/encoding.py _read_images": "items",
