@@ -12,10 +12,7 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
     "pipeline/nets/position_losses.py isometry_loss": (4, "near pairs are selected by a mask"),
     "pipeline/nets/symbols.py classification_metrics": (2, "whether all items have a label"),
     "pipeline/nets/symbols.py symbol_usage": (2, "a constant that is made on the host"),
-    "pipeline/nets/text.py SentenceDecoder.locate_words": (
-        8,
-        "the longest sentence and the places of words, for each loss and target",
-    ),
+    "pipeline/nets/text.py SentenceDecoder.locate_words": (6, "the longest sentence and the places of words"),
     "pipeline/nets/text.py SentenceEncoder.forward": (2, "the longest sentence of the batch"),
     "pipeline/nets/weights.py flatten": (3, "weights go to the pool, and the test reads them"),
     "pipeline/recipes/grid_cells.py GridCells.losses": (2, "scales are made on the host"),
