@@ -96,6 +96,8 @@ def between(spent: Spent, folder: Path, first: int, last: int):
     finally:
         end.set()
         thread.join()
+    if last not in marks:
+        raise SystemExit(f"{folder}: the run has not come to update {last}: it diverged, or was stopped")
     (begin, *before), (until, *after) = marks[first], marks[last]
     wall, cpu = ((b - a) / (until - begin) for a, b in zip(before, after, strict=True))
     steps = [row["time/update"] for row in rows(folder) if first < row["update"] <= last]

@@ -1,8 +1,9 @@
-"""Settings of the operating system that every computing process makes first."""
+"""Settings of the operating system that every computing process makes first, and the memory that it took."""
 
 import contextlib
 import ctypes
 import os
+import resource
 import sys
 
 import torch
@@ -65,3 +66,8 @@ def lower_priority() -> None:
     for thread in os.listdir("/proc/self/task"):  # on Linux, niceness belongs to a thread
         with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
             os.setpriority(os.PRIO_PROCESS, int(thread), 19)
+
+
+def peak_memory() -> int:
+    """Resident bytes of this process at its most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -218,7 +218,11 @@ class Recipe(Protocol):
         raise InputError(f"{type(self).__name__} has no chain {chain}, and so no samples")
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """The energy under which `chain` moves. Raises InputError where the recipe has no such chain."""
+        """The energy under which `chain` moves. Raises InputError where the recipe has no such chain.
+
+        The energy of a state depends on no other state, and of the context on its own row alone: on a GPU, lanes move
+        as one batch.
+        """
         raise InputError(f"{type(self).__name__} has no chain {chain}, and so no samples")
 
     # From states to data and back

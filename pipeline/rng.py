@@ -1,11 +1,12 @@
 """Seeds derived from places: randomness is a function of where it is used, never a stored state."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -36,6 +37,20 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
         else:  # torch.manual_seed would also write down a traceback for each device there may be, which takes 3 ms
             torch.default_generator.manual_seed(seed)
         yield
+
+
+def parts_by_generator(
+    x: Float[Tensor, "n *d"], rng: torch.Generator | Sequence[torch.Generator]
+) -> list[tuple[Tensor, torch.Generator]]:
+    """Views of the parts of x that generators fill: all of it one, or equal numbers of rows each of several.
+
+    >>> x = torch.empty(4, 2)
+    >>> [part.shape for part, _ in parts_by_generator(x, [generator(0), generator(1)])]
+    [torch.Size([2, 2]), torch.Size([2, 2])]
+    """
+    if isinstance(rng, torch.Generator):
+        return [(x, rng)]
+    return list(zip(x.split(len(x) // len(rng)), rng, strict=True))
 
 
 def standard_normal(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:

@@ -2,9 +2,10 @@
 
 from typing import Protocol, runtime_checkable
 
-from pipeline.chains.task import ChainResults, ChainTask, advance
-from pipeline.nets.bfloat16 import SentWeights, unpack
-from pipeline.nets.weights import FlatWeights, Nets, eval_copy, load, partition
+from pipeline.chains.batches import batches_of_tasks
+from pipeline.chains.task import ChainResults, ChainTask, move_as_one_batch
+from pipeline.nets.bfloat16 import NetsByPrecision, SentWeights, unpack
+from pipeline.nets.weights import FlatWeights, Nets, device_of, eval_copy, load, partition
 from pipeline.recipe import Recipe
 
 
@@ -51,6 +52,7 @@ class LocalPool:
 
     def __init__(self, recipe: Recipe, nets: Nets):
         self.recipe, self.nets, self.next, self.ready = recipe, eval_copy(nets), 0, dict[int, ChainResults]()
+        self.by_precision = NetsByPrecision(self.nets)
         self.faults = {"resent": 0, "died": 0}
         self.frozen: FlatWeights | None = None
 
@@ -58,10 +60,16 @@ class LocalPool:
         """Move the chains that `update` will use, before the call returns."""
         learning, others = partition(self.nets, self.recipe.frozen if frozen is not None else ())
         load(learning, unpack(flat))
+        self.by_precision.renew(learning)
         if frozen is not None and frozen is not self.frozen:
             load(others, frozen)
+            self.by_precision.renew(others)
         self.frozen = frozen
-        self.ready[update] = {(t.chain, t.lane.index): advance(self.recipe, self.nets, t) for t in tasks}
+        results: ChainResults = {}
+        for batch in batches_of_tasks(tasks, device_of(self.nets)):
+            moved = move_as_one_batch(self.recipe, self.by_precision.at(batch[0].precision), batch)
+            results |= {(batch[0].chain, result.lane.index): result for result in moved}
+        self.ready[update] = results
         self.next = max(self.next, update + 1)
 
     def collect(self, update: int) -> ChainResults:

@@ -4,7 +4,7 @@ Tasks and results are numpy arrays in host memory, so a task can be passed to a 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,11 +14,12 @@ from numpy import ndarray
 
 from pipeline.batch import Batch, Spec
 from pipeline.chains.lanes import Lane
-from pipeline.nets.weights import Nets, device_of
+from pipeline.nets.weights import Nets, device_of, to_device
 from pipeline.precision import Precision, at_precision
 from pipeline.recipe import ChainStates, InitialStates, Recipe
 from pipeline.rng import generator
 from pipeline.samplers.kernel import Sampler, Stats
+from pipeline.samplers.langevin import Langevin
 from pipeline.schedule import Setting, with_settings
 
 
@@ -86,37 +87,63 @@ def initial_arrays(
 
 def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
     """Move a task's chains with these networks, on their device."""
-    began = time.process_time()
-    device = device_of(nets)
-    x = torch.from_numpy(np.array(task.x)).to(device)
+    return move_as_one_batch(recipe, nets, [task])[0]
+
+
+def move_as_one_batch(recipe: Recipe, nets: Nets, tasks: Sequence[ChainTask]) -> list[ChainResult]:
+    """Move the chains of tasks that differ in lanes, states, context and seeds alone; each has noise of its own.
+
+    Several tasks need a Langevin sampler, and equally many chains each.
+    """
+    began, task, device = time.process_time(), tasks[0], device_of(nets)
+    x = to_device(torch.from_numpy(np.concatenate([one.x for one in tasks])), device)
     if x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     recipe = with_settings(recipe, task.settings) if task.settings else recipe
-    energy = recipe.target(task.chain, nets, to_tensors(task.context, device) if task.context else None)
+    energy = recipe.target(task.chain, nets, _context(tasks, device))
+    rngs = [generator(one.seed, device) for one in tasks]
     with torch.no_grad(), at_precision(task.precision, device):
-        x, stats = task.sampler(energy, x, generator(task.seed, device))
-    states, energies, grad_norm, acceptance_rate = (t.contiguous().cpu().numpy() for t in (x, *stats))
+        if len(tasks) > 1 and isinstance(task.sampler, Langevin):
+            x, stats = task.sampler(energy, x, rngs)
+        else:
+            x, stats = task.sampler(energy, x, rngs[0])
+    arrays = [t.contiguous().cpu().numpy() for t in (x, *stats)]
+    seconds = (time.process_time() - began) / len(tasks)
+    parts = zip(*(np.split(array, len(tasks)) for array in arrays), strict=True)
+    return [_result(one, seconds, *part) for one, part in zip(tasks, parts, strict=True)]
+
+
+def _context(tasks: Sequence[ChainTask], device: torch.device) -> Batch | None:
+    contexts = [task.context for task in tasks if task.context]
+    if not contexts:
+        return None
+    return to_tensors({name: np.concatenate([one[name] for one in contexts]) for name in contexts[0]}, device)
+
+
+def _result(
+    task: ChainTask, seconds: float, x: ndarray, energy: ndarray, grad_norm: ndarray, acceptance_rate: ndarray
+) -> ChainResult:
     with np.errstate(over="ignore"):  # chains that diverged have an infinite displacement
-        displacement = float(np.sqrt(np.mean(np.square(states - task.x, dtype=np.float64))))
+        displacement = float(np.sqrt(np.mean(np.square(x - task.x, dtype=np.float64))))
     return ChainResult(
         lane=task.lane,
         slots=task.slots,
-        x=states,
-        energy=energies,
+        x=x,
+        energy=energy,
         grad_norm=grad_norm,
         acceptance_rate=acceptance_rate,
         rms_displacement=displacement,
         version=task.version,
         temperature=task.sampler.temperature,
         gradient_evaluations=len(x) * task.sampler.gradient_evaluations,
-        cpu_seconds=time.process_time() - began,
+        cpu_seconds=seconds,
         carried=task.carried,
     )
 
 
 def to_tensors(arrays: Mapping[str, ndarray], device: torch.device | str) -> Batch:
     """Copies of the arrays on `device`."""
-    return {name: torch.from_numpy(np.array(a)).to(device) for name, a in arrays.items()}
+    return {name: to_device(torch.from_numpy(np.array(a)), device) for name, a in arrays.items()}
 
 
 def chain_states(result: ChainResult, device: torch.device | str) -> ChainStates:

@@ -11,7 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.batch import Spec
 from pipeline.chains.task import ChainResult, ChainTask, advance
-from pipeline.nets.bfloat16 import unpack
+from pipeline.nets.bfloat16 import NetsByPrecision, unpack
 from pipeline.nets.weights import load, partition, without_gradients
 from pipeline.process import configure_process
 from pipeline.recipe import Recipe, init_networks
@@ -28,6 +28,7 @@ class ChainActor:
         configure_process(threads, deterministic)
         device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self.recipe, self.nets = recipe, without_gradients(init_networks(recipe, spec, 0, device))
+        self.by_precision = NetsByPrecision(self.nets)
         self.loaded: list[bytes] = []
         """Names of the arrays that the networks hold: a reference would keep them in the object store."""
 
@@ -45,8 +46,9 @@ class ChainActor:
         for nets, ref, name, there in zip(parts, weights, names, loaded, strict=False):
             if name != there:
                 load(nets, unpack(ray.get(ref)))
+                self.by_precision.renew(nets)
         self.loaded = names
-        return advance(self.recipe, self.nets, task)
+        return advance(self.recipe, self.by_precision.at(task.precision), task)
 
     def pid(self) -> int:
         """The actor's process id."""

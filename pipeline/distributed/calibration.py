@@ -30,10 +30,10 @@ from pipeline.distributed.ray_private import LearnerConfig, Trainer
 from pipeline.distributed.status import RemoteProgress, RemoteRequest, StatusActor
 from pipeline.errors import InputError
 from pipeline.planning.costs import Costs, Line, RayCosts
-from pipeline.process import pick_device
+from pipeline.process import peak_memory, pick_device
 from pipeline.runs.job import Job, load_dataset, override
 from pipeline.samplers.langevin import Langevin
-from pipeline.training.calibration import as_costs, measure_job, peak_memory
+from pipeline.training.calibration import as_costs, measure_job
 
 PASSES, UPDATES = 3, 20
 """Measurements of the pool take turns in so many passes, of so many updates each after some to warm up; of the passes

@@ -40,9 +40,9 @@ def evaluate(energy: Energy, x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
 def gradient(energy: Energy) -> Gradient:
     """dU/dx of states, without a graph: the energy's own gradient where it brings one, autograd's otherwise.
 
-    An energy's `gradient()` is called once before many steps, so that it can prepare them; the weights do not change in
-    the meantime. What it returns is called under `no_grad`, without autocast. It returns the dtype of its states, keeps
-    no reference to them and does not change them. A sum of energies takes each part's own gradient.
+    An energy's `gradient()` is called once before many steps, so that it can prepare them; neither the weights nor
+    autocast change in the meantime. What it returns is called under `no_grad`. It returns the dtype of its states,
+    keeps no reference to them and does not change them. A sum of energies takes each part's own gradient.
 
     >>> gradient(lambda x: x.pow(4).sum(1))(torch.tensor([[1.0, 2.0]]))
     tensor([[ 4., 32.]])

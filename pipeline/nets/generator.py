@@ -146,6 +146,10 @@ class ReconstructionEnergy:
     decoder: Decoder
     sigma: float
 
+    def __post_init__(self) -> None:
+        if isinstance(self.decoder, SentenceDecoder):  # before many steps, none of which then waits for a GPU
+            object.__setattr__(self, "items", self.decoder.locate_words(self.items))
+
     def __call__(self, z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The loss of each item."""
         return self.decoder.loss(z, self.items, self.sigma)
@@ -158,9 +162,10 @@ class ReconstructionEnergy:
             return partial(autograd_gradient, self)
         (forward, backward), x, precision = passes, self.items["x"], 1 / self.sigma**2
         weight = precision * self.items["observed"].square() if "observed" in self.items else precision
+        dtype = next(net.parameters()).dtype  # type: ignore[attr-defined]
 
         def gradient(z: Tensor) -> Tensor:
-            mean, saved = forward(z)
-            return backward((mean - x).mul_(weight), saved)
+            mean, saved = forward(z.to(dtype))
+            return backward((mean - x).mul_(weight).to(dtype), saved).to(z.dtype)
 
         return gradient

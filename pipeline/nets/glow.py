@@ -150,8 +150,14 @@ class FlowStep(nn.Module):
         b, log_det = self.coupling.encode(a, b)
         return torch.cat([a, b], 1), log_det + self.conv.log_det(x[0, 0].numel())
 
+    def inverse(self) -> tuple[Tensor, Tensor]:
+        """Of the convolution, in the type of the coupling's weights, so that no step of a chain casts it."""
+        weight, bias = self.conv.inverse()
+        dtype = next(self.coupling.parameters()).dtype
+        return weight.to(dtype), bias.to(dtype)
+
     def decode(self, z: Tensor, inverse: tuple[Tensor, Tensor]) -> tuple[Tensor, LogDet]:
-        """The inverse, and log |det| (n,) of `encode` there; `inverse` is that of the convolution."""
+        """The inverse, and log |det| (n,) of `encode` there, by `inverse`."""
         a, b = z.chunk(2, 1)
         b, log_det = self.coupling.decode(a, b)
         pixels = z[0, 0].numel()
@@ -227,7 +233,7 @@ class Glow(nn.Module):
 
     def _inverses(self) -> list[list[tuple[Tensor, Tensor]]]:
         """Of the convolutions of each scale's steps."""
-        return [[step.conv.inverse() for step in steps] for steps in self.steps]  # type: ignore[attr-defined]
+        return [[step.inverse() for step in steps] for steps in self.steps]  # type: ignore[attr-defined]
 
     def _decode(self, z: Tensor, inverses: list[list[tuple[Tensor, Tensor]]]) -> tuple[Tensor, list[LogDet]]:
         sizes = [torch.Size(shape).numel() for shape in self.shapes]

@@ -1,7 +1,7 @@
 """The gradient of a chain of layers with respect to its input, written out.
 
-It is faster than autograd: no graph is recorded or walked, activations are computed in place, gradients are
-overwritten, what both passes need of an activation is computed once, and the gradient through the last layer, which is
+It is faster than autograd: no graph is recorded or walked, activations are computed in place, gradients overwrite
+them, what both passes need of an activation is computed once, and the gradient through the last layer, which is
 constant, is not computed again.
 """
 
@@ -19,7 +19,7 @@ from pipeline.energies.energy import Gradient
 LayerForward: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Maps a layer's input to its output and to what the backward pass needs. An activation overwrites its input."""
 LayerBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""Maps the gradient by the output, which may be overwritten, and what was saved to the gradient by the input."""
+"""Maps the gradient by the output, and what was saved, which it may overwrite, to the gradient by the input."""
 Forward: TypeAlias = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
 """`LayerForward` of several layers."""
 Backward: TypeAlias = Callable[[Tensor, list[Tensor]], Tensor]
@@ -29,7 +29,7 @@ aten = torch.ops.aten
 
 
 def input_gradient(net: nn.Sequential) -> Gradient | None:
-    """The gradient by x (n, *d) of the sum of the outputs of `net`, for states of the weights' dtype.
+    """The gradient by x (n, *d) of the sum of the outputs of `net`, computed in the weights' type.
 
     None for a network that `layer_passes` does not know, and where the last layer is neither linear nor a convolution.
     A last convolution must have a kernel of its input's size.
@@ -39,22 +39,25 @@ def input_gradient(net: nn.Sequential) -> Gradient | None:
     if passes is None:
         return None
     forward, backward = passes
-    slope = cast(nn.Linear | nn.Conv2d, last).weight.detach().sum(0)
+    weight = cast(nn.Linear | nn.Conv2d, last).weight.detach()
+    slope = weight.sum(0).to(weight.dtype)  # autocast sums in float32
 
     def gradient(x: Tensor) -> Tensor:
-        features, saved = forward(x)
-        return backward(torch.empty_like(features).copy_(slope), saved)
+        features, saved = forward(x.to(weight.dtype))
+        return backward(slope.expand_as(features), saved).to(x.dtype)
 
     return gradient
 
 
 def layer_passes(layers: Iterable[nn.Module]) -> tuple[Forward, Backward] | None:
-    """The forward and the backward pass through a chain of layers, for use under `no_grad`.
+    """The forward and the backward pass through a chain of layers, for use under `no_grad`, in the weights' type.
 
-    None where a layer is not known here, and where an activation, which overwrites its input, comes first or directly
-    after another one.
+    None where a layer is not known here, where an activation, which overwrites its input, comes first or directly after
+    another one, and where autocast would compute in another type.
     """
     chain = list(layers)
+    if any(_is_cast(p) for layer in chain for p in layer.parameters()):
+        return None
     kinds = [nn.Tanh, *(type(layer) for layer in chain if type(layer) is not nn.Unflatten)]
     if any(a in ACTIVATIONS and b in ACTIVATIONS for a, b in pairwise(kinds)) or not all(map(_is_known, chain)):
         return None
@@ -73,6 +76,11 @@ def layer_passes(layers: Iterable[nn.Module]) -> tuple[Forward, Backward] | None
         return slope
 
     return forward, backward
+
+
+def _is_cast(p: Tensor) -> bool:
+    device_type = p.device.type
+    return torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) != p.dtype
 
 
 def _is_known(layer: nn.Module) -> bool:
@@ -119,7 +127,7 @@ def _tanh(layer: nn.Tanh) -> tuple[LayerForward, LayerBackward]:
         x.tanh_()
         return x, x
 
-    return forward, lambda slope, output: aten.tanh_backward.grad_input(slope, output, grad_input=slope)
+    return forward, lambda slope, output: aten.tanh_backward.grad_input(slope, output, grad_input=output)
 
 
 def _leaky_relu(layer: nn.LeakyReLU) -> tuple[LayerForward, LayerBackward]:
@@ -131,7 +139,7 @@ def _leaky_relu(layer: nn.LeakyReLU) -> tuple[LayerForward, LayerBackward]:
         return x, x
 
     def backward(slope: Tensor, output: Tensor) -> Tensor:
-        return aten.leaky_relu_backward.grad_input(slope, output, negative_slope, False, grad_input=slope)
+        return aten.leaky_relu_backward.grad_input(slope, output, negative_slope, False, grad_input=output)
 
     return forward, backward
 
@@ -150,7 +158,7 @@ def _gelu(layer: nn.GELU) -> tuple[LayerForward, LayerBackward]:
         return cdf.mul_(x), derivative
 
     def backward(slope: Tensor, saved: Tensor) -> Tensor:
-        return slope.mul_(saved) if _is_small(saved) else aten.gelu_backward.grad_input(slope, saved, grad_input=slope)
+        return saved.mul_(slope) if _is_small(saved) else aten.gelu_backward.grad_input(slope, saved, grad_input=saved)
 
     return forward, backward
 

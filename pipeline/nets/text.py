@@ -45,14 +45,26 @@ class SentenceDecoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def loss(self, z: Float[Tensor, "n d"], items: Batch, sigma: float) -> Float[Tensor, " n"]:
-        """-log p(x|z) of each sentence in nats, including its end; `sigma` is not used."""
-        x = items["x"][:, : self.longest - 1]
-        x = x[:, : int((x > 0).sum(1).max())]  # the other places are padding in every sentence
-        is_word = x > 0
+        """-log p(x|z) of each sentence in nats, including its end; `sigma` is not used.
+
+        The items as they are, or with their words located (`locate_words`).
+        """
+        items = items if "row" in items else self.locate_words(items)
+        x, words = items["x"], (items["row"], items["place"])
         hidden, _ = self._read(pad(x, (1, 0))[:, :-1], z, self._initial_state(z))
         z = z[:, None].expand(-1, x.shape[1], -1)
-        nats = cross_entropy(self._scores(hidden[is_word], z[is_word]), x[is_word] - 1, reduction="none")
-        return torch.zeros_like(is_word, dtype=nats.dtype).masked_scatter(is_word, nats).sum(1)
+        nats = cross_entropy(self._scores(hidden[words], z[words]), x[words] - 1, reduction="none")
+        return torch.zeros_like(x, dtype=nats.dtype).index_put(words, nats).sum(1)
+
+    def locate_words(self, items: Batch) -> Batch:
+        """Sentences as long as the longest, and the `row` and `place` of every word: what the host waits for on a GPU.
+
+        Once for many losses of the same items; a sentence's last place is left out, where it can only end.
+        """
+        is_word = items["x"][:, : self.longest - 1] > 0
+        length = int(is_word.sum(1).max())  # the other places are padding in every sentence
+        row, place = is_word[:, :length].nonzero(as_tuple=True)
+        return {**items, "x": items["x"][:, :length], "row": row, "place": place}
 
     def metrics(self, loss: Float[Tensor, " n"], items: Batch, sigma: float) -> dict[str, Float[Tensor, " n"]]:
         """`nll_nats_per_word`, where the end counts as a word."""

@@ -26,6 +26,13 @@ def device_of(nets: Nets) -> torch.device:
     return next(p for net in nets.values() for p in net.parameters()).device
 
 
+def to_device(host: Tensor, device: torch.device | str) -> Tensor:
+    """A host tensor on a device; to a GPU it goes from pinned memory, which the host does not wait for."""
+    if torch.device(device).type != "cuda":
+        return host.to(device)
+    return host.pin_memory().to(device, non_blocking=True)
+
+
 def partition(nets: Nets, names: Collection[str]) -> tuple[Nets, Nets]:
     """The networks that `names` does not contain, and those that it does."""
     return {k: v for k, v in nets.items() if k not in names}, {k: v for k, v in nets.items() if k in names}
@@ -47,7 +54,7 @@ def flatten(nets: Nets) -> FlatWeights:
 def load(nets: Nets, flat: FlatWeights) -> None:
     """Copy a flat array into the networks, in place. Raises ValueError where the sizes differ.
 
-    The whole array goes to a device at once, from pinned memory if that is a GPU, which the host does not wait for.
+    The whole array goes to a device at once.
     """
     own = list(_floating(nets))
     size = sum(t.numel() for t in own)
@@ -56,8 +63,7 @@ def load(nets: Nets, flat: FlatWeights) -> None:
     with warnings.catch_warnings():  # of arrays in the object store, which must not be written; nothing here does
         warnings.simplefilter("ignore", UserWarning)
         source, i = torch.from_numpy(flat), 0
-    if own and own[0].is_cuda:
-        source = source.pin_memory().to(own[0].device, non_blocking=True)
+    source = to_device(source, own[0].device) if own else source
     for t in own:
         t.copy_(source[i : i + t.numel()].view(t.shape))
         i += t.numel()

@@ -6,7 +6,7 @@ values of one class.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.energies.energy import Energy, Gradient, autograd_gradient, evaluate, gradient
+from pipeline.energies.energy import Energy, Gradient, evaluate, gradient
+from pipeline.rng import parts_by_generator
 from pipeline.samplers.kernel import Stats
 from pipeline.settings import Count, NonNegative, Settings
 
@@ -25,8 +26,7 @@ class Langevin(Settings):
 
     A call keeps no graph, whether gradients are enabled or not, and uses an energy's own gradient where it brings one
     (`energies.energy.gradient`); `unrolled` is differentiable through all steps. The state is float32 whatever the
-    precision of the network. Nothing in the loop waits for the device. Under autocast the energy's own gradient is left
-    alone.
+    precision of the network. Nothing in the loop waits for the device.
 
     Raises:
         InputError: a field is out of bounds.
@@ -76,14 +76,21 @@ class Langevin(Settings):
         return self.mean_step(grad_norm, dimensions) / (1 / max(self.steps, 1) + self.noise)
 
     @torch.no_grad()
-    def __call__(self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator) -> tuple[Tensor, Stats]:
-        """Move n chains by `steps` steps; the states are detached. Raises InputError where U is not (n,)."""
+    def __call__(
+        self, energy: Energy, x: Float[Tensor, "n *d"], rng: torch.Generator | Sequence[torch.Generator]
+    ) -> tuple[Tensor, Stats]:
+        """Move n chains by `steps` steps; the states are detached. Raises InputError where U is not (n,).
+
+        Of several generators each draws the noise of equally many chains, as if these moved alone.
+        """
         gradient_at, x = self._gradient(energy, x), x.clone()
         grad_norm, directions = torch.zeros(len(x), device=x.device), tuple(range(1, x.dim()))
         buffer, xi = _noise_buffer(x)
+        parts = parts_by_generator(buffer, rng)
         for _ in range(self.steps):
             slope = gradient_at(x)
-            buffer.normal_(generator=rng)
+            for part, own in parts:
+                part.normal_(generator=own)
             grad_norm += torch.linalg.vector_norm(slope, dim=directions)
             x.add_(slope, alpha=-self.drift).add_(xi, alpha=self.noise)
         return x, Stats(evaluate(energy, x).float(), grad_norm / max(self.steps, 1), torch.ones_like(grad_norm))
@@ -102,10 +109,7 @@ class Langevin(Settings):
         return x
 
     def _gradient(self, energy: Energy, x: Tensor) -> Gradient:
-        if self.compile:
-            return partial(_compiled_gradient(), energy)
-        is_cast = torch.is_autocast_enabled(x.device.type)  # which written-out gradients do not know
-        return partial(autograd_gradient, energy) if is_cast else gradient(energy)
+        return partial(_compiled_gradient(), energy) if self.compile else gradient(energy)
 
 
 def _noise_buffer(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,9 @@ from torch import Tensor
 from pipeline.energies.energy import Energy, evaluate
 from pipeline.samplers.langevin import Langevin
 
+DECOMPOSED_AT_ONCE = 1 << 22
+"""Numbers in the Hessians that are kept until they are decomposed."""
+
 
 class PushForward(NamedTuple):
     """n Langevin chains as maps z_0 -> z_K of their starts."""
@@ -26,16 +29,21 @@ def push_forward(langevin: Langevin, energy: Energy, z: Float[Tensor, "n l"], rn
 
     It is the sum of the log-determinants of the steps, each of I - drift times the Hessian of the energy. The Jacobian
     of all steps together would not do: its singular values span more digits than float32 has. Each chain's energy must
-    depend on its own state alone; each step differentiates it l more times.
+    depend on its own state alone; each step differentiates it l more times. Hessians of many steps are decomposed
+    together, since a GPU is waited for each time.
     """
     log_det, stiffness = (torch.zeros(len(z), device=z.device) for _ in range(2))
-    for _ in range(langevin.steps):
-        slope, curvature = _slope_and_curvature(energy, z)
-        values = langevin.drift * _eigenvalues(curvature)
-        log_det += (1 - values).abs().log().sum(1)
-        stiffness = torch.maximum(stiffness, values[:, -1])
-        xi = torch.empty_like(z).normal_(generator=rng)
-        z = torch.add(z, slope, alpha=-langevin.drift).add_(xi, alpha=langevin.noise)
+    steps_at_once = max(1, DECOMPOSED_AT_ONCE // max(1, z.shape[1] * z.numel()))
+    for done in range(0, langevin.steps, steps_at_once):
+        curvatures = []
+        for _ in range(min(steps_at_once, langevin.steps - done)):
+            slope, curvature = _slope_and_curvature(energy, z)
+            curvatures.append(curvature)
+            xi = torch.empty_like(z).normal_(generator=rng)
+            z = torch.add(z, slope, alpha=-langevin.drift).add_(xi, alpha=langevin.noise)
+        for values in langevin.drift * _eigenvalues(torch.stack(curvatures)):
+            log_det += (1 - values).abs().log().sum(1)
+            stiffness = torch.maximum(stiffness, values[:, -1])
     return PushForward(z, log_det, stiffness)
 
 
@@ -68,8 +76,8 @@ def _slope_and_curvature(energy: Energy, z: Float[Tensor, "n l"]) -> tuple[Tenso
     return slope.detach(), curvature.transpose(0, 1)
 
 
-def _eigenvalues(symmetric: Float[Tensor, "n l l"]) -> Float[Tensor, "n l"]:
+def _eigenvalues(symmetric: Float[Tensor, "*n l l"]) -> Float[Tensor, "*n l"]:
     """In ascending order; nan where the squares of the entries overflow float32, and the decomposition would fail."""
-    is_small = symmetric.abs().amax((1, 2)) < 1e18
-    values = torch.linalg.eigvalsh(torch.where(is_small[:, None, None], symmetric, 0))
-    return torch.where(is_small[:, None], values, torch.nan)
+    is_small = symmetric.abs().amax((-1, -2)) < 1e18
+    values = torch.linalg.eigvalsh(torch.where(is_small[..., None, None], symmetric, 0))
+    return torch.where(is_small[..., None], values, torch.nan)

@@ -8,8 +8,6 @@ seconds of the process, which hardly depend on what else the machine does; else 
 All measurements take turns: what slows a machine for some seconds would else slow one of them alone.
 """
 
-import resource
-import sys
 import tempfile
 import time
 import warnings
@@ -24,9 +22,10 @@ from pipeline.chains.lanes import Lane
 from pipeline.chains.local_pool import LocalPool
 from pipeline.chains.task import ChainTask, advance
 from pipeline.errors import Diverged, InputError
+from pipeline.nets.bfloat16 import NetsByPrecision
 from pipeline.nets.weights import eval_copy, load
 from pipeline.planning.costs import ChainCosts, Costs, Curve, JobCosts, MemoryCosts
-from pipeline.process import configure_process
+from pipeline.process import configure_process, peak_memory
 from pipeline.rng import generator
 from pipeline.runs import lease
 from pipeline.runs.job import Job, load_dataset, override
@@ -36,7 +35,7 @@ from pipeline.training.replay import ReplayPool, with_steps
 from pipeline.training.worker import Worker
 
 PASSES = 3
-"""Over all measurements; the least counts."""
+"""Over all measurements; the median counts, since a machine's speed varies, and a run has its mean."""
 ROUNDS, MOST_ROUNDS, ROUNDS_SECONDS = 3, 20, 0.1
 """Of a measurement in a pass, after one to warm up: at least, and at most until so many seconds have passed. The median
 counts."""
@@ -60,24 +59,28 @@ def measure_job(job: Job[Any], device: torch.device) -> tuple[JobCosts, MemoryCo
         InputError: the job's settings, or its data, cannot be used.
     """
     configure_process(job.resources.threads)
-    before, batch, lanes, rest = peak_memory(), job.recipe.batch_size, dict[int, Seconds](), Seconds()
+    before, batch = peak_memory(), job.recipe.batch_size
+    passes, rests = dict[int, list[Seconds]](), list[Seconds]()
     sizes = sorted({batch // job.lanes, *(max(min(2, batch), batch // share) for share in SHARES)})
     for _ in range(PASSES):
         for n in sizes:
             try:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", ".*degrees of freedom")  # of the spread of one chain
-                    lanes[n] = _least(lanes.get(n), _measure_lane(job, n, device))
+                    passes.setdefault(n, []).append(_measure_lane(job, n, device))
             except (InputError, Diverged):  # some recipes need more than one item
                 if n == batch:
                     raise
-        own = min(sizes := list(lanes), key=lambda size: abs(size - batch // max(2, job.lanes)))
-        rest = _least(rest, _measure_rest(job, own, device))
-    return _combine(job, lanes, own, rest, device), _memory(job, lanes, before, device)
+        own = min(sizes := list(passes), key=lambda size: abs(size - batch // max(2, job.lanes)))
+        rests.append(_measure_rest(job, own, device))
+    lanes = {n: _typical(measured) for n, measured in passes.items()}
+    return _combine(job, lanes, own, _typical(rests), device), _memory(job, lanes, before, device)
 
 
-def _least(before: Seconds | None, now: Seconds) -> Seconds:
-    return {name: min(seconds, before[name]) for name, seconds in now.items()} if before else now
+def _typical(passes: list[Seconds]) -> Seconds:
+    """The medians; of peaks the first, since later ones are of all sizes."""
+    peaks = {name: size for name, size in passes[0].items() if name.endswith("peak")}
+    return {name: median(one[name] for one in passes) for name in passes[0]} | peaks
 
 
 def _combine(job: Job[Any], lanes: dict[int, Seconds], own: int, rest: Seconds, device: torch.device) -> JobCosts:
@@ -145,10 +148,11 @@ def _worker(job: Job[Any], n: int, lanes: int, device: torch.device) -> Worker:
 def _measure_lane(job: Job[Any], n: int, device: torch.device) -> Seconds:
     """Of one lane of n items."""
     worker = _worker(job, n, 1, device)
-    nets, lane = eval_copy(worker.learner.nets), Lane(0, 1)
+    nets, lane = NetsByPrecision(eval_copy(worker.learner.nets)), Lane(0, 1)
     chains, spread = Seconds(), [0.0]
     for task in worker.tasks(0, 0):
-        chains[f"{task.chain} fixed"], chains[f"{task.chain} step"], jitter = _task_seconds(job, nets, task, device)
+        fixed, step, jitter = _task_seconds(job, nets.at(task.precision), task, device)
+        chains[f"{task.chain} fixed"], chains[f"{task.chain} step"] = fixed, step
         spread.append(jitter)
     update = _learning_seconds(job, n, 1, device)
     return {
@@ -260,11 +264,6 @@ def _rounds(call: Callable[[], object], device: torch.device, rounds: int = ROUN
             torch.cuda.synchronize(device)
         times.append(clock() - began)
     return times[1:]
-
-
-def peak_memory() -> int:
-    """Resident bytes of this process at its most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def as_costs(job: Job[Any], measured: tuple[JobCosts, MemoryCosts], device: torch.device) -> Costs:

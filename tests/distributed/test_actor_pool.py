@@ -63,10 +63,10 @@ def test_results_come_by_chain_and_lane_in_the_requested_order(actors):
     for update in range(3):
         pool.submit(update, tasks(4), FLAT)
     assert pool.next == 3
-    for update in range(3):
-        results = pool.collect(update)
+    collected = [pool.collect(update) for update in range(3)]
+    for results in collected:
         assert {key: seed for key, (_, seed) in results.items()} == {("model", p): 10 * p for p in range(4)}
-        assert {name for name, _ in results.values()} == {"a", "b"}
+    assert {name for name, _ in collected[0].values()} == {"a", "b"}  # later ones may go to whoever is done first
 
 
 def test_drained_results_can_still_be_collected(actors):

@@ -86,9 +86,12 @@ class Killer:
         pass
 
 
-@pytest.mark.parametrize(("count", "lag", "sent"), [(1, 0, "float32"), (2, 1, "float32"), (2, 0, "bfloat16")])
-def test_actors_give_the_same_weights_as_no_actors(actors, small, plain, count, lag, sent):
-    job = save(override(small, actors=count, lag=lag, weights_dtype=sent))
+@pytest.mark.parametrize(
+    ("count", "lag", "sent", "precision"),
+    [(1, 0, "float32", "highest"), (2, 1, "float32", "bf16"), (2, 0, "bfloat16", "highest")],
+)
+def test_actors_give_the_same_weights_as_no_actors(actors, small, plain, count, lag, sent, precision):
+    job = save(override(small, actors=count, lag=lag, weights_dtype=sent, precision=precision))
     result = run_whole(job, CPU, ActorPool(actors[:count]), partial(tqdm, disable=True))
     assert result["weights_sha256"] == plain(job)
 

@@ -17,11 +17,14 @@ from jobs import latent_prior, short_run
 from pipeline.batch import Spec
 from pipeline.chains.task import to_tensors
 from pipeline.energies.energy import Energy
+from pipeline.nets.bfloat16 import NetsByPrecision
 from pipeline.nets.flow import FlowSettings
 from pipeline.nets.weights import eval_copy
+from pipeline.precision import Precision, at_precision
 from pipeline.recipe import init_networks
 from pipeline.recipes.neural_transport import NeuralTransport
 from pipeline.rng import generator
+from pipeline.samplers.langevin import Langevin
 from pipeline.training.learner import Learner
 from pipeline.training.worker import Worker
 
@@ -63,19 +66,36 @@ def of_updates(learner: Learner, record: Record) -> Iterator[list[int]]:
         yield found
 
 
-def of_preset(name: str) -> int:
-    """Of a step of a chain of PRESETS."""
+def of_preset(name: str) -> dict[str, int]:
+    """Of a step of a chain of PRESETS, at each precision that it may have in learning."""
+    recipe, chain, spec = PRESETS[name]
+    with simulated_gpu() as record:
+        nets = NetsByPrecision(eval_copy(init_networks(recipe, spec, 0, GPU)))
+        x, found = recipe.initial_states(chain, 2, generator(0, GPU), nets.nets, spec, None), dict[str, int]()
+        sampler = recipe.sampler(chain, nets.nets, 0)
+        precisions: dict[str, Precision] = {"step": "highest"}
+        precisions |= {"step in bf16": "bf16"} if isinstance(sampler, Langevin) else {}
+        for what, precision in precisions.items():
+            energy = recipe.target(chain, nets.at(precision), None)
+            with at_precision(precision, GPU):
+                found[what] = _of_step(sampler, energy, x, record)
+        return found
+
+
+def of_two_lanes(name: str) -> int:
+    """Of a step of the chains of two lanes of PRESETS that move as one batch."""
     recipe, chain, spec = PRESETS[name]
     with simulated_gpu() as record:
         nets = eval_copy(init_networks(recipe, spec, 0, GPU))
-        x = recipe.initial_states(chain, 2, generator(0, GPU), nets, spec, None)
-        return _of_step(recipe.sampler(chain, nets, 0), recipe.target(chain, nets, None), x, record)
+        x = recipe.initial_states(chain, 4, generator(0, GPU), nets, spec, None)
+        rngs = [generator(seed, GPU) for seed in range(2)]
+        return _of_step(recipe.sampler(chain, nets, 0), recipe.target(chain, nets, None), x, record, rngs)
 
 
-def _of_step(sampler: Any, energy: Energy, x: torch.Tensor, record: Record) -> int:
+def _of_step(sampler: Any, energy: Energy, x: torch.Tensor, record: Record, rngs: Any = None) -> int:
     """What a step adds to none: what begins and ends a call is left out."""
     totals = [record.operators.total()]
     for steps in (0, 1):
-        replace(sampler, steps=steps)(energy, x, generator(0, GPU))
+        replace(sampler, steps=steps)(energy, x, rngs or generator(0, GPU))
         totals.append(record.operators.total())
     return totals[2] - 2 * totals[1] + totals[0]

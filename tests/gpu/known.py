@@ -1,20 +1,8 @@
 """What is known of the project on a GPU, and may only become less."""
 
-ROUNDED = {"symbol_vector on text": "a GPU has the cell of a recurrent network as one operator, with sums of its own"}
-"""Recipes whose numbers are the CPU's to rounding only, and why."""
-
-SAMPLER_WAITS: dict[str, str] = {
-    "pipeline/energies/energy.py autograd_gradient": "the way back through the places of words",
-    "pipeline/evaluation/metrics/annealing.py GaussianBase.standardize": "the base goes to the device, once a call",
-    "pipeline/nets/text.py SentenceDecoder.loss": "the longest sentence of the batch, and the places of words",
-    "pipeline/samplers/hmc.py value_and_gradient": "the way back through the places of words",
-}
-"""What waits inside the loop of a sampler, and why."""
-
 UPDATE_WAITS: dict[str, tuple[int, str]] = {
-    "pipeline/chains/task.py advance": (20, "states to the device, and five results back, for each chain and lane"),
     "pipeline/chains/task.py initial_arrays": (4, "starts go to the host, for each chain and lane"),
-    "pipeline/chains/task.py to_tensors": (24, "context and results to the device, for each chain and lane"),
+    "pipeline/chains/task.py move_as_one_batch": (8, "results go to the host, for each chain"),
     "pipeline/data/dataset.py Dataset.batch": (8, "labels and places of items"),
     "pipeline/data/encoding.py _read_counts": (4, "items, once for the chains and once for the losses"),
     "pipeline/data/encoding.py _read_images": (4, "the same"),
@@ -24,7 +12,7 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
     "pipeline/nets/position_losses.py isometry_loss": (4, "near pairs are selected by a mask"),
     "pipeline/nets/symbols.py classification_metrics": (2, "whether all items have a label"),
     "pipeline/nets/symbols.py symbol_usage": (2, "a constant that is made on the host"),
-    "pipeline/nets/text.py SentenceDecoder.loss": (8, "the longest sentence of the batch, and places of words"),
+    "pipeline/nets/text.py SentenceDecoder.locate_words": (6, "the longest sentence and the places of words"),
     "pipeline/nets/text.py SentenceEncoder.forward": (2, "the longest sentence of the batch"),
     "pipeline/nets/weights.py flatten": (3, "weights go to the pool, and the test reads them"),
     "pipeline/recipes/grid_cells.py GridCells.losses": (2, "scales are made on the host"),
@@ -34,7 +22,6 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
     ),
     "pipeline/recipes/simple_cells.py SimpleCells.draw_places": (2, "the room for patches is made on the host"),
     "pipeline/recipes/simple_cells.py SimpleCells.losses": (2, "weights of pixels are made on the host"),
-    "pipeline/training/learner.py Learner._gradients": (6, "the way back through places of words"),
     "pipeline/training/learner.py Learner.update": (2, "metrics and flags; and whether weights are finite"),
     "pipeline/training/learner.py _stack": (2, "metrics that the host has computed, all at once for each lane"),
     "pipeline/training/worker.py Worker._task": (8, "the context of chains goes to the host"),
@@ -42,9 +29,8 @@ UPDATE_WAITS: dict[str, tuple[int, str]] = {
 """Outside of samplers: what waits in an update of two lanes, how often at most over the recipes, and why."""
 
 EVALUATION_WAITS: dict[str, str] = {
-    "pipeline/chains/task.py advance": "states to the device, and results back",
     "pipeline/chains/task.py initial_arrays": "starts go to the host",
-    "pipeline/chains/task.py to_tensors": "the context of chains goes to the device",
+    "pipeline/chains/task.py move_as_one_batch": "results go to the host",
     "pipeline/data/dataset.py Dataset.batch": "labels and places of items",
     "pipeline/data/encoding.py _read_counts": "items",
     "pipeline/data/encoding.py _read_images": "items",
@@ -64,7 +50,7 @@ EVALUATION_WAITS: dict[str, str] = {
     "pipeline/evaluation/metrics/perplexity.py sentence_nll": "nats of items",
     "pipeline/evaluation/metrics/quadrature.py inspect_pairs": "filters, which are described on the host",
     "pipeline/nets/symbols.py classification_metrics": "whether all items have a label",
-    "pipeline/nets/text.py SentenceDecoder.loss": "the longest sentence of the batch, and the places of words",
+    "pipeline/nets/text.py SentenceDecoder.locate_words": "the longest sentence, and the places of words",
     "pipeline/nets/text.py SentenceDecoder.sample": "whether every sentence has ended",
     "pipeline/nets/text.py SentenceEncoder.forward": "the longest sentence of the batch",
     "pipeline/nets/weights.py flatten": "weights go to the pool",

@@ -1,14 +1,21 @@
 """Gradients that are written out equal autograd's."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
+from pipeline.batch import Spec
 from pipeline.energies.energy import autograd_gradient, gaussian, gradient, tilt
+from pipeline.nets.bfloat16 import cast_products
 from pipeline.nets.conv import PIECE, ConvEnergy
+from pipeline.nets.generator import ReconstructionEnergy, build_decoder
 from pipeline.nets.input_gradient import input_gradient
 from pipeline.nets.mlp import MLPEnergy
 from pipeline.nets.nonlocal_conv import NonLocalEnergy
+from pipeline.precision import at_precision
 from pipeline.rng import generator, seeded
 from pipeline.samplers.langevin import Langevin
 
@@ -125,3 +132,27 @@ def test_chains_end_where_those_by_autograd_end():
             by_graph, others = sampler(lambda x, energy=energy: energy(x), x, generator(0))
         torch.testing.assert_close(ours, by_graph, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(stats.grad_norm, others.grad_norm, atol=1e-5, rtol=1e-5)
+
+
+def reconstruction(items):
+    with seeded(0):
+        return ReconstructionEnergy({"x": items}, build_decoder("conv", 6, Spec("image", (1, 8, 8), 0), 4, 0.2), 0.3)
+
+
+@pytest.mark.parametrize("what", ["conv", "mlp", "generator"])
+def test_it_is_written_out_in_bfloat16_for_networks_that_are_cast_and_autograds_for_others(what):
+    x = draw(5, 1, 8, 8) if what == "conv" else draw(5, 6)
+    energy = {"conv": conv((1, 8, 8)), "mlp": mlp((8, 3)), "generator": reconstruction(draw(5, 1, 8, 8))}[what]
+    if what == "generator":
+        rounded = replace(energy, decoder=cast_products({"net": energy.decoder})["net"])
+    else:
+        rounded = cast_products({"net": energy})["net"]
+    with at_precision("bf16", "cpu"), torch.no_grad():
+        by_autograd, own = autograd_gradient(energy, x), gradient(rounded)
+        assert isinstance(gradient(energy), partial)
+        assert not isinstance(own, partial)
+        slope = own(x)
+    assert slope.dtype == torch.float32
+    assert not torch.equal(by_autograd, autograd_gradient(energy, x))  # which is not rounded
+    scale = by_autograd.abs().max()
+    torch.testing.assert_close(slope / scale, by_autograd / scale, atol=0.02, rtol=0)

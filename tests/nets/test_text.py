@@ -2,10 +2,12 @@ from itertools import product
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.batch import Spec
+from pipeline.energies.energy import autograd_gradient
 from pipeline.errors import InputError
-from pipeline.nets.generator import Decoder, build_decoder
+from pipeline.nets.generator import Decoder, ReconstructionEnergy, build_decoder
 from pipeline.nets.text import SentenceDecoder, SentenceEncoder
 from pipeline.rng import generator as seeded_generator
 from pipeline.rng import seeded
@@ -54,6 +56,25 @@ def test_the_loss_is_the_sum_over_words():
             if word == 1:
                 break
         assert float(loss) == pytest.approx(total, rel=1e-5)
+
+
+class NoHostSync(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+def test_an_energys_words_are_located_before_the_first_step():
+    net = net_of()
+    energy = ReconstructionEnergy(ITEMS, net, 0.3)
+    with NoHostSync():
+        slope = autograd_gradient(energy, Z)
+        with pytest.raises(AssertionError):
+            net.loss(Z, ITEMS, 0.3)
+    assert torch.equal(energy(Z), net.loss(Z, ITEMS, 0.3))
+    assert torch.equal(slope, autograd_gradient(lambda z: net.loss(z, ITEMS, 0.3), Z))
+    assert energy.items["x"].shape == (4, 6)  # without the place where every sentence must end
+    assert torch.equal(energy.items["length"], ITEMS["length"])
 
 
 def test_padding_and_other_sentences_change_nothing():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from running import CPU
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.batch import Spec
 from pipeline.energies.energy import gaussian, tilt
@@ -14,6 +15,7 @@ from pipeline.nets.generator import GaussianDecoder, ReconstructionEnergy
 from pipeline.recipe import ChainStates, init_networks
 from pipeline.recipes.short_run_inference import ShortRunInference
 from pipeline.rng import generator
+from pipeline.samplers import short_run_density
 from pipeline.samplers.kernel import Stats
 from pipeline.samplers.langevin import Langevin
 from pipeline.samplers.short_run_density import push_forward, short_run_divergence
@@ -131,6 +133,27 @@ def test_a_step_size_at_which_chains_diverge_is_not_best():
     target, z = recipe.target("posterior", nets, items), normal(1, 8, L)
     assert not short_run_divergence(target, langevin, z, generator(2)).isfinite().any()
     assert recipe.best_step_size(nets, items, generator(0)) == pytest.approx(0.2)
+
+
+class Decompositions(TorchDispatchMode):
+    """Counts decompositions of matrices, each of which is a wait for a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._linalg_eigh.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("at_once", "count"), [(short_run_density.DECOMPOSED_AT_ONCE, 1), (3 * N * L**2, 4), (1, K)])
+def test_steps_are_decomposed_together_and_nothing_depends_on_how_many(monkeypatch, at_once, count):
+    energy, z = lambda z: (0.1 * z).exp().sum(1) + z.square().sum(1), normal(1, N, L)
+    expected = push_forward(Langevin.textbook(K, 0.3), energy, z, generator(2))
+    monkeypatch.setattr(short_run_density, "DECOMPOSED_AT_ONCE", at_once)
+    with Decompositions() as decompositions:
+        result = push_forward(Langevin.textbook(K, 0.3), energy, z, generator(2))
+    assert decompositions.count == count
+    assert all(torch.equal(here, there) for here, there in zip(result, expected, strict=True))
 
 
 def test_an_infinite_curvature_gives_nan():

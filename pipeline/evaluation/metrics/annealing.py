@@ -27,6 +27,7 @@ from pipeline.evaluation.metrics.importance_sampling import (
     log_mean_weight,
     weigh,
 )
+from pipeline.nets.weights import to_device
 from pipeline.progress import track
 from pipeline.rng import fold, generator, standard_normal
 from pipeline.runs.snapshot import Snapshot
@@ -73,11 +74,9 @@ class GaussianBase:
     def standardize(self, energy: Energy, temperature: float) -> Energy:
         """The energy over its temperature, as a function of z (n, d), where x = mean + sd z."""
 
-        @cache  # once, since a GPU would be waited for in every call
-        def constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            return torch.tensor(self.sd, dtype=dtype, device=device), torch.tensor(
-                self.mean, dtype=dtype, device=device
-            )
+        @cache
+        def constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+            return to_device(torch.tensor([self.sd, self.mean], dtype=dtype), device).unbind()
 
         def standardized(z: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
             sd, mean = constants(z.device, z.dtype)

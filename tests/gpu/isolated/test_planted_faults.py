@@ -96,3 +96,15 @@ def test_operators_are_counted_but_not_views_and_copies():
         torch.addmm(y, x.t()[:2, :2], x).relu_()
         torch._foreach_add_([x, y], 1.0)
     assert record.operators.total() == 4
+
+
+def test_autocast_casts_factors_at_each_call_and_keeps_sums_exact():
+    with simulated_gpu() as record:
+        net, x = torch.nn.Linear(3, 2).to("cuda").requires_grad_(False), torch.ones(2, 3, device="cuda")
+        with torch.autocast("cuda", torch.bfloat16):
+            assert net(x).dtype == torch.bfloat16
+            casts = record.operators["aten._to_copy.default"]
+            assert casts == 3  # the state, the weight and the bias
+            assert net(x).softmax(1).dtype == torch.float32
+            assert record.operators["aten._to_copy.default"] == 2 * casts + 1
+        assert net(x).dtype == torch.float32

@@ -24,8 +24,9 @@ STAGES = {
 }
 """Stages, with the recipes of the fast tests; evaluated is one without a classifier, whose training would take longer
 than all."""
-EXACT = (stages.update, stages.checkpoint, stages.bulk)
-"""Stages whose numbers are the CPU's bit for bit; the others sum over pieces that depend on the device."""
+ROUNDING = 1e-6
+"""What numbers may differ by, absolutely and relatively: a GPU's batches hold several lanes and its evaluation other
+pieces, and how a CPU sums a product depends on its shape, its layout, and the CPU."""
 
 waits: dict[str, dict[str, Counter[str]]] = defaultdict(dict)
 """By stage and recipe: how often the host waited outside of samplers, by caller."""
@@ -55,9 +56,8 @@ def check(stage, name, on_cpu, on_gpu):
         there = stage(on_gpu)
     assert not record.refusals
     assert here.keys() == there.keys()
-    tolerance = 0.0 if stage in EXACT and name not in known.ROUNDED else 1e-6
     for number, value in here.items():
-        np.testing.assert_allclose(there[number], value, tolerance, tolerance, err_msg=f"{stage.__name__}: {number}")
+        np.testing.assert_allclose(there[number], value, ROUNDING, ROUNDING, err_msg=f"{stage.__name__}: {number}")
     assert "tf32" not in {event.kind for event in record.events}
     waits[stage.__name__][name] = record.waits(in_sampler=False)
     waits_of_samplers[name] |= record.waits(in_sampler=True)
@@ -75,7 +75,9 @@ def test_a_recipe_gives_the_cpus_numbers(name, workers):
 
 @pytest.mark.parametrize("name", counting.PRESETS)
 def test_a_step_of_a_preset_is_counted(name):
-    counts[name] = {"step": counting.of_preset(name)}
+    counts[name] = counting.of_preset(name)
+    if not name.startswith("HMC"):
+        counts[name]["step of 2 lanes"] = counting.of_two_lanes(name)
 
 
 @pytest.mark.skipif(torch.__version__.rpartition(".")[0] != operators.TORCH, reason="counted with another torch")
@@ -99,11 +101,9 @@ def test_a_recipe_gives_the_cpus_numbers_at_every_stage(name, workers):
         check(stage, name, *pair)
 
 
-def test_samplers_wait_nowhere_else_than_is_known():
-    callers = {caller for counts in waits_of_samplers.values() for caller in counts}
-    assert callers <= known.SAMPLER_WAITS.keys(), callers - known.SAMPLER_WAITS.keys()
-    if waits["evaluation"].keys() == RECIPES.keys():
-        assert callers == known.SAMPLER_WAITS.keys(), known.SAMPLER_WAITS.keys() - callers
+def test_samplers_never_wait():
+    assert waits_of_samplers
+    assert not {caller for counts in waits_of_samplers.values() for caller in counts}
 
 
 def test_an_update_waits_no_more_than_is_known():

@@ -14,6 +14,7 @@ import torch
 from torch.optim import optimizer
 from torch.utils import backend_registration
 
+from simulated_gpu import autocast
 from simulated_gpu.device import Device, records
 from simulated_gpu.generators import Generator
 from simulated_gpu.record import Record
@@ -38,6 +39,7 @@ class _Backend(backend_registration._DummyBackendModule):
 def _register() -> None:
     """Tell torch of the device; it never forgets it."""
     backend_registration._setup_privateuseone_for_python_backend(BACKEND, backend_module=_Backend())
+    autocast.register()
     torch._C._ensureCUDADeviceGuardSet()  # so that "cuda" without an index is cuda:0
 
 
@@ -81,6 +83,8 @@ def simulated_gpu(root: Path = PROJECT, folders: tuple[str, ...] = ("pipeline/",
         for name, function in _cuda().items():
             stack.enter_context(mock.patch.object(torch.cuda, name, function))
         stack.enter_context(mock.patch.object(torch, "Generator", Generator))
+        enable = autocast.set_enabled(torch.set_autocast_enabled)
+        stack.enter_context(mock.patch.object(torch, "set_autocast_enabled", enable))
         optimizer._foreach_supported_types.append(GpuTensor)  # as for a GPU, many tensors at once
         stack.callback(optimizer._foreach_supported_types.remove, GpuTensor)
         records.append(record)

@@ -30,7 +30,7 @@ def note(call: Call, record: Record) -> None:
     """Count what a call on the device costs."""
     if kind := _wait(call, record):
         record.add(kind, str(call))
-    if call.name in VIEWS or kind in ("to host", "to device"):
+    if call.name in VIEWS or kind in ("to host", "to device") or _crosses(call):
         return
     record.operators[str(call)] += 1
     if any(tensor.dtype in DOUBLE for tensor in call.on_gpu):
@@ -64,18 +64,30 @@ def _wait(call: Call, record: Record) -> str:
     return ""
 
 
+def _crosses(call: Call) -> bool:
+    """Whether it copies between host and device, but for a number, which travels with the call."""
+    if call.name not in COPIES:
+        return False
+    source, to_gpu = call.args[call.name == "copy_"], _is_to_gpu(call)
+    is_number = call.name == "copy_" and to_gpu and not source.dim()
+    return to_gpu != isinstance(source, GpuTensor) and not is_number
+
+
+def _is_to_gpu(call: Call) -> bool:
+    return isinstance(call.args[0], GpuTensor) if call.name == "copy_" else call.is_on_gpu
+
+
 def _copy(call: Call, record: Record) -> str:
     """Copies between host and device, but for those that pinned memory allows to come later."""
+    to_gpu = _is_to_gpu(call)
     if call.name == "copy_":
         target, source, *more = call.args
-        to_gpu, non_blocking = isinstance(target, GpuTensor), call.kwargs.get("non_blocking", any(more))
+        non_blocking = call.kwargs.get("non_blocking", any(more))
         may_come_later = non_blocking and record.is_pinned(source if to_gpu else target)
     else:  # to the host, torch makes the memory itself
-        source, to_gpu, non_blocking = call.args[0], call.is_on_gpu, call.kwargs.get("non_blocking")
-        may_come_later = non_blocking and (not to_gpu or record.is_pinned(source))
-    stays = to_gpu == isinstance(source, GpuTensor)
-    is_number = call.name == "copy_" and to_gpu and not source.dim()  # it travels with the call
-    return "" if stays or is_number or may_come_later else "to device" if to_gpu else "to host"
+        non_blocking = call.kwargs.get("non_blocking")
+        may_come_later = non_blocking and (not to_gpu or record.is_pinned(call.args[0]))
+    return "" if not _crosses(call) or may_come_later else "to device" if to_gpu else "to host"
 
 
 def _checks_weights(call: Call) -> bool:
