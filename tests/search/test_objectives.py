@@ -12,6 +12,7 @@ from pipeline.data.dataset import load_data
 from pipeline.errors import Diverged, InputError
 from pipeline.evaluation.metrics import grid_maps
 from pipeline.evaluation.metrics.grid import grid_points
+from pipeline.nets.bfloat16 import NetsByPrecision
 from pipeline.recipe import init_networks
 from pipeline.recipes.alternating_backprop import AlternatingBackprop
 from pipeline.recipes.anatomy import Anatomy
@@ -68,7 +69,7 @@ def test_samples_that_are_not_finite_are_divergence(plane):
 
     steep = snapshot_of(plane, energy=Steep())
     pool = local_pool(plane)
-    pool.nets = steep.nets
+    pool.nets, pool.by_precision = steep.nets, NetsByPrecision(steep.nets)
     with pytest.raises(Diverged, match="samples not finite"):
         measure_quality(steep, OBJECTIVES["kl"], steep.data, 50, 0, pool)
 
