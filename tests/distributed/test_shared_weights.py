@@ -86,15 +86,29 @@ def test_the_death_of_the_rank_that_has_put_the_weights_ends_those_that_send_the
     actor, board = ray_session.remote(num_cpus=0.1)(recording()).remote(), start_board(2)
     source = ray_session.remote(num_cpus=0.1)(putting()).remote()
     pool = ActorPool([actor], SharedWeights(board, 1, [0], 0))
-    board.post.remote(0, 0, ray_session.get(source.put.remote()), 1)
+    refs = ray_session.get(source.put.remote())
+    board.post.remote(0, 0, refs, 1)
     ray_session.get(board.size.remote())
     ray_session.kill(source)
+    wait_until_lost(ray_session, refs)
     pool.submit(0, [SimpleNamespace(chain="model", lane=SimpleNamespace(index=0), seed=0)], np.zeros(1, np.float32))
     with pytest.raises(ray_session.exceptions.OwnerDiedError):
         pool.collect(0)
     assert pool.faults == {"resent": 0, "died": 0}
     for one in (actor, board):
         ray_session.kill(one)
+
+
+def wait_until_lost(ray_session, refs):
+    """Ray hears of an owner's death some time after it; until then the store still has what it had put."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            ray_session.get(refs)
+        except ray_session.exceptions.OwnerDiedError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the store still has what a process had put that died a minute ago")
 
 
 def putting():

@@ -1,6 +1,7 @@
 """Object stores on loopback, each a process of its own, and an environment that leads to no other."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -15,9 +16,14 @@ SCHEMES = {"s3": "s3://", "gs": "gs://anonymous@"}
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port outside of the ranges from which Ray and the kernel take theirs, as it is used later than it is chosen."""
+    while True:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port := random.randrange(20_000, 32_000)))
+            except OSError:
+                continue
+            return port
 
 
 PORTS = {name: free_port() for name in SCHEMES}
