@@ -218,10 +218,8 @@ class Recipe(Protocol):
         raise InputError(f"{type(self).__name__} has no chain {chain}, and so no samples")
 
     def target(self, chain: str, nets: Nets, context: Batch | None) -> Energy:
-        """The energy under which `chain` moves. Raises InputError where the recipe has no such chain.
-
-        The energy of a state depends on no other state, and of the context on its own row alone: on a GPU, lanes move
-        as one batch.
+        """The energy under which `chain` moves: of each state by itself and its row of the context, as lanes may move
+        as one batch. Raises InputError where the recipe has no such chain.
         """
         raise InputError(f"{type(self).__name__} has no chain {chain}, and so no samples")
 
@@ -287,7 +285,6 @@ class Recipe(Protocol):
 
         Loss k is differentiated with respect to network k only.
         """
-        ...
 
 
 def init_networks(recipe: Recipe, spec: Spec, seed: int, device: torch.device) -> Nets:
