@@ -93,7 +93,7 @@ def advance(recipe: Recipe, nets: Nets, task: ChainTask) -> ChainResult:
 def move_as_one_batch(recipe: Recipe, nets: Nets, tasks: Sequence[ChainTask]) -> list[ChainResult]:
     """Move the chains of tasks that differ in lanes, states, context and seeds alone; each has noise of its own.
 
-    Several tasks need a Langevin sampler, and equally many chains each.
+    Several tasks need a Langevin sampler, and equally many chains each. Raises TypeError for another sampler.
     """
     began, task, device = time.process_time(), tasks[0], device_of(nets)
     x = to_device(torch.from_numpy(np.concatenate([one.x for one in tasks])), device)
@@ -103,10 +103,12 @@ def move_as_one_batch(recipe: Recipe, nets: Nets, tasks: Sequence[ChainTask]) ->
     energy = recipe.target(task.chain, nets, _context(tasks, device))
     rngs = [generator(one.seed, device) for one in tasks]
     with torch.no_grad(), at_precision(task.precision, device):
-        if len(tasks) > 1 and isinstance(task.sampler, Langevin):
+        if len(tasks) == 1:
+            x, stats = task.sampler(energy, x, rngs[0])
+        elif isinstance(task.sampler, Langevin):
             x, stats = task.sampler(energy, x, rngs)
         else:
-            x, stats = task.sampler(energy, x, rngs[0])
+            raise TypeError(f"several tasks cannot share a batch under {type(task.sampler).__name__}")
     arrays = [t.contiguous().cpu().numpy() for t in (x, *stats)]
     seconds = (time.process_time() - began) / len(tasks)
     parts = zip(*(np.split(array, len(tasks)) for array in arrays), strict=True)

@@ -36,7 +36,10 @@ class WeightsBoard:
         with self._changed:
             self._changed.wait_for(lambda: key in self._posted)
             self._left[key] -= 1
-            return self._posted[key] if self._left[key] else self._posted.pop(key)
+            if self._left[key]:
+                return self._posted[key]
+            del self._left[key]
+            return self._posted.pop(key)
 
     def size(self) -> int:
         """How many versions have not been read by all."""

@@ -54,6 +54,14 @@ def test_chains_that_accept_or_reject_move_lane_by_lane():
     ]
 
 
+def test_tasks_under_another_sampler_do_not_share_a_batch():
+    recipe = ShortRun(width=4)
+    nets = eval_copy(init_networks(recipe, Spec("vector", (2,), 0), 0, CPU))
+    tasks = [task(lane, sampler=HMC(1, 1, 0.1)) for lane in range(2)]
+    with pytest.raises(TypeError, match="cannot share a batch under HMC"):
+        move_as_one_batch(recipe, nets, tasks)
+
+
 def test_a_context_that_is_no_row_for_each_chain_is_not_joined():
     tasks = [task(lane, context={"x": np.zeros((1, 4), np.float32)}) for lane in range(2)]
     assert lanes_of(batches_of_tasks(tasks, GPU)) == [[0], [1]]
